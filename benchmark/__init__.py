@@ -1,0 +1,1 @@
+"""The benchmark: protocol, runner, metrics, results, statistics, tables and report."""

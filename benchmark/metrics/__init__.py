@@ -1,0 +1,1 @@
+"""Pure metrics: arrays in, numbers out. Only ``denoising`` needs torch."""

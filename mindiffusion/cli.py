@@ -1,0 +1,140 @@
+"""The train scripts' command line: options, one clear line per mistake, exit codes.
+
+Exit codes: 0 done, 1 or 2 bad input, 130 and 143 stopped by SIGINT or SIGTERM with the state saved.
+"""
+
+import argparse
+import errno
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+from mindiffusion.data import PreparedData, prepare
+from mindiffusion.errors import UserError
+from mindiffusion.training.config import (
+    RunConfig,
+    apply_overrides,
+    build_config,
+    load_preset,
+    merge,
+    plan,
+    to_dict,
+)
+
+DATA_ROOT = Path("data")
+SMOKE = {
+    "data": {"num_train": 256, "num_held_out": 32},
+    "training": {"milestones": [1], "compile": "off"},
+    "sampler": {"steps": 5, "grid": 8, "chunk": 8},
+}
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every entry to training has."""
+    parser.add_argument("--seed", type=int, help="training seed; runs live in seed<k>/")
+    parser.add_argument("--output", help="folder of checkpoints and sample grids")
+    parser.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
+    parser.add_argument("--global-batch", type=int, help="images per step over all ranks")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change one value of the config, such as training.lr=1e-4; repeatable",
+    )
+    parser.add_argument("--smoke", action="store_true", help="one step and one small grid")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config only")
+
+
+def config_from_options(preset: str, options: argparse.Namespace) -> RunConfig:
+    """The preset with the options laid over it."""
+    content = load_preset(preset)
+    given: dict[str, object] = {"seed": options.seed}
+    if options.output is not None:
+        given |= {"output": options.output}
+        content["samples"] = None
+    if options.dataset is not None:
+        given["data"] = {"dataset": options.dataset}
+    if options.global_batch is not None:
+        given["training"] = {"global_batch": options.global_batch}
+    content = merge(content, {key: value for key, value in given.items() if value is not None})
+    content = apply_overrides(content, options.overrides)
+    if options.smoke:
+        content = merge(content, SMOKE)
+        for folder in ("output", "samples"):
+            if content.get(folder):
+                content[folder] = str(Path(content[folder]) / "smoke")
+    return build_config(content, f"preset {preset}")
+
+
+def celeba_path() -> str | None:
+    """CELEBA_PATH from the environment or from ``.env`` in the working directory."""
+    load_dotenv(Path(".env"))
+    return os.environ.get("CELEBA_PATH")
+
+
+def prepared_data(config: RunConfig, *, show_progress: bool) -> PreparedData:
+    """The run's prepared array, made if it is not there yet."""
+    return prepare(
+        config.data, DATA_ROOT, celeba_path=celeba_path(), show_progress=show_progress
+    )
+
+
+def describe(config: RunConfig) -> str:
+    """The resolved config as JSON, with the curriculum's steps where they are known."""
+    content = to_dict(config)
+    if config.training.steps is not None:
+        resolved = plan(config, 1)
+        content["resolved"] = {
+            "stages": {s.config.name: [s.start, s.end] for s in resolved.stages},
+            "milestones": list(resolved.milestones),
+        }
+    return json.dumps(content, indent=2)
+
+
+def train_preset(preset: str, options: argparse.Namespace) -> int:
+    """Train one preset with these options; what a train script does."""
+    config = config_from_options(preset, options)
+    if options.dry_run:
+        print(describe(config))
+        return 0
+    from mindiffusion.training.console import train_on_console
+
+    return train_on_console(config, stop_after=1 if options.smoke else None)
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run a command; bad input becomes one line on stderr and an exit code, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        return action()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"error: no space left on the disk of {error.filename or 'the output'}; "
+            "free some and run the same command again, it goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+def main(preset: str, argv: Sequence[str] | None = None) -> None:
+    """Entry of the train scripts: parse the options, train, exit.
+
+    Args:
+        preset: name of the run's preset, such as "celeba_c_32".
+        argv: arguments; those of the process if not given.
+    """
+    parser = argparse.ArgumentParser(description=f"Train the preset {preset}.")
+    add_run_options(parser)
+    options = parser.parse_args(argv)
+    sys.exit(guarded(lambda: train_preset(preset, options)))

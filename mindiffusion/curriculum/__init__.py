@@ -1,0 +1,1 @@
+"""When and on what to train: time densities and stages."""

@@ -1,0 +1,90 @@
+"""Stages: a curriculum is a table of frozen rows and a pure look-up.
+
+Lengths are weights: stage i ends at round(cumulative share · total steps), half up.
+"""
+
+import math
+from dataclasses import dataclass
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from mindiffusion.curriculum.density import TimeDensity, Window
+from mindiffusion.errors import UserError
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class StageConfig:
+    """One stage as written in a preset.
+
+    Attributes:
+        name: shown in logs, rows and figures.
+        weight: length relative to the other stages (the seed's epochs: 5, 10, 15, 20, 30), > 0.
+        density: on which noise times to train.
+        sparsity: fraction of bottleneck channels off, in [0, 1); for networks with a mask.
+        penalty_lambda: weight of the group-L1 penalty, ≥ 0; for networks with a penalty.
+    """
+
+    name: str
+    weight: float = Field(gt=0)
+    density: TimeDensity = Window()
+    sparsity: float = Field(default=0.0, ge=0, lt=1)
+    penalty_lambda: float = Field(default=0.0, ge=0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run, with its place: steps start ≤ step < end.
+
+    Attributes:
+        index: position, from 0.
+        start: first step, from 0.
+        end: first step of the next stage, or the run's length.
+        config: what is trained.
+    """
+
+    index: int
+    start: int
+    end: int
+    config: StageConfig
+
+
+def resolve_stages(configs: tuple[StageConfig, ...], total_steps: int) -> tuple[Stage, ...]:
+    """Place the stages on the steps of a run.
+
+    Raises:
+        UserError: if there is no stage, or one would have no step.
+    """
+    if not configs:
+        raise UserError("curriculum has no stage; give at least one.")
+    total_weight = math.fsum(c.weight for c in configs)
+    shares = [math.fsum(c.weight for c in configs[: i + 1]) / total_weight for i in range(len(configs))]
+    ends = [math.floor(share * total_steps + 0.5) for share in shares]
+    starts = [0, *ends[:-1]]
+    for config, start, end in zip(configs, starts, ends, strict=True):
+        if end <= start:
+            raise UserError(
+                f"stage {config.name!r} would have no step of {total_steps}; "
+                "raise training.steps or the stage's weight."
+            )
+    return tuple(
+        Stage(i, start, end, config)
+        for i, (start, end, config) in enumerate(zip(starts, ends, configs, strict=True))
+    )
+
+
+def stage_at(stages: tuple[Stage, ...], step: int) -> Stage:
+    """The stage that trains ``step`` (the last one for steps past the end)."""
+    for stage in stages:
+        if step < stage.end:
+            return stage
+    return stages[-1]
+
+
+def lowest_trained_time(stages: tuple[Stage, ...], step: int) -> float:
+    """Smallest t_min among the stages entered before ``step`` optimizer steps were done.
+
+    Sampling runs the full chain, so an arm whose value is above 0 samples through levels that
+    were never trained: its scores are hollow points.
+    """
+    return min(stage.config.density.t_min for stage in stages if stage.start < max(step, 1))

@@ -1,0 +1,161 @@
+"""DiceBear portraits: faces without a download, a pure function of (style, index, size).
+
+Portraits are by DiceBear (https://www.dicebear.com); the licence of each style stands in the
+manifest. They lie over a smooth two-colour ramp of mid tones: on plain white a young noise
+predictor misses the brightness of the whole image, and a background is a coarse feature to learn.
+"""
+
+import functools
+import importlib.metadata
+import importlib.resources
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import resvg_py
+from dicebear import Avatar, Style
+from PIL import Image
+
+from mindiffusion.data.source import Plan, Sample, digest64
+from mindiffusion.data.spec import AVATAR_STYLES, DataConfig
+from mindiffusion.files import sha256_of_json
+
+DEFAULT_NUM_TRAIN = 50_000
+#: Held-out portraits start here, far above any train index.
+FIRST_HELD_OUT = 2**31
+#: Zoom and downward shift (per cent of the canvas) that fill a small image with the face.
+FRAMING: dict[str, dict[str, float]] = {
+    "personas": {"scale": 1.4, "translateY": 2},
+    "toon-head": {"scale": 1.25, "translateY": 1},
+    "open-peeps": {"scale": 1.0, "translateY": 0},
+}
+BACKGROUND_STREAM = 0x6261636B67726F75  # key of the Philox stream, apart from all others
+BACKGROUND_RANGE = (56, 200)  # mid tones, in grey levels
+DRAWN_BY = ("dicebear-core", "dicebear-styles", "resvg-py", "pillow")
+
+
+@dataclass(frozen=True)
+class AvatarSource:
+    """Draws portrait ``index`` of one style, or of several in turn."""
+
+    styles: tuple[str, ...]
+    size: int
+
+    def draw(self, item: int) -> Sample:
+        """Portrait number ``item`` over its background, with its attributes' codes."""
+        style = self.styles[item % len(self.styles)]
+        avatar = Avatar(_style(style), {"seed": f"avatar-{item}", **FRAMING[style]})
+        portrait = rasterize(avatar.to_string(), self.size)
+        image = Image.fromarray(background(item, self.size))
+        image.paste(portrait, mask=portrait)
+        chosen = _chosen(style, avatar.to_json()["options"])
+        names = label_names(self.styles)
+        codes = [values.index(chosen.get(key, "none")) for key, values in names.items()]
+        # Of the portrait alone: two equal faces over two backgrounds are duplicates.
+        return Sample(np.asarray(image), codes, digest64(portrait.tobytes()))
+
+    def name_of(self, item: int) -> str:
+        """``avatar-<index>``."""
+        return f"avatar-{item}"
+
+
+def rasterize(svg: str, size: int) -> Image.Image:
+    """An SVG as a ``size`` × ``size`` RGBA image: drawn at twice the size, then box-filtered."""
+    png = resvg_py.svg_to_bytes(
+        svg_string=svg, width=2 * size, height=2 * size, skip_system_fonts=True
+    )
+    with Image.open(io.BytesIO(png)) as image:
+        return image.convert("RGBA").reduce(2)
+
+
+def background(index: int, size: int) -> np.ndarray:
+    """A linear ramp between two mid-tone colours, its direction and colours drawn by ``index``.
+
+    Only exactly rounded operations are used, so the bytes are the same on every machine.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[BACKGROUND_STREAM, index]))
+    start, end = generator.uniform(*BACKGROUND_RANGE, size=(2, 3))
+    right, down = generator.uniform(-1, 1, size=2)
+    axis = np.linspace(-1, 1, size)
+    along = (right * axis[None, :] + down * axis[:, None]) / (abs(right) + abs(down))
+    ramp = start + (end - start) * (along[:, :, None] + 1) / 2
+    return np.rint(ramp).astype(np.uint8)
+
+
+def plan_avatars(config: DataConfig) -> Plan:
+    """The avatars a config asks for; nothing is drawn yet."""
+    styles = AVATAR_STYLES if config.style == "mixed" else (config.style,)
+    num_train = DEFAULT_NUM_TRAIN if config.num_train is None else config.num_train
+    description = {
+        "dataset": "avatars",
+        "style": config.style,
+        "styles": {style: _credits(style) for style in styles},
+        "framing": {style: FRAMING[style] for style in styles},
+        "split": f"train: indices from 0; held-out: indices from {FIRST_HELD_OUT}",
+        "crop": config.crop,
+        "filter": "drawn at twice the size, then 2x2 box",
+        "versions": {package: importlib.metadata.version(package) for package in DRAWN_BY},
+    }
+    return Plan(
+        name=f"avatars-{config.style}",
+        origin=f"avatars of style {config.style}",
+        source=AvatarSource(styles, config.size),
+        size=config.size,
+        train=range(num_train),
+        held_out=range(FIRST_HELD_OUT, 2**32),
+        num_held_out=config.num_held_out,
+        replace_duplicates=True,
+        label_names=label_names(styles),
+        description=description,
+        fingerprint="",
+    )
+
+
+@functools.cache
+def label_names(styles: tuple[str, ...]) -> dict[str, list[str]]:
+    """Attribute to the names of its codes; what a style or portrait lacks is ``none``, code 0.
+
+    Components and colours with one value only say nothing and are left out.
+    """
+    values: dict[str, set[str]] = {}
+    for style in styles:
+        definition = _definition(style)
+        for name, component in definition["components"].items():
+            values.setdefault(name, set()).update(component["variants"])
+        for name, color in definition["colors"].items():
+            values.setdefault(f"{name}Color", set()).update(color["values"])
+    varied = {name: ["none", *sorted(found)] for name, found in values.items() if len(found) > 1}
+    return {"style": list(styles), **dict(sorted(varied.items()))}
+
+
+def _chosen(style: str, options: dict[str, Any]) -> dict[str, str]:
+    """A resolved avatar's attributes by the keys of :func:`label_names`."""
+    chosen = {"style": style}
+    for key, value in options.items():
+        if key.endswith("Variant") and value is not None:
+            chosen[key.removesuffix("Variant")] = value
+        elif key.endswith("Color") and value:
+            chosen[key] = value[0]
+    return chosen
+
+
+@functools.cache
+def _definition(style: str) -> dict[str, Any]:
+    text = (importlib.resources.files("dicebear_styles") / f"{style}.json").read_text("utf-8")
+    definition: dict[str, Any] = json.loads(text)
+    return definition
+
+
+@functools.cache
+def _style(style: str) -> Style:
+    return Style(_definition(style))
+
+
+def _credits(style: str) -> dict[str, Any]:
+    definition = _definition(style)
+    return {"definition_sha256": sha256_of_json(definition), **definition["meta"]}

@@ -1,0 +1,31 @@
+"""From a photograph to a square image of the wanted size."""
+
+from PIL import Image
+
+from mindiffusion.data.source import BadImage
+from mindiffusion.data.spec import CROPS
+
+#: For the manifest. PIL's filter widens with the reduction, so it does not alias.
+FILTER = "PIL bilinear, reducing_gap none"
+
+
+def crop_and_resize(image: Image.Image, crop: str, size: int) -> Image.Image:
+    """Crop as named, then resize to ``size`` × ``size``.
+
+    ``squash`` equals torchvision's ``Resize((size, size))`` on a PIL image.
+
+    Args:
+        image: RGB.
+        crop: a key of ``CROPS``.
+        size: side in pixels.
+
+    Raises:
+        BadImage: the image is smaller than the crop.
+    """
+    side = CROPS[crop]
+    if side is not None:
+        if min(image.size) < side:
+            raise BadImage(f"{image.width}x{image.height} pixels, smaller than crop {crop}")
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    return image.resize((size, size), Image.Resampling.BILINEAR)

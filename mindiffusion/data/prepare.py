@@ -1,0 +1,256 @@
+"""Prepares a data set once: draws or decodes it on all cores, then maps it from disk.
+
+``root/<name>-<size>-<crop>-<key>/`` ends as ``train.npy, held_out.npy, labels.npz`` and, written
+last, ``manifest.json``. Until then ``parts/`` in it holds what is done, and any later run goes on.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from mindiffusion.data.avatars import plan_avatars
+from mindiffusion.data.celeba import plan_celeba
+from mindiffusion.data.folder import plan_folder
+from mindiffusion.data.pool import default_workers, draw_shards
+from mindiffusion.data.prepared import (
+    FORMAT,
+    LABELS,
+    MANIFEST,
+    SPLITS,
+    PreparedData,
+    is_whole,
+    load_prepared,
+    write_array,
+)
+from mindiffusion.data.shard import ShardJob, read_shard, shard_is_whole, shard_jobs
+from mindiffusion.data.source import Plan
+from mindiffusion.data.spec import DataConfig
+from mindiffusion.errors import UserError
+from mindiffusion.files import atomic_write, sha256_of_file, sha256_of_json, write_json
+
+PARTS = "parts"
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+SHOWN_BAD_IMAGES = 5
+
+
+class Kept(NamedTuple):
+    """A shard and which of its images go into the array."""
+
+    path: Path
+    rows: np.ndarray  # (n,) bool
+
+
+def prepare(
+    config: DataConfig,
+    root: Path,
+    workers: int | None = None,
+    celeba_path: str | None = None,
+    show_progress: bool = True,
+) -> PreparedData:
+    """Open the prepared data set of a config, after preparing what is missing of it.
+
+    The bytes depend on neither the number of workers nor interruptions. Of several processes
+    that want one data set, one prepares it and the others wait.
+
+    Args:
+        config: what to prepare.
+        root: folder of all prepared data sets.
+        workers: processes (None: one for each core).
+        celeba_path: where CelebA is; only for dataset ``celeba``.
+        show_progress: a bar with the time left on stderr.
+
+    Raises:
+        UserError: nothing to read, bad images, no space left.
+    """
+    plan = _plan(config, celeba_path)
+    folder = root / _folder_name(plan, config.crop)
+    parts = folder / PARTS
+    if is_whole(folder) and not parts.exists():
+        return load_prepared(folder)
+    with _full_disk_is_a_user_error(plan, root), _lock(root, folder.name, show_progress):
+        if not is_whole(folder):
+            _build(plan, folder, workers or default_workers(), show_progress)
+        shutil.rmtree(parts, ignore_errors=True)
+    return load_prepared(folder)
+
+
+def _plan(config: DataConfig, celeba_path: str | None) -> Plan:
+    if config.dataset == "avatars":
+        return plan_avatars(config)
+    if config.dataset == "celeba":
+        return plan_celeba(config, celeba_path)
+    return plan_folder(config)
+
+
+def _folder_name(plan: Plan, crop: str) -> str:
+    """Differs wherever the arrays would."""
+    identity = {
+        "format": FORMAT,
+        "size": plan.size,
+        "num_train": len(plan.train),
+        "num_held_out": plan.num_held_out,
+        "fingerprint": plan.fingerprint,
+        **plan.description,
+    }
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
+    return f"{name}-{plan.size}-{crop}-{sha256_of_json(identity)[:10]}"
+
+
+@contextlib.contextmanager
+def _lock(root: Path, name: str, show_progress: bool) -> Iterator[None]:
+    """Hold the data set's lock; the system frees it when the process ends, however it ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / f".{name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if show_progress:
+                print(f"Another process is preparing {name}; waiting for it.", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _full_disk_is_a_user_error(plan: Plan, root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        images = len(plan.train) + plan.num_held_out
+        # The parts and the arrays made of them lie side by side until the end.
+        needed = 2 * images * plan.size * plan.size * 3
+        raise UserError(
+            f"no space left in {root}: {images} images need about {needed} bytes "
+            f"({needed / 2**30:.2f} GiB) there; make room and run again, it goes on where it was."
+        ) from error
+
+
+def _build(plan: Plan, folder: Path, workers: int, show_progress: bool) -> None:
+    """Draw the missing shards, then write arrays, labels and, last, the manifest."""
+    parts = folder / PARTS
+    jobs = {
+        "train": shard_jobs(parts, "train", plan.train),
+        "held_out": shard_jobs(parts, "held_out", plan.held_out[: plan.num_held_out]),
+    }
+    bad = _draw_missing(plan, jobs["train"] + jobs["held_out"], workers, show_progress)
+    if bad:
+        # Mending the source changes the data set's key, so these parts would never be used.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise _bad_images_error(plan, bad)
+    train = [Kept(job.path, np.ones(len(job.items), dtype=bool)) for job in jobs["train"]]
+    held_out, num_duplicates = _select_held_out(plan, jobs, workers, show_progress)
+    kept = {"train": train, "held_out": held_out}
+    for split in SPLITS:
+        shape = (sum(int(part.rows.sum()) for part in kept[split]), plan.size, plan.size, 3)
+        chunks = (read_shard(part.path, "pixels")[part.rows] for part in kept[split])
+        write_array(parts / f"{split}.npy", chunks, shape)
+    _write_labels(parts / LABELS, plan, kept)
+    names = [f"{split}.npy" for split in SPLITS] + [LABELS]
+    for name in names:
+        os.replace(parts / name, folder / name)
+    manifest = _manifest(plan, folder, names, kept, num_duplicates)
+    write_json(folder / MANIFEST, manifest)
+
+
+def _draw_missing(
+    plan: Plan, jobs: Sequence[ShardJob], workers: int, show_progress: bool
+) -> list[tuple[str, str]]:
+    missing = [job for job in jobs if not shard_is_whole(job)]
+    total, left = (sum(len(job.items) for job in some) for some in (jobs, missing))
+    with tqdm(
+        total=total,
+        initial=total - left,
+        desc=f"preparing {plan.name} {plan.size}px",
+        unit="img",
+        disable=not show_progress,
+    ) as progress:
+        return draw_shards(plan.source, missing, workers, progress.update)
+
+
+def _select_held_out(
+    plan: Plan, jobs: dict[str, list[ShardJob]], workers: int, show_progress: bool
+) -> tuple[list[Kept], int]:
+    """The held-out images, and how many of the candidates looked at are in train as well.
+
+    Where duplicates are replaced, later candidates are drawn until there are enough.
+
+    Raises:
+        UserError: there are not enough candidates that differ from the train images.
+    """
+    in_train = np.concatenate([read_shard(job.path, "digests") for job in jobs["train"]])
+    kept: list[Kept] = []
+    num_duplicates, num_kept, start = 0, 0, 0
+    round_jobs = jobs["held_out"]
+    while True:
+        for job in round_jobs:
+            duplicate = np.isin(read_shard(job.path, "digests"), in_train)
+            rows = ~duplicate if plan.replace_duplicates else np.ones_like(duplicate)
+            kept.append(Kept(job.path, rows))
+            num_duplicates += int(duplicate.sum())
+            num_kept += int(rows.sum())
+            start += len(job.items)
+        missing = plan.num_held_out - num_kept
+        if not missing:
+            return kept, num_duplicates
+        if start > 100 * plan.num_held_out:
+            raise UserError(
+                f"{plan.origin}: nearly every held-out image is a train image; lower num_train."
+            )
+        candidates = plan.held_out[start : start + missing]
+        round_jobs = shard_jobs(round_jobs[0].path.parent, "held_out", candidates, start)
+        _draw_missing(plan, round_jobs, workers, show_progress)
+
+
+def _write_labels(path: Path, plan: Plan, kept: dict[str, list[Kept]]) -> None:
+    arrays = {}
+    for split in SPLITS:
+        codes = np.concatenate([read_shard(part.path, "codes")[part.rows] for part in kept[split]])
+        for column, label in enumerate(plan.label_names):
+            arrays[f"{split}/{label}"] = codes[:, column]
+    with atomic_write(path) as handle:
+        np.savez(handle, **arrays)  # type: ignore[arg-type]
+
+
+def _manifest(
+    plan: Plan,
+    folder: Path,
+    names: Sequence[str],
+    kept: dict[str, list[Kept]],
+    num_duplicates: int,
+) -> dict[str, Any]:
+    digests = np.concatenate([read_shard(part.path, "digests") for part in kept["train"]])
+    return {
+        "format": FORMAT,
+        **plan.description,
+        "size": plan.size,
+        "counts": {split: sum(int(part.rows.sum()) for part in kept[split]) for split in SPLITS},
+        "duplicates": {
+            "within_train": len(digests) - len(np.unique(digests)),
+            "held_out_in_train": num_duplicates,
+            "replaced": plan.replace_duplicates,
+        },
+        "label_names": dict(plan.label_names),
+        "sha256": {name: sha256_of_file(folder / name) for name in names},
+        "file_bytes": {name: (folder / name).stat().st_size for name in names},
+    }
+
+
+def _bad_images_error(plan: Plan, bad: Sequence[tuple[str, str]]) -> UserError:
+    shown = "; ".join(f"{name}: {reason}" for name, reason in bad[:SHOWN_BAD_IMAGES])
+    more = "; ..." if len(bad) > SHOWN_BAD_IMAGES else ""
+    total = len(plan.train) + plan.num_held_out
+    return UserError(
+        f"{len(bad)} of {total} images in {plan.origin} can't be used ({shown}{more}). "
+        "All must be whole RGB images: mend or remove these, then run again."
+    )

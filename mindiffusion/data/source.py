@@ -1,0 +1,72 @@
+"""What every source of images gives: items that can be drawn in any process, in any order."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class Sample(NamedTuple):
+    """One drawn image."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    codes: Sequence[int]  # one code per label, in the order of the plan's label names
+    digest: int  # 64 bits; equal for two images that count as duplicates
+
+
+class BadImage(Exception):
+    """An image that can't be used; the message says why."""
+
+
+class Source(Protocol):
+    """Draws items. Picklable and stateless: an image depends on its item alone."""
+
+    def draw(self, item: Any) -> Sample:
+        """One image of shape (H, W, 3).
+
+        Raises:
+            BadImage: the item can't be used.
+        """
+        ...
+
+    def name_of(self, item: Any) -> str:
+        """What to call an item in a message to the user."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a preparation needs to know, decided before the first image is drawn.
+
+    Attributes:
+        name: first part of the prepared folder's name.
+        origin: where the images come from, for messages (a machine path is fine here).
+        source: draws an item.
+        size: side of the square images, in pixels.
+        train: items of the train array, in order.
+        held_out: candidates for the held-out array, in order.
+        num_held_out: how many of them to keep.
+        replace_duplicates: go on to the next candidate where a held-out image is in train.
+        label_names: label to the names of its codes.
+        description: what goes into the manifest: free of machine paths and clocks.
+        fingerprint: what else tells two sources apart on this machine (sizes, times of files).
+    """
+
+    name: str
+    origin: str
+    source: Source
+    size: int
+    train: Sequence[Any]
+    held_out: Sequence[Any]
+    num_held_out: int
+    replace_duplicates: bool
+    label_names: Mapping[str, Sequence[str]]
+    description: Mapping[str, Any]
+    fingerprint: str
+
+
+def digest64(content: bytes) -> int:
+    """The first 64 bits of the BLAKE2b hash of ``content``."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

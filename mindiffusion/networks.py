@@ -1,0 +1,58 @@
+"""From a config to a network and a process: names to classes, one entry each."""
+
+from collections.abc import Callable
+
+import torch
+
+from mindiffusion.curriculum_ddpm import CurriculumDDPM
+from mindiffusion.reg_unet import RegNaiveUnet
+from mindiffusion.sparse_unet import SparseNaiveUnet
+from mindiffusion.training.config import RunConfig
+from mindiffusion.unet import NaiveUnet, check_sizes
+
+IMAGE_CHANNELS = 3
+
+
+def _naive(config: RunConfig) -> NaiveUnet:
+    return NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.n_feat)
+
+
+def _sparse(config: RunConfig) -> NaiveUnet:
+    return SparseNaiveUnet(
+        IMAGE_CHANNELS,
+        IMAGE_CHANNELS,
+        config.model.n_feat,
+        config.curriculum[0].sparsity,
+        placement=config.model.placement,
+        regrow_method=config.model.regrow_method,
+        seed=config.seed,
+    )
+
+
+def _reg(config: RunConfig) -> NaiveUnet:
+    return RegNaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.n_feat)
+
+
+NETWORKS: dict[str, Callable[[RunConfig], NaiveUnet]] = {
+    "naive_unet": _naive,
+    "sparse_unet": _sparse,
+    "reg_unet": _reg,
+}
+
+
+def build_network(config: RunConfig) -> NaiveUnet:
+    """The network with the initial weights of the config's seed, on the CPU, in float32.
+
+    Layers are made in one order by all classes, so arms of one seed start from the same weights.
+    The caller's generator is left as it was.
+    """
+    check_sizes(config.model.n_feat, config.data.size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return NETWORKS[config.model.network](config)
+
+
+def build_process(config: RunConfig) -> CurriculumDDPM:
+    """The process around a fresh network."""
+    process = config.process
+    return CurriculumDDPM(build_network(config), (process.beta1, process.beta2), process.n_T)

@@ -1,0 +1,119 @@
+"""Every random draw of the project: a counter-based generator, a pure function of its key.
+
+A draw is keyed by (seed, stream, index, step): which run, what the numbers are for, which image
+or position, and which step. Nothing depends on the order of calls, the batch split, the number
+of ranks or an interruption, and no generator state is ever saved. Integer arithmetic makes the
+uniforms the same bits on CPU and GPU; normals agree to rounding of log and cos.
+
+Source: Philox4x32-10, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+"""
+
+import enum
+import math
+
+import torch
+from torch import Tensor
+
+_ROUNDS = 10
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_MASK32 = 0xFFFFFFFF
+
+
+class Stream(enum.IntEnum):
+    """What a draw is for. Values are part of every result: append, never renumber."""
+
+    INITIAL_WEIGHTS = 0
+    ORDER = 1
+    FLIP = 2
+    TIME = 3
+    NOISE = 4
+    CHANNELS = 5
+    PROBE_TIME = 6
+    PROBE_NOISE = 7
+    SAMPLE_START = 8
+    SAMPLE_STEP = 9
+    EVALUATION_NOISE = 10
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
+    """Philox4x32-10 on int64 tensors that hold 32-bit words.
+
+    Args:
+        counter: four tensors of one shape, values in [0, 2³²).
+        key: two 32-bit words.
+
+    Returns:
+        Four tensors of that shape, values in [0, 2³²).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # Products wrap modulo 2⁶⁴; the mask after the arithmetic shift leaves the high word.
+        p0 = c0 * _MULTIPLIERS[0]
+        p1 = c2 * _MULTIPLIERS[1]
+        c0 = ((p1 >> 32) & _MASK32) ^ c1 ^ k0
+        c2 = ((p0 >> 32) & _MASK32) ^ c3 ^ k1
+        c1 = p1 & _MASK32
+        c3 = p0 & _MASK32
+        k0 = (k0 + _KEY_STEPS[0]) & _MASK32
+        k1 = (k1 + _KEY_STEPS[1]) & _MASK32
+    return [c0, c1, c2, c3]
+
+
+def random_bits(seed: int, stream: Stream, index: Tensor, step: int, count: int) -> Tensor:
+    """``count`` 32-bit words for every index: (N,) → (N, count) int64 in [0, 2³²).
+
+    Args:
+        seed: the run's or the sampling seed, in [0, 2³²).
+        stream: what the draw is for.
+        index: (N,) int64, position in the global batch or image index, in [0, 2³²).
+        step: training step, sampling step or epoch, in [0, 2³²).
+        count: words per index.
+
+    Raises:
+        ValueError: for a seed or step outside [0, 2³²).
+    """
+    if not (0 <= seed <= _MASK32 and 0 <= step <= _MASK32):
+        raise ValueError(f"seed {seed} and step {step} must be in [0, 2^32).")
+    blocks = torch.arange((count + 3) // 4, device=index.device)
+    shape = (len(index), len(blocks))
+    counter = (
+        blocks.expand(shape),
+        index[:, None].expand(shape),
+        torch.full((), step, dtype=torch.int64, device=index.device).expand(shape),
+        torch.zeros((), dtype=torch.int64, device=index.device).expand(shape),
+    )
+    words = philox(counter, (seed, int(stream)))
+    return torch.stack(words, dim=2).flatten(1)[:, :count]
+
+
+def uniforms(seed: int, stream: Stream, index: Tensor, step: int, count: int = 1) -> Tensor:
+    """Uniforms in [0, 1) with 24 bits, (N, count) float32; the same bits on every device.
+
+    Arguments as in ``random_bits``.
+    """
+    return (random_bits(seed, stream, index, step, count) >> 8).float() * 2.0**-24
+
+
+def normals(
+    seed: int, stream: Stream, index: Tensor, step: int, shape: tuple[int, ...]
+) -> Tensor:
+    """Standard normals by Box–Muller, (N, *shape) float32.
+
+    Other arguments as in ``random_bits``.
+    """
+    count = math.prod(shape)
+    bits = random_bits(seed, stream, index, step, 2 * ((count + 1) // 2))
+    first, second = bits.chunk(2, dim=1)
+    # (bits + ½)/2³² is in (0, 1], so that the logarithm is finite.
+    radius = torch.sqrt(-2.0 * torch.log((first.float() + 0.5) * 2.0**-32))
+    angle = second.float() * (2.0 * math.pi * 2.0**-32)
+    pair = torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), dim=1)
+    return pair[:, :count].reshape(len(index), *shape)
+
+
+def permutation(seed: int, epoch: int, size: int) -> Tensor:
+    """The order in which one epoch visits ``size`` images: (size,) int64 permutation."""
+    bits = random_bits(seed, Stream.ORDER, torch.arange(size), epoch, 1)[:, 0]
+    return torch.argsort(bits, stable=True)

@@ -1,0 +1,54 @@
+"""RegNaiveUnet: NaiveUnet with a group-L1 penalty on all convolutions.
+
+Source: the CR arm of the seed document: L = MSE + λ(stage) · Σ_convs Σ_c ‖W_c‖₂ with one group per
+output channel. 31 of the 35 convolutions feed a GroupNorm, which undoes a rescaling of weights:
+read the norms reported with every milestone before believing in sparsity.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mindiffusion.sparsity import Probe, StageCapacity, conv_layers, group_norms
+from mindiffusion.unet import NaiveUnet
+
+
+class RegNaiveUnet(NaiveUnet):
+    """NaiveUnet whose ``penalty`` is λ times the sum of its group norms.
+
+    The penalty's weight λ comes from the stage; before any stage it is 0.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, n_feat: int = 256) -> None:
+        super().__init__(in_channels, out_channels, n_feat)
+        self.penalty_lambda = 0.0
+
+    def get_group_l1_penalty(self, lambda_val: float) -> Tensor:
+        """λ · Σ_convs Σ_c ‖W_c‖₂, a scalar.
+
+        Args:
+            lambda_val: λ ≥ 0; at 0 the result is an exact 0 without a gradient.
+        """
+        if lambda_val == 0:
+            return torch.zeros((), device=self.out.weight.device)
+        norms = [group_norms(layer).sum() for _, layer in conv_layers(self)]
+        return lambda_val * torch.stack(norms).sum()
+
+    def enter_stage(self, capacity: StageCapacity, probe: Probe) -> dict[str, Any]:
+        """Take over the stage's λ."""
+        self.penalty_lambda = capacity.penalty_lambda
+        return {"penalty_lambda": capacity.penalty_lambda}
+
+    def penalty(self) -> Tensor | None:
+        """The stage's penalty, or None when λ is 0."""
+        return self.get_group_l1_penalty(self.penalty_lambda) if self.penalty_lambda else None
+
+    def capacity_report(self) -> dict[str, float]:
+        """λ and the mean group norm."""
+        with torch.no_grad():
+            norms = torch.cat([group_norms(layer) for _, layer in conv_layers(self)])
+        return super().capacity_report() | {
+            "penalty_lambda": self.penalty_lambda,
+            "group_norm_mean": float(norms.mean()),
+        }

@@ -1,0 +1,182 @@
+"""SparseNaiveUnet: NaiveUnet with a hard channel mask at the bottleneck, grown stage by stage.
+
+Source: the CS arm of the seed document (docs/design.md). Two placements:
+
+- ``bottleneck``, the seed's: ``thro = to_vec(down3) * mask`` before ``+ temb``. A masked channel
+  is not silent: the time embedding and the skip connection still carry it.
+- ``silent``: ``(to_vec(down3) + temb) * mask``, the innermost skip is masked too, and what
+  belongs to masked channels alone gets no gradient.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.sparsity import (
+    Probe,
+    StageCapacity,
+    active_count,
+    channel_saliency,
+    channels_to_grow,
+    initial_mask,
+    keyed_order,
+)
+from mindiffusion.unet import NaiveUnet
+
+Placement = Literal["bottleneck", "silent"]
+RegrowMethod = Literal["gradient", "random"]
+
+
+class SparseNaiveUnet(NaiveUnet):
+    """NaiveUnet whose bottleneck channels can be switched off.
+
+    Buffers ``channel_mask`` (1 on, 0 off) and ``channel_birth_stage`` (stage at which a channel
+    was switched on; −1 while it is off), both (2·n_feat,).
+
+    Args:
+        in_channels: channels of the noisy image.
+        out_channels: channels of the predicted noise.
+        n_feat: base width, a multiple of 8.
+        initial_sparsity: fraction of channels off at the start, in [0, 1).
+        placement: where the mask acts, see the module's docstring.
+        regrow_method: how ``enter_stage`` chooses channels.
+        seed: key of the initial mask and of ties.
+
+    Raises:
+        UserError: for an unknown method, or more channels asked for than are off.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        n_feat: int = 256,
+        initial_sparsity: float = 0.0,
+        *,
+        placement: Placement = "bottleneck",
+        regrow_method: RegrowMethod = "gradient",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(in_channels, out_channels, n_feat)
+        self.placement = placement
+        self.regrow_method = regrow_method
+        self.seed = seed
+        channels = self.bottleneck_channels
+        mask = initial_mask(seed, channels, initial_sparsity)
+        self.register_buffer("channel_mask", mask)
+        self.register_buffer("channel_birth_stage", (mask - 1).to(torch.int64))
+        self.register_buffer("channel_saliency", torch.zeros(channels, dtype=torch.float64))
+        self.channel_mask: Tensor
+        self.channel_birth_stage: Tensor
+        self.channel_saliency: Tensor
+        if placement == "silent":
+            self._freeze_masked()
+
+    def bottleneck(
+        self, down3: Tensor, temb: Tensor, channel_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As NaiveUnet's, behind the mask; ``channel_mask`` (B, 2n) replaces the buffer."""
+        mask = self.channel_mask if channel_mask is None else channel_mask
+        mask = mask.to(down3.dtype).view(-1, self.bottleneck_channels, 1, 1)
+        if self.placement == "silent":
+            return (self.to_vec(down3) + temb) * mask, down3 * mask
+        return self.to_vec(down3) * mask + temb, down3
+
+    def regrow_channels(
+        self,
+        num_to_grow: int,
+        current_stage: int,
+        method: RegrowMethod = "gradient",
+    ) -> Tensor:
+        """Switch on ``num_to_grow`` channels and record their birth stage.
+
+        Args:
+            num_to_grow: how many, at most the number that is off.
+            current_stage: recorded in ``channel_birth_stage``.
+            method: ``gradient`` takes the highest ``get_channel_gradients()``; ``random`` a keyed
+                permutation. Ties go by the permutation too, so all ranks choose alike.
+
+        Returns:
+            (num_to_grow,) indices of the channels switched on.
+        """
+        methods = ("gradient", "random")
+        if method not in methods:
+            raise UserError(f"unknown regrowth method {method!r}.{did_you_mean(method, methods)}")
+        num_off = int((self.channel_mask == 0).sum())
+        if not 0 <= num_to_grow <= num_off:
+            raise UserError(
+                f"asked to switch on {num_to_grow} channels, but {num_off} are off; "
+                f"ask for 0 to {num_off}."
+            )
+        scores = self.get_channel_gradients()
+        if method == "random":
+            scores = torch.zeros_like(scores)
+        order = keyed_order(self.seed, self.bottleneck_channels, current_stage + 1)
+        chosen = channels_to_grow(scores, self.channel_mask, num_to_grow, order)
+        self.channel_mask[chosen] = 1.0
+        self.channel_birth_stage[chosen] = current_stage
+        return chosen
+
+    def get_channel_gradients(self) -> Tensor:
+        """Saliency Σ_b (∂ℓ_b/∂m_c)² of the last probe, (2·n_feat,) float64; 0 before any."""
+        return self.channel_saliency
+
+    def enter_stage(self, capacity: StageCapacity, probe: Probe) -> dict[str, Any]:
+        """Switch channels on until the stage's sparsity is met; the first stage sets the mask."""
+        target = active_count(self.bottleneck_channels, capacity.sparsity)
+        if capacity.index == 0:
+            mask = initial_mask(capacity.seed, self.bottleneck_channels, capacity.sparsity)
+            self.channel_mask.copy_(mask)
+            self.channel_birth_stage.copy_((mask - 1).to(torch.int64))
+            return {"channels_on": target}
+        num_to_grow = target - int(self.channel_mask.sum())
+        if num_to_grow < 0:
+            raise UserError(
+                f"stage {capacity.index} has sparsity {capacity.sparsity:g}, more than the stage "
+                "before; let sparsity fall from stage to stage."
+            )
+        if num_to_grow == 0:
+            return {"channels_on": target}
+        saliency, agreement = channel_saliency(self, list(probe()))
+        self.channel_saliency.copy_(saliency)
+        grown = self.regrow_channels(num_to_grow, capacity.index, self.regrow_method)
+        return {
+            "channels_on": target,
+            "channels_grown": sorted(grown.tolist()),
+            "saliency_split_half_correlation": agreement,
+        }
+
+    def capacity_report(self) -> dict[str, float]:
+        """Channels switched on."""
+        return super().capacity_report() | {"active_channels": float(self.channel_mask.sum())}
+
+    def _freeze_masked(self) -> None:
+        """Zero the gradient of all weights that serve masked channels alone.
+
+        Adam leaves a weight with an all-zero gradient history untouched, so hooks are enough. The
+        time embedding is not frozen: its rows are shared with ``up1``.
+        """
+        last: Any = self.down3[0]
+        produces: nn.Sequential = last.conv[1]
+        for parameter in (*produces[0].parameters(), *produces[1].parameters()):
+            _mask_gradient(parameter, self, offset=0, dim=0)
+        _mask_gradient(self.up0[0].weight, self, offset=0, dim=0)
+        # up1 sees cat(up0's output, the skip): the skip's channels come second.
+        _mask_gradient(self.up1.model[0].weight, self, offset=self.bottleneck_channels, dim=0)
+
+
+def _mask_gradient(
+    parameter: nn.Parameter, network: SparseNaiveUnet, *, offset: int, dim: int
+) -> None:
+    """Multiply slices [offset, offset + channels) of a parameter's gradient by the mask."""
+
+    def hook(gradient: Tensor) -> Tensor:
+        keep = torch.ones(gradient.shape[dim], dtype=gradient.dtype, device=gradient.device)
+        keep[offset : offset + network.bottleneck_channels] = network.channel_mask.to(keep)
+        shape = [1] * gradient.dim()
+        shape[dim] = -1
+        return gradient * keep.view(shape)
+
+    parameter.register_hook(hook)

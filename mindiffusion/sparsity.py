@@ -1,0 +1,152 @@
+"""Sparsity shared by the networks: channel counts, masks, saliency, group norms.
+
+Capacity is what a network does with a stage's sparsity or penalty. Everything here is a pure
+function of its inputs (and a seed), so all ranks agree without talking to each other.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mindiffusion.noise import Stream, random_bits
+
+
+@dataclass(frozen=True)
+class StageCapacity:
+    """What a stage asks of a network's capacity.
+
+    Attributes:
+        index: position of the stage, from 0.
+        sparsity: fraction of bottleneck channels switched off, in [0, 1).
+        penalty_lambda: weight of the group-L1 penalty, ≥ 0.
+        seed: the run's seed, for keyed permutations and ties.
+    """
+
+    index: int
+    sparsity: float
+    penalty_lambda: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class ProbeBatch:
+    """Noisy images with their noise, drawn in the new stage's window.
+
+    Attributes:
+        x_t: (B, C, H, W), noisy images.
+        t: (B,), noise time in (0, 1].
+        noise: (B, C, H, W), the noise to predict.
+    """
+
+    x_t: Tensor
+    t: Tensor
+    noise: Tensor
+
+
+Probe = Callable[[], Iterator[ProbeBatch]]
+"""Yields the probe batches of the new stage; the same ones on every rank."""
+
+
+class MaskedNetwork(Protocol):
+    """A network whose forward takes a per-sample channel mask (B, C)."""
+
+    channel_mask: Tensor
+
+    def __call__(self, x: Tensor, t: Tensor, channel_mask: Tensor) -> Tensor:
+        """Predict the noise."""
+
+
+def active_count(num_channels: int, sparsity: float) -> int:
+    """Number of channels switched on: num_channels · (1 − sparsity), rounded half up.
+
+    At 64 channels: 13, 26, 38, 51, 64 for sparsity .8, .6, .4, .2, 0. A guard of 1e-9 keeps
+    float error (64 · (1 − .8) = 12.799…) from deciding; at least one channel stays on.
+
+    Args:
+        num_channels: channels in all.
+        sparsity: in [0, 1).
+    """
+    return max(1, math.floor(num_channels * (1.0 - sparsity) + 0.5 + 1e-9))
+
+
+def keyed_order(seed: int, num_channels: int, draw: int) -> Tensor:
+    """A permutation of the channels, (num_channels,) int64: pure function of (seed, draw)."""
+    bits = random_bits(seed, Stream.CHANNELS, torch.arange(num_channels), draw, 1)[:, 0]
+    return torch.argsort(bits, stable=True)
+
+
+def initial_mask(seed: int, num_channels: int, sparsity: float) -> Tensor:
+    """Mask (num_channels,) of 0 and 1, with a keyed permutation's first channels on."""
+    mask = torch.zeros(num_channels)
+    mask[keyed_order(seed, num_channels, 0)[: active_count(num_channels, sparsity)]] = 1.0
+    return mask
+
+
+def channels_to_grow(scores: Tensor, mask: Tensor, num_to_grow: int, tie_order: Tensor) -> Tensor:
+    """Indices of the masked channels with the highest scores.
+
+    Args:
+        scores: (C,), higher first.
+        mask: (C,), 1 where already on; these are never chosen.
+        num_to_grow: how many.
+        tie_order: (C,) permutation; of equal scores the one earlier in it wins.
+    """
+    order = tie_order.to(scores.device)
+    by_score = order[torch.argsort(scores[order], descending=True, stable=True)]
+    return by_score[mask[by_score] == 0][:num_to_grow]
+
+
+def channel_saliency(network: MaskedNetwork, batches: Sequence[ProbeBatch]) -> tuple[Tensor, float]:
+    """Saliency s_c = Σ_b (∂ℓ_b/∂m_c)² of every mask entry, and how well two halves agree.
+
+    ℓ_b is sample b's mean squared ε-error and m_c the mask's entry, so the derivative is not
+    zero for a channel that is off. Squares of per-sample derivatives, summed, depend on no batch
+    split (METHODS §1). One mask row per sample makes autograd return them in one pass.
+
+    Args:
+        network: takes a mask of shape (B, C).
+        batches: probe batches, drawn in the new stage's window.
+
+    Returns:
+        (C,) float64 saliency, and the Spearman correlation between the scores of the even and
+        the odd samples (NaN if one of them is constant).
+    """
+    halves = [torch.zeros(len(network.channel_mask), dtype=torch.float64) for _ in range(2)]
+    for batch in batches:
+        mask = network.channel_mask.expand(len(batch.t), -1).clone().requires_grad_()
+        error = network(batch.x_t, batch.t, mask) - batch.noise
+        (gradient,) = torch.autograd.grad(error.square().flatten(1).mean(1).sum(), mask)
+        squares = gradient.double().square().cpu()
+        for half, total in enumerate(halves):
+            total += squares[half::2].sum(0)
+    return halves[0] + halves[1], rank_correlation(halves[0], halves[1])
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman correlation of two vectors (C,); NaN if one of them is constant."""
+    from scipy.stats import spearmanr
+
+    if a.unique().numel() < 2 or b.unique().numel() < 2:
+        return math.nan
+    return float(spearmanr(a.cpu().numpy(), b.cpu().numpy()).statistic)
+
+
+def conv_layers(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.ConvTranspose2d]]:
+    """All convolutions and transposed convolutions of a network, with their names."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            yield name, module
+
+
+def group_norms(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+    """L2 norm of each output channel's weights, (out_channels,).
+
+    ``ConvTranspose2d.weight`` is (in, out, kH, kW): its output channels are along dim 1.
+    The derivative at an all-zero group is 0, not NaN.
+    """
+    out_dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    return torch.linalg.vector_norm(layer.weight.transpose(0, out_dim).flatten(1), dim=1)

@@ -1,0 +1,113 @@
+"""Training batches: a pure function of (seed, step, position), free of ranks and batch split."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindiffusion.noise import Stream, normals, permutation, uniforms
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, size: int) -> Tensor:
+    return permutation(seed, epoch, size)
+
+
+def image_indices(seed: int, step: int, global_batch: int, size: int) -> Tensor:
+    """Images of one global batch: (global_batch,) int64 indices into the training array.
+
+    Position p = step · global_batch + j is visited as image ``order(p // size)[p % size]``: every
+    epoch has its own permutation, and a batch may span two of them.
+    """
+    positions = torch.arange(step * global_batch, (step + 1) * global_batch)
+    epochs = positions // size
+    indices = torch.empty_like(positions)
+    for epoch in epochs.unique().tolist():
+        inside = epochs == epoch
+        indices[inside] = _order(seed, epoch, size)[positions[inside] % size]
+    return indices
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A slice of the global batch of one step.
+
+    Attributes:
+        images: (B, 3, H, W) in [-1, 1], in channels-last memory.
+        u: (B,) uniforms behind the noise times.
+        noise: (B, 3, H, W), standard normal.
+    """
+
+    images: Tensor
+    u: Tensor
+    noise: Tensor
+
+
+class BatchSource:
+    """Gathers, flips and normalises training images, and draws their noise.
+
+    Args:
+        images: (N, H, W, 3) uint8, usually memory-mapped; copied to a GPU once.
+        seed: the run's seed.
+        global_batch: images per step over all ranks.
+        flip: mirror images at random.
+        device: where batches go.
+        dtype: float type of images and noise.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        *,
+        seed: int,
+        global_batch: int,
+        flip: bool,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._images: np.ndarray | Tensor = images
+        if device.type != "cpu":
+            self._images = torch.tensor(images, device=device)
+        self.size = len(images)
+        self._seed = seed
+        self._global_batch = global_batch
+        self._flip = flip
+        self._device = device
+        self._dtype = dtype
+
+    def batch(
+        self,
+        step: int,
+        start: int,
+        stop: int,
+        streams: tuple[Stream, Stream] = (Stream.TIME, Stream.NOISE),
+    ) -> Batch:
+        """Positions ``start`` … ``stop`` − 1 of the global batch of ``step``.
+
+        Args:
+            step: step (or probe batch) number.
+            start: first position.
+            stop: one past the last.
+            streams: what the uniforms and the noise are keyed by.
+        """
+        index = image_indices(self._seed, step, self._global_batch, self.size)[start:stop]
+        position = torch.arange(start, stop, device=self._device)
+        images = self._gather(index)
+        if self._flip:
+            flip = uniforms(self._seed, Stream.FLIP, position, step)[:, 0] < 0.5
+            images = torch.where(flip[:, None, None, None], images.flip(2), images)
+        floats = images.to(self._dtype) / 127.5 - 1.0
+        shape = (floats.shape[3], floats.shape[1], floats.shape[2])
+        noise = normals(self._seed, streams[1], position, step, shape).to(self._dtype)
+        return Batch(
+            images=floats.permute(0, 3, 1, 2),
+            u=uniforms(self._seed, streams[0], position, step)[:, 0],
+            noise=noise.contiguous(memory_format=torch.channels_last),
+        )
+
+    def _gather(self, index: Tensor) -> Tensor:
+        if isinstance(self._images, Tensor):
+            return self._images[index.to(self._device)]
+        return torch.from_numpy(self._images[index.numpy()])

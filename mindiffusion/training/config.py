@@ -1,0 +1,389 @@
+"""The resolved description of one run: frozen, typed, and free of PyTorch.
+
+A run is described by nested frozen dataclasses. Presets (YAML under ``mindiffusion/presets``) fill
+them; ``extends`` names other presets that come first, so an arm is a file of named fields and a
+run is a base with an arm. Every mistake is one line that names file, key and what was expected.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mindiffusion.curriculum.stages import Stage, StageConfig, resolve_stages
+from mindiffusion.data.spec import DataConfig
+from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.files import sha256_of_json
+
+PRESETS = Path(__file__).parent.parent / "presets"
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        network: which class, see ``mindiffusion.networks``.
+        n_feat: base width, a multiple of 8.
+        placement: where a channel mask acts (networks with a mask).
+        regrow_method: how channels are chosen (networks with a mask).
+        probe_batches: batches behind a regrowth's saliency.
+        probe_batch_size: images in each of them.
+    """
+
+    network: Literal["naive_unet", "sparse_unet", "reg_unet"] = "naive_unet"
+    n_feat: int = 32
+    placement: Literal["bottleneck", "silent"] = "bottleneck"
+    regrow_method: Literal["gradient", "random"] = "gradient"
+    probe_batches: int = Field(default=4, ge=1)
+    probe_batch_size: int = Field(default=64, ge=2)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ProcessConfig:
+    """The forward process: linear betas over n_T levels."""
+
+    beta1: float = 1e-4
+    beta2: float = 0.02
+    n_T: int = Field(default=1000, ge=2)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingConfig:
+    """Optimisation and its book-keeping.
+
+    Attributes:
+        epochs: length in passes over the training images; give this or ``steps``.
+        steps: length in optimizer steps.
+        global_batch: images per step over all ranks.
+        micro_batch: images per forward pass of a rank; None: the rank's whole share.
+        lr: Adam's learning rate.
+        ema_decays: lengths of the weight averages, in (0, 1); the first is the primary one.
+        milestones: when weights are kept and scored: "stages" (each stage's end), "25%",
+            "10 epochs" or a step.
+        checkpoint_every: steps between rolling checkpoints.
+        log_every: steps between lines of metrics.jsonl.
+        device: "auto" takes a GPU if there is one.
+        precision: "auto": bf16 where the device has it and it was measured to help.
+        compile: "auto": on a GPU, and where a C++ compiler is found and it helps.
+        threads: CPU threads per rank; None: all cores over the ranks of this machine.
+    """
+
+    epochs: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    global_batch: int = Field(default=256, ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
+    lr: float = Field(default=2e-5, gt=0)
+    ema_decays: tuple[float, ...] = (0.9999, 0.999)
+    milestones: tuple[str | int, ...] = ("stages",)
+    checkpoint_every: int = Field(default=1000, ge=1)
+    log_every: int = Field(default=50, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+
+    def __post_init__(self) -> None:
+        """Refuse an average that is none."""
+        if not self.ema_decays or not all(0 < d < 1 for d in self.ema_decays):
+            raise UserError(
+                f"training.ema_decays is {self.ema_decays}: give at least one decay in (0, 1)."
+            )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SamplerConfig:
+    """How images are drawn from a network.
+
+    Attributes:
+        name: "ddim", or "ddpm" for ancestral sampling through the full chain.
+        steps: network calls (DDIM only; "ddpm" takes n_T).
+        eta: DDIM's stochasticity in [0, 1].
+        clip: clip the predicted clean image to [-1, 1] (DDIM only).
+        seed: sampling seed, apart from the training seed.
+        chunk: images per forward pass; part of the result's key, since bits may depend on it.
+        grid: images in a run's sample grid.
+    """
+
+    name: Literal["ddim", "ddpm"] = "ddim"
+    steps: int = Field(default=50, ge=1)
+    eta: float = Field(default=1.0, ge=0, le=1)
+    clip: bool = True
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    chunk: int = Field(default=64, ge=1)
+    grid: int = Field(default=64, ge=1)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+        arm: name shown in tables and figures.
+        output: folder of checkpoints; runs live in ``seed<k>/`` inside it.
+        samples: folder of sample grids, likewise; None: ``samples/`` inside the run's folder.
+    """
+
+    arm: str
+    curriculum: tuple[StageConfig, ...]
+    output: str
+    samples: str | None = None
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    process: ProcessConfig = ProcessConfig()
+    training: TrainingConfig = TrainingConfig()
+    sampler: SamplerConfig = SamplerConfig()
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this run's checkpoints, config and log."""
+        return Path(self.output) / f"seed{self.seed}"
+
+    @property
+    def grid_dir(self) -> Path:
+        """Folder of this run's sample grids."""
+        if self.samples is None:
+            return self.run_dir / "samples"
+        return Path(self.samples) / f"seed{self.seed}"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Plan:
+    """What a config means for a data set of known size.
+
+    Attributes:
+        total_steps: optimizer steps.
+        stages: the curriculum with its steps.
+        milestones: steps at which weights are kept, rising.
+    """
+
+    total_steps: int
+    stages: tuple[Stage, ...]
+    milestones: tuple[int, ...]
+
+
+def plan(config: RunConfig, num_train: int) -> Plan:
+    """Turn epochs, percentages and weights into steps.
+
+    Args:
+        config: the run.
+        num_train: number of training images.
+
+    Raises:
+        UserError: no length or two, a stage without a step, a milestone past the end.
+    """
+    training = config.training
+    if (training.epochs is None) == (training.steps is None):
+        raise UserError(
+            f"training.epochs is {training.epochs} and training.steps is {training.steps}; "
+            "give exactly one of the two (set the other to null)."
+        )
+    steps_per_epoch = num_train / training.global_batch
+    total = training.steps or max(1, math.floor((training.epochs or 0) * steps_per_epoch + 0.5))
+    stages = resolve_stages(config.curriculum, total)
+    milestones: set[int] = set()
+    for spec in training.milestones:
+        if spec == "stages":
+            milestones |= {stage.end for stage in stages}
+        else:
+            milestones.add(milestone_step(spec, total, steps_per_epoch))
+    return Plan(total, stages, tuple(sorted(milestones)))
+
+
+def milestone_step(spec: str | int, total_steps: int, steps_per_epoch: float) -> int:
+    """Step of one milestone: 500, "500", "25%" or "10 epochs"; rounded half up.
+
+    Raises:
+        UserError: unreadable, or outside 1 … total_steps.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+)\s*(%|epochs?|steps?)?\s*", str(spec))
+    try:
+        amount = float(match[1]) if match else math.nan
+    except ValueError:
+        amount = math.nan
+    if match is None or math.isnan(amount):
+        raise UserError(
+            f"milestone {spec!r} is unreadable; write 500, '25%', '10 epochs' or 'stages'."
+        )
+    unit = match[2] or "steps"
+    scale = {"%": total_steps / 100, "e": steps_per_epoch, "s": 1.0}[unit[0]]
+    step = math.floor(amount * scale + 0.5)
+    if not 1 <= step <= total_steps:
+        raise UserError(
+            f"milestone {spec!r} is step {step}, but the run has steps 1 to {total_steps}; "
+            "move the milestone or raise training.steps."
+        )
+    return step
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain types of a config, as JSON would hold them."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys at which two configs (as plain types) differ, but for where files go."""
+    different = []
+    for key in sorted(a.keys() | b.keys()):
+        old, new = a.get(key), b.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            different += differences(old, new, f"{prefix}{key}.")
+        elif old != new and prefix + key not in ("output", "samples"):
+            different.append(prefix + key)
+    return different
+
+
+def config_hash(config: RunConfig) -> str:
+    """Twelve hex digits over everything that can change a result: not where it is written.
+
+    Training and sampling are hashed; the device, threads and where files go are not.
+    """
+    content = to_dict(config)
+    for name in ("output", "samples"):
+        del content[name]
+    for name in ("device", "threads", "checkpoint_every", "log_every"):
+        del content["training"][name]
+    del content["sampler"]["grid"]
+    return sha256_of_json(content)[:12]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML 1.2 mapping (so that 2e-5 is a number and ``no`` is a word).
+
+    Raises:
+        UserError: not there, not YAML, or no mapping.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except YAMLError as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{path} is not valid YAML: {line}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a mapping of keys to values.")
+    return content
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested merge; values of ``over`` win, lists are replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def preset_names() -> list[str]:
+    """Presets that describe a whole run."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """A preset with all it extends, as nested plain types.
+
+    Args:
+        name: file below ``presets`` without its ending, such as "celeba_c_32" or "arms/c".
+    """
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        names = preset_names() if "/" not in name else [
+            f"arms/{p.stem}" for p in (PRESETS / "arms").glob("*.yaml")
+        ]
+        raise UserError(f"unknown preset {name!r}.{did_you_mean(name, names)}")
+    return resolve_extends(read_yaml(path))
+
+
+def resolve_extends(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge the presets named by ``extends`` (a list), then the content itself."""
+    resolved: dict[str, Any] = {}
+    for parent in content.get("extends", ()):
+        resolved = merge(resolved, load_preset(parent))
+    return merge(resolved, {k: v for k, v in content.items() if k != "extends"})
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """One ``--set`` argument, "training.lr=2e-5", as a nested mapping; values are YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text!r}: write key=value, for example training.lr=2e-5.")
+    try:
+        parsed = YAML(typ="safe", pure=True).load(value)
+    except YAMLError:
+        raise UserError(f"--set {text!r}: {value!r} is not a YAML value.") from None
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply ``--set`` arguments in order; a length in steps replaces one in epochs, and back."""
+    merged = dict(content)
+    for text in overrides:
+        change = parse_override(text)
+        training = change.get("training")
+        if isinstance(training, dict):
+            for given, other in (("steps", "epochs"), ("epochs", "steps")):
+                if training.get(given) is not None:
+                    training.setdefault(other, None)
+        merged = merge(merged, change)
+    return merged
+
+
+def build_config(content: Mapping[str, Any], source: str) -> RunConfig:
+    """Check a nested mapping and freeze it.
+
+    Args:
+        content: nested plain types.
+        source: where it came from, named in errors.
+
+    Raises:
+        UserError: unknown key (with the nearest one) or wrong type.
+    """
+    return check(RunConfig, content, source)
+
+
+def check(kind: type[Any], content: Mapping[str, Any], source: str) -> Any:
+    """Build the frozen dataclass ``kind`` from plain types; every mistake is one line."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(content))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_line(kind, error)}") from None
+    except TypeError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def _first_line(kind: type[Any], error: ValidationError) -> str:
+    """The first mistake of a ValidationError as one line."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown key {key!r}.{did_you_mean(path[-1], _keys_at(kind, first['loc'][:-1]))}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"key {key!r} is missing."
+    if isinstance(first.get("ctx", {}).get("error"), UserError):
+        return f"key {key!r}: {first['ctx']['error']}"
+    return f"key {key!r} is {first['input']!r}: {first['msg'].lower()}."
+
+
+def _keys_at(kind: type[Any], path: Sequence[str | int]) -> list[str]:
+    """Names of the fields of the dataclass at a path inside ``kind``."""
+    for part in path:
+        inner = next((f.type for f in fields(kind) if f.name == part), None)
+        candidates = [inner, *getattr(inner, "__args__", ())]
+        kind = next((c for c in candidates if is_dataclass(c)), kind)  # type: ignore[misc]
+    return [f.name for f in fields(kind)]

@@ -1,0 +1,68 @@
+"""A run as a person sees it: prepared data, a progress bar, sample grids at milestones."""
+
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from mindiffusion.cli import prepared_data
+from mindiffusion.sampling import (
+    config_of,
+    primary_weights,
+    process_of,
+    sample_images,
+    save_png,
+    tile,
+)
+from mindiffusion.training import checkpoint
+from mindiffusion.training.config import RunConfig
+from mindiffusion.training.distributed import ranks_from_environment
+from mindiffusion.training.loop import Hooks, Interrupted, Trainer
+from mindiffusion.training.run import run
+
+GRID_COLUMNS = 8
+
+
+def write_grid(weights_file: Path, grid_dir: Path, device: torch.device) -> Path:
+    """Sample a grid from a milestone's primary weights; returns the PNG's path."""
+    content = checkpoint.load(weights_file)
+    config = config_of(content)
+    process = process_of(content, primary_weights(config), device)
+    images = sample_images(process, config.sampler, config.sampler.grid, config.data.size)
+    path = grid_dir / f"step-{content['step']:09d}.png"
+    save_png(path, tile(images, GRID_COLUMNS))
+    return path
+
+
+def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
+    """Train with a progress bar; the exit code tells done from stopped."""
+    ranks = ranks_from_environment()
+    data = prepared_data(config, show_progress=ranks.is_main)
+    bar = tqdm(unit="step", desc=config.arm, disable=not ranks.is_main, dynamic_ncols=True)
+
+    def hooks(trainer: Trainer) -> Hooks:
+        def on_step(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.reset(stop_after or total)
+                bar.initial = done - 1
+            bar.update(done - max(bar.n, bar.initial))
+
+        def on_milestone(step: int, path: Path) -> None:
+            grid = write_grid(path, config.grid_dir, trainer.process.beta.device)
+            bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
+
+        return Hooks(on_step, on_milestone)
+
+    try:
+        trainer = run(config, data.train, data.manifest_id, ranks, hooks, stop_after)
+    except Interrupted as stop:
+        if ranks.is_main:
+            bar.close()
+            print(f"stopped at a checkpoint in {config.run_dir}; the same command goes on.",
+                  file=sys.stderr)
+        return 128 + stop.signal_number
+    bar.close()
+    if ranks.is_main:
+        print(f"{config.arm} seed {config.seed}: {trainer.step} steps done in {config.run_dir}")
+    return 0

@@ -1,0 +1,66 @@
+"""Exponential moving averages of the weights, of several lengths at once.
+
+The decay warms up as min(d, (1 + k)/(10 + k)) after k updates, so that the random start is
+forgotten within a few steps. Buffers (masks) are copied, never averaged.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+StateDict = dict[str, Tensor]
+
+
+class Averages:
+    """Averages of a network's parameters, one set per decay.
+
+    Args:
+        network: the unwrapped network, in training dtype and place.
+        decays: each in (0, 1).
+    """
+
+    def __init__(self, network: nn.Module, decays: tuple[float, ...]) -> None:
+        self._parameters = dict(network.named_parameters())
+        self._buffers = dict(network.named_buffers())
+        self.decays = decays
+        self.num_updates = 0
+        self._averages = {
+            decay: {name: p.detach().clone() for name, p in self._parameters.items()}
+            for decay in decays
+        }
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move every average towards the current weights."""
+        self.num_updates += 1
+        warm_up = (1 + self.num_updates) / (10 + self.num_updates)
+        current = [p.detach() for p in self._parameters.values()]
+        for decay, average in self._averages.items():
+            torch._foreach_lerp_(list(average.values()), current, 1.0 - min(decay, warm_up))
+
+    def weights(self, decay: float) -> StateDict:
+        """A state dict of the network with averaged parameters and current buffers, on the CPU."""
+        whole = {**self._averages[decay], **self._buffers}
+        return {name: tensor.detach().cpu().clone() for name, tensor in whole.items()}
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything needed to go on, as plain types and tensors."""
+        return {
+            "num_updates": self.num_updates,
+            "averages": {ema_name(decay): dict(a) for decay, a in self._averages.items()},
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take over a state of the same network and decays."""
+        self.num_updates = int(state["num_updates"])  # type: ignore[call-overload]
+        saved: Mapping[str, Mapping[str, Tensor]] = state["averages"]  # type: ignore[assignment]
+        for decay, average in self._averages.items():
+            for name, tensor in average.items():
+                tensor.copy_(saved[ema_name(decay)][name])
+
+
+def ema_name(decay: float) -> str:
+    """Label of an average in files and rows, such as "ema0.995"."""
+    return f"ema{decay:g}"

@@ -1,0 +1,1 @@
+"""Figures of a study: rows in, matplotlib axes out; never imports torch."""

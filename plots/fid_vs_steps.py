@@ -1,0 +1,112 @@
+"""Distance to the reference against training steps, a line per arm."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
+
+from benchmark.results import (
+    CONDITION,
+    arm_order,
+    curriculum_frame,
+    distance_rows,
+    is_smoke,
+    over_seeds,
+    split_conditions,
+)
+from plots.style import (
+    COLUMN_INCHES,
+    arm_styles,
+    declared_note,
+    legend_above,
+    new_figure,
+    note_below,
+    seed_note,
+    step_axis,
+)
+
+LOG_SPAN = 10
+
+
+def stage_boundaries(frame: pd.DataFrame) -> tuple[str, list[int]]:
+    """The first staged arm (C, where there is one) and the steps at which it changes stage."""
+    stages = curriculum_frame(frame)
+    for arm in arm_order(frame):
+        own = stages[stages["arm"] == arm]
+        starts = sorted(set(own[own["seed"] == own["seed"].min()]["from_step"]))
+        if len(starts) > 1:
+            return arm, [int(step) for step in starts[1:]]
+    return "", []
+
+
+def fid_vs_steps(rows: pd.DataFrame, boundaries: list[int], ax: Axes) -> Axes:
+    """Draw the rows of one condition; hollow points lack training on low noise.
+
+    Args:
+        rows: result rows of one metric, weights and sampler.
+        boundaries: steps at which a curriculum changes stage.
+        ax: axes to draw on.
+    """
+    summary = over_seeds(rows)
+    for step in boundaries:
+        ax.axvline(step, color="0.82", linewidth=0.6, zorder=0)
+    for arm, look in arm_styles(rows).items():
+        _draw_arm(summary[summary["arm"] == arm], arm, look, ax)
+    _value_axis(summary, ax)
+    step_axis(ax, int(rows["total_steps"].max()))
+    ax.set_ylabel(_condition(rows))
+    return ax
+
+
+def _draw_arm(points: pd.DataFrame, arm: str, look: dict[str, str], ax: Axes) -> None:
+    ax.plot(points["step"], points["mean"], label=arm, clip_on=False, **look)
+    hollow = points[~points["full_range"]]
+    unfilled = look | {"linestyle": "none", "markerfacecolor": "white"}
+    ax.plot(hollow["step"], hollow["mean"], clip_on=False, zorder=3, **unfilled)
+    sure = points[points["full_range"]]
+    low, high = sure["mean"] - sure["half_width"], sure["mean"] + sure["half_width"]
+    ax.fill_between(sure["step"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _value_axis(summary: pd.DataFrame, ax: Axes) -> None:
+    low, high = float(summary["mean"].min()), float(summary["mean"].max())
+    if low > 0 and high / low > LOG_SPAN:
+        ax.set_yscale("log")
+        # An interval may reach below zero; the axis follows the means.
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], low / 2))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.set_ylim(bottom=max(0.0, ax.get_ylim()[0]) if low >= 0 else None)
+    ax.grid(axis="y")
+
+
+def _condition(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    smoke = " (smoke)" if is_smoke(int(first["n_generated"])) else ""
+    return f"{first['metric']}{smoke}\n{first['weights']}, {first['sampler']} {first['sampler_steps']}"
+
+
+def _notes(rows: pd.DataFrame, staged_arm: str) -> list[str]:
+    notes = [seed_note(over_seeds(rows, (*CONDITION, "arm", "step"))["seeds"])]
+    if not rows["full_range"].all():
+        notes.append("hollow: low-noise steps not trained yet")
+    if staged_arm:
+        notes.append(f"vertical lines: stages of {staged_arm}")
+    if is_smoke(int(rows["n_generated"].min())):
+        notes.append("smoke: n < 2048 images")
+    return [*notes, declared_note(rows)]
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    """A panel per primary metric and condition, one above the other."""
+    parts = split_conditions(distance_rows(frame))
+    result = new_figure(COLUMN_INCHES, 2.1 * len(parts) + 0.5)
+    axes = result.subplots(len(parts), 1, squeeze=False).ravel()
+    arm, boundaries = stage_boundaries(frame)
+    for rows, ax in zip(parts, axes, strict=True):
+        fid_vs_steps(rows, boundaries, ax)
+    legend_above(axes[0])
+    note_below(result, _notes(pd.concat(parts), arm), COLUMN_INCHES)
+    return result

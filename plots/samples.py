@@ -1,0 +1,150 @@
+"""Samples of every arm (rows) at every milestone (columns), from the strips that rows name."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.results import arm_order
+from mindiffusion.errors import UserError
+from plots.style import GREY, PAGE_INCHES, declared_note, new_figure, note_below
+
+MARK = "†"
+ROWS_PER_CELL = 2
+IMAGES_PER_ROW = 4
+# Each pixel becomes a block, so that no viewer blurs the small images.
+ENLARGE = 8
+GAP = 3
+
+
+def sample_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """One strip per arm and milestone: the first weights label, sampler and seed by name."""
+    rows = frame[frame["samples"].notna()]
+    order = ["weights", "sampler", "sampler_steps", "seed", "sampling_seed"]
+    rows = rows.sort_values([*order, "samples"], kind="stable")
+    if not rows.empty:
+        first = rows.iloc[0]
+        rows = rows[(rows[order] == first[order]).all(axis=1)]
+    return rows.drop_duplicates(["arm", "step"])
+
+
+def read_strip(path: Path) -> NDArray[np.uint8]:
+    """The images of a strip.
+
+    Returns:
+        (k, size, size, 3) uint8.
+
+    Raises:
+        UserError: no such file, no image, or a width that is no multiple of the height.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror or 'no readable image'}; a row names it as its strip of "
+            "samples, so restore it or sample that milestone again."
+        ) from None
+    size, width = pixels.shape[:2]
+    if width % size:
+        raise UserError(f"{path} is {width}x{size}; a strip is k square images side by side.")
+    return pixels.reshape(size, width // size, size, 3).swapaxes(0, 1)
+
+
+def tile(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The first 2 x 4 images as one picture; a short strip leaves white places.
+
+    Args:
+        images: (k, size, size, 3) uint8.
+
+    Returns:
+        (2 size, 4 size, 3) uint8.
+    """
+    places, size = ROWS_PER_CELL * IMAGES_PER_ROW, images.shape[1]
+    cell = np.full((places, size, size, 3), 255, dtype=np.uint8)
+    count = min(places, len(images))
+    cell[:count] = images[:count]
+    grid = cell.reshape(ROWS_PER_CELL, IMAGES_PER_ROW, size, size, 3).swapaxes(1, 2)
+    return grid.reshape(ROWS_PER_CELL * size, IMAGES_PER_ROW * size, 3)
+
+
+def samples(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
+    """Draw the cells' strips as one picture; each column holds the same sampling noise.
+
+    Args:
+        cells: what ``sample_cells`` returns, at least one row.
+        study_dir: the folder the strips' paths are relative to.
+        ax: axes to draw on.
+    """
+    arms, steps = arm_order(cells), sorted(set(cells["step"]))
+    pictures = {
+        (arms.index(row.arm), steps.index(row.step)): (
+            tile(read_strip(study_dir / str(row.samples))),
+            bool(row.full_range),
+        )
+        for row in cells.itertuples()
+    }
+    height, width = next(iter(pictures.values()))[0].shape[:2]
+    down, right = height + GAP, width + GAP
+    canvas = np.full((len(arms) * down - GAP, len(steps) * right - GAP, 3), 255, dtype=np.uint8)
+    for (row, column), (picture, full_range) in pictures.items():
+        top, left = row * down, column * right
+        if picture.shape[:2] != (height, width):
+            raise UserError(f"Samples of {arms[row]} are of another size than {arms[0]}'s.")
+        canvas[top : top + height, left : left + width] = picture
+        if not full_range:
+            _frame_hollow(ax, left, top, width, height)
+    enlarged = canvas.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1)
+    extent = (0, canvas.shape[1], canvas.shape[0], 0)
+    ax.imshow(enlarged, extent=extent, interpolation="antialiased")
+    _label(ax, cells, arms, steps, (down, right, height, width))
+    return ax
+
+
+def _frame_hollow(ax: Axes, left: int, top: int, width: int, height: int) -> None:
+    box = Rectangle((left, top), width, height, fill=False, edgecolor="black", linewidth=0.7)
+    box.set_linestyle((0, (3, 2)))
+    box.set_clip_on(False)
+    ax.add_patch(box)
+
+
+def _label(
+    ax: Axes,
+    cells: pd.DataFrame,
+    arms: list[str],
+    steps: list[int],
+    sizes: tuple[int, int, int, int],
+) -> None:
+    down, right, height, width = sizes
+    hollow = set(cells[~cells["full_range"]]["step"])
+    names = [f"step {step:,}{MARK if step in hollow else ''}" for step in steps]
+    ax.set_xticks([column * right + width / 2 for column in range(len(steps))], names)
+    ax.set_yticks([row * down + height / 2 for row in range(len(arms))], arms)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
+    ax.spines[:].set_visible(False)
+
+
+def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
+    """All arms and milestones that have samples, in the width of a page."""
+    cells = sample_cells(frame)
+    first = cells.iloc[0]
+    arms, steps = arm_order(cells), sorted(set(cells["step"]))
+    cell_inches = (PAGE_INCHES - 0.4) / len(steps)
+    ratio = ROWS_PER_CELL / IMAGES_PER_ROW
+    result = new_figure(PAGE_INCHES, cell_inches * ratio * 1.03 * len(arms) + 0.5)
+    samples(cells, study_dir, result.subplots())
+    notes = [
+        "same sampling noise in each column",
+        f"seed {first['seed']}, {first['weights']}, {first['sampler']} {first['sampler_steps']}",
+    ]
+    hollow = cells[~cells["full_range"]]
+    if not hollow.empty:
+        names = ", ".join(arm_order(hollow))
+        notes.append(f"{MARK} dashed frame ({names}): low-noise steps not trained yet")
+    note_below(result, [*notes, declared_note(cells)], PAGE_INCHES)
+    return result

@@ -1,0 +1,124 @@
+"""What all figures share: the paper style, arm colours, legends, notes and saving."""
+
+import contextlib
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from benchmark.results import KNOWN_ARMS, arm_order
+from mindiffusion.files import atomic_write
+
+COLUMN_INCHES = 3.3
+PAGE_INCHES = 6.8
+GREY = "0.45"
+
+# Okabe-Ito colours (jfly.uni-koeln.de/color), the first four also apart in grey.
+_COLOURS = ("#000000", "#0072B2", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+_DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (4.5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (5, 1.3, 1.2, 1.3)),
+    (0, (7, 2)),
+    (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
+)
+
+
+def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
+    """Colour, marker and dashes of an arm among the study's ``arms``.
+
+    B, C, CS and CR always look the same; other arms take the next looks in their given order.
+    """
+    others = [name for name in arms if name not in KNOWN_ARMS]
+    known = KNOWN_ARMS.index(arm) if arm in KNOWN_ARMS else None
+    index = len(KNOWN_ARMS) + others.index(arm) if known is None else known
+    return {
+        "color": _COLOURS[index % len(_COLOURS)],
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "linestyle": _DASHES[index % len(_DASHES)],
+    }
+
+
+@contextlib.contextmanager
+def paper_style() -> Iterator[None]:
+    """The paper style alone, whatever the user's own matplotlib settings are."""
+    sheet = Path(__file__).with_name("paper.mplstyle")
+    with matplotlib.style.context(["default", sheet], after_reset=True):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty Agg figure of so many inches, outside pyplot's global state."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``stem.png`` and ``stem.pdf`` atomically, without clocks in their metadata."""
+    metadata: dict[str, dict[str, Any]] = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    }
+    written = []
+    for suffix, values in metadata.items():
+        path = stem.with_suffix(f".{suffix}")
+        with atomic_write(path) as handle:
+            figure.savefig(handle, format=suffix, metadata=values)
+        written.append(path)
+    return written
+
+
+def legend_above(ax: Axes) -> None:
+    """A frameless legend above the axes, in as many columns as its names leave room for."""
+    handles, labels = ax.get_legend_handles_labels()
+    per_row = max(1, min(len(labels), 44 // (8 + max(map(len, labels)))))
+    ax.legend(
+        handles, labels, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=per_row, borderpad=0.2
+    )
+
+
+def note_below(figure: Figure, parts: Sequence[str], width_inches: float) -> None:
+    """A small note under all axes; lines are broken to the figure's width."""
+    # 7 pt DejaVu Sans takes about 3.9 pt a character.
+    text = textwrap.fill(" · ".join(parts), int(width_inches * 72 / 3.9))
+    figure.supxlabel(text, fontsize=7, color=GREY, x=0.01, ha="left")
+
+
+def step_axis(ax: Axes, total_steps: int, label: bool = True) -> None:
+    """Training steps from 0 to the end; thousands as k from 10,000 on."""
+    ax.set_xlim(-0.02 * total_steps, 1.03 * total_steps)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
+    if total_steps >= 10_000:
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k"))
+    if label:
+        ax.set_xlabel("training steps")
+
+
+def seed_note(seeds: pd.Series) -> str:
+    """How many training seeds the points have, and what the shading is."""
+    low, high = int(seeds.min()), int(seeds.max())
+    if high == 1:
+        return "n=1 seed, no interval"
+    count = f"n={low}" if low == high else f"n={low}–{high}"
+    return f"{count} seeds, shaded: 95 % t-interval of the mean"
+
+
+def declared_note(frame: pd.DataFrame) -> str:
+    """``exploratory`` or the hash of the declaration the rows were made under."""
+    return ", ".join(sorted(set(frame["declared"].astype(str))))
+
+
+def arm_styles(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The look of every arm of a frame, in arm order."""
+    arms = arm_order(frame)
+    return {arm: arm_style(arm, arms) for arm in arms}

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from scipy import linalg
+
+from benchmark.metrics.frechet import (
+    MomentAccumulator,
+    Moments,
+    covariance_root,
+    frechet_distance,
+    moments,
+)
+from mindiffusion.errors import UserError
+
+
+def normal_features(seed, n, dim, scale=1.0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return shift + scale * rng.normal(size=(n, dim)) @ np.diag(np.linspace(0.2, 2.0, dim))
+
+
+def test_moments_equal_numpy():
+    features = normal_features(0, 50, 7)
+    result = moments(features)
+    np.testing.assert_allclose(result.mean, features.mean(axis=0))
+    np.testing.assert_allclose(result.covariance, np.cov(features, rowvar=False), atol=1e-14)
+    assert result.n == 50
+
+
+def test_moment_accumulator_equals_moments_for_any_split_and_large_mean():
+    features = normal_features(1, 101, 6, shift=1e6)
+    accumulator = MomentAccumulator()
+    for batch in (features[:1], features[1:1], features[1:40], features[40:]):
+        accumulator.add(batch)
+    whole, split = moments(features), accumulator.result()
+    assert split.n == whole.n
+    np.testing.assert_allclose(split.mean, whole.mean, rtol=1e-14)
+    np.testing.assert_allclose(split.covariance, whole.covariance, atol=1e-8)
+
+
+def test_moment_accumulator_result_is_unchanged_by_later_batches():
+    accumulator = MomentAccumulator()
+    accumulator.add(normal_features(0, 10, 3))
+    first = accumulator.result()
+    mean, covariance = first.mean.copy(), first.covariance.copy()
+    accumulator.add(normal_features(1, 10, 3, shift=5))
+    np.testing.assert_array_equal(first.mean, mean)
+    np.testing.assert_array_equal(first.covariance, covariance)
+
+
+def test_frechet_distance_of_diagonal_gaussians_is_the_closed_form():
+    rng = np.random.default_rng(2)
+    mean_a, mean_b = rng.normal(size=(2, 9))
+    sd_a, sd_b = rng.uniform(0.1, 3, size=(2, 9))
+    a, b = Moments(mean_a, np.diag(sd_a**2), 100), Moments(mean_b, np.diag(sd_b**2), 100)
+    expected = ((mean_a - mean_b) ** 2).sum() + ((sd_a - sd_b) ** 2).sum()
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
+
+
+def test_frechet_distance_equals_matrix_square_root():
+    a = moments(normal_features(3, 300, 24))
+    b = moments(normal_features(4, 300, 24, scale=1.3, shift=0.2) @ np.tri(24))
+    root = np.trace(linalg.sqrtm(a.covariance @ b.covariance)).real
+    shift = a.mean - b.mean
+    expected = shift @ shift + np.trace(a.covariance) + np.trace(b.covariance) - 2 * root
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_distance_is_symmetric_also_at_low_rank():
+    a = moments(normal_features(5, 10, 40))
+    b = moments(normal_features(6, 60, 40, scale=1.5))
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [12, 400])
+def test_frechet_distance_of_equal_sets_is_zero(n):
+    features = normal_features(7, n, 60)
+    a = moments(features)
+    b = moments(features[::-1])
+    assert frechet_distance(a, b) <= 1e-10 * np.trace(a.covariance)
+
+
+def test_frechet_distance_of_low_rank_sets_is_that_of_their_subspace():
+    rng = np.random.default_rng(8)
+    small_a, small_b = rng.normal(size=(15, 6)), 2 * rng.normal(size=(15, 6)) + 1
+    basis = np.linalg.qr(rng.normal(size=(80, 6)))[0].T
+    inside = frechet_distance(moments(small_a), moments(small_b))
+    embedded = frechet_distance(moments(small_a @ basis), moments(small_b @ basis))
+    assert embedded == pytest.approx(inside, rel=1e-9)
+
+
+def test_frechet_distance_of_orthogonal_low_rank_sets_has_no_cross_term():
+    rng = np.random.default_rng(16)
+    basis = np.linalg.qr(rng.normal(size=(300, 8)))[0].T
+    a = moments(rng.normal(size=(20, 4)) @ basis[:4])
+    b = moments(rng.normal(size=(20, 4)) @ basis[4:])
+    shift = a.mean - b.mean
+    expected = shift @ shift + np.trace(a.covariance) + np.trace(b.covariance)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
+
+
+def test_frechet_distance_to_a_collapsed_set_is_closed_form():
+    reference = moments(normal_features(9, 200, 5))
+    collapsed = moments(np.ones((20, 5)))
+    expected = ((reference.mean - 1) ** 2).sum() + np.trace(reference.covariance)
+    assert frechet_distance(collapsed, reference) == pytest.approx(expected, rel=1e-12)
+
+
+def test_frechet_distance_with_a_stored_root_is_the_same():
+    a, b = moments(normal_features(10, 30, 12)), moments(normal_features(11, 30, 12, scale=2))
+    root = covariance_root(b)
+    np.testing.assert_allclose(root @ root.T, b.covariance, atol=1e-12)
+    assert frechet_distance(a, b, reference_root=root) == frechet_distance(a, b)
+
+
+def test_frechet_distance_grows_with_noise():
+    reference = moments(normal_features(12, 500, 8))
+    rng = np.random.default_rng(13)
+    clean, noise = normal_features(14, 500, 8), rng.normal(size=(500, 8))
+    values = [
+        frechet_distance(moments(clean + level * noise), reference) for level in (0, 0.5, 1, 2)
+    ]
+    assert values == sorted(values)
+    assert values[1] > 2 * values[0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_moments_reject_non_finite_features_and_name_the_image(bad):
+    features = normal_features(15, 10, 3)
+    features[4, 1] = bad
+    with pytest.raises(UserError, match=r"1 of 10 images.*image 4"):
+        moments(features)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_moments_reject_fewer_than_two_images(n):
+    with pytest.raises(UserError, match=f"Moments of {n} images"):
+        moments(np.zeros((n, 3)))
+
+
+def test_moments_reject_features_that_are_not_a_matrix():
+    with pytest.raises(UserError, match=r"\(N, D\)"):
+        moments(np.zeros(5))
+
+
+def test_features_of_another_width_are_rejected():
+    with pytest.raises(UserError, match="one feature net"):
+        frechet_distance(moments(np.eye(3)), moments(np.eye(4)))
+    accumulator = MomentAccumulator()
+    accumulator.add(np.eye(3))
+    with pytest.raises(UserError, match="one feature net"):
+        accumulator.add(np.eye(4))
