@@ -65,11 +65,9 @@ def _seed_text(seeds: pd.Series) -> str:
 
 
 def _condition_text(rows: pd.DataFrame) -> str:
-    """Data, weights, sampler and image counts of the rows of one condition."""
+    """Data, sampler and image counts of the rows of one condition."""
     first = rows.iloc[0]
     parts = [f"{first['study']} on {first['dataset']}"]
-    if first["weights"]:
-        parts.append(f"{first['weights']} weights")
     if first["sampler"]:
         parts.append(f"{first['sampler']}, {first['sampler_steps']} steps")
     if first["n_generated"]:
@@ -100,6 +98,7 @@ def _cell(row: pd.Series, decimals: int, mixed: bool) -> str:
 def milestone_table(rows: pd.DataFrame, what: str = "") -> Table:
     """Arms by milestones of the rows of one condition; nothing is picked as best."""
     first = rows.iloc[0]
+    weights = f", {first['weights']} weights," if first["weights"] else ""
     smoke = "@" in first["metric"] and is_smoke(int(first["n_generated"]))
     summary = over_seeds(rows)
     decimals = decimals_for(summary["mean"].tolist())
@@ -111,7 +110,7 @@ def milestone_table(rows: pd.DataFrame, what: str = "") -> Table:
     arms = arm_order(rows)
     notes = [] if summary["full_range"].all() else [HOLLOW_NOTE]
     return Table(
-        title=f"{first['metric']}{what} by training step ({_ARROWS[first['direction']]})"
+        title=f"{first['metric']}{what}{weights} by training step ({_ARROWS[first['direction']]})"
         + (" [smoke]" if smoke else ""),
         caption=f"{_condition_text(rows)}. {_seed_text(summary['seeds'])}.",
         header=("arm", *(f"step {step}" for step in steps)),
@@ -195,11 +194,16 @@ def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
+def _plain(cell: str) -> str:
+    """Arm names such as ``density*`` must not become Markdown."""
+    return "".join(f"\\{character}" if character in "|*_" else character for character in cell)
+
+
 def to_markdown(table: Table) -> str:
     """The table as a Markdown section."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
 
     rule = "| --- |" + " ---: |" * (len(table.header) - 1)
     rows = [line(table.header), rule, *(line(row) for row in table.body)]

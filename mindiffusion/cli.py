@@ -14,7 +14,8 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from mindiffusion.data import PreparedData, prepare
+from mindiffusion.data.prepare import prepare
+from mindiffusion.data.prepared import PreparedData
 from mindiffusion.errors import UserError
 from mindiffusion.training.config import (
     RunConfig,
@@ -41,7 +42,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
     parser.add_argument("--global-batch", type=int, help="images per step over all ranks")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
         help="change one value of the config, such as training.lr=1e-4; repeatable",
     )
     parser.add_argument("--smoke", action="store_true", help="one step and one small grid")
@@ -77,9 +82,7 @@ def celeba_path() -> str | None:
 
 def prepared_data(config: RunConfig, *, show_progress: bool) -> PreparedData:
     """The run's prepared array, made if it is not there yet."""
-    return prepare(
-        config.data, DATA_ROOT, celeba_path=celeba_path(), show_progress=show_progress
-    )
+    return prepare(config.data, DATA_ROOT, celeba_path=celeba_path(), show_progress=show_progress)
 
 
 def describe(config: RunConfig) -> str:

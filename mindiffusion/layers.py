@@ -81,4 +81,3 @@ class TimeSiren(nn.Module):
         """Embed times ``t`` in (0, 1], shape (B,)."""
         with torch.autocast(t.device.type, enabled=False):
             return self.lin2(torch.sin(self.lin1(t.view(-1, 1).to(self.lin1.weight.dtype))))
-

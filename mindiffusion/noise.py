@@ -96,9 +96,7 @@ def uniforms(seed: int, stream: Stream, index: Tensor, step: int, count: int = 1
     return (random_bits(seed, stream, index, step, count) >> 8).float() * 2.0**-24
 
 
-def normals(
-    seed: int, stream: Stream, index: Tensor, step: int, shape: tuple[int, ...]
-) -> Tensor:
+def normals(seed: int, stream: Stream, index: Tensor, step: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normals by Box–Muller, (N, *shape) float32.
 
     Other arguments as in ``random_bits``.

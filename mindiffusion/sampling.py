@@ -75,9 +75,7 @@ def sample_chunk(process: DDPM, sampler: SamplerConfig, number: int, side: int) 
     device = process.beta.device
     first = number * sampler.chunk
     if sampler.name == "ddpm":
-        images = process.sample(
-            sampler.chunk, size, device, seed=sampler.seed, first_index=first
-        )
+        images = process.sample(sampler.chunk, size, device, seed=sampler.seed, first_index=first)
         return to_uint8(images)
     index = torch.arange(first, first + sampler.chunk, device=device)
     images = ddim_sample(

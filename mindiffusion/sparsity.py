@@ -150,3 +150,29 @@ def group_norms(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
     """
     out_dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
     return torch.linalg.vector_norm(layer.weight.transpose(0, out_dim).flatten(1), dim=1)
+
+
+@torch.no_grad()
+def weight_movement(network: nn.Module, initial: nn.Module, mask: Tensor) -> dict[str, float]:
+    """Relative movement ‖w − w₀‖ / ‖w₀‖ of the weights of channels on, and of those masked.
+
+    Args:
+        network: trained, on any device; layers as in NaiveUnet.
+        initial: the same network at the start.
+        mask: (C,), 1 where on.
+
+    Returns:
+        "encoder-on", "encoder-masked" (last convolution before the bottleneck) and "up0-on",
+        "up0-masked" (first layer after it); groups without a channel are left out.
+    """
+    places = {"encoder": "down3.0.conv.1.0.weight", "up0": "up0.0.weight"}
+    after, before = network.state_dict(), initial.state_dict()
+    movement = {}
+    for place, name in places.items():
+        # Both are indexed by bottleneck channel along dim 0 (ConvTranspose: its input).
+        start = before[name].double().flatten(1)
+        moved = (after[name].cpu().double().flatten(1) - start).norm(dim=1) / start.norm(dim=1)
+        for group, chosen in (("on", mask > 0), ("masked", mask == 0)):
+            if bool(chosen.any()):
+                movement[f"{place}-{group}"] = float(moved[chosen].mean())
+    return movement

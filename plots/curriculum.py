@@ -11,7 +11,7 @@ from plots.style import GREY, PAGE_INCHES, arm_styles, new_figure, note_below, s
 
 ARMS_PER_ROW = 4
 _PANELS = (
-    ("noise range\nt / n_T", ("t_min", "t_max")),
+    ("noise range\n$t\\,/\\,n_T$", ("t_min", "t_max")),
     ("active\nchannels", ("active_channels",)),
     ("penalty λ", ("penalty_lambda",)),
 )
@@ -32,11 +32,12 @@ def noise_range(stages: pd.DataFrame, colour: str, ax: Axes) -> Axes:
         bottom=stages["t_min"],
         align="edge",
         color=colour,
-        alpha=0.55,
+        alpha=0.4,
         edgecolor="white",
         linewidth=0.8,
     )
     ax.set_ylim(0, 1)
+    ax.set_yticks([0, 0.5, 1])
     return ax
 
 
@@ -71,7 +72,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     stages = first_seed_stages(frame)
     arms, looks = arm_order(stages), arm_styles(stages)
     bands = [arms[start : start + ARMS_PER_ROW] for start in range(0, len(arms), ARMS_PER_ROW)]
-    result = new_figure(PAGE_INCHES, 2.75 * len(bands) + 0.3)
+    result = new_figure(PAGE_INCHES, 2.75 * len(bands) + 0.1)
     grid = result.subplots(
         3 * len(bands),
         min(len(arms), ARMS_PER_ROW),
@@ -82,8 +83,8 @@ def figure(frame: pd.DataFrame) -> Figure:
     for index, band in enumerate(bands):
         _draw_band(stages, band, looks, grid[3 * index : 3 * index + 3])
     seeds = sorted(set(stages["seed"]))
-    note = [f"seed {', '.join(map(str, seeds))}", "t / n_T = 1 is pure noise"]
-    note_below(result, note, PAGE_INCHES)
+    note = [f"seed {', '.join(map(str, seeds))}", "$t\\,/\\,n_T=1$ is pure noise"]
+    note_below(result, note)
     return result
 
 
@@ -110,7 +111,7 @@ def _draw_band(stages: pd.DataFrame, arms: list[str], looks: dict[str, Any], gri
 def _share_limits(axes: Any, highest: float) -> None:
     """One scale from zero for all arms; none of it if no arm has the quantity."""
     for ax in axes:
-        ax.set_ylim(0, 1.12 * highest if highest > 0 else 1)
-        if not highest > 0:
-            ax.set_yticks([])
+        used = highest > 0
+        ax.set_ylim((-0.06 * highest, 1.12 * highest) if used else (0, 1))
+        ax.set_yticks([0, highest / 2, highest] if used else [])
         ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4), useMathText=True)

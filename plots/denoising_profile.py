@@ -10,7 +10,6 @@ from benchmark.results import BASELINE, CONDITION, EPS_MSE, over_seeds, split_co
 from plots.fid_vs_steps import LOG_SPAN
 from plots.style import (
     COLUMN_INCHES,
-    GREY,
     arm_styles,
     declared_note,
     legend_above,
@@ -64,7 +63,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     profile = last_profile(frame)
     looks = arm_styles(profile)
     has_baseline = BASELINE in looks
-    result = new_figure(COLUMN_INCHES, 3.6 if has_baseline else 2.5)
+    result = new_figure(COLUMN_INCHES, 3.2 if has_baseline else 2.0)
     axes = result.subplots(1 + has_baseline, 1, sharex=True, squeeze=False).ravel()
     denoising_profile(profile, looks, axes[0])
     if profile["value"].max() > LOG_SPAN * profile["value"].min():
@@ -73,13 +72,12 @@ def figure(frame: pd.DataFrame) -> Figure:
     if has_baseline:
         ratio = ratio_to_baseline(profile)
         denoising_profile(ratio, looks, axes[1])
-        axes[1].set_ylabel(f"ε-MSE / {BASELINE}'s")
-        axes[1].axhline(1, color=GREY, linewidth=0.6, zorder=0)
-    axes[-1].set_xlabel("noise level t / n_T (1 = pure noise)")
+        axes[1].set_ylabel(f"ratio to {BASELINE}")
+    axes[-1].set_xlabel("noise level $t\\,/\\,n_T$ (1 = pure noise)")
     legend_above(axes[0])
     first = profile.iloc[0]
     notes = [f"step {first['step']}", f"{first['weights']} weights"]
     notes += [f"{first['n_reference']} held-out images"] if first["n_reference"] else []
     seeds = over_seeds(profile, (*CONDITION, *BY))["seeds"]
-    note_below(result, [*notes, seed_note(seeds), declared_note(profile)], COLUMN_INCHES)
+    note_below(result, [*notes, seed_note(seeds), declared_note(profile)])
     return result

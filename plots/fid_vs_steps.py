@@ -1,5 +1,8 @@
 """Distance to the reference against training steps, a line per arm."""
 
+import textwrap
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +29,9 @@ from plots.style import (
 )
 
 LOG_SPAN = 10
+# Characters that fit beside one panel.
+LABEL_WIDTH = 30
+PANEL_INCHES = 2.0
 
 
 def stage_boundaries(frame: pd.DataFrame) -> tuple[str, list[int]]:
@@ -50,48 +56,52 @@ def fid_vs_steps(rows: pd.DataFrame, boundaries: list[int], ax: Axes) -> Axes:
     summary = over_seeds(rows)
     for step in boundaries:
         ax.axvline(step, color="0.82", linewidth=0.6, zorder=0)
+    lowest, highest = float(summary["mean"].min()), float(summary["mean"].max())
+    is_log = lowest > 0 and highest / lowest > LOG_SPAN
+    # An interval may reach below zero; a distance and a log axis cannot.
+    floor = lowest / 2 if is_log else min(0.0, lowest)
     for arm, look in arm_styles(rows).items():
-        _draw_arm(summary[summary["arm"] == arm], arm, look, ax)
-    _value_axis(summary, ax)
+        _draw_arm(summary[summary["arm"] == arm], arm, look, floor, ax)
+    if is_log:
+        _log_axis(floor, ax)
+    ax.grid(axis="y")
     step_axis(ax, int(rows["total_steps"].max()))
     ax.set_ylabel(_condition(rows))
     return ax
 
 
-def _draw_arm(points: pd.DataFrame, arm: str, look: dict[str, str], ax: Axes) -> None:
-    ax.plot(points["step"], points["mean"], label=arm, clip_on=False, **look)
+def _draw_arm(
+    points: pd.DataFrame, arm: str, look: dict[str, Any], floor: float, ax: Axes
+) -> None:
+    ax.plot(points["step"], points["mean"], label=arm, **look)
     hollow = points[~points["full_range"]]
     unfilled = look | {"linestyle": "none", "markerfacecolor": "white"}
-    ax.plot(hollow["step"], hollow["mean"], clip_on=False, zorder=3, **unfilled)
+    unfilled["markeredgecolor"] = look["color"]
+    ax.plot(hollow["step"], hollow["mean"], zorder=3, **unfilled)
     sure = points[points["full_range"]]
     low, high = sure["mean"] - sure["half_width"], sure["mean"] + sure["half_width"]
+    low = low.clip(lower=floor)
     ax.fill_between(sure["step"], low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _value_axis(summary: pd.DataFrame, ax: Axes) -> None:
-    low, high = float(summary["mean"].min()), float(summary["mean"].max())
-    if low > 0 and high / low > LOG_SPAN:
-        ax.set_yscale("log")
-        # An interval may reach below zero; the axis follows the means.
-        ax.set_ylim(bottom=max(ax.get_ylim()[0], low / 2))
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-    else:
-        ax.set_ylim(bottom=max(0.0, ax.get_ylim()[0]) if low >= 0 else None)
-    ax.grid(axis="y")
+def _log_axis(floor: float, ax: Axes) -> None:
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], floor))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _condition(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
-    smoke = " (smoke)" if is_smoke(int(first["n_generated"])) else ""
-    return f"{first['metric']}{smoke}\n{first['weights']}, {first['sampler']} {first['sampler_steps']}"
+    metric = textwrap.fill(str(first["metric"]), LABEL_WIDTH)
+    return f"{metric}\n{first['weights']}, {first['sampler']} {first['sampler_steps']} steps"
 
 
 def _notes(rows: pd.DataFrame, staged_arm: str) -> list[str]:
     notes = [seed_note(over_seeds(rows, (*CONDITION, "arm", "step"))["seeds"])]
     if not rows["full_range"].all():
-        notes.append("hollow: low-noise steps not trained yet")
+        notes.append("hollow: low noise not trained yet")
     if staged_arm:
         notes.append(f"vertical lines: stages of {staged_arm}")
     if is_smoke(int(rows["n_generated"].min())):
@@ -102,11 +112,13 @@ def _notes(rows: pd.DataFrame, staged_arm: str) -> list[str]:
 def figure(frame: pd.DataFrame) -> Figure:
     """A panel per primary metric and condition, one above the other."""
     parts = split_conditions(distance_rows(frame))
-    result = new_figure(COLUMN_INCHES, 2.1 * len(parts) + 0.5)
+    result = new_figure(COLUMN_INCHES, PANEL_INCHES * len(parts))
     axes = result.subplots(len(parts), 1, squeeze=False).ravel()
     arm, boundaries = stage_boundaries(frame)
     for rows, ax in zip(parts, axes, strict=True):
         fid_vs_steps(rows, boundaries, ax)
+    for ax in axes[:-1]:
+        ax.set_xlabel("")
     legend_above(axes[0])
-    note_below(result, _notes(pd.concat(parts), arm), COLUMN_INCHES)
+    note_below(result, _notes(pd.concat(parts), arm))
     return result

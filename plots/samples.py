@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.results import arm_order
 from mindiffusion.errors import UserError
-from plots.style import GREY, PAGE_INCHES, declared_note, new_figure, note_below
+from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 
 MARK = "†"
 ROWS_PER_CELL = 2
@@ -136,15 +136,15 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     arms, steps = arm_order(cells), sorted(set(cells["step"]))
     cell_inches = (PAGE_INCHES - 0.4) / len(steps)
     ratio = ROWS_PER_CELL / IMAGES_PER_ROW
-    result = new_figure(PAGE_INCHES, cell_inches * ratio * 1.03 * len(arms) + 0.5)
+    result = new_figure(PAGE_INCHES, cell_inches * ratio * 1.03 * len(arms) + 0.22)
     samples(cells, study_dir, result.subplots())
     notes = [
         "same sampling noise in each column",
-        f"seed {first['seed']}, {first['weights']}, {first['sampler']} {first['sampler_steps']}",
+        f"seed {first['seed']}, {first['weights']}, {first['sampler']} {first['sampler_steps']} steps",
     ]
     hollow = cells[~cells["full_range"]]
     if not hollow.empty:
         names = ", ".join(arm_order(hollow))
         notes.append(f"{MARK} dashed frame ({names}): low-noise steps not trained yet")
-    note_below(result, [*notes, declared_note(cells)], PAGE_INCHES)
+    note_below(result, [*notes, declared_note(cells)])
     return result

@@ -1,6 +1,7 @@
 """What all figures share: the paper style, arm colours, legends, notes and saving."""
 
 import contextlib
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from mindiffusion.files import atomic_write
 
 COLUMN_INCHES = 3.3
 PAGE_INCHES = 6.8
+LINE_INCHES = 0.16
 GREY = "0.45"
 
 # Okabe-Ito colours (jfly.uni-koeln.de/color), the first four also apart in grey.
@@ -45,6 +47,9 @@ def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
         "color": _COLOURS[index % len(_COLOURS)],
         "marker": _MARKERS[index % len(_MARKERS)],
         "linestyle": _DASHES[index % len(_DASHES)],
+        # A white rim keeps markers that touch apart.
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
     }
 
 
@@ -79,18 +84,34 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def legend_above(ax: Axes) -> None:
-    """A frameless legend above the axes, in as many columns as its names leave room for."""
+    """A frameless legend above the axes, the figure is made taller by its height."""
     handles, labels = ax.get_legend_handles_labels()
-    per_row = max(1, min(len(labels), 44 // (8 + max(map(len, labels)))))
+    # A handle and its gaps are as wide as 8 characters, a column of a paper as 56.
+    per_row = max(1, min(len(labels), 56 // (8 + max(map(len, labels)))))
     ax.legend(
         handles, labels, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=per_row, borderpad=0.2
     )
+    _add_lines(ax.get_figure(root=True), math.ceil(len(labels) / per_row))
 
 
-def note_below(figure: Figure, parts: Sequence[str], width_inches: float) -> None:
-    """A small note under all axes; lines are broken to the figure's width."""
+def _add_lines(figure: Figure | None, lines: int) -> None:
+    if figure is not None:
+        figure.set_figheight(figure.get_figheight() + LINE_INCHES * lines)
+
+
+def note_below(figure: Figure, parts: Sequence[str]) -> None:
+    """A small note under all axes, its lines ending between parts; makes the figure taller."""
     # 7 pt DejaVu Sans takes about 3.9 pt a character.
-    text = textwrap.fill(" · ".join(parts), int(width_inches * 72 / 3.9))
+    width = int(figure.get_figwidth() * 72 / 3.9)
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    text = "\n".join(textwrap.fill(line, width) for line in lines)
+    _add_lines(figure, text.count("\n") + 1)
     figure.supxlabel(text, fontsize=7, color=GREY, x=0.01, ha="left")
 
 

@@ -58,7 +58,9 @@ def resolve_stages(configs: tuple[StageConfig, ...], total_steps: int) -> tuple[
     if not configs:
         raise UserError("curriculum has no stage; give at least one.")
     total_weight = math.fsum(c.weight for c in configs)
-    shares = [math.fsum(c.weight for c in configs[: i + 1]) / total_weight for i in range(len(configs))]
+    shares = [
+        math.fsum(c.weight for c in configs[: i + 1]) / total_weight for i in range(len(configs))
+    ]
     ends = [math.floor(share * total_steps + 0.5) for share in shares]
     starts = [0, *ends[:-1]]
     for config, start, end in zip(configs, starts, ends, strict=True):

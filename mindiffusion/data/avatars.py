@@ -25,12 +25,8 @@ from mindiffusion.files import sha256_of_json
 DEFAULT_NUM_TRAIN = 50_000
 #: Held-out portraits start here, far above any train index.
 FIRST_HELD_OUT = 2**31
-#: Zoom and downward shift (per cent of the canvas) that fill a small image with the face.
-FRAMING: dict[str, dict[str, float]] = {
-    "personas": {"scale": 1.4, "translateY": 2},
-    "toon-head": {"scale": 1.25, "translateY": 1},
-    "open-peeps": {"scale": 1.0, "translateY": 0},
-}
+#: Zoom that fills a small image with the face and still leaves the upper corners to the background.
+ZOOM = {"personas": 1.25, "toon-head": 1.1, "open-peeps": 1.0}
 BACKGROUND_STREAM = 0x6261636B67726F75  # key of the Philox stream, apart from all others
 BACKGROUND_RANGE = (56, 200)  # mid tones, in grey levels
 DRAWN_BY = ("dicebear-core", "dicebear-styles", "resvg-py", "pillow")
@@ -46,7 +42,7 @@ class AvatarSource:
     def draw(self, item: int) -> Sample:
         """Portrait number ``item`` over its background, with its attributes' codes."""
         style = self.styles[item % len(self.styles)]
-        avatar = Avatar(_style(style), {"seed": f"avatar-{item}", **FRAMING[style]})
+        avatar = Avatar(_style(style), {"seed": f"avatar-{item}", "scale": ZOOM[style]})
         portrait = rasterize(avatar.to_string(), self.size)
         image = Image.fromarray(background(item, self.size))
         image.paste(portrait, mask=portrait)
@@ -95,7 +91,7 @@ def plan_avatars(config: DataConfig) -> Plan:
         "dataset": "avatars",
         "style": config.style,
         "styles": {style: _credits(style) for style in styles},
-        "framing": {style: FRAMING[style] for style in styles},
+        "zoom": {style: ZOOM[style] for style in styles},
         "split": f"train: indices from 0; held-out: indices from {FIRST_HELD_OUT}",
         "crop": config.crop,
         "filter": "drawn at twice the size, then 2x2 box",

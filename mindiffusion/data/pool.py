@@ -19,7 +19,9 @@ Worker = subprocess.Popen[bytes]
 
 def default_workers() -> int:
     """The cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def draw_shards(

@@ -131,8 +131,8 @@ def _full_disk_is_a_user_error(plan: Plan, root: Path) -> Iterator[None]:
         # The parts and the arrays made of them lie side by side until the end.
         needed = 2 * images * plan.size * plan.size * 3
         raise UserError(
-            f"no space left in {root}: {images} images need about {needed} bytes "
-            f"({needed / 2**30:.2f} GiB) there; make room and run again, it goes on where it was."
+            f"no space left in {root}: {images} images need about {needed} bytes there; "
+            "make room and run again, it goes on where it was."
         ) from error
 
 

@@ -63,7 +63,7 @@ def write_shard(source: Source, job: ShardJob) -> list[tuple[str, str]]:
 
 def read_shard(path: Path, member: str) -> np.ndarray:
     """``pixels`` (n, H, W, 3) uint8, ``codes`` (n, labels) int16 or ``digests`` (n,) uint64."""
-    with np.load(path) as shard:
+    with path.open("rb") as handle, np.load(handle) as shard:
         array: np.ndarray = shard[member]
     return array
 

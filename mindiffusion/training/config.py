@@ -298,9 +298,11 @@ def load_preset(name: str) -> dict[str, Any]:
     """
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        names = preset_names() if "/" not in name else [
-            f"arms/{p.stem}" for p in (PRESETS / "arms").glob("*.yaml")
-        ]
+        names = (
+            preset_names()
+            if "/" not in name
+            else [f"arms/{p.stem}" for p in (PRESETS / "arms").glob("*.yaml")]
+        )
         raise UserError(f"unknown preset {name!r}.{did_you_mean(name, names)}")
     return resolve_extends(read_yaml(path))
 

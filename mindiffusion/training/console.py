@@ -59,8 +59,10 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
     except Interrupted as stop:
         if ranks.is_main:
             bar.close()
-            print(f"stopped at a checkpoint in {config.run_dir}; the same command goes on.",
-                  file=sys.stderr)
+            print(
+                f"stopped at a checkpoint in {config.run_dir}; the same command goes on.",
+                file=sys.stderr,
+            )
         return 128 + stop.signal_number
     bar.close()
     if ranks.is_main:

@@ -161,7 +161,7 @@ class Trainer:
     # -- stages -----------------------------------------------------------------------------
 
     def enter_stage(self, stage: Stage) -> None:
-        """Train on the stage's density with its capacity. Entering a stage again changes nothing."""
+        """Train on the stage's density with its capacity; doing so again changes nothing."""
         self.process.set_density(stage.config.density)
         capacity = StageCapacity(
             stage.index, stage.config.sparsity, stage.config.penalty_lambda, self.config.seed
@@ -212,9 +212,7 @@ class Trainer:
 
     def milestone_weights(self) -> dict[str, Any]:
         """What a milestone keeps: raw and averaged weights, and how they came about."""
-        averages = {
-            ema_name(decay): self.averages.weights(decay) for decay in self.averages.decays
-        }
+        averages = {ema_name(decay): self.averages.weights(decay) for decay in self.averages.decays}
         raw = {name: tensor.cpu().clone() for name, tensor in self.network.state_dict().items()}
         keys = ("step", "config", "runtime", "train_seconds", "stage_log")
         whole = self.state()

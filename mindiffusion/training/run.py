@@ -45,9 +45,7 @@ def settle_runtime(config: RunConfig, manifest_id: str, ranks: Ranks) -> Runtime
         return Runtime(**known["runtime"])
     runtime = resolve_runtime(config, ranks.local_world)
     if ranks.is_main:
-        content = {
-            "config": to_dict(config), "runtime": asdict(runtime), "manifest": manifest_id
-        }
+        content = {"config": to_dict(config), "runtime": asdict(runtime), "manifest": manifest_id}
         write_json(path, content)
     return runtime
 

@@ -1,0 +1,153 @@
+"""``python -m benchmark``: reproduce, prepare, train, sample, tables, doctor."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    from mindiffusion.cli import add_run_options
+
+    parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    reproduce = commands.add_parser("reproduce", help="run a study and make its tables and figures")
+    reproduce.add_argument("study", help="demo, celeba32, or a YAML file of your own")
+    add_run_options(reproduce)
+    reproduce.add_argument("--cell", nargs=2, metavar=("OUTPUT", "SEED"), help=argparse.SUPPRESS)
+
+    prepare = commands.add_parser("prepare", help="prepare a data set's array")
+    prepare.add_argument("--preset", default="celeba_b_32", help="whose data settings to take")
+    add_run_options(prepare)
+
+    train = commands.add_parser("train", help="train one preset, such as celeba_b_32")
+    train.add_argument("preset")
+    add_run_options(train)
+
+    sample = commands.add_parser("sample", help="sample images from a milestone's weights")
+    sample.add_argument("checkpoint", type=Path, help="a weights-<step>.pt file")
+    sample.add_argument("--count", type=int, default=64, help="number of images")
+    sample.add_argument("--weights", help="raw or an average such as ema0.9999")
+    sample.add_argument(
+        "--output",
+        type=Path,
+        default=Path("samples.png"),
+        help="a .png grid, or a .npy array (N, H, W, 3) uint8",
+    )
+    sample.add_argument("--seed", type=int, help="sampling seed")
+
+    tables = commands.add_parser("tables", help="rebuild tables from rows alone")
+    tables.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
+
+    commands.add_parser("doctor", help="versions, devices, weights, known-bad pairs")
+    return parser
+
+
+def _study_words(options: argparse.Namespace) -> list[str]:
+    """Command-line words that make a child load the same study."""
+    words = ["reproduce", options.study]
+    for name in ("seed", "output", "dataset", "global_batch"):
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    for text in options.overrides:
+        words += ["--set", text]
+    return [*words, "--smoke"] if options.smoke else words
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from benchmark.study import load_study
+
+    overrides = list(options.overrides)
+    if options.global_batch is not None:
+        overrides.insert(0, f"training.global_batch={options.global_batch}")
+    if options.dataset is not None:
+        overrides.insert(0, f'data.dataset="{options.dataset}"')
+    study = load_study(
+        options.study,
+        output=options.output,
+        overrides=overrides,
+        seeds=None if options.seed is None else [options.seed],
+        smoke=options.smoke,
+    )
+    if options.cell is not None:
+        from benchmark.cell import run_cell
+
+        output, seed = options.cell[0], int(options.cell[1])
+        (config,) = [c for c in study.runs if (c.output, c.seed) == (output, seed)]
+        return run_cell(study, config)
+    from benchmark.runner import print_dry_run, run_study
+    from mindiffusion.training.loop import Interrupted
+
+    if options.dry_run:
+        return print_dry_run(study)
+    try:
+        return run_study(study, _study_words(options))
+    except Interrupted as stop:
+        print("stopped; run the same command again to go on.", file=sys.stderr)
+        return 128 + stop.signal_number
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from mindiffusion.cli import config_from_options, describe, prepared_data
+
+    config = config_from_options(options.preset, options)
+    if options.dry_run:
+        print(describe(config))
+        return 0
+    data = prepared_data(config, show_progress=True)
+    print(
+        f"{len(data.train)} training and {len(data.held_out)} held-out images, "
+        f"manifest {data.manifest_id}"
+    )
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mindiffusion.cli import train_preset
+
+    return train_preset(options.preset, options)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from benchmark.draw import draw
+
+    return draw(options.checkpoint, options.count, options.weights, options.output, options.seed)
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from benchmark.tables import write_tables
+
+    for path in write_tables(options.folder):
+        print(path)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from benchmark.doctor import doctor
+
+    return doctor()
+
+
+COMMANDS = {
+    "reproduce": _reproduce,
+    "prepare": _prepare,
+    "train": _train,
+    "sample": _sample,
+    "tables": _tables,
+    "doctor": _doctor,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    from mindiffusion.cli import guarded
+
+    options = build_parser().parse_args(argv)
+    return guarded(lambda: COMMANDS[options.command](options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

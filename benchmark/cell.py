@@ -1,0 +1,132 @@
+"""One run of a study, in a process of its own: train to the end, then score what is not scored.
+
+Progress goes to stdout as JSON lines. If nobody reads them any more, the parent is dead and the
+cell ends too: no orphan goes on computing.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+
+from benchmark.evaluate import make_yardstick, score_milestone
+from benchmark.results import ROWS_FILE, append_rows, read_rows
+from benchmark.study import Study
+from mindiffusion.cli import prepared_data
+from mindiffusion.files import exclusive_lock
+from mindiffusion.training.config import Plan, RunConfig, config_hash, plan
+from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.loop import Hooks, Interrupted, Trainer, stop_signals
+from mindiffusion.training.run import LOCK_WAIT_SECONDS, run
+
+
+def scored_steps(study: Study, config: RunConfig) -> set[int]:
+    """Milestones of a run that have their rows.
+
+    A milestone's rows are appended in one write, so one distance row proves them all.
+    """
+    path = study.folder / ROWS_FILE
+    if not path.exists():
+        return set()
+    wanted = (config.arm, config.seed, config_hash(config), study.evaluation.num_generated)
+    return {
+        row.step
+        for row in read_rows(path)
+        if row.metric.startswith(("FD-", "FID@"))
+        and (row.arm, row.seed, row.config_hash, row.n_generated) == wanted
+    }
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work of one run in forward passes of one image, for progress and time left.
+
+    Attributes:
+        step: one training step (backward counts as two forward passes).
+        milestone: scoring one milestone.
+    """
+
+    step: float
+    milestone: float
+
+    def total(self, whole: Plan) -> float:
+        """Work of the whole run."""
+        return self.step * whole.total_steps + self.milestone * len(whole.milestones)
+
+
+def work_of(study: Study, config: RunConfig) -> Work:
+    """Work of a run, counted from its config."""
+    evaluation = study.evaluation
+    calls = config.process.n_T if config.sampler.name == "ddpm" else config.sampler.steps
+    profiles = 2 * evaluation.profile_levels * evaluation.profile_images
+    return Work(
+        step=3.0 * config.training.global_batch,
+        milestone=float(evaluation.num_generated * calls + profiles),
+    )
+
+
+def report(done: float, what: str) -> None:
+    """Tell the parent how much of the work is done; end if it is gone."""
+    try:
+        print(json.dumps({"done": done, "what": what}), flush=True)
+    except BrokenPipeError:
+        # Nothing more can be said, and stdout must not be flushed again at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        raise Interrupted(15) from None
+
+
+def run_cell(study: Study, config: RunConfig) -> int:
+    """Train and score one run of a study, from wherever it is. Returns the exit code."""
+    try:
+        _train(study, config)
+        with stop_signals() as received:
+            _score(study, config, received)
+    except Interrupted as stop:
+        return 128 + stop.signal_number
+    return 0
+
+
+def _train(study: Study, config: RunConfig) -> None:
+    work = work_of(study, config)
+    data = prepared_data(config, show_progress=False)
+
+    def hooks(trainer: Trainer) -> Hooks:
+        report(work.step * trainer.step, "training")
+        return Hooks(on_step=lambda done, total: report(work.step * done, "training"))
+
+    run(config, data.train, data.manifest_id, Ranks(), hooks)
+
+
+def _score(study: Study, config: RunConfig, received: list[int]) -> None:
+    data = prepared_data(config, show_progress=False)
+    whole = plan(config, len(data.train))
+    work = work_of(study, config)
+    done = scored_steps(study, config)
+    base = work.step * whole.total_steps
+    if done >= set(whole.milestones):
+        report(work.total(whole), "done")
+        return
+    device = "cuda" if config.training.device != "cpu" and _has_gpu() else "cpu"
+    with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
+        yardstick = make_yardstick(study.evaluation, data, device)
+        for number, step in enumerate(whole.milestones):
+            if step in done:
+                continue
+            progress = partial(_report_scoring, received, base + number * work.milestone, work)
+            rows = score_milestone(study, config, step, yardstick, progress)
+            append_rows(study.folder / ROWS_FILE, rows)
+    report(work.total(whole), "done")
+
+
+def _report_scoring(
+    received: list[int], base: float, work: Work, what: str, fraction: float
+) -> None:
+    if received:
+        raise Interrupted(received[0])
+    report(base + fraction * work.milestone, what)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

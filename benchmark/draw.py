@@ -1,0 +1,56 @@
+"""Images from a checkpoint, for a person or another tool."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mindiffusion.errors import UserError
+from mindiffusion.files import atomic_write
+from mindiffusion.sampling import (
+    config_of,
+    primary_weights,
+    process_of,
+    sample_images,
+    save_png,
+    tile,
+)
+from mindiffusion.training import checkpoint
+
+
+def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | None) -> int:
+    """Sample ``count`` images from a milestone's weights into a PNG grid or an .npy array.
+
+    Args:
+        path: ``weights-<step>.pt``; its config says how to sample.
+        count: number of images, ≥ 1.
+        weights: "raw" or an average; the primary average if None.
+        output: ``.png`` or ``.npy``.
+        seed: sampling seed instead of the config's.
+
+    Raises:
+        UserError: another ending, a count below 1, or a bad checkpoint.
+    """
+    if output.suffix not in (".png", ".npy"):
+        raise UserError(f"--output {output}: give a name that ends in .png or .npy.")
+    if count < 1:
+        raise UserError(f"--count {count}: ask for at least one image.")
+    content = checkpoint.load(path)
+    config = config_of(content)
+    sampler = config.sampler if seed is None else replace(config.sampler, seed=seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    process = process_of(content, weights or primary_weights(config), device)
+    with tqdm(total=count, unit="image", file=sys.stderr) as bar:
+        images = sample_images(
+            process, sampler, count, config.data.size, lambda done: bar.update(done - bar.n)
+        )
+    if output.suffix == ".npy":
+        with atomic_write(output) as handle:
+            np.save(handle, images)
+    else:
+        save_png(output, tile(images, max(1, min(16, round(count**0.5)))))
+    print(output)
+    return 0

@@ -1,0 +1,50 @@
+"""Where a number came from: code, versions, machine, clock."""
+
+import datetime
+import functools
+import importlib.metadata
+import platform
+import socket
+import subprocess
+from pathlib import Path
+
+VERSIONED = ("torch", "torchvision", "numpy", "scipy", "timm", "clean-fid", "pillow")
+
+
+@functools.cache
+def git_revision() -> str:
+    """Commit of the code, with "-dirty" if files differ from it; "unknown" outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = [("python", platform.python_version())]
+    for name in VERSIONED:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a number."""
+    return dict(_versions())
+
+
+def host() -> str:
+    """Name of this machine."""
+    return socket.gethostname()
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,138 @@
+"""A study: arms × seeds of one run, and how their milestones are scored. YAML in, frozen data out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.training.config import (
+    RunConfig,
+    apply_overrides,
+    build_config,
+    check,
+    merge,
+    read_yaml,
+    resolve_extends,
+)
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+RESULTS = Path("results")
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class EvaluationConfig:
+    """How a milestone is scored.
+
+    Attributes:
+        num_generated: images sampled from the primary average; n in the metrics' names.
+        num_reference: training images they are compared with.
+        feature_net: an entry of ``benchmark.features.FEATURE_NETS``, or "auto": clean-fid's
+            Inception where its weights are there, else EfficientNet-Lite0 at 224 px.
+        profile_images: held-out images behind the ε-MSE.
+        profile_levels: noise levels of the ε-MSE.
+        strip: images kept as a picture with every milestone.
+    """
+
+    num_generated: int = Field(default=10_000, ge=2)
+    num_reference: int = Field(default=50_000, ge=2)
+    feature_net: str = "auto"
+    profile_images: int = Field(default=1024, ge=2)
+    profile_levels: int = Field(default=20, ge=1)
+    strip: int = Field(default=8, ge=1)
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class _StudyFile:
+    """What a protocol file holds."""
+
+    seeds: tuple[int, ...]
+    arms: dict[str, dict[str, Any]]
+    run: dict[str, Any]
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A resolved study.
+
+    Attributes:
+        name: of the protocol.
+        folder: where rows, tables, figures and runs go.
+        runs: one config per arm and seed; seed by seed, so that pairs finish together.
+        evaluation: how milestones are scored.
+    """
+
+    name: str
+    folder: Path
+    runs: tuple[RunConfig, ...]
+    evaluation: EvaluationConfig
+
+
+SMOKE_RUN = {
+    "data": {"num_train": 256, "num_held_out": 32},
+    "training": {
+        "steps": 8,
+        "epochs": None,
+        "global_batch": 16,
+        "milestones": ["100%"],
+        "compile": "off",
+    },
+    "sampler": {"steps": 5, "chunk": 8},
+}
+SMOKE_EVALUATION = {"num_generated": 16, "num_reference": 64, "profile_images": 8}
+
+
+def study_names() -> list[str]:
+    """Studies that come with the project."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+
+
+def load_study(
+    name: str,
+    *,
+    output: str | None = None,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    smoke: bool = False,
+) -> Study:
+    """Read a study by name, or from a YAML file of one's own.
+
+    Args:
+        name: a protocol's name, or a path that ends in .yaml.
+        output: folder instead of ``results/<name>``.
+        overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, the rest to each run.
+        seeds: training seeds instead of the file's.
+        smoke: a few steps and images, to see the whole path work.
+
+    Raises:
+        UserError: no such study, or a mistake in it.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PROTOCOLS / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"unknown study {name!r}.{did_you_mean(name, study_names())}")
+    content = read_yaml(path)
+    own = [text for text in overrides if text.strip().startswith("evaluation.")]
+    content = apply_overrides(content, own)
+    if smoke:
+        content = merge(content, {"evaluation": SMOKE_EVALUATION})
+    parsed: _StudyFile = check(_StudyFile, content, str(path))
+    title = path.stem + ("-smoke" if smoke else "")
+    folder = Path(output) if output else RESULTS / title
+    rest = [text for text in overrides if text not in own]
+    runs = []
+    for seed in seeds if seeds is not None else parsed.seeds:
+        for arm, fields in parsed.arms.items():
+            run = merge(resolve_extends(parsed.run), resolve_extends(fields))
+            run = apply_overrides(run, rest)
+            if smoke:
+                run = merge(run, SMOKE_RUN)
+            where: Mapping[str, Any] = {"output": str(folder / arm), "samples": None, "seed": seed}
+            runs.append(build_config(merge(run, where), f"{path}, arm {arm}"))
+    if not runs:
+        raise UserError(f"{path} has no runs; give at least one arm and one seed.")
+    return Study(title, folder, tuple(runs), parsed.evaluation)

@@ -1,0 +1,102 @@
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mindiffusion.data.folder import FileSource, ImageFile, list_images, plan_folder
+from mindiffusion.data.source import BadImage
+from mindiffusion.data.spec import DataConfig
+from mindiffusion.errors import UserError
+
+
+def zip_of(folder, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in reversed(sorted(folder.rglob("*"))):
+            archive.write(file, file.relative_to(folder))
+    return path
+
+
+def test_list_images_is_recursive_sorted_and_leaves_other_files(image_folder, write_images):
+    write_images(image_folder / "a", 2)
+    (image_folder / "notes.txt").write_text("x")
+    (image_folder / "._000001.png").write_bytes(b"x")
+    paths = list_images(image_folder).paths
+    assert paths == sorted(paths) and len(paths) == 22 and paths[-1] == "a/000002.png"
+    assert len(list_images(image_folder, recursive=False).paths) == 20
+
+
+def test_list_images_fingerprint_follows_changes(image_folder):
+    before = list_images(image_folder).fingerprint
+    assert list_images(image_folder).fingerprint == before
+    (image_folder / "000003.png").unlink()
+    assert list_images(image_folder).fingerprint != before
+
+
+def test_folder_and_zip_give_the_same_images_and_split(image_folder, tmp_path):
+    archive = zip_of(image_folder, tmp_path / "faces.zip")
+    plans = [plan_folder(DataConfig(dataset=str(path))) for path in (image_folder, archive)]
+    assert plans[0].train == plans[1].train and plans[0].held_out == plans[1].held_out
+    assert plans[0].description == plans[1].description
+    for item in plans[0].train[:3]:
+        one, other = (plan.source.draw(item) for plan in plans)
+        assert np.array_equal(one.pixels, other.pixels) and one.digest == other.digest
+
+
+def test_plan_folder_split_is_disjoint_whole_and_at_most_a_tenth(image_folder):
+    plan = plan_folder(DataConfig(dataset=str(image_folder)))
+    assert len(plan.held_out) == plan.num_held_out == 2
+    names = {file.path for file in plan.train} | {file.path for file in plan.held_out}
+    assert len(plan.train) == 18 and len(names) == 20
+
+
+def test_plan_folder_num_train_takes_nested_subsets_and_keeps_the_held_out(image_folder):
+    plans = [plan_folder(DataConfig(dataset=str(image_folder), num_train=n)) for n in (5, 9)]
+    assert [len(plan.train) for plan in plans] == [5, 9]
+    assert set(plans[0].train) < set(plans[1].train)
+    assert plans[0].held_out == plans[1].held_out
+    with pytest.raises(UserError, match="num_train is 19, but the train split has 18"):
+        plan_folder(DataConfig(dataset=str(image_folder), num_train=19))
+
+
+def test_plan_folder_needs_two_images(tmp_path, write_images):
+    write_images(tmp_path / "one", 1)
+    with pytest.raises(UserError, match="at least two"):
+        plan_folder(DataConfig(dataset=str(tmp_path / "one")))
+
+
+def test_list_images_refuses_what_holds_none(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        list_images(tmp_path / "not-there")
+    with pytest.raises(UserError, match="holds no images"):
+        list_images(tmp_path)
+    (tmp_path / "a.zip").write_bytes(b"PK no zip")
+    with pytest.raises(UserError, match=r"neither a folder nor a whole \.zip"):
+        list_images(tmp_path / "a.zip")
+
+
+def test_list_images_refuses_a_cut_zip(image_folder, tmp_path):
+    archive = zip_of(image_folder, tmp_path / "faces.zip")
+    archive.write_bytes(archive.read_bytes()[:-400])
+    with pytest.raises(UserError, match=r"faces\.zip"):
+        list_images(archive)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
+def test_draw_refuses_what_is_not_rgb(tmp_path, mode):
+    suffix = "jpg" if mode == "CMYK" else "png"
+    Image.new(mode, (40, 40)).save(tmp_path / f"a.{suffix}")
+    with pytest.raises(BadImage, match=rf"not RGB \(mode {mode}\)"):
+        FileSource(str(tmp_path), "squash", 32).draw(ImageFile(f"a.{suffix}"))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
+def test_draw_refuses_a_cut_file(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise).save(path)
+    source = FileSource(str(tmp_path), "squash", 32)
+    assert source.draw(ImageFile(path.name)).pixels.shape == (32, 32, 3)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(BadImage, match="can't be decoded"):
+        source.draw(ImageFile(path.name))
