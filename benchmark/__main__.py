@@ -79,7 +79,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         (config,) = [c for c in study.runs if (c.output, c.seed) == (output, seed)]
         return run_cell(study, config)
     from benchmark.runner import print_dry_run, run_study
-    from mindiffusion.training.loop import Interrupted
+    from mindiffusion.training.signals import Interrupted
 
     if options.dry_run:
         return print_dry_run(study)

@@ -14,10 +14,12 @@ from benchmark.results import ROWS_FILE, append_rows, read_rows
 from benchmark.study import Study
 from mindiffusion.cli import prepared_data
 from mindiffusion.files import exclusive_lock
-from mindiffusion.training.config import Plan, RunConfig, config_hash, plan
+from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.distributed import Ranks
-from mindiffusion.training.loop import Hooks, Interrupted, Trainer, stop_signals
+from mindiffusion.training.loop import Hooks, Trainer
+from mindiffusion.training.plan import Plan, resolve_plan
 from mindiffusion.training.run import LOCK_WAIT_SECONDS, run
+from mindiffusion.training.signals import Interrupted, stop_signals
 
 
 def scored_steps(study: Study, config: RunConfig) -> set[int]:
@@ -71,7 +73,7 @@ def report(done: float, what: str) -> None:
         print(json.dumps({"done": done, "what": what}), flush=True)
     except BrokenPipeError:
         # Nothing more can be said, and stdout must not be flushed again at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         raise Interrupted(15) from None
 
 
@@ -99,7 +101,7 @@ def _train(study: Study, config: RunConfig) -> None:
 
 def _score(study: Study, config: RunConfig, received: list[int]) -> None:
     data = prepared_data(config, show_progress=False)
-    whole = plan(config, len(data.train))
+    whole = resolve_plan(config, len(data.train))
     work = work_of(study, config)
     done = scored_steps(study, config)
     base = work.step * whole.total_steps

@@ -44,9 +44,11 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     process = process_of(content, weights or primary_weights(config), device)
     with tqdm(total=count, unit="image", file=sys.stderr) as bar:
-        images = sample_images(
-            process, sampler, count, config.data.size, lambda done: bar.update(done - bar.n)
-        )
+
+        def on_chunk(done: int) -> None:
+            bar.update(done - bar.n)
+
+        images = sample_images(process, sampler, count, config.data.size, on_chunk)
     if output.suffix == ".npy":
         with atomic_write(output) as handle:
             np.save(handle, images)

@@ -44,7 +44,8 @@ from mindiffusion.sampling import (
 )
 from mindiffusion.sparsity import weight_movement
 from mindiffusion.training import checkpoint
-from mindiffusion.training.config import Plan, RunConfig, config_hash, plan
+from mindiffusion.training.config import RunConfig, config_hash
+from mindiffusion.training.plan import Plan, resolve_plan
 from mindiffusion.training.runtime import Runtime
 
 CACHE = Path(".cache")
@@ -133,7 +134,9 @@ def score_milestone(
     torch.set_num_threads(runtime.threads)
     device = torch.device(runtime.device)
     data = yardstick.data
-    milestone = Milestone(study, config, plan(config, len(data.train)), data.manifest_id, content)
+    milestone = Milestone(
+        study, config, resolve_plan(config, len(data.train)), data.manifest_id, content
+    )
     process = process_of(content, primary_weights(config), device)
     rows = [*milestone.stage_rows()]
     rows += _sample_rows(milestone, process, yardstick, on_progress)

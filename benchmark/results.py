@@ -78,15 +78,19 @@ class Row:
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Row))
 # What a repeated measurement may change: its outcome, its clock and where it ran.
-_NOT_IDENTITY = frozenset(
-    ("value", "error", "samples", "train_seconds", "time")
-    + ("device", "host", "threads", "git", "versions")
-)
-IDENTITY = tuple(name for name in FIELDS if name not in _NOT_IDENTITY)
+_OUTCOME = {"value", "error", "samples"}
+_CLOCK_AND_HOST = {"train_seconds", "time", "device", "host", "threads", "git", "versions"}
+IDENTITY = tuple(name for name in FIELDS if name not in _OUTCOME | _CLOCK_AND_HOST)
 # Numbers that differ in one of these never meet in one column or on one line.
 CONDITION = (
-    ("metric", "metric_version", "direction", "weights")
-    + ("sampler", "sampler_steps", "n_generated", "n_reference")
+    "metric",
+    "metric_version",
+    "direction",
+    "weights",
+    "sampler",
+    "sampler_steps",
+    "n_generated",
+    "n_reference",
 )
 _ADAPTER: TypeAdapter[Row] = TypeAdapter(Row)
 
@@ -299,10 +303,10 @@ def mean_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
         UserError: measurements that do not cover the same levels (their means differ in kind).
     """
     by = ["arm", "seed", "step", "sampling_seed"]
-    levels = frame.groupby(by)["level"].agg(lambda column: tuple(sorted(column)))
-    if levels.nunique() > 1:
+    levels = {tuple(sorted(column)) for _, column in frame.groupby(by)["level"]}
+    if len(levels) > 1:
         raise UserError(
-            f"{frame['metric'].iloc[0]}: {levels.nunique()} different sets of noise levels in one "
+            f"{frame['metric'].iloc[0]}: {len(levels)} different sets of noise levels in one "
             "study; a mean over levels needs the same ones everywhere, so measure them again."
         )
     mean = frame.groupby(by)["value"].mean().rename("value").reset_index()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -24,8 +24,9 @@ from benchmark.study import Study
 from benchmark.tables import write_tables
 from mindiffusion.cli import prepared_data
 from mindiffusion.errors import UserError
-from mindiffusion.training.config import RunConfig, plan
-from mindiffusion.training.loop import Interrupted
+from mindiffusion.training.config import RunConfig
+from mindiffusion.training.plan import resolve_plan
+from mindiffusion.training.signals import Interrupted
 
 STOP_SECONDS = 60.0
 
@@ -96,7 +97,7 @@ def unfinished(study: Study) -> list[RunConfig]:
     missing = []
     for config in study.runs:
         data = prepared_data(config, show_progress=True)
-        if not scored_steps(study, config) >= set(plan(config, len(data.train)).milestones):
+        if not scored_steps(study, config) >= set(resolve_plan(config, len(data.train)).milestones):
             missing.append(config)
     return missing
 
@@ -157,10 +158,10 @@ def _run_cells(study: Study, pending: list[RunConfig], arguments: Sequence[str])
 
 def _total_work(study: Study, config: RunConfig) -> float:
     data = prepared_data(config, show_progress=False)
-    return work_of(study, config).total(plan(config, len(data.train)))
+    return work_of(study, config).total(resolve_plan(config, len(data.train)))
 
 
-def _bar(total: float) -> "tqdm[None]":
+def _bar(total: float) -> "tqdm[Any]":
     return tqdm(
         total=total,
         desc="study",
@@ -238,7 +239,7 @@ def cell_states(study: Study, num_train: int) -> list[tuple[str, str, float]]:
     """Every (cell, state, work left): states are "scored", "trained", "at step …", "to do"."""
     states = []
     for config in study.runs:
-        whole, work = plan(config, num_train), work_of(study, config)
+        whole, work = resolve_plan(config, num_train), work_of(study, config)
         done = scored_steps(study, config)
         step = _step_reached(config)
         for milestone in whole.milestones:

@@ -1,4 +1,4 @@
-"""A study: arms × seeds of one run, and how their milestones are scored. YAML in, frozen data out."""
+"""A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mindiffusion.errors import UserError, did_you_mean
-from mindiffusion.training.config import (
-    RunConfig,
+from mindiffusion.training.config import RunConfig, check
+from mindiffusion.training.presets import (
     apply_overrides,
     build_config,
-    check,
     merge,
     read_yaml,
     resolve_extends,

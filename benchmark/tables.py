@@ -176,9 +176,11 @@ def curriculum(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     numbers = numbers.assign(_arm=numbers["arm"].map(order))
     numbers = numbers.sort_values(["_arm", "seed", "from_step"]).drop(columns="_arm")
     body = tuple(
-        (str(row["arm"]), str(row["seed"]), str(row["stage"]), str(row["from_step"]))
-        + (str(row["to_step"]), f"{_short(row['t_min'])} – {_short(row['t_max'])}")
-        + (_short(row["active_channels"]), _short(row["penalty_lambda"]))
+        (
+            *(str(row[name]) for name in ("arm", "seed", "stage", "from_step", "to_step")),
+            f"{_short(row['t_min'])} – {_short(row['t_max'])}",
+            *(_short(row[name]) for name in ("active_channels", "penalty_lambda")),
+        )
         for _, row in numbers.iterrows()
     )
     header = ("arm", "seeds", "stage", "from step", "to step", "t / n_T", "active channels", "λ")
@@ -222,12 +224,21 @@ def to_latex(table: Table, label: str) -> str:
         return " & ".join(_escape(cell) for cell in cells) + r" \\"
 
     caption = _escape(" ".join([f"{table.title}.", table.caption, *table.notes]))
-    return "\n".join(
-        [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}"]
-        + [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule"]
-        + [line(table.header), r"\midrule", *(line(row) for row in table.body)]
-        + [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    )
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+        r"\toprule",
+        line(table.header),
+        r"\midrule",
+        *(line(row) for row in table.body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 _TABLES: dict[str, Callable[[pd.DataFrame], tuple[list[Table], pd.DataFrame]]] = {

@@ -17,15 +17,9 @@ from dotenv import load_dotenv
 from mindiffusion.data.prepare import prepare
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.errors import UserError
-from mindiffusion.training.config import (
-    RunConfig,
-    apply_overrides,
-    build_config,
-    load_preset,
-    merge,
-    plan,
-    to_dict,
-)
+from mindiffusion.training.config import RunConfig, to_dict
+from mindiffusion.training.plan import resolve_plan
+from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
 
 DATA_ROOT = Path("data")
 SMOKE = {
@@ -89,7 +83,7 @@ def describe(config: RunConfig) -> str:
     """The resolved config as JSON, with the curriculum's steps where they are known."""
     content = to_dict(config)
     if config.training.steps is not None:
-        resolved = plan(config, 1)
+        resolved = resolve_plan(config, 1)
         content["resolved"] = {
             "stages": {s.config.name: [s.start, s.end] for s in resolved.stages},
             "milestones": list(resolved.milestones),

@@ -54,7 +54,7 @@ def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -
         raise UserError(f"no weights {weights!r} in this checkpoint.{did_you_mean(weights, kept)}")
     process = build_process(config_of(content))
     process.eps_model.load_state_dict(kept[weights])
-    process.eps_model.to(dtype=torch.float32, memory_format=torch.channels_last)
+    process.eps_model.to(memory_format=torch.channels_last)
     return process.to(device).eval().requires_grad_(False)
 
 

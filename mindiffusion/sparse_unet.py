@@ -161,22 +161,20 @@ class SparseNaiveUnet(NaiveUnet):
         last: Any = self.down3[0]
         produces: nn.Sequential = last.conv[1]
         for parameter in (*produces[0].parameters(), *produces[1].parameters()):
-            _mask_gradient(parameter, self, offset=0, dim=0)
-        _mask_gradient(self.up0[0].weight, self, offset=0, dim=0)
+            _mask_gradient(parameter, self, offset=0)
+        up0: Any = self.up0[0]
+        _mask_gradient(up0.weight, self, offset=0)
         # up1 sees cat(up0's output, the skip): the skip's channels come second.
-        _mask_gradient(self.up1.model[0].weight, self, offset=self.bottleneck_channels, dim=0)
+        up1: Any = self.up1.model[0]
+        _mask_gradient(up1.weight, self, offset=self.bottleneck_channels)
 
 
-def _mask_gradient(
-    parameter: nn.Parameter, network: SparseNaiveUnet, *, offset: int, dim: int
-) -> None:
-    """Multiply slices [offset, offset + channels) of a parameter's gradient by the mask."""
+def _mask_gradient(parameter: nn.Parameter, network: SparseNaiveUnet, *, offset: int) -> None:
+    """Multiply rows offset … offset + channels − 1 of a parameter's gradient by the mask."""
 
     def hook(gradient: Tensor) -> Tensor:
-        keep = torch.ones(gradient.shape[dim], dtype=gradient.dtype, device=gradient.device)
+        keep = gradient.new_ones(len(gradient))
         keep[offset : offset + network.bottleneck_channels] = network.channel_mask.to(keep)
-        shape = [1] * gradient.dim()
-        shape[dim] = -1
-        return gradient * keep.view(shape)
+        return gradient * keep.view(-1, *[1] * (gradient.dim() - 1))
 
     parameter.register_hook(hook)

@@ -70,9 +70,7 @@ def fid_vs_steps(rows: pd.DataFrame, boundaries: list[int], ax: Axes) -> Axes:
     return ax
 
 
-def _draw_arm(
-    points: pd.DataFrame, arm: str, look: dict[str, Any], floor: float, ax: Axes
-) -> None:
+def _draw_arm(points: pd.DataFrame, arm: str, look: dict[str, Any], floor: float, ax: Axes) -> None:
     ax.plot(points["step"], points["mean"], label=arm, **look)
     hollow = points[~points["full_range"]]
     unfilled = look | {"linestyle": "none", "markerfacecolor": "white"}
@@ -94,8 +92,8 @@ def _log_axis(floor: float, ax: Axes) -> None:
 
 def _condition(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
-    metric = textwrap.fill(str(first["metric"]), LABEL_WIDTH)
-    return f"{metric}\n{first['weights']}, {first['sampler']} {first['sampler_steps']} steps"
+    sampler = f"{first['weights']}, {first['sampler']} {first['sampler_steps']} steps"
+    return "\n".join(textwrap.fill(text, LABEL_WIDTH) for text in (first["metric"], sampler))
 
 
 def _notes(rows: pd.DataFrame, staged_arm: str) -> list[str]:

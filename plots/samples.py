@@ -83,11 +83,11 @@ def samples(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
     """
     arms, steps = arm_order(cells), sorted(set(cells["step"]))
     pictures = {
-        (arms.index(row.arm), steps.index(row.step)): (
-            tile(read_strip(study_dir / str(row.samples))),
-            bool(row.full_range),
+        (arms.index(row["arm"]), steps.index(row["step"])): (
+            tile(read_strip(study_dir / row["samples"])),
+            bool(row["full_range"]),
         )
-        for row in cells.itertuples()
+        for _, row in cells.iterrows()
     }
     height, width = next(iter(pictures.values()))[0].shape[:2]
     down, right = height + GAP, width + GAP
@@ -138,9 +138,10 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     ratio = ROWS_PER_CELL / IMAGES_PER_ROW
     result = new_figure(PAGE_INCHES, cell_inches * ratio * 1.03 * len(arms) + 0.22)
     samples(cells, study_dir, result.subplots())
+    sampler = f"{first['sampler']} {first['sampler_steps']} steps"
     notes = [
         "same sampling noise in each column",
-        f"seed {first['seed']}, {first['weights']}, {first['sampler']} {first['sampler_steps']} steps",
+        f"seed {first['seed']}, {first['weights']}, {sampler}",
     ]
     hollow = cells[~cells["full_range"]]
     if not hollow.empty:

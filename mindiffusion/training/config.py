@@ -1,13 +1,9 @@
-"""The resolved description of one run: frozen, typed, and free of PyTorch.
+"""The resolved description of one run: nested frozen dataclasses, typed, and free of PyTorch.
 
-A run is described by nested frozen dataclasses. Presets (YAML under ``mindiffusion/presets``) fill
-them; ``extends`` names other presets that come first, so an arm is a file of named fields and a
-run is a base with an arm. Every mistake is one line that names file, key and what was expected.
+Every mistake in a value is one line that names its source, its key and what was expected.
 """
 
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -15,15 +11,12 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from mindiffusion.curriculum.stages import Stage, StageConfig, resolve_stages
+from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
 
-PRESETS = Path(__file__).parent.parent / "presets"
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -157,75 +150,6 @@ class RunConfig:
         return Path(self.samples) / f"seed{self.seed}"
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Plan:
-    """What a config means for a data set of known size.
-
-    Attributes:
-        total_steps: optimizer steps.
-        stages: the curriculum with its steps.
-        milestones: steps at which weights are kept, rising.
-    """
-
-    total_steps: int
-    stages: tuple[Stage, ...]
-    milestones: tuple[int, ...]
-
-
-def plan(config: RunConfig, num_train: int) -> Plan:
-    """Turn epochs, percentages and weights into steps.
-
-    Args:
-        config: the run.
-        num_train: number of training images.
-
-    Raises:
-        UserError: no length or two, a stage without a step, a milestone past the end.
-    """
-    training = config.training
-    if (training.epochs is None) == (training.steps is None):
-        raise UserError(
-            f"training.epochs is {training.epochs} and training.steps is {training.steps}; "
-            "give exactly one of the two (set the other to null)."
-        )
-    steps_per_epoch = num_train / training.global_batch
-    total = training.steps or max(1, math.floor((training.epochs or 0) * steps_per_epoch + 0.5))
-    stages = resolve_stages(config.curriculum, total)
-    milestones: set[int] = set()
-    for spec in training.milestones:
-        if spec == "stages":
-            milestones |= {stage.end for stage in stages}
-        else:
-            milestones.add(milestone_step(spec, total, steps_per_epoch))
-    return Plan(total, stages, tuple(sorted(milestones)))
-
-
-def milestone_step(spec: str | int, total_steps: int, steps_per_epoch: float) -> int:
-    """Step of one milestone: 500, "500", "25%" or "10 epochs"; rounded half up.
-
-    Raises:
-        UserError: unreadable, or outside 1 … total_steps.
-    """
-    match = re.fullmatch(r"\s*([0-9.]+)\s*(%|epochs?|steps?)?\s*", str(spec))
-    try:
-        amount = float(match[1]) if match else math.nan
-    except ValueError:
-        amount = math.nan
-    if match is None or math.isnan(amount):
-        raise UserError(
-            f"milestone {spec!r} is unreadable; write 500, '25%', '10 epochs' or 'stages'."
-        )
-    unit = match[2] or "steps"
-    scale = {"%": total_steps / 100, "e": steps_per_epoch, "s": 1.0}[unit[0]]
-    step = math.floor(amount * scale + 0.5)
-    if not 1 <= step <= total_steps:
-        raise UserError(
-            f"milestone {spec!r} is step {step}, but the run has steps 1 to {total_steps}; "
-            "move the milestone or raise training.steps."
-        )
-    return step
-
-
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain types of a config, as JSON would hold them."""
     return json.loads(json.dumps(asdict(config)))
@@ -257,105 +181,6 @@ def config_hash(config: RunConfig) -> str:
     return sha256_of_json(content)[:12]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML 1.2 mapping (so that 2e-5 is a number and ``no`` is a word).
-
-    Raises:
-        UserError: not there, not YAML, or no mapping.
-    """
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
-    except YAMLError as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML: {line}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a mapping of keys to values.")
-    return content
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested merge; values of ``over`` win, lists are replaced whole."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def preset_names() -> list[str]:
-    """Presets that describe a whole run."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """A preset with all it extends, as nested plain types.
-
-    Args:
-        name: file below ``presets`` without its ending, such as "celeba_c_32" or "arms/c".
-    """
-    path = PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        names = (
-            preset_names()
-            if "/" not in name
-            else [f"arms/{p.stem}" for p in (PRESETS / "arms").glob("*.yaml")]
-        )
-        raise UserError(f"unknown preset {name!r}.{did_you_mean(name, names)}")
-    return resolve_extends(read_yaml(path))
-
-
-def resolve_extends(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the presets named by ``extends`` (a list), then the content itself."""
-    resolved: dict[str, Any] = {}
-    for parent in content.get("extends", ()):
-        resolved = merge(resolved, load_preset(parent))
-    return merge(resolved, {k: v for k, v in content.items() if k != "extends"})
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """One ``--set`` argument, "training.lr=2e-5", as a nested mapping; values are YAML."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text!r}: write key=value, for example training.lr=2e-5.")
-    try:
-        parsed = YAML(typ="safe", pure=True).load(value)
-    except YAMLError:
-        raise UserError(f"--set {text!r}: {value!r} is not a YAML value.") from None
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return parsed
-
-
-def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply ``--set`` arguments in order; a length in steps replaces one in epochs, and back."""
-    merged = dict(content)
-    for text in overrides:
-        change = parse_override(text)
-        training = change.get("training")
-        if isinstance(training, dict):
-            for given, other in (("steps", "epochs"), ("epochs", "steps")):
-                if training.get(given) is not None:
-                    training.setdefault(other, None)
-        merged = merge(merged, change)
-    return merged
-
-
-def build_config(content: Mapping[str, Any], source: str) -> RunConfig:
-    """Check a nested mapping and freeze it.
-
-    Args:
-        content: nested plain types.
-        source: where it came from, named in errors.
-
-    Raises:
-        UserError: unknown key (with the nearest one) or wrong type.
-    """
-    return check(RunConfig, content, source)
-
-
 def check(kind: type[Any], content: Mapping[str, Any], source: str) -> Any:
     """Build the frozen dataclass ``kind`` from plain types; every mistake is one line."""
     try:
@@ -382,10 +207,10 @@ def _first_line(kind: type[Any], error: ValidationError) -> str:
     return f"key {key!r} is {first['input']!r}: {first['msg'].lower()}."
 
 
-def _keys_at(kind: type[Any], path: Sequence[str | int]) -> list[str]:
+def _keys_at(kind: Any, path: Sequence[str | int]) -> list[str]:
     """Names of the fields of the dataclass at a path inside ``kind``."""
     for part in path:
-        inner = next((f.type for f in fields(kind) if f.name == part), None)
+        inner: Any = next((f.type for f in fields(kind) if f.name == part), None)
         candidates = [inner, *getattr(inner, "__args__", ())]
-        kind = next((c for c in candidates if is_dataclass(c)), kind)  # type: ignore[misc]
+        kind = next((c for c in candidates if is_dataclass(c)), kind)
     return [f.name for f in fields(kind)]

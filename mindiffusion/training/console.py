@@ -18,8 +18,9 @@ from mindiffusion.sampling import (
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import RunConfig
 from mindiffusion.training.distributed import ranks_from_environment
-from mindiffusion.training.loop import Hooks, Interrupted, Trainer
+from mindiffusion.training.loop import Hooks, Trainer
 from mindiffusion.training.run import run
+from mindiffusion.training.signals import Interrupted
 
 GRID_COLUMNS = 8
 

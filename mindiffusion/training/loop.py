@@ -6,7 +6,6 @@ interrupted goes on as if it had not been.
 """
 
 import contextlib
-import json
 import math
 import signal
 import time
@@ -23,32 +22,22 @@ from torch.nn.parallel import DistributedDataParallel
 from mindiffusion.curriculum.stages import Stage, stage_at
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
 from mindiffusion.errors import UserError
-from mindiffusion.files import write_text
 from mindiffusion.networks import build_process
 from mindiffusion.noise import Stream
 from mindiffusion.sparsity import ProbeBatch, StageCapacity
 from mindiffusion.training import checkpoint
 from mindiffusion.training.batches import Batch, BatchSource
-from mindiffusion.training.config import Plan, RunConfig, plan, to_dict
+from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.ema import Averages, ema_name
+from mindiffusion.training.metrics_log import MetricsLog
+from mindiffusion.training.plan import Plan, resolve_plan
 from mindiffusion.training.runtime import Runtime
+from mindiffusion.training.signals import Interrupted, stop_signals
 from mindiffusion.unet import NaiveUnet
 
 OnStep = Callable[[int, int], None]
 OnMilestone = Callable[[int, Path], None]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is on disk.
-
-    Attributes:
-        signal_number: the signal that asked.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by signal {signal_number}")
-        self.signal_number = signal_number
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ class Trainer:
         self.config = config
         self.runtime = runtime
         self.ranks = ranks
-        self.plan: Plan = plan(config, len(images))
+        self.plan: Plan = resolve_plan(config, len(images))
         self.share = global_batch // ranks.world
         self.source = BatchSource(
             images,
@@ -107,9 +96,8 @@ class Trainer:
             dtype=runtime.dtype,
         )
         self.process: CurriculumDDPM = build_process(config)
-        self.process.eps_model.to(
-            device=device, dtype=runtime.dtype, memory_format=torch.channels_last
-        )
+        self.process.eps_model.to(runtime.dtype)
+        self.process.eps_model.to(memory_format=torch.channels_last)
         self.process.to(device)
         self.network: NaiveUnet = self.process.eps_model  # type: ignore[assignment]
         self.optimizer = torch.optim.Adam(
@@ -217,51 +205,6 @@ class Trainer:
         keys = ("step", "config", "runtime", "train_seconds", "stage_log")
         whole = self.state()
         return {key: whole[key] for key in keys} | {"weights": averages | {"raw": raw}}
-
-
-class MetricsLog:
-    """``metrics.jsonl``: a line every so many steps; lines past a resumed step are dropped.
-
-    Args:
-        path: the file.
-        step: step the run goes on from.
-    """
-
-    def __init__(self, path: Path, step: int) -> None:
-        self._path = path
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            write_text(path, "".join(f"{line}\n" for line in kept))
-
-    def write(self, entry: dict[str, Any]) -> None:
-        """Append one line."""
-        with self._path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(entry) + "\n")
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying at once; a second one dies."""
-    received: list[int] = []
-
-    def remember(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    old = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def train(trainer: Trainer, run_dir: Path, hooks: Hooks, stop_after: int | None = None) -> None:

@@ -1,0 +1,78 @@
+"""From lengths and weights to steps: how long a run is, when its stages and milestones fall."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from mindiffusion.curriculum.stages import Stage, resolve_stages
+from mindiffusion.errors import UserError
+from mindiffusion.training.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config means for a data set of known size.
+
+    Attributes:
+        total_steps: optimizer steps.
+        stages: the curriculum with its steps.
+        milestones: steps at which weights are kept, rising.
+    """
+
+    total_steps: int
+    stages: tuple[Stage, ...]
+    milestones: tuple[int, ...]
+
+
+def resolve_plan(config: RunConfig, num_train: int) -> Plan:
+    """Turn epochs, percentages and weights into steps.
+
+    Args:
+        config: the run.
+        num_train: number of training images.
+
+    Raises:
+        UserError: no length or two, a stage without a step, a milestone past the end.
+    """
+    training = config.training
+    if (training.epochs is None) == (training.steps is None):
+        raise UserError(
+            f"training.epochs is {training.epochs} and training.steps is {training.steps}; "
+            "give exactly one of the two (set the other to null)."
+        )
+    steps_per_epoch = num_train / training.global_batch
+    total = training.steps or max(1, math.floor((training.epochs or 0) * steps_per_epoch + 0.5))
+    stages = resolve_stages(config.curriculum, total)
+    milestones: set[int] = set()
+    for spec in training.milestones:
+        if spec == "stages":
+            milestones |= {stage.end for stage in stages}
+        else:
+            milestones.add(milestone_step(spec, total, steps_per_epoch))
+    return Plan(total, stages, tuple(sorted(milestones)))
+
+
+def milestone_step(spec: str | int, total_steps: int, steps_per_epoch: float) -> int:
+    """Step of one milestone: 500, "500", "25%" or "10 epochs"; rounded half up.
+
+    Raises:
+        UserError: unreadable, or outside 1 … total_steps.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+)\s*(%|epochs?|steps?)?\s*", str(spec))
+    try:
+        amount = float(match[1]) if match else math.nan
+    except ValueError:
+        amount = math.nan
+    if match is None or math.isnan(amount):
+        raise UserError(
+            f"milestone {spec!r} is unreadable; write 500, '25%', '10 epochs' or 'stages'."
+        )
+    unit = match[2] or "steps"
+    scale = {"%": total_steps / 100, "e": steps_per_epoch, "s": 1.0}[unit[0]]
+    step = math.floor(amount * scale + 0.5)
+    if not 1 <= step <= total_steps:
+        raise UserError(
+            f"milestone {spec!r} is step {step}, but the run has steps 1 to {total_steps}; "
+            "move the milestone or raise training.steps."
+        )
+    return step

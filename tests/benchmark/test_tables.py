@@ -1,0 +1,220 @@
+import dataclasses
+import random
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from benchmark.results import Row, append_rows, to_frame
+from benchmark.tables import (
+    Table,
+    curriculum,
+    decimals_for,
+    fid_vs_steps,
+    kid_and_eps_mse,
+    to_latex,
+    to_markdown,
+    write_tables,
+)
+from mindiffusion.errors import UserError
+
+ROW = Row(
+    study="demo", arm="B", seed=0, step=100, total_steps=200, metric="FD-Net@256", value=12.5,
+    level=None, error=None, direction="lower", metric_version=1, n_generated=256,
+    n_reference=512, weights="ema0.99", sampler="ddim", sampler_steps=50, sampling_seed=0,
+    full_range=True, stage="", samples=None, dataset="avatars", manifest="abc", config_hash="c0",
+    git="g", versions={}, device="cpu", host="h", threads=1, train_seconds=1.5, time="t",
+)  # fmt: skip
+
+
+def row(**changes):
+    return dataclasses.replace(ROW, **changes)
+
+
+def study_rows(seeds=(0,)):
+    rows = []
+    for seed in seeds:
+        for arm, start in (("B", 0.0), ("C", 0.5)):
+            rows += [
+                row(arm=arm, seed=seed, step=0, metric=name, value=value, direction="none",
+                    n_generated=0, n_reference=0, weights="", sampler="", stage="first")
+                for name, value in (("t_min", start), ("t_max", 1.0), ("active_channels", 64.0))
+            ]  # fmt: skip
+            for step in (100, 200):
+                cell = {"arm": arm, "seed": seed, "step": step}
+                cell["full_range"] = arm == "B" or step == 200
+                value = 40_000 / step + 10 * seed + 100 * start
+                rows.append(row(**cell, value=value))
+                rows.append(row(**cell, metric="KID-Net@256", value=value / 5000, error=0.01))
+                rows += [
+                    row(**cell, metric="eps-MSE", level=level, value=level + seed, n_generated=0)
+                    for level in (0.25, 0.75)
+                ]
+    return rows
+
+
+GOLDEN = """\
+### FD-Net@256, ema0.99 weights, by training step (lower is better) [smoke]
+
+demo on avatars; ddim, 50 steps; 256 generated images; 512 reference images; exploratory. \
+n=1: one training seed, no interval.
+
+| arm | step 100 | step 200 |
+| --- | ---: | ---: |
+| B | 400.0 | 200.0 |
+| C | 450.0† | 250.0 |
+
+† The low-noise steps of this arm are not trained yet at this milestone: its samples pass an \
+untrained part of the chain, so the value enters no summary.
+
+Smoke: fewer than 2048 generated images, far too few to compare with other work.
+"""
+
+
+def test_fid_table_is_the_golden_one(tmp_path):
+    append_rows(tmp_path / "rows.jsonl", study_rows())
+    write_tables(tmp_path)
+    assert (tmp_path / "tables" / "fid_vs_steps.md").read_text() == GOLDEN
+
+
+def test_tables_have_the_same_bytes_for_any_row_order(tmp_path):
+    rows = study_rows(seeds=(0, 1, 2))
+    outputs = []
+    for order in range(3):
+        random.Random(order).shuffle(rows)
+        folder = tmp_path / str(order)
+        append_rows(folder / "rows.jsonl", rows)
+        outputs.append({path.name: path.read_bytes() for path in write_tables(folder)})
+    assert len(outputs[0]) == 9
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_seeds_give_a_mean_and_an_interval():
+    tables, numbers = fid_vs_steps(to_frame(study_rows(seeds=(0, 1, 2))))
+    # Values 400, 410, 420: half width t(.975, 2) * 10 / sqrt(3) = 24.84.
+    assert tables[0].body[0][1] == "410.0 ± 24.8"
+    assert "n=3 training seeds" in tables[0].caption
+    assert numbers["half_width_95"].iloc[0] == pytest.approx(24.841, abs=1e-3)
+
+
+def test_a_single_seed_among_several_says_so():
+    rows = [row(seed=0), row(seed=1, value=13.5), row(seed=0, arm="C")]
+    (table,), _ = fid_vs_steps(to_frame(rows))
+    assert table.body[1][1].endswith("(n=1)")
+    assert "n=1–2" in table.caption
+
+
+@pytest.mark.parametrize("change", [{"metric": "FD-Net@10k", "n_generated": 10_000},
+                                    {"weights": "raw"}])  # fmt: skip
+def test_unlike_numbers_get_tables_of_their_own(change):
+    tables, numbers = fid_vs_steps(to_frame([row(), row(arm="C", **change)]))
+    assert [len(table.body) for table in tables] == [1, 1]
+    assert len(set(table.title for table in tables)) == 2
+    assert len(numbers) == 2
+
+
+def test_fid_replaces_other_distances_and_is_no_smoke_at_10k():
+    rows = [row(), row(metric="FID@10k", n_generated=10_000)]
+    (table,), numbers = fid_vs_steps(to_frame(rows))
+    assert table.title.startswith("FID@10k")
+    assert "smoke" not in table.title
+    assert not any("Smoke" in note for note in table.notes)
+    assert not numbers["smoke"].any()
+
+
+def test_a_cell_without_a_row_stays_open():
+    (table,), _ = fid_vs_steps(to_frame([row(), row(arm="C", step=200)]))
+    assert table.body == (("B", "12.50", "–"), ("C", "–", "12.50"))
+
+
+def test_second_table_has_kid_and_the_mean_over_levels():
+    (kid, mse), numbers = kid_and_eps_mse(to_frame(study_rows()))
+    assert kid.body[0][1:] == ("0.08000", "0.04000")
+    assert mse.body[0][1:] == ("0.5000", "0.5000")
+    assert "mean over 2 noise levels" in mse.title
+    # An error over held-out images draws none, so it is never smoke.
+    assert "smoke" not in mse.title
+    assert not numbers[numbers["metric"].str.startswith("eps")]["smoke"].any()
+
+
+def test_csv_has_the_full_numbers(tmp_path):
+    append_rows(tmp_path / "rows.jsonl", [row(value=1 / 3), row(seed=1, value=2 / 3)])
+    write_tables(tmp_path)
+    numbers = pd.read_csv(tmp_path / "tables" / "fid_vs_steps.csv", float_precision="round_trip")
+    assert numbers["mean"].iloc[0] == (1 / 3 + 2 / 3) / 2
+    assert numbers["seeds"].iloc[0] == 2
+
+
+def test_curriculum_table_joins_equal_seeds_and_parts_unlike_ones():
+    rows = [
+        row(metric="t_min", arm="C", seed=seed, step=step, value=value, stage=name)
+        for seed, switch in ((0, 50), (1, 50), (2, 70))
+        for step, value, name in ((0, 0.5, "wide"), (switch, 0.0, "all"))
+    ]
+    (table,), numbers = curriculum(to_frame(rows))
+    assert [line[1:5] for line in table.body] == [
+        ("0 1", "wide", "0", "50"),
+        ("0 1", "all", "50", "200"),
+        ("2", "wide", "0", "70"),
+        ("2", "all", "70", "200"),
+    ]
+    assert numbers["seed"].tolist() == ["0 1", "0 1", "2", "2"]
+
+
+def test_a_study_without_a_kind_of_row_gets_no_such_table(tmp_path):
+    append_rows(tmp_path / "rows.jsonl", [row()])
+    assert {path.stem for path in write_tables(tmp_path)} == {"fid_vs_steps"}
+
+
+def test_latex_escapes_text_and_names_no_package_command():
+    table = Table("50% of a_b", "x & y", ("arm", "λ"), (("density*_{1}", "1 ± 2†"),))
+    text = to_latex(table, "one")
+    assert r"\caption{50\% of a\_b. x \& y}" in text
+    assert r"density*\_\{1\} & 1 $\pm$ 2$^\dagger$ \\" in text
+    assert r"arm & $\lambda$ \\" in text
+    assert text.isascii()
+
+
+def test_all_latex_is_ascii_and_balanced(tmp_path):
+    append_rows(tmp_path / "rows.jsonl", study_rows(seeds=(0, 1)))
+    for path in write_tables(tmp_path):
+        if path.suffix == ".tex":
+            text = path.read_text()
+            assert text.isascii()
+            assert text.count(r"\begin{") == text.count(r"\end{")
+            columns = text.split(r"\begin{tabular}{")[1].split("}")[0]
+            body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+            assert all(line.count(" & ") == len(columns) - 1 for line in body)
+
+
+def test_markdown_keeps_arm_names_as_they_are():
+    table = Table("t", "c", ("arm", "x"), (("a|b*_c", "1"),))
+    assert r"| a\|b\*\_c | 1 |" in to_markdown(table)
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [([432.1, 98.7], 1), ([0.108, 0.0293], 4), ([12_345.0, 9000.0], 0), ([0.4, 0.0008], 5),
+     ([0.0], 1), ([-3.0], 3), ([1e-9], 6)],
+)  # fmt: skip
+def test_decimals_show_the_smallest_value_too(values, decimals):
+    assert decimals_for(values) == decimals
+
+
+def test_write_tables_without_rows_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        write_tables(tmp_path)
+
+
+def test_tables_never_import_torch(tmp_path):
+    append_rows(tmp_path / "rows.jsonl", study_rows())
+    code = (
+        "import sys; from pathlib import Path; from benchmark.tables import write_tables; "
+        "write_tables(Path(sys.argv[1])); print('torch' in sys.modules, "
+        "*sorted(m for m in sys.modules if m.startswith('mindiffusion.')))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.split() == ["False", "mindiffusion.errors", "mindiffusion.files"]
