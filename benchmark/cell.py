@@ -9,8 +9,9 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 
-from benchmark.evaluate import make_yardstick, score_milestone
-from benchmark.results import ROWS_FILE, append_rows, read_rows
+from benchmark.evaluate import choose_feature_net, make_yardstick, score_milestone
+from benchmark.features import FEATURE_NETS
+from benchmark.results import ROWS_FILE, append_rows, metric_label, read_rows
 from benchmark.study import Study
 from mindiffusion.cli import prepared_data
 from mindiffusion.files import exclusive_lock
@@ -30,12 +31,14 @@ def scored_steps(study: Study, config: RunConfig) -> set[int]:
     path = study.folder / ROWS_FILE
     if not path.exists():
         return set()
-    wanted = (config.arm, config.seed, config_hash(config), study.evaluation.num_generated)
+    evaluation = study.evaluation
+    net = FEATURE_NETS[choose_feature_net(evaluation.feature_net)[0]]
+    metric = metric_label(net.frechet_name, evaluation.num_generated)
+    wanted = (config.arm, config.seed, config_hash(config), metric, evaluation.num_reference)
     return {
         row.step
         for row in read_rows(path)
-        if row.metric.startswith(("FD-", "FID@"))
-        and (row.arm, row.seed, row.config_hash, row.n_generated) == wanted
+        if (row.arm, row.seed, row.config_hash, row.metric, row.n_reference) == wanted
     }
 
 

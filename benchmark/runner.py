@@ -22,7 +22,7 @@ from benchmark.cell import scored_steps, work_of
 from benchmark.results import ROWS_FILE
 from benchmark.study import Study
 from benchmark.tables import write_tables
-from mindiffusion.cli import prepared_data
+from mindiffusion.cli import num_train_images, prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.training.config import RunConfig
 from mindiffusion.training.plan import resolve_plan
@@ -168,6 +168,7 @@ def _bar(total: float) -> "tqdm[Any]":
         bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
         dynamic_ncols=True,
         mininterval=0.5,
+        smoothing=0,
     )
 
 
@@ -306,7 +307,7 @@ def _in_steps(config: RunConfig) -> RunConfig:
 
 def print_dry_run(study: Study) -> int:
     """List every cell with its state and estimated minutes; nothing is computed or written."""
-    num_train = _num_train(study.runs[0])
+    num_train = num_train_images(study.runs[0])
     states = cell_states(study, num_train)
     seconds, how = seconds_per_work(study)
     slots = len(device_slots(study.runs))
@@ -316,10 +317,3 @@ def print_dry_run(study: Study) -> int:
     total = sum(work for _, _, work in states) * seconds / 60 / slots
     print(f"about {total:.1f} minutes in all, {slots} cells at a time ({how})")
     return 0
-
-
-def _num_train(config: RunConfig) -> int:
-    """Training images, without preparing them where the config tells."""
-    if config.data.dataset == "avatars":
-        return config.data.num_train or 50_000
-    return len(prepared_data(config, show_progress=True).train)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from mindiffusion.data.prepare import prepare
+from mindiffusion.data.prepare import plan_data, prepare
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.errors import UserError
 from mindiffusion.training.config import RunConfig, to_dict
@@ -79,12 +79,21 @@ def prepared_data(config: RunConfig, *, show_progress: bool) -> PreparedData:
     return prepare(config.data, DATA_ROOT, celeba_path=celeba_path(), show_progress=show_progress)
 
 
+def num_train_images(config: RunConfig) -> int:
+    """How many images the run trains on, found without preparing them."""
+    return len(plan_data(config.data, celeba_path()).train)
+
+
 def describe(config: RunConfig) -> str:
-    """The resolved config as JSON, with the curriculum's steps where they are known."""
+    """The resolved config as JSON, with the steps of its stages and milestones."""
     content = to_dict(config)
-    if config.training.steps is not None:
-        resolved = resolve_plan(config, 1)
+    try:
+        resolved = resolve_plan(config, num_train_images(config))
+    except UserError as error:
+        content["resolved"] = f"not known yet: {error}"
+    else:
         content["resolved"] = {
+            "total_steps": resolved.total_steps,
             "stages": {s.config.name: [s.start, s.end] for s in resolved.stages},
             "milestones": list(resolved.milestones),
         }

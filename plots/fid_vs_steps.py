@@ -66,7 +66,8 @@ def fid_vs_steps(rows: pd.DataFrame, boundaries: list[int], ax: Axes) -> Axes:
         _log_axis(floor, ax)
     ax.grid(axis="y")
     step_axis(ax, int(rows["total_steps"].max()))
-    ax.set_ylabel(_condition(rows))
+    metric = textwrap.fill(str(rows["metric"].iloc[0]), LABEL_WIDTH)
+    ax.set_ylabel(f"{metric}\n{rows['weights'].iloc[0]} weights")
     return ax
 
 
@@ -90,10 +91,9 @@ def _log_axis(floor: float, ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _condition(rows: pd.DataFrame) -> str:
+def _sampler(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
-    sampler = f"{first['weights']}, {first['sampler']} {first['sampler_steps']} steps"
-    return "\n".join(textwrap.fill(text, LABEL_WIDTH) for text in (first["metric"], sampler))
+    return f"{first['sampler']}, {first['sampler_steps']} steps"
 
 
 def _notes(rows: pd.DataFrame, staged_arm: str) -> list[str]:
@@ -113,10 +113,14 @@ def figure(frame: pd.DataFrame) -> Figure:
     result = new_figure(COLUMN_INCHES, PANEL_INCHES * len(parts))
     axes = result.subplots(len(parts), 1, squeeze=False).ravel()
     arm, boundaries = stage_boundaries(frame)
+    samplers = sorted({_sampler(rows) for rows in parts})
     for rows, ax in zip(parts, axes, strict=True):
         fid_vs_steps(rows, boundaries, ax)
+        if len(samplers) > 1:
+            ax.set_ylabel(f"{ax.get_ylabel()}\n{_sampler(rows)}")
     for ax in axes[:-1]:
         ax.set_xlabel("")
     legend_above(axes[0])
-    note_below(result, _notes(pd.concat(parts), arm))
+    notes = _notes(pd.concat(parts), arm)
+    note_below(result, [*notes, *samplers] if len(samplers) == 1 else notes)
     return result

@@ -72,7 +72,7 @@ def prepare(
     Raises:
         UserError: nothing to read, bad images, no space left.
     """
-    plan = _plan(config, celeba_path)
+    plan = plan_data(config, celeba_path)
     folder = root / _folder_name(plan, config.crop)
     parts = folder / PARTS
     if is_whole(folder) and not parts.exists():
@@ -84,7 +84,8 @@ def prepare(
     return load_prepared(folder)
 
 
-def _plan(config: DataConfig, celeba_path: str | None) -> Plan:
+def plan_data(config: DataConfig, celeba_path: str | None) -> Plan:
+    """What preparing a data set would draw: lists files, opens none of them, writes nothing."""
     if config.dataset == "avatars":
         return plan_avatars(config)
     if config.dataset == "celeba":

@@ -46,8 +46,8 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
         def on_step(done: int, total: int) -> None:
             if bar.total is None:
                 bar.reset(stop_after or total)
-                bar.initial = done - 1
-            bar.update(done - max(bar.n, bar.initial))
+                bar.initial = bar.n = done - 1
+            bar.update(done - bar.n)
 
         def on_milestone(step: int, path: Path) -> None:
             grid = write_grid(path, config.grid_dir, trainer.process.beta.device)

@@ -44,6 +44,11 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def same(self, values: Tensor) -> None:
+        """Overwrite ``values`` with the main rank's."""
+        if self.world > 1:
+            dist.broadcast(values, src=0)
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world > 1:

@@ -155,6 +155,9 @@ class Trainer:
             stage.index, stage.config.sparsity, stage.config.penalty_lambda, self.config.seed
         )
         event = self.network.enter_stage(capacity, lambda: self._probe(stage))
+        for buffer in self.network.buffers():
+            # All ranks computed the same; unlike GPUs may still round a near-tie apart.
+            self.ranks.same(buffer)
         if self.step == stage.start:
             entry = {"step": self.step, "stage": stage.config.name, **event}
             self.stage_log.append(entry | self.network.capacity_report())

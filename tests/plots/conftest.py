@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmark.results import Row, append_rows
+from plots.style import paper_style
 
 TOTAL = 1500
 ENDS = (94, 281, 563, 938, 1500)
@@ -34,7 +36,7 @@ def make_row(**changes):
         n_generated=256,
         n_reference=4096,
         weights="ema0.995",
-        sampler="ddim-eta1",
+        sampler="ddim-eta1/chunk64",
         sampler_steps=50,
         sampling_seed=0,
         full_range=True,
@@ -66,7 +68,8 @@ def stage_rows(arm, seed):
         rows += [
             make_row(arm=arm, seed=seed, step=start, metric=name, value=float(value),
                      direction="none", n_generated=0, n_reference=0, weights="", sampler="",
-                     sampler_steps=0, stage=f"stage{index + 1}", full_range=not staged or index == 4)
+                     sampler_steps=0, stage=f"stage{index + 1}",
+                     full_range=index == len(starts) - 1)
             for name, value in values.items()
         ]  # fmt: skip
     return rows
@@ -144,3 +147,15 @@ def write_study(folder: Path, rows) -> Path:
 @pytest.fixture
 def study(tmp_path):
     return write_study(tmp_path / "demo", study_rows())
+
+
+@pytest.fixture
+def make():
+    """The generators, for tests that need another study."""
+    return SimpleNamespace(row=make_row, rows=study_rows, write=write_study)
+
+
+@pytest.fixture
+def paper():
+    with paper_style():
+        yield

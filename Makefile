@@ -1,0 +1,39 @@
+# The developer's and the newcomer's whole life. Every target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: reproduce test lint style test-latest clean help
+
+help:  ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# torch and torchvision come from one index in one plain install; the tested set is pinned.
+$(STAMP): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[train,dev]'
+	touch $(STAMP)
+
+reproduce: $(STAMP)  ## Train and score the four arms on avatars; write results/demo/. Resumes.
+	@$(BIN)/python -m benchmark reproduce demo
+
+test: $(STAMP)  ## Run all tests.
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+lint: $(STAMP)  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+style: $(STAMP)  ## Mend style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-latest:  ## Run all tests against the newest allowed versions, in a venv of its own.
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/pip install --quiet --upgrade --editable '.[train,dev]'
+	.venv-latest/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+clean:  ## Remove environments and caches (not data, not results).
+	rm -rf $(VENV) .venv-latest .pytest_cache .mypy_cache .ruff_cache

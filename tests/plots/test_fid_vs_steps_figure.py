@@ -1,0 +1,127 @@
+import dataclasses
+
+import pytest
+from matplotlib.colors import same_color
+from matplotlib.figure import Figure
+
+from benchmark.results import distance_rows, over_seeds, to_frame
+from plots import fid_vs_steps
+
+pytestmark = pytest.mark.usefixtures("paper")
+
+
+def draw(frame, boundaries=()):
+    ax = Figure().subplots()
+    assert fid_vs_steps.fid_vs_steps(distance_rows(frame), list(boundaries), ax) is ax
+    return ax
+
+
+def lines_of(ax, arm):
+    """The arm's line and its hollow points, which follow it."""
+    lines = ax.get_lines()
+    index = [line.get_label() for line in lines].index(arm)
+    return lines[index], lines[index + 1]
+
+
+def note_of(figure):
+    return figure.get_supxlabel()
+
+
+def test_lines_are_the_means_of_the_arms(make):
+    frame = to_frame(make.rows(seeds=(0, 1, 2)))
+    ax = draw(frame)
+    summary = over_seeds(distance_rows(frame))
+    for arm in ("B", "C", "CS", "CR"):
+        own = summary[summary["arm"] == arm]
+        line, _ = lines_of(ax, arm)
+        assert line.get_xdata().tolist() == own["step"].tolist()
+        assert line.get_ydata().tolist() == own["mean"].tolist()
+
+
+def test_points_without_low_noise_training_are_hollow(make):
+    ax = draw(to_frame(make.rows()))
+    for arm, steps in (("B", []), ("C", [281, 563])):
+        line, hollow = lines_of(ax, arm)
+        assert hollow.get_xdata().tolist() == steps
+        assert same_color(hollow.get_markerfacecolor(), "white")
+        assert same_color(line.get_markerfacecolor(), line.get_color())
+
+
+@pytest.mark.parametrize(("seeds", "shaded"), [((0,), 0), ((0, 1, 2), 12)])
+def test_interval_is_shaded_at_full_range_points_of_several_seeds(make, seeds, shaded):
+    frame = to_frame(make.rows(seeds=seeds, arms=("C",)))
+    ax = draw(frame)
+    (band,) = ax.collections
+    summary = over_seeds(distance_rows(frame)).query("full_range")
+    vertices = [v for path in band.get_paths() for v in path.vertices]
+    if not shaded:
+        assert vertices == []
+        return
+    assert min(x for x, _ in vertices) == summary["step"].min()
+    assert max(y for _, y in vertices) == pytest.approx(
+        (summary["mean"] + summary["half_width"]).max()
+    )
+
+
+def test_axis_is_logarithmic_only_when_the_span_needs_it(make):
+    small = [make.row(step=step, value=value) for step, value in ((500, 90.0), (1500, 10.0))]
+    wide = [make.row(step=step, value=value) for step, value in ((500, 110.0), (1500, 10.0))]
+    assert draw(to_frame(small)).get_yscale() == "linear"
+    assert draw(to_frame(wide)).get_yscale() == "log"
+
+
+def test_a_wide_interval_does_not_pull_the_log_axis_down(make):
+    rows = [
+        make.row(seed=seed, step=step, value=value * (1 + seed))
+        for seed in (0, 1)
+        for step, value in ((500, 400.0), (1500, 10.0))
+    ]
+    ax = draw(to_frame(rows))
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylim()[0] > 5
+
+
+def test_boundaries_are_those_of_the_first_staged_arm(make):
+    arm, steps = fid_vs_steps.stage_boundaries(to_frame(make.rows()))
+    assert (arm, steps) == ("C", [94, 281, 563, 938])
+    assert fid_vs_steps.stage_boundaries(to_frame(make.rows(arms=("B",)))) == ("", [])
+
+
+def test_labels_name_metric_n_weights_seeds_and_smoke(make):
+    figure = fid_vs_steps.figure(to_frame(make.rows()))
+    label = figure.axes[0].get_ylabel()
+    assert label == "FD-EffNet-Lite0-64px@256\nema0.995 weights"
+    note = note_of(figure)
+    for part in (
+        "n=1 seed",
+        "hollow",
+        "stages of C",
+        "smoke: n < 2048",
+        "exploratory",
+        "ddim-eta1/chunk64, 50 steps",
+    ):
+        assert part in note
+    several = note_of(fid_vs_steps.figure(to_frame(make.rows(seeds=(0, 1, 2)))))
+    assert "n=3 seeds" in several
+
+
+def test_unlike_numbers_get_panels_of_their_own(make):
+    rows = make.rows(arms=("B",))
+    rows += [dataclasses.replace(row, weights="raw") for row in rows if row.metric.startswith("FD")]
+    figure = fid_vs_steps.figure(to_frame(rows))
+    assert [ax.get_ylabel().split("\n")[1] for ax in figure.axes] == [
+        "ema0.995 weights",
+        "raw weights",
+    ]
+
+
+def test_unlike_samplers_are_named_on_their_panels(make):
+    rows = [make.row(), make.row(sampler_steps=250)]
+    figure = fid_vs_steps.figure(to_frame(rows))
+    assert [ax.get_ylabel().split(", ")[-1] for ax in figure.axes] == ["50 steps", "250 steps"]
+    assert "50 steps" not in note_of(figure)
+
+
+def test_enough_images_are_no_smoke(make):
+    rows = [make.row(metric="FID@10k", n_generated=10_000)]
+    assert "smoke" not in note_of(fid_vs_steps.figure(to_frame(rows)))

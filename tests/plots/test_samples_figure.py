@@ -1,0 +1,89 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmark.results import to_frame
+from mindiffusion.errors import UserError
+from plots.samples import ENLARGE, GAP, figure, read_strip, sample_cells, samples, tile
+
+pytestmark = pytest.mark.usefixtures("paper")
+
+
+def images(count, size=8):
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def test_read_strip_inverts_laying_side_by_side(tmp_path):
+    originals = images(5)
+    Image.fromarray(np.concatenate(list(originals), axis=1)).save(tmp_path / "strip.png")
+    assert np.array_equal(read_strip(tmp_path / "strip.png"), originals)
+
+
+def test_read_strip_refuses_what_is_no_strip(tmp_path):
+    Image.new("RGB", (17, 8)).save(tmp_path / "odd.png")
+    (tmp_path / "text.png").write_text("no image")
+    for name, message in (
+        ("odd.png", "17x8"),
+        ("text.png", "no readable"),
+        ("gone.png", "No such"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_strip(tmp_path / name)
+
+
+def test_tile_lays_the_first_eight_out_in_two_rows_of_four():
+    originals = images(10)
+    picture = tile(originals)
+    assert picture.shape == (16, 32, 3)
+    for index in range(8):
+        row, column = divmod(index, 4)
+        place = picture[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        assert np.array_equal(place, originals[index])
+
+
+def test_tile_leaves_missing_images_white():
+    picture = tile(images(3))
+    assert (picture[8:] == 255).all()
+    assert (picture[:8, 24:] == 255).all()
+
+
+def test_picture_has_each_strip_in_its_place(study, make):
+    cells = sample_cells(to_frame(make.rows()))
+    ax = Figure().subplots()
+    assert samples(cells, study, ax) is ax
+    canvas = np.asarray(ax.get_images()[0].get_array())[::ENLARGE, ::ENLARGE]
+    for row, arm in enumerate(("B", "C", "CS", "CR")):
+        for column, step in enumerate((281, 563, 975, 1240, 1500)):
+            top, left = row * (64 + GAP), column * (128 + GAP)
+            expected = tile(read_strip(study / f"samples/{arm}-seed0-{step:06d}.png"))
+            assert np.array_equal(canvas[top : top + 64, left : left + 128], expected)
+    # Three staged arms are hollow at two milestones.
+    assert len(ax.patches) == 6
+
+
+def test_axes_name_arms_and_steps_and_mark_hollow_columns(study, make):
+    result = figure(to_frame(make.rows()), study)
+    (ax,) = result.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["B", "C", "CS", "CR"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == [
+        "step 281†", "step 563†", "step 975", "step 1,240", "step 1,500",
+    ]  # fmt: skip
+    note = result.get_supxlabel()
+    assert "same sampling noise in each column" in note
+    assert "(C, CS, CR)" in note
+
+
+def test_cells_come_from_one_seed_and_one_kind_of_weights(make):
+    rows = make.rows(arms=("B",), seeds=(3, 1), milestones=(1500,))
+    rows += [dataclasses.replace(row, weights="raw") for row in rows if row.samples]
+    cells = sample_cells(to_frame(rows))
+    assert cells[["seed", "weights"]].to_numpy().tolist() == [[1, "ema0.995"]]
+
+
+def test_strips_of_unlike_image_sizes_are_an_error(study, make):
+    Image.new("RGB", (160, 16)).save(study / "samples/C-seed0-000281.png")
+    with pytest.raises(UserError, match="another size"):
+        figure(to_frame(make.rows()), study)
