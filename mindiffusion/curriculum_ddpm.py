@@ -3,10 +3,12 @@
 Only training is restricted. Sampling always runs the full chain.
 """
 
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mindiffusion.curriculum.density import TimeDensity, Window
 from mindiffusion.ddpm import DDPM
+from mindiffusion.errors import UserError
 
 
 class CurriculumDDPM(DDPM):
@@ -28,7 +30,11 @@ class CurriculumDDPM(DDPM):
         Raises:
             UserError: unless 0 ≤ t_min < t_max ≤ 1.
         """
-        self.set_density(Window(t_min, t_max))
+        try:
+            self.set_density(Window(t_min, t_max))
+        except ValidationError as error:  # pydantic's own text has several lines
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UserError(f"set_time_range({t_min!r}, {t_max!r}): {message}") from None
 
     def set_density(self, density: TimeDensity) -> None:
         """Train on the noise times of ``density`` from now on."""

@@ -43,7 +43,13 @@ class Window:
     def bounds(self, n_T: int) -> tuple[int, int]:
         """First and last integer level; ⌊.29·100⌋ is 29 here, not 28."""
         low = max(1, math.floor(self.t_min * n_T + _ROUNDING_GUARD))
-        return low, math.floor(self.t_max * n_T + _ROUNDING_GUARD)
+        high = math.floor(self.t_max * n_T + _ROUNDING_GUARD)
+        if high < low:
+            raise UserError(
+                f"time window [{self.t_min}, {self.t_max}] holds none of the levels 1 to {n_T}; "
+                "raise t_max."
+            )
+        return low, high
 
     def quantile(self, u: "Tensor", n_T: int) -> "Tensor":
         """Noise time of each uniform: (B,) in [0, 1) → (B,) float64 in (0, 1].

@@ -1,0 +1,195 @@
+"""Fixtures for tests of the whole: a small prepared data set, tiny runs, commands as users type."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Read once by torch's thread pools, so it must stand before anyone imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+TINY = {
+    "samples": None,
+    "data": {"dataset": "avatars", "num_train": 256, "num_held_out": 32},
+    "model": {"n_feat": 8, "probe_batches": 2, "probe_batch_size": 8},
+    "training": {
+        "epochs": None,
+        "steps": 24,
+        "global_batch": 8,
+        "lr": 1e-3,
+        "ema_decays": [0.99, 0.9],
+        "milestones": [12, 24],
+        "checkpoint_every": 7,
+        "log_every": 4,
+        "device": "cpu",
+        "precision": "fp32",
+        "compile": "off",
+        "threads": 1,
+    },
+    "sampler": {"steps": 2, "grid": 4, "chunk": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """The repository's root."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A folder that all test processes of this session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def avatars(shared_folder):
+    """256 training and 32 held-out avatars at 32 pixels, prepared once."""
+    from mindiffusion.data.prepare import prepare
+    from mindiffusion.data.spec import DataConfig
+
+    config = DataConfig(**TINY["data"])
+    return prepare(config, shared_folder / "data", workers=1, show_progress=False)
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch, avatars, shared_folder):
+    """An empty working directory in which the avatars are prepared; no variable of ours is set."""
+    (tmp_path / "data").symlink_to(shared_folder / "data")
+    (shared_folder / "cache").mkdir(exist_ok=True)
+    (tmp_path / ".cache").symlink_to(shared_folder / "cache")
+    monkeypatch.chdir(tmp_path)
+    for name in ("CELEBA_PATH", "INCEPTION_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def flatten(content, prefix=""):
+    """``--set`` words for a nested mapping."""
+    import json
+
+    words = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            words += flatten(value, f"{prefix}{key}.")
+        else:
+            words += ["--set", f"{prefix}{key}={json.dumps(value)}"]
+    return words
+
+
+@pytest.fixture(scope="session")
+def tiny_words():
+    """Command-line words that make a preset tiny; output folders stay the preset's."""
+    return flatten({key: value for key, value in TINY.items() if key != "samples"})
+
+
+@pytest.fixture(scope="session")
+def tiny_content():
+    """A function: arm, overrides → nested plain types of a tiny run."""
+    from mindiffusion.training.presets import apply_overrides, load_preset, merge
+
+    def make(arm="cs", *overrides, output="run"):
+        content = merge(load_preset(f"celeba_{arm}_32"), TINY | {"output": str(output)})
+        return apply_overrides(content, overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_content):
+    """A function: arm, overrides → RunConfig of a tiny run: 24 steps, stages end at 2 5 9 15 24."""
+    from mindiffusion.training.presets import build_config
+
+    def make(arm="cs", *overrides, output="run"):
+        return build_config(tiny_content(arm, *overrides, output=output), f"tiny {arm}")
+
+    return make
+
+
+@pytest.fixture
+def train_run(avatars):
+    """A function that trains (or resumes) a run in this process; returns its Trainer."""
+    from mindiffusion.training.distributed import Ranks
+    from mindiffusion.training.loop import Hooks
+    from mindiffusion.training.run import run
+
+    def train(config, make_hooks=lambda trainer: Hooks(), stop_after=None):
+        return run(config, avatars.train, avatars.manifest_id, Ranks(), make_hooks, stop_after)
+
+    return train
+
+
+def child_environment(**changes):
+    """The environment of a child: this checkout first, one thread, no torchrun around it."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return environment | changes
+
+
+@pytest.fixture(scope="session")
+def run_cli():
+    """A function: words after ``python`` and a directory → the finished process."""
+
+    def run(words, cwd, timeout=240, **environment):
+        return subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=cwd,
+            env=child_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start_cli():
+    """As ``run_cli``, but started only, as leader of a process group; killed after the test."""
+    started = []
+
+    def start(words, cwd, **environment):
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=cwd,
+            env=child_environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+            process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def torchrun():
+    """Words after ``python`` that start two ranks on this machine."""
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+
+
+@pytest.fixture
+def call(capsys):
+    """A function: runs an entry in this process → (exit code, stdout, stderr)."""
+
+    def run(entry, *arguments):
+        try:
+            code = entry(*arguments)
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

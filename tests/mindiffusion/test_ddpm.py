@@ -1,0 +1,184 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mindiffusion.ddpm import DDPM
+from mindiffusion.noise import Stream, normals
+
+BETAS, N_T = (1e-4, 0.02), 1000
+
+
+class Recorder(nn.Module):
+    """ε-network a·x + b·t that remembers its calls."""
+
+    def __init__(self, a=0.3, b=0.5):
+        super().__init__()
+        self.a, self.b, self.calls = a, b, []
+
+    def forward(self, x, t):
+        self.calls.append((x, t))
+        return self.a * x + self.b * t.view(-1, 1, 1, 1)
+
+
+class GaussianDenoiser(nn.Module):
+    """E[ε | x_t] for pixels N(mean, scale²)."""
+
+    def __init__(self, alpha_bar, mean, scale):
+        super().__init__()
+        self.alpha_bar, self.mean, self.scale = alpha_bar, mean, scale
+
+    def forward(self, x, t):
+        level = (t.double() * (len(self.alpha_bar) - 1)).round().long()
+        a = self.alpha_bar[level].view(-1, 1, 1, 1)
+        return (1 - a).sqrt() / (a * self.scale**2 + 1 - a) * (x - a.sqrt() * self.mean)
+
+
+def gaussian_process(mean, scale, n_T=200):
+    process = DDPM(nn.Identity(), (1e-4, 0.1), n_T)
+    process.eps_model = GaussianDenoiser(process.alpha_bar, mean, scale)
+    return process
+
+
+def batch(count=4, dtype=torch.float64):
+    x, noise = torch.randn(2, count, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    return x.clamp(-1, 1).to(dtype), noise.to(dtype)
+
+
+def numpy_loss(x, level, noise, a, b):
+    """Each sample's mean squared ε-error for the network a·x_t + b·t, from the definition."""
+    alpha_bar = np.cumprod(1 - np.linspace(*BETAS, N_T + 1))[level].reshape(-1, 1, 1, 1)
+    x_t = np.sqrt(alpha_bar) * x.numpy() + np.sqrt(1 - alpha_bar) * noise.numpy()
+    prediction = a * x_t + b * (np.asarray(level) / N_T).reshape(-1, 1, 1, 1)
+    return ((prediction - noise.numpy()) ** 2).mean(axis=(1, 2, 3))
+
+
+def test_loss_equals_a_hand_computation():
+    x, noise = batch()
+    process = DDPM(Recorder(), BETAS, N_T)
+    u = torch.tensor([0.0, 0.2994, 0.5, 0.9999])
+    expected = numpy_loss(x, [1, 300, 501, 1000], noise, 0.3, 0.5)
+    per_sample = process.per_sample_loss(x, u, noise)
+    assert per_sample.dtype == torch.float64
+    np.testing.assert_allclose(per_sample.numpy(), expected, rtol=1e-10)
+    loss = process(x, u, noise)
+    assert loss.shape == () and float(loss) == pytest.approx(expected.mean(), rel=1e-10)
+
+
+def test_loss_of_a_perfect_prediction_is_zero():
+    x, noise = batch()
+    process = DDPM(Recorder(), BETAS, N_T)
+    process.eps_model.forward = lambda x_t, t: noise
+    assert float(process(x, torch.rand(4), noise)) == 0.0
+
+
+def test_loss_draws_times_and_noise_itself_when_not_given():
+    x, _ = batch(16)
+    losses = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        process = DDPM(Recorder(), BETAS, N_T)
+        losses.append(float(process(x)))
+        (_, t) = process.eps_model.calls[0]
+        assert t.unique().numel() > 10 and 0 < float(t.min()) <= float(t.max()) <= 1
+    assert losses[0] == losses[1] != losses[2]
+    assert losses[0] == pytest.approx(0.5, abs=0.4)  # (a − 1)² and a little of x and t
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_T", [2, 100, 1000])
+def test_noise_times_are_the_levels_1_to_n_T_each_as_often(n_T, dtype):
+    process = DDPM(nn.Identity(), BETAS, n_T)
+    u = ((torch.arange(n_T * 8) + 0.5) / (n_T * 8)).to(dtype)
+    level = (process.noise_times(u) * n_T).round().long()
+    assert torch.bincount(level).tolist() == [0] + [8] * n_T
+    ends = process.noise_times(torch.tensor([0.0, 1 - 2**-24], dtype=dtype))
+    assert ends.tolist() == [1 / n_T, 1.0]
+
+
+def test_network_gets_level_over_n_T_in_the_images_dtype():
+    x, noise = batch(dtype=torch.float32)
+    process = DDPM(Recorder(), BETAS, N_T)
+    process(x, torch.tensor([0.0, 0.25, 0.5, 0.9999]), noise)
+    ((x_t, t),) = process.eps_model.calls
+    assert x_t.dtype == t.dtype == torch.float32
+    assert t.tolist() == pytest.approx([0.001, 0.251, 0.501, 1.0], rel=1e-6)
+
+
+def test_add_noise_finds_every_level_again_from_a_float32_time():
+    process = DDPM(nn.Identity(), BETAS, N_T)
+    level = torch.arange(1, N_T + 1)
+    noisy = process.add_noise(torch.ones(N_T, 1, 1, 1), (level / N_T).float(), torch.zeros(1))
+    assert torch.equal(noisy.level, level)
+    expected = process.alpha_bar[1:].sqrt().float()
+    assert torch.equal(noisy.x_t.flatten(), expected)
+
+
+def test_add_noise_keeps_unit_variance():
+    process = DDPM(nn.Identity(), BETAS, N_T)
+    x, noise = torch.randn(2, 1, 1, 300, 300, generator=torch.Generator().manual_seed(0))
+    for time in (0.001, 0.3, 1.0):
+        noisy = process.add_noise(x, torch.tensor([time]), noise)
+        assert float(noisy.x_t.var()) == pytest.approx(1.0, abs=0.03)
+
+
+def test_tables_follow_the_config_and_are_not_saved():
+    process = DDPM(nn.Linear(1, 1), BETAS, N_T)
+    assert set(process.state_dict()) == {"eps_model.weight", "eps_model.bias"}
+    assert process.beta.dtype == process.alpha_bar.dtype == torch.float64
+
+
+@pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (0.3, 0.5)])
+def test_ancestral_sampling_of_a_gaussian_gives_its_mean_and_variance(mean, scale):
+    process = gaussian_process(mean, scale)
+    x = process.sample(64, (3, 8, 8), "cpu").double()
+    # 12,288 values: standard errors are scale/110 and 1.3 %; the rest is 200 finite steps.
+    assert float(x.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(x.var()) == pytest.approx(scale**2, rel=0.06)
+
+
+def test_ancestral_sampling_of_a_point_ends_at_the_point():
+    # With ε = x/√(1 − ᾱ) the clean image is 0; without noise at t = 1 nothing is left but β₁.
+    x = gaussian_process(0.0, 0.0).sample(2, (3, 4, 4), "cpu")
+    assert float(x.abs().max()) < 4 * math.sqrt(1e-4 + 6e-4)
+
+
+def test_sample_step_equals_the_formula_of_ho_et_al():
+    process = DDPM(Recorder(0.1, 0.2), (0.1, 0.4), 2)
+    index = torch.arange(5, 8)
+    beta = np.array([0.1, 0.25, 0.4])
+    alpha_bar = np.cumprod(1 - beta)
+    x = normals(9, Stream.SAMPLE_START, index, 0, (1, 2, 2)).numpy()
+    z = normals(9, Stream.SAMPLE_STEP, index, 2, (1, 2, 2)).numpy()
+    for t, noise in ((2, z), (1, 0.0)):  # no noise in the last step
+        eps = 0.1 * x + 0.2 * t / 2
+        x = (x - beta[t] / np.sqrt(1 - alpha_bar[t]) * eps) / np.sqrt(1 - beta[t])
+        x = x + np.sqrt(beta[t]) * noise
+    result = process.sample(3, (1, 2, 2), "cpu", seed=9, first_index=5)
+    np.testing.assert_allclose(result.numpy(), x, rtol=1e-5, atol=1e-6)
+
+
+def test_sample_calls_the_network_once_a_level_and_falls_from_n_T_to_1():
+    process = DDPM(Recorder(), BETAS, 30)
+    result = process.sample(2, (3, 4, 4), "cpu")
+    times = [t.tolist() for _, t in process.eps_model.calls]
+    assert times == [pytest.approx([t / 30] * 2) for t in range(30, 0, -1)]
+    assert result.shape == (2, 3, 4, 4) and result.dtype == torch.float32
+
+
+@pytest.mark.parametrize("sizes", [(7,), (1,) * 7, (3, 4)], ids=str)
+def test_sample_image_is_the_same_in_any_batch(sizes):
+    process = gaussian_process(0.1, 0.5, n_T=20)
+    parts, first = [], 0
+    for size in sizes:
+        parts.append(process.sample(size, (3, 5, 5), "cpu", seed=4, first_index=first))
+        first += size
+    assert torch.equal(torch.cat(parts), process.sample(7, (3, 5, 5), "cpu", seed=4))
+
+
+def test_sample_images_and_seeds_differ():
+    process = gaussian_process(0.0, 0.5, n_T=20)
+    a, b = (process.sample(3, (3, 4, 4), "cpu", seed=seed) for seed in (0, 1))
+    assert len({tuple(image.flatten().tolist()) for image in (*a, *b)}) == 6

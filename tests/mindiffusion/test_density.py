@@ -1,0 +1,77 @@
+import math
+
+import pytest
+import torch
+
+from mindiffusion.curriculum.density import Window
+from mindiffusion.errors import UserError
+
+LAST_U = 1 - 2**-24
+"""The largest uniform ``noise.uniforms`` gives."""
+
+
+def levels(window, u, n_T):
+    time = window.quantile(torch.as_tensor(u), n_T)
+    return [round(float(t) * n_T) for t in time]
+
+
+@pytest.mark.parametrize(
+    ("t_min", "t_max", "n_T", "expected"),
+    [
+        (0.0, 1.0, 1000, (1, 1000)),
+        (0.8, 1.0, 1000, (800, 1000)),
+        (0.2, 0.4, 1000, (200, 400)),
+        (0.29, 0.58, 100, (29, 58)),
+        (0.0005, 1.0, 1000, (1, 1000)),
+        (0.0, 0.01, 100, (1, 1)),
+        (0.555, 0.999, 100, (55, 99)),
+    ],
+)
+def test_window_bounds_are_integers_with_guarded_rounding(t_min, t_max, n_T, expected):
+    assert Window(t_min, t_max).bounds(n_T) == expected
+
+
+def test_window_bounds_guard_is_needed_and_right_for_every_multiple_of_a_hundredth():
+    assert math.floor(0.29 * 100) == 28
+    for k in range(1, 100):
+        assert Window(k / 100, 1.0).bounds(100)[0] == k
+        assert Window(0.0, k / 100).bounds(100)[1] == k
+
+
+@pytest.mark.parametrize("n_T", [2, 100, 1000])
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (0.8, 1.0), (0.29, 0.58), (0.0, 0.5)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_window_quantile_hits_both_ends_and_never_passes_them(n_T, ends, dtype):
+    window = Window(*ends)
+    low, high = window.bounds(n_T)
+    u = torch.tensor([0.0, LAST_U], dtype=dtype)
+    assert levels(window, u, n_T) == [low, high]
+    assert levels(window, torch.tensor([math.nextafter(1.0, 0.0)]).double(), n_T) == [high]
+
+
+def test_window_quantile_gives_every_level_the_same_mass():
+    window = Window(0.29, 0.58)
+    u = (torch.arange(30 * 40) + 0.5) / (30 * 40)
+    hits = torch.bincount(torch.tensor(levels(window, u, 100)))
+    assert hits[:29].sum() == 0 and hits[29:].tolist() == [40] * 30
+
+
+def test_window_quantile_is_monotone_float64_and_on_the_index_clock():
+    u = torch.linspace(0, LAST_U, 999)
+    time = Window(0.2, 1.0).quantile(u, 1000)
+    assert time.dtype == torch.float64 and bool((time.diff() >= 0).all())
+    assert torch.equal(time, (time * 1000).round() / 1000)
+    assert Window.clock == "index"
+
+
+@pytest.mark.parametrize(
+    ("t_min", "t_max"), [(0.5, 0.5), (0.8, 0.2), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0)]
+)
+def test_window_refuses_bad_ends(t_min, t_max):
+    with pytest.raises(ValueError, match="need 0 <= t_min < t_max <= 1"):
+        Window(t_min, t_max)
+
+
+def test_window_without_a_level_is_an_error_and_never_trains_on_level_zero():
+    with pytest.raises(UserError, match=r"\[0\.0, 0\.005\] holds none of the levels 1 to 100"):
+        Window(0.0, 0.005).quantile(torch.zeros(1), 100)

@@ -1,0 +1,99 @@
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from mindiffusion.curriculum.density import Window
+from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.curriculum_ddpm import CurriculumDDPM
+from mindiffusion.data.spec import DataConfig
+from mindiffusion.errors import UserError
+from mindiffusion.networks import NETWORKS, build_network, build_process
+from mindiffusion.reg_unet import RegNaiveUnet
+from mindiffusion.sparse_unet import SparseNaiveUnet
+from mindiffusion.training.config import ModelConfig, ProcessConfig, RunConfig
+from mindiffusion.unet import NaiveUnet
+
+
+def config(network="naive_unet", *, seed=0, size=32, **model):
+    return RunConfig(
+        arm="X",
+        curriculum=(StageConfig("s", 1.0, sparsity=0.8, penalty_lambda=1e-3),),
+        output="unused",
+        seed=seed,
+        data=DataConfig(size=size),
+        model=ModelConfig(network=network, **({"n_feat": 16} | model)),
+        process=ProcessConfig(beta1=1e-3, beta2=0.1, n_T=20),
+    )
+
+
+def test_every_network_name_of_the_config_has_one_entry():
+    assert set(NETWORKS) == set(get_args(get_type_hints(ModelConfig)["network"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("naive_unet", NaiveUnet), ("sparse_unet", SparseNaiveUnet), ("reg_unet", RegNaiveUnet)],
+)
+def test_build_network_makes_the_class_of_its_name(name, kind):
+    net = build_network(config(name))
+    assert type(net) is kind and isinstance(net, NaiveUnet) and net.n_feat == 16
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["sparse_unet", "reg_unet"])
+def test_build_network_gives_all_arms_of_a_seed_the_same_initial_weights(name):
+    naive = build_network(config(seed=5)).state_dict()
+    other = build_network(config(name, seed=5)).state_dict()
+    buffers = {"channel_mask", "channel_birth_stage", "channel_saliency"}
+    assert set(other) - set(naive) == (buffers if name == "sparse_unet" else set())
+    assert list(naive) == [key for key in other if key not in buffers]
+    assert all(torch.equal(value, other[key]) for key, value in naive.items())
+
+
+@pytest.mark.parametrize("name", ["sparse_unet", "reg_unet"])
+def test_build_network_weights_fit_every_class(name):
+    missing, unexpected = build_network(config(name)).load_state_dict(
+        build_network(config(seed=1)).state_dict(), strict=False
+    )
+    assert not unexpected and all(key.startswith("channel_") for key in missing)
+
+
+def test_build_network_is_keyed_by_the_seed_alone():
+    def weights(seed):
+        return build_network(config(seed=seed)).out.weight
+
+    torch.manual_seed(1)
+    first = weights(3)
+    torch.manual_seed(2)
+    assert torch.equal(first, weights(3)) and not torch.equal(first, weights(4))
+
+
+def test_build_network_leaves_the_callers_generator_alone():
+    torch.manual_seed(9)
+    expected = torch.rand(3)
+    torch.manual_seed(9)
+    build_network(config())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_build_network_hands_the_config_to_the_sparse_network():
+    net = build_network(config("sparse_unet", placement="silent", regrow_method="random", seed=4))
+    assert (net.placement, net.regrow_method, net.seed) == ("silent", "random", 4)
+    assert int(net.channel_mask.sum()) == 6  # 32 · (1 − .8) = 6.4
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"), [({"n_feat": 12}, "model.n_feat is 12"), ({"size": 48}, "data.size is 48")]
+)
+def test_build_network_refuses_sizes_the_network_cannot_take(bad, words):
+    with pytest.raises(UserError, match=words):
+        build_network(config(**bad))
+
+
+def test_build_process_wraps_the_network_in_the_configs_schedule():
+    process = build_process(config("reg_unet", seed=2))
+    assert isinstance(process, CurriculumDDPM) and process.n_T == 20
+    assert process.betas == (1e-3, 0.1) and process.density == Window()
+    expected = build_network(config("reg_unet", seed=2)).out.weight
+    assert torch.equal(process.eps_model.out.weight, expected)

@@ -1,0 +1,92 @@
+import pytest
+
+from mindiffusion.curriculum.density import Window
+from mindiffusion.curriculum.stages import (
+    StageConfig,
+    lowest_trained_time,
+    resolve_stages,
+    stage_at,
+)
+from mindiffusion.errors import UserError
+from mindiffusion.training.presets import load_preset
+
+LADDER = ((5, 0.8), (10, 0.6), (15, 0.4), (20, 0.2), (30, 0.0))
+
+
+def stages(total, ladder=LADDER):
+    rows = [StageConfig(f"s{i}", float(w), Window(t)) for i, (w, t) in enumerate(ladder)]
+    return resolve_stages(tuple(rows), total)
+
+
+@pytest.mark.parametrize(
+    ("total", "ends"),
+    [
+        (80, [5, 15, 30, 50, 80]),
+        (1500, [94, 281, 563, 938, 1500]),  # 93.75, 281.25, 562.5 (half up), 937.5, 1500
+        (16, [1, 3, 6, 10, 16]),
+        (50_880, [3180, 9540, 19_080, 31_800, 50_880]),
+    ],
+)
+def test_resolve_stages_ends_at_the_rounded_cumulative_share(total, ends):
+    resolved = stages(total)
+    assert [s.end for s in resolved] == ends
+    assert [s.start for s in resolved] == [0, *ends[:-1]]
+    assert [s.index for s in resolved] == list(range(5))
+
+
+def test_resolve_stages_tiles_any_run_without_gap_for_any_scale_of_weights():
+    for total in range(16, 400):
+        resolved = stages(total)
+        assert resolved[0].start == 0 and resolved[-1].end == total
+        assert all(a.end == b.start for a, b in zip(resolved, resolved[1:], strict=False))
+        scaled = stages(total, [(0.1 * w, t) for w, t in LADDER])
+        assert all(abs(s.end - r.end) <= 1 for s, r in zip(scaled, resolved, strict=True))
+
+
+def test_resolve_stages_refuses_a_stage_without_a_step():
+    with pytest.raises(UserError, match=r"stage 's0' would have no step of 7; raise"):
+        stages(7)
+
+
+def test_resolve_stages_refuses_an_empty_curriculum():
+    with pytest.raises(UserError, match="no stage"):
+        resolve_stages((), 10)
+
+
+@pytest.mark.parametrize(
+    ("step", "index"), [(0, 0), (4, 0), (5, 1), (14, 1), (15, 2), (49, 3), (50, 4), (79, 4)]
+)
+def test_stage_at_switches_exactly_at_the_ends(step, index):
+    assert stage_at(stages(80), step).index == index
+
+
+def test_stage_at_stays_in_the_last_stage_past_the_end():
+    assert stage_at(stages(80), 1000).index == 4
+
+
+@pytest.mark.parametrize(
+    ("step", "lowest"),
+    [(0, 0.8), (1, 0.8), (5, 0.8), (6, 0.6), (15, 0.6), (16, 0.4), (50, 0.2), (51, 0.0), (80, 0.0)],
+)
+def test_lowest_trained_time_counts_a_stage_from_its_first_step_done(step, lowest):
+    # At a stage's end its successor is entered, but no step of it is done: the point is hollow.
+    assert lowest_trained_time(stages(80), step) == lowest
+
+
+def test_lowest_trained_time_remembers_a_wide_window_that_later_narrowed():
+    anti = stages(40, [(10, 0.0), (10, 0.8), (20, 0.4)])
+    assert lowest_trained_time(anti, 15) == 0.0
+
+
+@pytest.mark.parametrize(
+    "bad", [{"weight": 0.0}, {"weight": -1.0}, {"sparsity": 1.0}, {"penalty_lambda": -1e-9}]
+)
+def test_stage_config_refuses_values_out_of_range(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        StageConfig(**({"name": "s", "weight": 1.0} | bad))
+
+
+@pytest.mark.parametrize("arm", ["c", "cs", "cr"])
+def test_curriculum_presets_hold_the_ladder_of_the_seed_document(arm):
+    rows = load_preset(f"arms/{arm}")["curriculum"]
+    assert tuple((row["weight"], row["density"]["t_min"]) for row in rows) == LADDER

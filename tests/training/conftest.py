@@ -1,0 +1,51 @@
+import json
+
+import pytest
+import torch
+
+
+def _same(a, b, path, tolerance):
+    assert type(a) is type(b), path
+    if isinstance(a, torch.Tensor):
+        if tolerance is None:
+            # Bits, not values: -0.0 differs from 0.0 and NaN equals itself.
+            assert a.dtype == b.dtype and a.shape == b.shape, path
+            assert a.contiguous().numpy().tobytes() == b.contiguous().numpy().tobytes(), path
+        else:
+            assert (a.double() - b.double()).abs().max() <= tolerance, path
+    elif isinstance(a, dict):
+        assert list(a) == list(b), path
+        for key in a:
+            _same(a[key], b[key], f"{path}.{key}", tolerance)
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            _same(x, y, f"{path}[{i}]", tolerance)
+    else:
+        assert a == b or (a != a and b != b), path
+
+
+@pytest.fixture(scope="session")
+def assert_same():
+    """A function: two nested states are equal bit for bit (or within a tolerance)."""
+
+    def check(a, b, tolerance=None):
+        clockless = [{k: v for k, v in state.items() if k != "train_seconds"} for state in (a, b)]
+        for state in clockless:
+            if "config" in state:
+                state["config"] = state["config"] | {"output": ""}
+        _same(*clockless, "state", tolerance)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def log_lines():
+    """A function: run folder → lines of metrics.jsonl without clock fields."""
+
+    def read(run_dir):
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+        clock = ("images_per_second", "train_seconds")
+        return [{k: v for k, v in json.loads(x).items() if k not in clock} for x in lines]
+
+    return read

@@ -1,0 +1,88 @@
+"""Trains runs in a process of its own, so that a test can kill it or give it several ranks.
+
+Usage: drive_training.py IMAGES JOB…, each JOB a JSON file: a config, and optionally ``at`` (step)
+with ``signal`` (sent to itself after that step) and ``dump`` (folder for what each rank saw).
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mindiffusion.training.distributed import ranks_from_environment
+from mindiffusion.training.loop import Hooks, Trainer
+from mindiffusion.training.presets import build_config
+from mindiffusion.training.run import run
+from mindiffusion.training.signals import Interrupted
+
+
+class Recorder:
+    """Keeps every training batch of a trainer: (step, position), image, noise time, noise."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.seen = []
+        self._process = trainer.process
+        self._batch = trainer.source.batch
+        trainer.source.batch = self._record
+
+    def _record(self, step, start, stop, *streams):
+        batch = self._batch(step, start, stop, *streams)
+        if not streams:
+            times = self._process.noise_times(batch.u)
+            for j in range(stop - start):
+                key = (step, start + j)
+                self.seen.append((key, batch.images[j], times[j], batch.noise[j]))
+        return batch
+
+    def arrays(self):
+        """Arrays in the order of (step, position)."""
+        rows = sorted(self.seen, key=lambda row: row[0])
+        return {
+            "key": np.array([row[0] for row in rows]),
+            **{
+                name: torch.stack([row[i] for row in rows]).numpy()
+                for i, name in ((1, "images"), (2, "times"), (3, "noise"))
+            },
+        }
+
+
+def state_arrays(trainer: Trainer):
+    """The network's weights and buffers as arrays, under "state." names."""
+    return {f"state.{k}": v.numpy() for k, v in trainer.network.state_dict().items()}
+
+
+def drive(images, job) -> None:
+    config = build_config(job["config"], "job")
+    ranks = ranks_from_environment()
+    recorders = []
+
+    def hooks(trainer: Trainer) -> Hooks:
+        recorders.append(Recorder(trainer))
+
+        def on_step(done: int, total: int) -> None:
+            if done == job.get("at"):
+                os.kill(os.getpid(), job["signal"])
+
+        return Hooks(on_step=on_step)
+
+    trainer = run(config, images, job["manifest"], ranks, hooks, job.get("stop_after"))
+    if "dump" in job:
+        path = Path(job["dump"]) / f"rank{ranks.rank}.npz"
+        np.savez(path, **recorders[0].arrays(), **state_arrays(trainer))
+
+
+def main() -> int:
+    images = np.load(sys.argv[1])
+    try:
+        for path in sys.argv[2:]:
+            drive(images, json.loads(Path(path).read_text()))
+    except Interrupted as stop:
+        return 128 + stop.signal_number
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

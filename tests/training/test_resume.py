@@ -1,0 +1,128 @@
+"""An interrupted run ends with the same bits as one that was not."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from mindiffusion.training import checkpoint
+from mindiffusion.training.loop import Hooks
+from mindiffusion.training.runtime import has_cxx_compiler
+from mindiffusion.training.signals import Interrupted
+
+
+def final_state(config):
+    return checkpoint.load(checkpoint.checkpoint_path(config.run_dir, config.training.steps))
+
+
+def milestone(config, step):
+    return checkpoint.load(checkpoint.weights_path(config.run_dir, step))
+
+
+@pytest.fixture
+def drive(run_cli, repository, avatars, tmp_path, tiny_content):
+    """A function: runs jobs in one fresh process; returns it."""
+
+    def run(*jobs):
+        np.save(tmp_path / "images.npy", avatars.train)
+        names = []
+        for number, job in enumerate(jobs):
+            names.append(tmp_path / f"job{number}.json")
+            names[-1].write_text(json.dumps(job | {"manifest": avatars.manifest_id}))
+        script = repository / "tests" / "training" / "drive_training.py"
+        return run_cli([script, tmp_path / "images.npy", *names], tmp_path)
+
+    return run
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resume_after_sigkill_in_a_fresh_process_is_bit_equal(
+    precision, workdir, drive, tiny_content, tiny_config, assert_same, log_lines
+):
+    # Killed in stage 4 with a checkpoint in stage 3: the new process meets two regrowths.
+    words = (f"training.precision={precision}",)
+    whole, cut = (tiny_config("cs", *words, output=name) for name in ("whole", "cut"))
+    kill = {"config": tiny_content("cs", *words, output="cut"), "at": 11, "signal": signal.SIGKILL}
+    assert drive({"config": tiny_content("cs", *words, output="whole")}).returncode == 0
+    assert drive(kill).returncode == -signal.SIGKILL
+    assert sorted(p.name for p in cut.run_dir.glob("ckpt-*.pt")) == ["ckpt-000000007.pt"]
+    again = drive({"config": kill["config"]})
+    assert again.returncode == 0, again.stderr
+    assert_same(final_state(whole), final_state(cut))
+    for step in (12, 24):
+        assert_same(milestone(whole, step), milestone(cut, step))
+    assert log_lines(whole.run_dir) == log_lines(cut.run_dir)
+    grown = [e for e in final_state(cut)["stage_log"] if e.get("channels_grown")]
+    assert [e["step"] for e in grown] == [2, 5, 9, 15]
+
+
+@pytest.mark.parametrize(
+    ("arm", "step"), [("cs", 2), ("cs", 9), ("cr", 13), ("cs", 23)]
+)  # 2 and 9 are stage boundaries: the regrowth comes after the resume
+def test_resume_after_sigterm_at_any_step_is_bit_equal(
+    arm, step, workdir, train_run, tiny_config, assert_same, log_lines
+):
+    whole, cut = (tiny_config(arm, output=name) for name in ("whole", "cut"))
+    train_run(whole)
+
+    def stop_at(trainer):
+        def on_step(done, total):
+            if done == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return Hooks(on_step=on_step)
+
+    with pytest.raises(Interrupted) as stopped:
+        train_run(cut, stop_at)
+    assert stopped.value.signal_number == signal.SIGTERM
+    assert checkpoint.checkpoint_path(cut.run_dir, step).exists()
+    train_run(cut)
+    assert_same(final_state(whole), final_state(cut))
+    steps = [line["step"] for line in log_lines(cut.run_dir)]
+    assert steps == [4, 8, 12, 16, 20, 24]
+
+
+@pytest.mark.skipif(not has_cxx_compiler(), reason="no C++ compiler for torch.compile")
+def test_resume_of_a_compiled_run_in_a_fresh_process_is_bit_equal(
+    workdir, drive, shared_folder, tiny_content, tiny_config, assert_same, monkeypatch
+):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(shared_folder / "inductor"))
+    words = ("training.compile=on", "training.steps=12", "training.milestones=[12]")
+    whole, cut = (tiny_config("cs", *words, output=name) for name in ("whole", "cut"))
+    contents = [tiny_content("cs", *words, output=name) for name in ("whole", "cut")]
+    first = drive(
+        {"config": contents[0]}, {"config": contents[1], "at": 6, "signal": signal.SIGTERM}
+    )
+    assert first.returncode == 143, first.stderr
+    assert json.loads((cut.run_dir / "config.json").read_text())["runtime"]["compile"] is True
+    assert drive({"config": contents[1]}).returncode == 0
+    assert_same(final_state(whole), final_state(cut))
+    assert_same(milestone(whole, 12), milestone(cut, 12))
+
+
+def test_resume_of_a_finished_run_does_nothing(workdir, train_run, tiny_config):
+    config = tiny_config("c")
+    train_run(config)
+    before = {p: p.stat().st_mtime_ns for p in config.run_dir.iterdir() if p.name != ".lock"}
+    steps = []
+    train_run(config, lambda trainer: Hooks(on_step=lambda done, total: steps.append(done)))
+    after = {p: p.stat().st_mtime_ns for p in config.run_dir.iterdir() if p.name != ".lock"}
+    assert steps == []
+    # The log is rewritten with the same lines; all else is untouched.
+    log = config.run_dir / "metrics.jsonl"
+    assert before.pop(log) and after.pop(log)
+    assert before == after
+
+
+def test_resume_drops_log_lines_past_its_checkpoint(workdir, train_run, tiny_config, log_lines):
+    config = tiny_config("c")
+    train_run(config)
+    whole = log_lines(config.run_dir)
+    for step in (21, 24):
+        checkpoint.checkpoint_path(config.run_dir, step).unlink()
+    with (config.run_dir / "metrics.jsonl").open("a") as handle:
+        handle.write('{"step": 20, "cut')
+    train_run(config)
+    assert log_lines(config.run_dir) == whole
