@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mindiffusion.cli import add_run_options
+from mindiffusion.errors import guarded
+
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands with their options."""
-    from mindiffusion.cli import add_run_options
-
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -143,8 +144,6 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    from mindiffusion.cli import guarded
-
     options = build_parser().parse_args(argv)
     return guarded(lambda: COMMANDS[options.command](options))
 

@@ -16,7 +16,7 @@ def doctor() -> int:
     problems = known_bad_pairs()
     if not problems:
         _print_torch()
-    print(f"{'inception':<14} {_inception()}")
+        print(f"{'inception':<14} {_inception()}")
     celeba = os.environ.get("CELEBA_PATH")
     found = "not set" if not celeba else celeba + ("" if Path(celeba).exists() else " (missing)")
     print(f"{'CELEBA_PATH':<14} {found}")

@@ -4,22 +4,22 @@ Exit codes: 0 done, 1 or 2 bad input, 130 and 143 stopped by SIGINT or SIGTERM w
 """
 
 import argparse
-import errno
 import json
-import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dotenv import load_dotenv
 
-from mindiffusion.data.prepare import plan_data, prepare
-from mindiffusion.data.prepared import PreparedData
-from mindiffusion.errors import UserError
+from mindiffusion.errors import UserError, guarded
 from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
+
+if TYPE_CHECKING:
+    from mindiffusion.data.prepared import PreparedData
 
 DATA_ROOT = Path("data")
 SMOKE = {
@@ -74,13 +74,17 @@ def celeba_path() -> str | None:
     return os.environ.get("CELEBA_PATH")
 
 
-def prepared_data(config: RunConfig, *, show_progress: bool) -> PreparedData:
+def prepared_data(config: RunConfig, *, show_progress: bool) -> "PreparedData":
     """The run's prepared array, made if it is not there yet."""
+    from mindiffusion.data.prepare import prepare
+
     return prepare(config.data, DATA_ROOT, celeba_path=celeba_path(), show_progress=show_progress)
 
 
 def num_train_images(config: RunConfig) -> int:
     """How many images the run trains on, found without preparing them."""
+    from mindiffusion.data.prepare import plan_data
+
     return len(plan_data(config.data, celeba_path()).train)
 
 
@@ -109,28 +113,6 @@ def train_preset(preset: str, options: argparse.Namespace) -> int:
     from mindiffusion.training.console import train_on_console
 
     return train_on_console(config, stop_after=1 if options.smoke else None)
-
-
-def guarded(action: Callable[[], int]) -> int:
-    """Run a command; bad input becomes one line on stderr and an exit code, never a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    try:
-        return action()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print(
-            f"error: no space left on the disk of {error.filename or 'the output'}; "
-            "free some and run the same command again, it goes on from the last checkpoint.",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on.", file=sys.stderr)
-        return 130
 
 
 def main(preset: str, argv: Sequence[str] | None = None) -> None:

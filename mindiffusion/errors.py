@@ -1,7 +1,13 @@
 """Errors that a user can act on: one clear line, no traceback."""
 
 import difflib
-from collections.abc import Iterable
+import errno
+import logging
+import sys
+from collections.abc import Callable, Iterable
+
+_TRAIN_PACKAGES = ("torch", "torchvision", "timm", "cleanfid", "dicebear", "resvg_py")
+"""What ``pip install '.[train]'`` adds; tables and figures do without."""
 
 
 class UserError(ValueError):
@@ -20,3 +26,38 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Allowed: {', '.join(allowed)}."
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run a command; bad input becomes one line on stderr and an exit code, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        return action()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _TRAIN_PACKAGES:
+            raise
+        print(
+            f"error: this command needs the package {error.name}, which is not installed; "
+            "run: pip install '.[train]'",
+            file=sys.stderr,
+        )
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough.
+        sys.stdout = None
+        return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"error: no space left on the disk of {error.filename or 'the output'}; "
+            "free some and run the same command again, it goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on.", file=sys.stderr)
+        return 130

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindiffusion.errors import UserError
+from mindiffusion.errors import guarded
 from plots.build import write_figures
 
 
@@ -14,12 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m plots", description=__doc__)
     parser.add_argument("study", metavar="DIR", type=Path, help="folder with a rows.jsonl")
     options = parser.parse_args(arguments)
-    try:
-        written = write_figures(options.study)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for path in written:
+    return guarded(lambda: _write(options.study))
+
+
+def _write(study: Path) -> int:
+    for path in write_figures(study):
         print(path)
     return 0
 

@@ -1,6 +1,9 @@
 """Fixtures for tests of the whole: a small prepared data set, tiny runs, commands as users type."""
 
+import contextlib
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,8 +73,6 @@ def workdir(tmp_path, monkeypatch, avatars, shared_folder):
 
 def flatten(content, prefix=""):
     """``--set`` words for a nested mapping."""
-    import json
-
     words = []
     for key, value in content.items():
         if isinstance(value, dict):
@@ -123,11 +124,18 @@ def train_run(avatars):
     return train
 
 
-def child_environment(**changes):
-    """The environment of a child: this checkout first, one thread, no torchrun around it."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
-    environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    return environment | changes
+def start_process(words, cwd, changes):
+    """Start ``python words…`` on this checkout, with one thread, as leader of a process group."""
+    paths = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env=dict(os.environ) | paths | changes,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -135,14 +143,14 @@ def run_cli():
     """A function: words after ``python`` and a directory → the finished process."""
 
     def run(words, cwd, timeout=240, **environment):
-        return subprocess.run(
-            [sys.executable, *map(str, words)],
-            cwd=cwd,
-            env=child_environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        process = start_process(words, cwd, environment)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            # Ranks outlive a torchrun that was killed, so the whole group goes.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run
 
@@ -153,22 +161,13 @@ def start_cli():
     started = []
 
     def start(words, cwd, **environment):
-        process = subprocess.Popen(
-            [sys.executable, *map(str, words)],
-            cwd=cwd,
-            env=child_environment(**environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
+        started.append(start_process(words, cwd, environment))
+        return started[-1]
 
     yield start
     for process in started:
         if process.poll() is None:
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         process.stdout.close()
         process.stderr.close()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ROUNDING_GUARD = 1e-9
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class Window:
     """Uniform over the integers max(1, ⌊t_min·n_T⌋) … ⌊t_max·n_T⌋, both ends included.
 

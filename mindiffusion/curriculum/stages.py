@@ -13,7 +13,7 @@ from mindiffusion.curriculum.density import TimeDensity, Window
 from mindiffusion.errors import UserError
 
 
-@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class StageConfig:
     """One stage as written in a preset.
 

@@ -5,6 +5,7 @@ and, written after it, ``ckpt-<step>.json`` with its SHA-256: only with a matchi
 Files are written beside their name, synced and renamed. The newest whole checkpoint wins.
 """
 
+import io
 import json
 import logging
 import pickle
@@ -36,8 +37,11 @@ def weights_path(run_dir: Path, step: int) -> Path:
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint and, last, its seal."""
+    # Through memory: on a full disk torch's own writer hides the OSError behind a RuntimeError.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
     with atomic_write(path) as handle:
-        torch.save({"format": FORMAT, **content}, handle)
+        handle.write(buffer.getbuffer())
     seal = {"format": FORMAT, "step": content["step"], "sha256": sha256_of_file(path)}
     write_json(path.with_suffix(".json"), seal)
 

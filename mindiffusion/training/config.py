@@ -17,7 +17,8 @@ from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -194,11 +195,12 @@ def check(kind: type[Any], content: Mapping[str, Any], source: str) -> Any:
 
 
 def _first_line(kind: type[Any], error: ValidationError) -> str:
-    """The first mistake of a ValidationError as one line."""
-    first = error.errors()[0]
+    """The first mistake of a ValidationError as one line; a misspelt key is also a missing one."""
+    found = error.errors()
+    first = next((e for e in found if e["type"] in _UNKNOWN_KEY), found[0])
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if first["type"] in _UNKNOWN_KEY:
         return f"unknown key {key!r}.{did_you_mean(path[-1], _keys_at(kind, first['loc'][:-1]))}"
     if first["type"] in ("missing", "missing_argument"):
         return f"key {key!r} is missing."

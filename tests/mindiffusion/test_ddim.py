@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def sample(network, index, **options):
 
 
 def jump_factors(scale, levels):
-    """Factor of each deterministic jump: E[x_s | x_t]-like map √ᾱ_s E[x₀|x_t] + √(1−ᾱ_s) E[ε|x_t]."""
+    """Factor of x_t in each deterministic jump, √ᾱ_s E[x₀|x_t] + √(1 − ᾱ_s) E[ε|x_t]."""
     a = ALPHA_BAR.numpy()[levels]
     b = np.append(a[1:], 1.0)
     variance = a * scale**2 + 1 - a
@@ -69,9 +71,7 @@ def test_ddim_refuses_a_number_of_steps_out_of_range(num_steps):
 def test_ddim_steps_are_a_chain_from_n_T_to_the_clean_image():
     steps = ddim_steps(ALPHA_BAR, 7, 0.5)
     assert steps[0].level == N_T and steps[-1].alpha_bar_next == 1.0 and steps[-1].sigma == 0.0
-    assert all(
-        a.alpha_bar_next == b.alpha_bar for a, b in zip(steps, steps[1:], strict=False)
-    )
+    assert all(a.alpha_bar_next == b.alpha_bar for a, b in itertools.pairwise(steps))
     assert all(step.alpha_bar == float(ALPHA_BAR[step.level]) for step in steps)
 
 
@@ -88,7 +88,7 @@ def test_ddim_sigma_is_proportional_to_eta():
     assert none == [0.0] * 9 and min(full[:-1]) > 0
 
 
-@pytest.mark.parametrize("num_steps", [1, 5, 50, N_T])
+@pytest.mark.parametrize("num_steps", [3, 5, 50, N_T])
 @pytest.mark.parametrize("scale", [0.3, 1.0])
 def test_deterministic_ddim_of_a_gaussian_is_the_closed_form_linear_map(num_steps, scale):
     index = torch.arange(4)
@@ -109,24 +109,30 @@ def test_deterministic_ddim_reaches_the_gaussians_scale_with_more_steps(scale):
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.03
 
 
-@pytest.mark.parametrize("scale", [0.3, 1.0])
-def test_stochastic_ddim_with_all_steps_gives_the_variance_of_ancestral_sampling(scale):
-    x = sample(
-        gaussian_denoiser(scale), torch.arange(64), num_steps=N_T, eta=1.0, clip=False
-    ).double()
+def stochastic_variance(scale, num_steps):
+    x = sample(gaussian_denoiser(scale), torch.arange(64), num_steps=num_steps, clip=False)
     assert abs(float(x.mean())) < 4 * scale / np.sqrt(x.numel())
-    assert float(x.var()) == pytest.approx(scale**2, rel=0.06)
+    return float(x.double().var())
 
 
-def test_stochastic_ddim_variance_follows_its_recursion_for_few_steps():
-    scale, num_steps, variance = 0.5, 10, 1.0
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_stochastic_ddim_approaches_the_variance_of_ancestral_sampling_from_below(scale):
+    # σ² of η = 1 is DDPM's posterior variance for a point, the lower of its two bounds.
+    variances = [stochastic_variance(scale, num_steps) for num_steps in (10, 50, N_T)]
+    assert variances == sorted(variances)
+    assert 0.87 * scale**2 < variances[-1] < scale**2
+
+
+@pytest.mark.parametrize("num_steps", [10, N_T])
+def test_stochastic_ddim_variance_follows_its_recursion(num_steps):
+    scale, variance = 0.5, 1.0
     for step in ddim_steps(ALPHA_BAR, num_steps, 1.0):
         a, b, s2 = step.alpha_bar, step.alpha_bar_next, step.sigma**2
         x0 = np.sqrt(a) * scale**2 / (a * scale**2 + 1 - a)
         eps = np.sqrt(1 - a) / (a * scale**2 + 1 - a)
         variance = (np.sqrt(b) * x0 + np.sqrt(max(0.0, 1 - b - s2)) * eps) ** 2 * variance + s2
-    x = sample(gaussian_denoiser(scale), torch.arange(64), num_steps=num_steps, clip=False)
-    assert float(x.double().var()) == pytest.approx(variance, rel=0.06)
+    # 12,288 values: a standard error of 1.3 %.
+    assert stochastic_variance(scale, num_steps) == pytest.approx(variance, rel=0.05)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])

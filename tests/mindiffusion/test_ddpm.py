@@ -62,9 +62,10 @@ def test_loss_equals_a_hand_computation():
     expected = numpy_loss(x, [1, 300, 501, 1000], noise, 0.3, 0.5)
     per_sample = process.per_sample_loss(x, u, noise)
     assert per_sample.dtype == torch.float64
-    np.testing.assert_allclose(per_sample.numpy(), expected, rtol=1e-10)
+    # The network's time is float32, hence 1e-7.
+    np.testing.assert_allclose(per_sample.numpy(), expected, rtol=1e-7)
     loss = process(x, u, noise)
-    assert loss.shape == () and float(loss) == pytest.approx(expected.mean(), rel=1e-10)
+    assert loss.shape == () and float(loss) == pytest.approx(expected.mean(), rel=1e-7)
 
 
 def test_loss_of_a_perfect_prediction_is_zero():

@@ -40,7 +40,11 @@ def test_group_l1_penalty_equals_the_numpy_formula():
 
 @pytest.mark.parametrize(
     "layer",
-    [torch.nn.Conv2d(3, 5, 3), torch.nn.ConvTranspose2d(5, 3, 2), torch.nn.ConvTranspose2d(3, 5, 2)],
+    [
+        torch.nn.Conv2d(3, 5, 3),
+        torch.nn.ConvTranspose2d(5, 3, 2),
+        torch.nn.ConvTranspose2d(3, 5, 2),
+    ],
     ids=str,
 )
 def test_group_norms_have_one_group_per_output_channel(layer):

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -279,7 +281,7 @@ def test_stages_follow_the_ladder_and_record_births(placement, method):
         born = (net.channel_birth_stage == index).nonzero().flatten().tolist()
         assert index == 0 or event["channels_grown"] == born
     assert counts == [13, 26, 38, 51, 64] and probe.calls == 4
-    assert all(bool((b >= a).all()) for a, b in zip(masks, masks[1:], strict=False))
+    assert all(bool((b >= a).all()) for a, b in itertools.pairwise(masks))
     births = torch.bincount(net.channel_birth_stage).tolist()
     assert births == [13, 13, 12, 13, 13]
 

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from mindiffusion.curriculum.density import Window
@@ -38,7 +40,7 @@ def test_resolve_stages_tiles_any_run_without_gap_for_any_scale_of_weights():
     for total in range(16, 400):
         resolved = stages(total)
         assert resolved[0].start == 0 and resolved[-1].end == total
-        assert all(a.end == b.start for a, b in zip(resolved, resolved[1:], strict=False))
+        assert all(a.end == b.start for a, b in itertools.pairwise(resolved))
         scaled = stages(total, [(0.1 * w, t) for w, t in LADDER])
         assert all(abs(s.end - r.end) <= 1 for s, r in zip(scaled, resolved, strict=True))
 

@@ -20,20 +20,24 @@ JOBS = {
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory, run_cli, torchrun, repository, avatars, tiny_content):
-    """Folder with what two ranks did for every job, after one torchrun."""
-    folder = tmp_path_factory.mktemp("two_ranks")
-    np.save(folder / "images.npy", avatars.train)
-    names = []
-    for name, (arm, *words) in JOBS.items():
-        (folder / name).mkdir()
-        content = tiny_content(arm, *WORDS, *words, output=folder / name / "run")
-        job = {"config": content, "manifest": avatars.manifest_id, "dump": str(folder / name)}
-        names.append(folder / f"{name}.json")
-        names[-1].write_text(json.dumps(job))
+    """A function: job → folder with what two ranks did, under one torchrun a job."""
+    root = tmp_path_factory.mktemp("two_ranks")
+    np.save(root / "images.npy", avatars.train)
     script = repository / "tests" / "training" / "drive_training.py"
-    done = run_cli([*torchrun, script, folder / "images.npy", *names], folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def run(name):
+        folder = root / name
+        if not folder.exists():
+            folder.mkdir()
+            arm, *words = JOBS[name]
+            content = tiny_content(arm, *WORDS, *words, output=folder / "run")
+            job = {"config": content, "manifest": avatars.manifest_id, "dump": str(folder)}
+            (folder / "job.json").write_text(json.dumps(job))
+            done = run_cli([*torchrun, script, root / "images.npy", folder / "job.json"], root)
+            assert done.returncode == 0, done.stderr
+        return folder
+
+    return run
 
 
 @pytest.fixture
@@ -55,14 +59,14 @@ def one_rank(workdir, train_run, tiny_config):
     return train
 
 
-def ranks_of(folder, name):
-    return [dict(np.load(folder / name / f"rank{rank}.npz")) for rank in range(2)]
+def ranks_of(folder):
+    return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(2)]
 
 
 @pytest.mark.parametrize("name", ["cs64", "cr64"])
 def test_two_ranks_give_the_weights_of_one(name, two_ranks, one_rank, assert_same):
     _, trainer = one_rank(name)
-    (saved,) = [checkpoint.load(p) for p in (two_ranks / name).glob("run/seed0/ckpt-*20.pt")]
+    (saved,) = [checkpoint.load(p) for p in two_ranks(name).glob("run/seed0/ckpt-*20.pt")]
     state = trainer.state()
     for part in ("network", "averages", "optimizer"):
         assert_same({part: saved[part]}, {part: state[part]}, tolerance=1e-9)
@@ -78,7 +82,7 @@ def test_two_ranks_give_the_weights_of_one(name, two_ranks, one_rank, assert_sam
 @pytest.mark.parametrize("name", list(JOBS))
 def test_two_ranks_see_the_batches_of_one(name, two_ranks, one_rank):
     alone, _ = one_rank(name)
-    first, second = ranks_of(two_ranks, name)
+    first, second = ranks_of(two_ranks(name))
     order = np.lexsort(np.concatenate([first["key"], second["key"]]).T[::-1])
     assert len(order) == 20 * 8
     for field in ("key", "images", "times", "noise"):
@@ -89,7 +93,7 @@ def test_two_ranks_see_the_batches_of_one(name, two_ranks, one_rank):
 
 @pytest.mark.parametrize("name", list(JOBS))
 def test_two_ranks_hold_the_same_bits(name, two_ranks):
-    first, second = ranks_of(two_ranks, name)
+    first, second = ranks_of(two_ranks(name))
     states = [key for key in first if key.startswith("state.")]
     assert ("state.channel_mask" in states) == name.startswith("cs")
     for key in states:
@@ -97,13 +101,13 @@ def test_two_ranks_hold_the_same_bits(name, two_ranks):
 
 
 def test_one_rank_writes_the_files(two_ranks):
-    log = (two_ranks / "cs32" / "run" / "seed0" / "metrics.jsonl").read_text().splitlines()
+    log = (two_ranks("cs32") / "run/seed0/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [4, 8, 12, 16, 20]
 
 
 def test_two_ranks_report_the_mean_loss_of_one(two_ranks, one_rank, workdir):
     one_rank("cs64")
-    path = two_ranks / "cs64" / "run" / "seed0" / "metrics.jsonl"
+    path = two_ranks("cs64") / "run/seed0/metrics.jsonl"
     logs = [p.read_text().splitlines() for p in (path, workdir / "cs64/seed0/metrics.jsonl")]
     losses = [[json.loads(line)["loss"] for line in log] for log in logs]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-10)
@@ -124,16 +128,16 @@ def test_micro_batch_changes_the_weights_by_rounding_only(
 
 
 def test_two_ranks_stopped_by_sigterm_go_on_to_the_same_weights(
-    tmp_path, two_ranks, start_cli, run_cli, torchrun, repository, avatars, tiny_content
+    tmp_path, two_ranks, run_cli, torchrun, repository, avatars, tiny_content
 ):
     job = {
-        "config": tiny_content(*[JOBS["cs64"][0]], *WORDS, *JOBS["cs64"][1:], output="run"),
+        "config": tiny_content("cs", *WORDS, *JOBS["cs64"][1:], output="run"),
         "manifest": avatars.manifest_id,
     }
     (tmp_path / "stop.json").write_text(json.dumps(job | {"at": 7, "signal": signal.SIGTERM}))
     (tmp_path / "go.json").write_text(json.dumps(job))
     script = repository / "tests" / "training" / "drive_training.py"
-    words = [*torchrun, script, two_ranks / "images.npy"]
+    words = [*torchrun, script, two_ranks("cs64").parent / "images.npy"]
     stopped = run_cli([*words, tmp_path / "stop.json"], tmp_path)
     assert stopped.returncode != 0
     # Only rank 0 was asked; both stop at the next step where ranks talk, which is a log step.
@@ -142,7 +146,7 @@ def test_two_ranks_stopped_by_sigterm_go_on_to_the_same_weights(
     assert run_cli([*words, tmp_path / "go.json"], tmp_path).returncode == 0
     ends = [
         checkpoint.load(folder / "run/seed0/ckpt-000000020.pt")["network"]
-        for folder in (two_ranks / "cs64", tmp_path)
+        for folder in (two_ranks("cs64"), tmp_path)
     ]
     for name, tensor in ends[0].items():
         assert tensor.numpy().tobytes() == ends[1][name].numpy().tobytes(), name

@@ -1,0 +1,222 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.ddpm import DDPM
+from mindiffusion.errors import UserError
+from mindiffusion.networks import build_network
+from mindiffusion.sampling import (
+    config_of,
+    primary_weights,
+    process_of,
+    sample_chunk,
+    sample_images,
+    sampler_steps,
+    save_png,
+    tile,
+    to_uint8,
+)
+from mindiffusion.training.config import (
+    ModelConfig,
+    ProcessConfig,
+    RunConfig,
+    SamplerConfig,
+    TrainingConfig,
+    to_dict,
+)
+
+CONFIG = RunConfig(
+    arm="B",
+    curriculum=(StageConfig("all", 1.0),),
+    output="unused",
+    model=ModelConfig(n_feat=8),
+    process=ProcessConfig(beta1=1e-3, beta2=0.1, n_T=12),
+    training=TrainingConfig(steps=4, ema_decays=(0.995, 0.9)),
+)
+SAMPLERS = {
+    "ddim": SamplerConfig(name="ddim", steps=4, chunk=4),
+    "ddpm": SamplerConfig(name="ddpm", chunk=4),
+}
+each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+
+
+class Pixelwise(nn.Module):
+    """An ε-network of single pixels that remembers its batch sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, x, t):
+        self.batches.append(len(x))
+        return 0.9 * torch.tanh(x) + 0.01 * t.view(-1, 1, 1, 1)
+
+
+def process():
+    return DDPM(Pixelwise(), (1e-3, 0.1), 12)
+
+
+def checkpoint(weights=("raw", "ema0.995")):
+    kept = {
+        name: build_network(replace(CONFIG, seed=seed)).state_dict()
+        for seed, name in enumerate(weights)
+    }
+    return {"config": to_dict(CONFIG), "weights": kept}
+
+
+# -- pixels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "grey"),
+    [
+        (-1.0, 0),
+        (1.0, 255),
+        (-7.0, 0),
+        (7.0, 255),
+        (100.4 / 127.5 - 1, 100),
+        (100.6 / 127.5 - 1, 101),
+        (254.4 / 127.5 - 1, 254),
+        (254.6 / 127.5 - 1, 255),
+    ],
+)
+def test_to_uint8_clamps_scales_and_rounds_to_nearest(value, grey):
+    assert to_uint8(torch.full((1, 3, 1, 1), value)).tolist() == [[[[grey] * 3]]]
+
+
+def test_to_uint8_gives_every_grey_level_back():
+    grey = np.arange(256, dtype=np.uint8)
+    images = torch.from_numpy(grey).float().view(1, 1, 16, 16).expand(1, 3, 16, 16) / 127.5 - 1
+    result = to_uint8(images)
+    assert result.dtype == np.uint8 and result.shape == (1, 16, 16, 3)
+    assert (result == grey.reshape(16, 16, 1)).all()
+
+
+def test_to_uint8_moves_channels_last():
+    images = torch.rand(2, 3, 4, 5) * 2 - 1
+    result = to_uint8(images)
+    assert result.shape == (2, 4, 5, 3)
+    assert result[1, 2, 3].tolist() == to_uint8(images[1:, :, 2:3, 3:4]).ravel().tolist()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_to_uint8_refuses_images_that_are_not_finite(bad):
+    images = torch.zeros(2, 3, 4, 4)
+    images[1, 2, 3, 3] = bad
+    with pytest.raises(UserError, match="not finite"):
+        to_uint8(images)
+
+
+@pytest.mark.parametrize(("count", "columns"), [(6, 3), (5, 3), (1, 4), (4, 1)])
+def test_tile_lays_images_in_rows_and_fills_with_white(count, columns):
+    images = np.random.default_rng(0).integers(0, 255, (count, 2, 3, 3), dtype=np.uint8)
+    sheet = tile(images, columns)
+    rows = -(-count // columns)
+    assert sheet.shape == (rows * 2, columns * 3, 3) and sheet.dtype == np.uint8
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        cell = sheet[2 * row : 2 * row + 2, 3 * column : 3 * column + 3]
+        assert (cell == (images[place] if place < count else 255)).all()
+
+
+def test_save_png_is_lossless(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    save_png(tmp_path / "folder" / "grid.png", image)
+    with Image.open(tmp_path / "folder" / "grid.png") as opened:
+        assert opened.format == "PNG" and (np.asarray(opened) == image).all()
+
+
+# -- chunks --------------------------------------------------------------------------------------
+
+
+@each_sampler
+def test_image_is_the_same_for_any_number_of_images(sampler):
+    ten = sample_images(process(), sampler, 10, 8)
+    assert ten.shape == (10, 8, 8, 3) and len(np.unique(ten, axis=0)) == 10
+    for count in (1, 4, 5, 9):
+        assert np.array_equal(sample_images(process(), sampler, count, 8), ten[:count])
+    # A rank or a restart that draws only the third chunk gets the same images too.
+    assert np.array_equal(sample_chunk(process(), sampler, 2, 8)[:2], ten[8:])
+
+
+@each_sampler
+def test_every_chunk_is_drawn_whole(sampler):
+    drawn = process()
+    sample_images(drawn, sampler, 5, 8)
+    calls = 12 if sampler.name == "ddpm" else 4
+    assert drawn.eps_model.batches == [4] * (2 * calls)
+
+
+@each_sampler
+def test_images_depend_on_the_sampling_seed_and_no_chunk_size_for_pixelwise_networks(sampler):
+    images = sample_images(process(), sampler, 6, 8)
+    assert not np.array_equal(sample_images(process(), replace(sampler, seed=1), 6, 8), images)
+    assert np.array_equal(sample_images(process(), replace(sampler, chunk=3), 6, 8), images)
+
+
+def test_samplers_options_reach_the_sampler():
+    base = SAMPLERS["ddim"]
+    images = [
+        sample_images(process(), replace(base, **change), 2, 8)
+        for change in ({}, {"steps": 6}, {"eta": 0.0}, {"clip": False}, {"name": "ddpm"})
+    ]
+    assert len(np.unique(np.stack(images), axis=0)) == 5
+
+
+def test_progress_counts_images_and_not_the_padding():
+    done = []
+    sample_images(process(), SAMPLERS["ddim"], 10, 8, done.append)
+    assert done == [4, 8, 10]
+
+
+def test_sampling_leaves_no_trace_in_torchs_generator():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    sample_images(process(), SAMPLERS["ddpm"], 2, 8)
+    assert torch.equal(torch.rand(2), expected)
+
+
+# -- checkpoints ---------------------------------------------------------------------------------
+
+
+def test_process_of_loads_the_weights_of_that_name():
+    content = checkpoint()
+    for name, kept in content["weights"].items():
+        loaded = process_of(content, name, torch.device("cpu"))
+        state = loaded.eps_model.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in kept.items())
+        assert loaded.n_T == 12 and loaded.betas == (1e-3, 0.1) and not loaded.training
+        assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_process_of_samples_the_network_it_loaded():
+    content = checkpoint()
+    images = [
+        sample_images(process_of(content, name, torch.device("cpu")), SAMPLERS["ddim"], 2, 32)
+        for name in ("raw", "ema0.995", "raw")
+    ]
+    assert np.array_equal(images[0], images[2]) and not np.array_equal(images[0], images[1])
+
+
+def test_process_of_refuses_unknown_weights_and_names_the_near_ones():
+    with pytest.raises(UserError, match=r"no weights 'ema0\.99' .*Did you mean 'ema0\.995'\?"):
+        process_of(checkpoint(), "ema0.99", torch.device("cpu"))
+
+
+def test_config_of_gives_the_config_back():
+    assert config_of(checkpoint()) == CONFIG
+
+
+def test_primary_weights_are_the_first_average():
+    assert primary_weights(CONFIG) == "ema0.995"
+
+
+def test_sampler_steps_are_network_calls():
+    assert sampler_steps(replace(CONFIG, sampler=SAMPLERS["ddim"])) == 4
+    assert sampler_steps(replace(CONFIG, sampler=SAMPLERS["ddpm"])) == 12

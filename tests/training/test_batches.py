@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+
+from mindiffusion.noise import Stream
+from mindiffusion.training.batches import BatchSource, image_indices
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
+
+
+def source(images, **changes):
+    settings = {
+        "seed": 3, "global_batch": 8, "flip": True,
+        "device": torch.device("cpu"), "dtype": torch.float32,
+    } | changes  # fmt: skip
+    return BatchSource(images, **settings)
+
+
+def test_order_visits_every_image_once_an_epoch_also_across_batches():
+    visited = torch.cat([image_indices(5, step, 8, 20) for step in range(15)]).view(6, 20)
+    for epoch in visited:
+        assert sorted(epoch.tolist()) == list(range(20))
+    assert len({tuple(epoch.tolist()) for epoch in visited}) == 6
+
+
+def test_order_is_keyed_by_the_seed_and_free_of_the_batch_size():
+    stream = {
+        batch: torch.cat([image_indices(5, step, batch, 20) for step in range(40 // batch)])
+        for batch in (4, 8, 40)
+    }
+    assert torch.equal(stream[4], stream[8]) and torch.equal(stream[8], stream[40])
+    assert not torch.equal(stream[8][:8], image_indices(6, 0, 8, 20))
+
+
+def test_order_does_not_depend_on_what_was_asked_before():
+    first = image_indices(5, 9, 8, 20)
+    for step in range(20):
+        image_indices(5, step, 8, 20)
+    assert torch.equal(first, image_indices(5, 9, 8, 20))
+
+
+def test_batch_does_not_depend_on_the_split(images):
+    whole = source(images).batch(7, 0, 8)
+    other = source(images)
+    parts = [other.batch(7, a, b) for a, b in ((5, 8), (0, 1), (1, 5))]
+    for name in ("images", "u", "noise"):
+        joined = torch.cat([getattr(parts[i], name) for i in (1, 2, 0)])
+        assert torch.equal(getattr(whole, name), joined), name
+
+
+def test_batch_images_are_the_arrays_some_mirrored(images):
+    mirrored = 0
+    for step in range(20):
+        index = image_indices(3, step, 8, 20)
+        batch = source(images).batch(step, 0, 8)
+        for j, k in enumerate(index.tolist()):
+            plain = torch.from_numpy(images[k]).permute(2, 0, 1).float() / 127.5 - 1
+            is_plain = torch.equal(batch.images[j], plain)
+            assert is_plain or torch.equal(batch.images[j], plain.flip(2))
+            mirrored += not is_plain
+    # 160 fair draws: 5 standard deviations either side.
+    assert 80 - 32 < mirrored < 80 + 32
+
+
+def test_batch_without_flip_is_the_array_in_range(images):
+    batch = source(images, flip=False).batch(0, 0, 8)
+    expected = images[image_indices(3, 0, 8, 20).numpy()].transpose(0, 3, 1, 2) / 127.5 - 1
+    np.testing.assert_allclose(batch.images.numpy(), expected, atol=1e-6)
+    assert batch.images.min() >= -1 and batch.images.max() <= 1
+
+
+def test_batch_noise_is_normal_u_uniform_and_steps_differ(images):
+    batches = [source(images).batch(step, 0, 8) for step in range(50)]
+    noise = torch.cat([b.noise.flatten() for b in batches])
+    u = torch.cat([b.u for b in batches])
+    assert abs(noise.mean()) < 5 / len(noise) ** 0.5
+    assert abs(noise.var() - 1) < 5 * (2 / len(noise)) ** 0.5
+    assert abs(u.mean() - 0.5) < 5 * (1 / 12 / len(u)) ** 0.5
+    assert len(set(u.tolist())) == len(u)
+
+
+def test_batch_of_other_streams_has_the_same_images_and_other_noise(images):
+    training = source(images).batch(2, 0, 8)
+    probe = source(images).batch(2, 0, 8, (Stream.PROBE_TIME, Stream.PROBE_NOISE))
+    assert torch.equal(training.images, probe.images)
+    assert not torch.equal(training.u, probe.u) and not torch.equal(training.noise, probe.noise)
+
+
+def test_batch_in_float64_holds_the_same_draws(images):
+    single, double = (source(images, dtype=d).batch(1, 0, 8) for d in (torch.float32, torch.float64))
+    assert double.images.dtype == double.noise.dtype == torch.float64
+    assert torch.equal(single.noise.double(), double.noise) and torch.equal(single.u, double.u)
+
+
+@pytest.mark.parametrize("arms", [("b", "c"), ("c", "cs"), ("cs", "cr")])
+def test_arms_of_one_seed_share_images_u_and_noise(arms, avatars, tiny_config):
+    def batch(arm):
+        config = tiny_config(arm)
+        built = source(avatars.train, seed=config.seed, global_batch=config.training.global_batch)
+        return built.batch(5, 0, 8)
+
+    one, other = map(batch, arms)
+    assert torch.equal(one.u, other.u) and torch.equal(one.noise, other.noise)
+    assert torch.equal(one.images, other.images)

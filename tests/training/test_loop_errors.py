@@ -1,0 +1,181 @@
+"""What ends a run badly leaves its last good state, and says what to do."""
+
+import errno
+import os
+import subprocess
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mindiffusion import files
+from mindiffusion.errors import UserError
+from mindiffusion.files import exclusive_lock
+from mindiffusion.training import checkpoint
+from mindiffusion.training import run as run_module
+from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.loop import Hooks, Trainer
+from mindiffusion.training.runtime import resolve_runtime
+
+
+def states(config):
+    """Steps of the whole rolling states of a run."""
+    return sorted(checkpoint.load(path)["step"] for path in config.run_dir.glob("ckpt-*.pt"))
+
+
+def break_after(step, value=float("nan")):
+    """Hooks that spoil one weight after a step."""
+
+    def hooks(trainer):
+        def on_step(done, total):
+            if done == step:
+                with torch.no_grad():
+                    next(trainer.network.parameters()).view(-1)[0] = value
+
+        return Hooks(on_step=on_step)
+
+    return hooks
+
+
+def test_huge_learning_rate_stops_names_the_step_and_writes_nothing_bad(
+    workdir, train_run, tiny_config
+):
+    config = tiny_config("c", "training.lr=1e30", "training.checkpoint_every=1")
+    with pytest.raises(UserError, match=r"not finite at step 2 .*stage1_high_noise.*training\.lr"):
+        train_run(config)
+    for path in config.run_dir.glob("*.pt"):
+        content = checkpoint.load(path)
+        for tensors in (content["network"], *content["averages"]["averages"].values()):
+            assert all(t.isfinite().all() for t in tensors.values())
+    assert states(config) in ([], [1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_loss_that_is_not_finite_keeps_the_last_good_state(value, workdir, train_run, tiny_config):
+    config = tiny_config("cs")
+    with pytest.raises(UserError, match=r"not finite at step 9 \(rank 0, stage stage3_expand") as e:
+        # Broken after step 8, noticed in step 9, read at the next reading; saved last at 7.
+        train_run(config, break_after(8, value))
+    assert "t in [0.4, 1]" in str(e.value) and "\n" not in str(e.value)
+    assert states(config) == [7]
+    whole = train_run(config)
+    assert whole.step == 24 and states(config) == [21, 24]
+
+
+def test_weight_that_is_not_finite_is_found_before_it_is_saved(workdir, train_run, tiny_config):
+    config = tiny_config("c")
+    with pytest.raises(UserError, match="not finite at step 7 "):
+        train_run(config, break_after(7))
+    assert states(config) == []
+    with pytest.raises(UserError, match="not finite at step 24 "):
+        train_run(config, break_after(24))
+    assert states(config) == [14, 21]
+
+
+@pytest.mark.parametrize(("world", "near"), [(3, 9), (5, 10), (16, 16)])
+def test_global_batch_that_ranks_do_not_divide_suggests_one(world, near, avatars, tiny_config):
+    config = tiny_config("c")
+    with pytest.raises(UserError, match=f"global batch 8 is not divisible by {world} ranks") as e:
+        Trainer(
+            config,
+            resolve_runtime(config, 1),
+            Ranks(0, world, 0, world),
+            torch.device("cpu"),
+            avatars.train,
+        )
+    assert f"--global-batch {near}" in str(e.value)
+
+
+def test_changed_config_under_a_folder_is_named_and_nothing_is_lost(
+    workdir, train_run, tiny_config
+):
+    config = tiny_config("c")
+    train_run(config, stop_after=14)
+    before = {p.name: p.read_bytes() for p in config.run_dir.iterdir()}
+    for words, key in (
+        (("training.lr=5e-4",), "training.lr"),
+        (("training.steps=30",), "training.steps"),
+        (("model.n_feat=16",), "model.n_feat"),
+    ):
+        with pytest.raises(UserError, match="another config") as error:
+            train_run(tiny_config("c", *words))
+        assert key in str(error.value) and "--output" in str(error.value)
+    assert {p.name: p.read_bytes() for p in config.run_dir.iterdir()} == before
+    assert train_run(config).step == 24
+
+
+def test_other_data_under_a_folder_are_refused(workdir, train_run, tiny_config, avatars):
+    config = tiny_config("c")
+    train_run(config, stop_after=7)
+    with pytest.raises(UserError, match=f"data {avatars.manifest_id}.*is other"):
+        run_module.run(config, avatars.train, "other", Ranks(), lambda trainer: Hooks())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": {}}'])
+def test_config_file_that_is_none_is_named(content, workdir, train_run, tiny_config):
+    config = tiny_config("c")
+    train_run(config, stop_after=7)
+    (config.run_dir / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json is not a run's config file"):
+        train_run(config)
+
+
+def test_second_process_on_a_folder_is_refused_and_changes_nothing(
+    workdir, train_run, tiny_config, monkeypatch
+):
+    monkeypatch.setattr(run_module, "LOCK_WAIT_SECONDS", 0.2)
+    config = tiny_config("c")
+    with exclusive_lock(config.run_dir / ".lock"):
+        with pytest.raises(UserError, match="in use by another process.*--output"):
+            train_run(config)
+        assert [p.name for p in config.run_dir.iterdir()] == [".lock"]
+    assert train_run(config, stop_after=1).step == 1
+
+
+def test_full_disk_keeps_the_last_whole_state(workdir, train_run, tiny_config, monkeypatch):
+    config = tiny_config("cs")
+    fsync = os.fsync
+
+    def full(descriptor):
+        if checkpoint.checkpoint_path(config.run_dir, 14).with_suffix(".json").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        train_run(config)
+    assert states(config) == [12, 14]
+    names = {p.name for p in config.run_dir.iterdir()}
+    assert not any(name.startswith(".ckpt") for name in names), "a temporary file was left"
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    assert train_run(config).step == 24
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 3 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command here")
+    if done.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_of_a_command_is_one_line(
+    small_disk, workdir, call, tiny_words, tiny_config, assert_same
+):
+    from mindiffusion.cli import main
+
+    words = [*tiny_words, "--output", str(small_disk / "out")]
+    code, _, err = call(main, "celeba_cs_32", words)
+    last = err.strip().splitlines()[-1]
+    assert code != 0 and last.startswith("error: no space left") and "Traceback" not in err
+    config = replace(tiny_config("cs"), output=str(small_disk / "out"))
+    # Room for two states and a milestone's weights (1 MB each), not for what comes next.
+    assert states(config)
