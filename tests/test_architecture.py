@@ -1,0 +1,154 @@
+"""Who imports whom, and how large things may grow."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+PACKAGES = ("mindiffusion", "benchmark", "plots")
+TORCH_FREE = (
+    "benchmark.results",
+    "benchmark.statistics",
+    "benchmark.tables",
+    "plots.build",
+    "mindiffusion.cli",
+    "mindiffusion.training.config",
+    "mindiffusion.data.prepare",
+)
+MAY_BE_LONG = {"__init__", "forward", "train"}
+
+
+def modules(repository):
+    """Dotted name → (path, syntax tree) of all our modules."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((repository / package).rglob("*.py")):
+            name = ".".join(path.relative_to(repository).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = (path, ast.parse(path.read_text()))
+    return found
+
+
+@pytest.fixture(scope="module")
+def ours(repository):
+    return modules(repository)
+
+
+def imported(tree):
+    """Dotted names a module imports, also inside functions."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            names.add(node.module)
+    return names
+
+
+def of_package(names, package):
+    return {name for name in names if name.split(".")[0] == package}
+
+
+def test_mindiffusion_imports_neither_benchmark_nor_plots(ours):
+    for name, (_, tree) in ours.items():
+        if name.startswith("mindiffusion"):
+            outside = of_package(imported(tree), "benchmark") | of_package(imported(tree), "plots")
+            assert not outside, name
+
+
+def test_plots_import_only_rows_and_statistics_of_ours(ours):
+    allowed = {
+        "benchmark.results", "benchmark.statistics", "mindiffusion.errors", "mindiffusion.files"
+    }  # fmt: skip
+    for name, (_, tree) in ours.items():
+        if name.startswith("plots"):
+            names = imported(tree)
+            used = of_package(names, "benchmark") | of_package(names, "mindiffusion")
+            assert used <= allowed, name
+
+
+def test_benchmark_imports_plots_inside_functions_only(ours):
+    for name, (_, tree) in ours.items():
+        if name.startswith("benchmark"):
+            top = {n for node in tree.body for n in imported(ast.Module([node], []))
+                   if isinstance(node, ast.Import | ast.ImportFrom)}  # fmt: skip
+            assert not of_package(top, "plots"), name
+
+
+def test_arguments_are_parsed_in_cli_only(ours):
+    users = {name for name, (_, tree) in ours.items() if "argparse" in imported(tree)}
+    assert users == {"mindiffusion.cli", "benchmark.__main__", "plots.__main__"}
+
+
+def test_random_numbers_come_from_noise_only(ours):
+    """torch's generators serve initial weights, and DDPM.forward where a caller gives no draws."""
+    drawing = {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "manual_seed"}
+    users = {
+        (name, node.attr)
+        for name, (_, tree) in ours.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in drawing
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "torch"
+    }
+    assert users == {
+        ("mindiffusion.networks", "manual_seed"),
+        ("mindiffusion.ddpm", "rand"),
+        ("mindiffusion.ddpm", "randn_like"),
+    }
+
+
+def test_the_loop_knows_no_arm(ours):
+    for name in ("mindiffusion.training.loop", "mindiffusion.training.run", "benchmark.runner"):
+        path, tree = ours[name]
+        words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+        assert not words & {"B", "C", "CS", "CR", "b", "c", "cs", "cr"}, path
+        used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        assert not used & {"channel_mask", "get_group_l1_penalty", "regrow_channels"}, path
+
+
+def test_files_and_functions_stay_small(ours):
+    for name, (path, tree) in ours.items():
+        assert len(path.read_text().splitlines()) <= 400, path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name not in MAY_BE_LONG:
+                length = node.end_lineno - node.lineno + 1
+                # A signature and a docstring are no code.
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                code = node.end_lineno - body[0].lineno + 1 if body else 0
+                assert code <= 40, f"{name}.{node.name}: {length} lines"
+
+
+def test_top_level_holds_the_three_scripts_only(repository):
+    scripts = sorted(path.name for path in repository.glob("*.py"))
+    assert scripts == [f"train_celeba_{arm}_32.py" for arm in ("c", "cr", "cs")]
+
+
+@pytest.mark.parametrize("arm", ["c", "cs", "cr"])
+def test_train_script_is_a_docstring_and_one_call(repository, arm):
+    path = repository / f"train_celeba_{arm}_32.py"
+    tree = ast.parse(path.read_text())
+    assert len(path.read_text().splitlines()) <= 25
+    assert "torchrun" in ast.get_docstring(tree)
+    docstring, imports, guard = tree.body
+    assert isinstance(imports, ast.ImportFrom) and isinstance(guard, ast.If)
+    assert ast.unparse(guard.body[0]) == f"main('celeba_{arm}_32')"
+
+
+@pytest.mark.parametrize("name", TORCH_FREE)
+def test_module_does_not_import_torch(name, repository):
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=repository).returncode == 0
+
+
+def test_files_that_are_no_code_are_installed(repository):
+    with (repository / "pyproject.toml").open("rb") as handle:
+        patterns = tomllib.load(handle)["tool"]["setuptools"]["package-data"]
+    for package in PACKAGES:
+        root = repository / package
+        data = {p for p in root.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+        listed = {p for pattern in patterns.get(package, []) for p in root.glob(pattern)}
+        assert data == listed, package
