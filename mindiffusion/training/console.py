@@ -1,5 +1,6 @@
 """A run as a person sees it: prepared data, a progress bar, sample grids at milestones."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -40,32 +41,40 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
     """Train with a progress bar; the exit code tells done from stopped."""
     ranks = ranks_from_environment()
     data = prepared_data(config, show_progress=ranks.is_main)
-    bar = tqdm(unit="step", desc=config.arm, disable=not ranks.is_main, dynamic_ncols=True)
+    with contextlib.ExitStack() as stack:
 
-    def hooks(trainer: Trainer) -> Hooks:
-        def on_step(done: int, total: int) -> None:
-            if bar.total is None:
-                bar.reset(stop_after or total)
-                bar.initial = bar.n = done - 1
-            bar.update(done - bar.n)
+        def hooks(trainer: Trainer) -> Hooks:
+            return _hooks(trainer, stack, stop_after or trainer.plan.total_steps)
 
-        def on_milestone(step: int, path: Path) -> None:
-            grid = write_grid(path, config.grid_dir, trainer.process.beta.device)
-            bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
-
-        return Hooks(on_step, on_milestone)
-
-    try:
-        trainer = run(config, data.train, data.manifest_id, ranks, hooks, stop_after)
-    except Interrupted as stop:
-        if ranks.is_main:
-            bar.close()
-            print(
-                f"stopped at a checkpoint in {config.run_dir}; the same command goes on.",
-                file=sys.stderr,
-            )
-        return 128 + stop.signal_number
-    bar.close()
+        try:
+            trainer = run(config, data.train, data.manifest_id, ranks, hooks, stop_after)
+        except Interrupted as stop:
+            stack.close()
+            if ranks.is_main:
+                message = f"stopped at a checkpoint in {config.run_dir}; the same command goes on."
+                print(message, file=sys.stderr)
+            return 128 + stop.signal_number
     if ranks.is_main:
         print(f"{config.arm} seed {config.seed}: {trainer.step} steps done in {config.run_dir}")
     return 0
+
+
+def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hooks:
+    """A bar that the stack closes, so that errors start on a line of their own, and grids."""
+    config = trainer.config
+    hidden = not trainer.ranks.is_main
+    bar = stack.enter_context(
+        tqdm(total=last_step, unit="step", desc=config.arm, disable=hidden, dynamic_ncols=True)
+    )
+
+    def on_step(done: int, total: int) -> None:
+        if bar.n == 0:
+            # A resumed run's earlier steps are no measure of this one's speed.
+            bar.initial = bar.n = done - 1
+        bar.update(done - bar.n)
+
+    def on_milestone(step: int, path: Path) -> None:
+        grid = write_grid(path, config.grid_dir, trainer.process.beta.device)
+        bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
+
+    return Hooks(on_step, on_milestone)

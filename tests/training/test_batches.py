@@ -90,7 +90,9 @@ def test_batch_of_other_streams_has_the_same_images_and_other_noise(images):
 
 
 def test_batch_in_float64_holds_the_same_draws(images):
-    single, double = (source(images, dtype=d).batch(1, 0, 8) for d in (torch.float32, torch.float64))
+    single, double = (
+        source(images, dtype=d).batch(1, 0, 8) for d in (torch.float32, torch.float64)
+    )
     assert double.images.dtype == double.noise.dtype == torch.float64
     assert torch.equal(single.noise.double(), double.noise) and torch.equal(single.u, double.u)
 

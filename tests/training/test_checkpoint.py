@@ -84,7 +84,9 @@ def test_newest_passes_over_what_is_not_whole_and_names_it(tmp_path, caplog):
         found = checkpoint.newest(tmp_path, {"seed": 0})
     assert found["step"] == 1
     assert [f"{step:09d}.pt" in m for step, m in zip((6, 5, 4, 3, 2), caplog.messages, strict=True)]
-    assert all(f"ckpt-{s:09d}.pt" in m for s, m in zip((6, 5, 4, 3, 2), caplog.messages, strict=True))
+    assert all(
+        f"ckpt-{s:09d}.pt" in m for s, m in zip((6, 5, 4, 3, 2), caplog.messages, strict=True)
+    )
 
 
 def test_newest_passes_over_a_state_of_another_config_and_names_it(tmp_path, caplog):

@@ -89,7 +89,9 @@ def test_state_round_trips():
         net.move(float(k))
         averages.update()
     state = {"num_updates": averages.num_updates, **averages.state_dict()}
-    state["averages"] = {n: {k: t.clone() for k, t in a.items()} for n, a in state["averages"].items()}
+    state["averages"] = {
+        n: {k: t.clone() for k, t in a.items()} for n, a in state["averages"].items()
+    }
     other_net = Net()
     other_net.move(4.0)
     other = Averages(other_net, (0.99, 0.5))

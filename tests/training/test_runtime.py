@@ -60,7 +60,9 @@ def test_what_is_asked_for_wins(machine, config):
     training = replace(
         config.training, device="cpu", precision="fp64", compile="off", threads=3
     )  # fmt: skip
-    assert resolve_runtime(replace(config, training=training), 2) == Runtime("cpu", "fp64", False, 3)
+    assert resolve_runtime(replace(config, training=training), 2) == Runtime(
+        "cpu", "fp64", False, 3
+    )
 
 
 @pytest.mark.parametrize(
