@@ -133,7 +133,7 @@ def test_train_script_is_a_docstring_and_one_call(repository, arm):
     tree = ast.parse(path.read_text())
     assert len(path.read_text().splitlines()) <= 25
     assert "torchrun" in ast.get_docstring(tree)
-    docstring, imports, guard = tree.body
+    _docstring, imports, guard = tree.body
     assert isinstance(imports, ast.ImportFrom) and isinstance(guard, ast.If)
     assert ast.unparse(guard.body[0]) == f"main('celeba_{arm}_32')"
 

@@ -6,7 +6,7 @@ BASE = "train_celeba_c_32.py --dataset avatars --dry-run"
 CASES = {
     "unknown preset": ("-m benchmark train celeba_d_32", "unknown preset 'celeba_d_32'. Did you"),
     "unknown study": ("-m benchmark reproduce demmo", "unknown study 'demmo'. Did you mean 'demo'"),
-    "unknown section": (f"{BASE} --set modle.n_feat=8", "unknown key 'modle'. Did you mean 'model'"),
+    "unknown section": (f"{BASE} --set modle.n_feat=8", "unknown key 'modle'. Did you mean"),
     "unknown key": (f"{BASE} --set training.learning=1", "unknown key 'training.learning'"),
     "unknown network": (
         f"{BASE} --set model.network=naive", "model.network' is 'naive': input should be"

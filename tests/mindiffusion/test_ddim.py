@@ -153,18 +153,21 @@ def test_clip_changes_nothing_where_no_prediction_leaves_the_range():
 
 
 def test_clip_recomputes_the_noise_from_the_clipped_image():
-    # ε = 0 at t = n_T gives x̂₀ = x/√ᾱ, far out of range: the jump must go to its clipped value.
-    tables = linear_tables(0.1, 0.4, 2)
-    index = torch.arange(2)
-    x = normals(0, Stream.SAMPLE_START, index, 0, (1, 2, 2)).double()
-    for a, b in ((tables.alpha_bar[2], tables.alpha_bar[1]), (tables.alpha_bar[1], 1.0)):
-        x0 = (x / a**0.5).clamp(-1, 1)
-        eps = (x - a**0.5 * x0) / (1 - a) ** 0.5
-        x = b**0.5 * x0 + (1 - b) ** 0.5 * eps
-    result = ddim_sample(
-        lambda x, t: torch.zeros_like(x), tables.alpha_bar, index, (1, 2, 2), num_steps=2, eta=0.0
-    )
-    torch.testing.assert_close(result.double(), x, rtol=1e-4, atol=1e-5)
+    # ε = 0 at t = n_T puts x̂₀ = x/√ᾱ out of range; ε = x at the next level brings it back.
+    tables, index = linear_tables(0.1, 0.4, 2), torch.arange(2)
+
+    def network(x, t):
+        return (t < 1).view(-1, 1, 1, 1) * x
+
+    start = x = normals(0, Stream.SAMPLE_START, index, 0, SIZE).double()
+    first, second = float(tables.alpha_bar[2]), float(tables.alpha_bar[1])
+    x0 = (x / first**0.5).clamp(-1, 1)
+    eps = (x - first**0.5 * x0) / (1 - first) ** 0.5
+    x = second**0.5 * x0 + (1 - second) ** 0.5 * eps
+    expected = (x * (1 - (1 - second) ** 0.5) / second**0.5).clamp(-1, 1)
+    result = ddim_sample(network, tables.alpha_bar, index, SIZE, num_steps=2, eta=0.0)
+    torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-5)
+    assert bool((start.abs() > first**0.5).any()) and bool((expected.abs() < 1).all(1).any())
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])

@@ -50,10 +50,13 @@ def test_active_count_at_64_channels_is_the_documented_ladder(sparsity, on):
 
 def test_active_count_rounds_half_up_whatever_the_float_error():
     for channels in range(16, 1025, 16):
-        for tenths in range(1000):
-            on = active_count(channels, tenths / 1000)
+        for thousandths in range(1000):
+            on = active_count(channels, thousandths / 1000)
             # In integers: ⌊channels·(1000 − tenths)/1000 + ½⌋.
-            assert on == max(1, (2 * channels * (1000 - tenths) + 1000) // 2000)
+            assert on == max(1, (2 * channels * (1000 - thousandths) + 1000) // 2000)
+        for j in range(channels):
+            # Exactly halfway between two counts, but for the float error of the sparsity.
+            assert active_count(channels, (2 * j + 1) / (2 * channels)) == max(1, channels - j)
 
 
 def test_active_count_is_monotone_and_ends_all_on_for_any_ladder():

@@ -35,7 +35,7 @@ def test_average_is_the_closed_form(decay):
 def test_average_weights_are_a_geometric_sum_after_the_warm_up():
     net = Net()
     averages = Averages(net, (0.2,))
-    for k in range(1, 4):
+    for _k in range(1, 4):
         net.move(0.0)
         averages.update()
     start = averages.weights(0.2)["weight"]

@@ -126,7 +126,7 @@ def test_second_process_on_a_folder_is_refused_and_changes_nothing(
     monkeypatch.setattr(run_module, "LOCK_WAIT_SECONDS", 0.2)
     config = tiny_config("c")
     with exclusive_lock(config.run_dir / ".lock"):
-        with pytest.raises(UserError, match="in use by another process.*--output"):
+        with pytest.raises(UserError, match=r"in use by another process.*--output"):
             train_run(config)
         assert [p.name for p in config.run_dir.iterdir()] == [".lock"]
     assert train_run(config, stop_after=1).step == 1

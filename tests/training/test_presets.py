@@ -79,7 +79,8 @@ def test_all_presets_build():
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("celeba_cs_23", "'celeba_cs_32'"), ("arms/crr", "'arms/cr'"), ("zz", "celeba_b_32,")]
+    ("name", "near"),
+    [("celeba_cs_23", "'celeba_cs_32'"), ("arms/crr", "'arms/cr'"), ("zz", "celeba_b_32,")],
 )  # fmt: skip
 def test_unknown_preset_suggests_a_near_one(name, near):
     with pytest.raises(UserError, match="unknown preset") as error:
@@ -143,7 +144,7 @@ def test_extends_come_first_and_in_order():
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a: [1", "not valid YAML"), ("- 1\n- 2", "mapping"), ("", "mapping"), ("a: 1\na: 2", "valid")],
+    [("a: [1", "not valid YAML"), ("- 1\n- 2", "mapping"), ("", "mapping"), ("a: 1\na: 2", "YAML")],
 )  # fmt: skip
 def test_read_yaml_mistake_names_the_file_in_one_line(tmp_path, text, words):
     path = tmp_path / "mine.yaml"

@@ -1,0 +1,297 @@
+"""A whole study at tiny size: rows, resume, kill, rerun, a user's own arm."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from benchmark.__main__ import main
+from benchmark.cell import scored_steps, work_of
+from benchmark.results import read_rows
+from benchmark.runner import cell_states
+from benchmark.study import load_study
+from mindiffusion.errors import UserError
+
+STUDY = """
+seeds: [0]
+arms:
+  cs: {extends: [arms/cs]}
+  mine:
+    extends: [arms/b]
+    arm: low-first
+    curriculum:
+      - {name: low, weight: 1, density: {t_max: 0.5}}
+      - {name: all, weight: 1}
+run:
+  extends: [celeba_32]
+  data: {dataset: avatars, num_train: 256, num_held_out: 32}
+  model: {n_feat: 8, probe_batches: 2, probe_batch_size: 8}
+  training:
+    epochs: null
+    steps: 16
+    global_batch: 8
+    lr: 1e-3
+    ema_decays: [0.9]
+    milestones: ["50%", "100%"]
+    checkpoint_every: 3
+    device: cpu
+    precision: fp32
+    compile: "off"
+    threads: 1
+  sampler: {steps: 4, chunk: 8}
+evaluation:
+  {num_generated: 12, num_reference: 64, feature_net: effnet-lite0-64, profile_images: 8, strip: 4}
+"""
+CLOCK = ("time", "host", "train_seconds", "git")
+COMMAND = ["-m", "benchmark", "reproduce", "mine.yaml"]
+
+
+def comparable(folder):
+    """Rows but for clock and host fields, in an order of their own."""
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    return sorted(
+        json.dumps({k: v for k, v in row.items() if k not in CLOCK}, sort_keys=True)
+        for row in rows
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, avatars, shared_folder, run_cli):
+    """A working directory with the tiny study done without a stop."""
+    cwd = tmp_path_factory.mktemp("study")
+    (cwd / "data").symlink_to(shared_folder / "data")
+    (shared_folder / "cache").mkdir(exist_ok=True)
+    (cwd / ".cache").symlink_to(shared_folder / "cache")
+    (cwd / "mine.yaml").write_text(STUDY)
+    done = run_cli(COMMAND, cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd
+
+
+@pytest.fixture
+def rows(finished):
+    return read_rows(finished / "results" / "mine" / "rows.jsonl")
+
+
+def test_every_arm_and_milestone_is_scored(rows):
+    metrics = {"FD-EffNet-Lite0-64px@12", "KD-EffNet-Lite0-64px@12", "corner-roughness@12"}
+    for arm in ("CS", "low-first"):
+        for step in (8, 16):
+            mine = [row for row in rows if (row.arm, row.step) == (arm, step)]
+            assert metrics <= {row.metric for row in mine}
+            for weights in ("ema0.9", "raw"):
+                levels = [r.level for r in mine if (r.metric, r.weights) == ("eps-MSE", weights)]
+                assert len(levels) == len(set(levels)) == 20
+
+
+def test_rows_say_where_they_come_from(rows):
+    for row in rows:
+        assert row.study == "mine" and row.seed == 0 and row.total_steps == 16
+        assert row.dataset == "avatars" and row.manifest and len(row.config_hash) == 12
+        assert row.versions["torch"] and row.device == "cpu" and row.threads == 1
+        assert row.train_seconds > 0
+    distance = next(row for row in rows if row.metric.startswith("FD-"))
+    assert (distance.n_generated, distance.n_reference) == (12, 64)
+    assert (distance.sampler, distance.sampler_steps) == ("ddim-eta1/chunk8", 4)
+    assert (distance.weights, distance.direction) == ("ema0.9", "lower")
+
+
+def test_milestones_before_low_noise_is_trained_are_marked(rows):
+    ranges = {(r.arm, r.step): r.full_range for r in rows if r.metric.startswith("FD-")}
+    assert ranges == {
+        ("CS", 8): False, ("CS", 16): True, ("low-first", 8): True, ("low-first", 16): True
+    }  # fmt: skip
+
+
+def test_stage_rows_hold_the_curriculum(rows):
+    stages = {(r.arm, r.step, r.metric): r.value for r in rows if r.metric in ("t_min", "t_max")}
+    assert [stages["CS", step, "t_min"] for step in (0, 1, 3, 6, 10)] == [0.8, 0.6, 0.4, 0.2, 0.0]
+    assert (stages["low-first", 0, "t_max"], stages["low-first", 8, "t_max"]) == (0.5, 1.0)
+    channels = [r.value for r in rows if (r.arm, r.metric) == ("CS", "active_channels")]
+    assert sorted(channels) == [3, 6, 10, 13, 16]
+
+
+def test_masked_arm_carries_its_manipulation_check(rows):
+    effect = {(r.step, r.level): r.value for r in rows if r.metric == "mask-effect"}
+    assert len(effect) == 40 and {r.arm for r in rows if r.metric == "mask-effect"} == {"CS"}
+    assert any(value != 0 for (step, _), value in effect.items() if step == 8)
+    assert all(value == 0 for (step, _), value in effect.items() if step == 16)
+    moved = {(r.step, r.metric.removeprefix("weight-movement-")) for r in rows
+             if r.metric.startswith("weight-movement")}  # fmt: skip
+    both = {f"{place}-{group}" for place in ("encoder", "up0") for group in ("on", "masked")}
+    assert {name for step, name in moved if step == 8} == both
+    assert {name for step, name in moved if step == 16} == {"encoder-on", "up0-on"}
+
+
+def test_tables_and_figures_show_the_users_arm(finished):
+    folder = finished / "results" / "mine"
+    assert "| low-first |" in (folder / "tables" / "fid_vs_steps.md").read_text()
+    for name in ("fid_vs_steps", "samples", "curriculum", "denoising_profile"):
+        for ending in ("png", "pdf"):
+            assert (folder / "figures" / f"{name}.{ending}").stat().st_size > 1000
+
+
+def test_running_again_trains_nothing_and_leaves_the_rows(finished, run_cli):
+    folder = finished / "results" / "mine"
+    before = (folder / "rows.jsonl").read_bytes()
+    states = {p: p.stat().st_mtime_ns for p in folder.rglob("*.pt")}
+    figure = (folder / "figures" / "fid_vs_steps.pdf").read_bytes()
+    assert run_cli(COMMAND, finished).returncode == 0
+    assert (folder / "rows.jsonl").read_bytes() == before
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.pt")} == states
+    assert (folder / "figures" / "fid_vs_steps.pdf").read_bytes() == figure
+
+
+def test_dry_run_of_a_finished_study_has_nothing_left(finished, run_cli):
+    done = run_cli([*COMMAND, "--dry-run"], finished)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5 and all("scored" in line for line in lines[:4])
+    assert lines[-1].startswith("about 0.0 minutes")
+
+
+@pytest.fixture
+def fresh(workdir):
+    (workdir / "mine.yaml").write_text(STUDY)
+    return workdir
+
+
+def test_dry_run_lists_all_cells_and_writes_nothing(fresh, run_cli):
+    before = sorted(fresh.iterdir())
+    done = run_cli([*COMMAND, "--dry-run"], fresh)
+    assert [line.split()[:4] for line in done.stdout.splitlines()[:4]] == [
+        ["CS/0", "step", "8", "to"], ["CS/0", "step", "16", "to"],
+        ["low-first/0", "step", "8", "to"], ["low-first/0", "step", "16", "to"],
+    ]  # fmt: skip
+    assert sorted(fresh.iterdir()) == before
+
+
+def wait_for(path, process, seconds=120):
+    """Wait until ``path`` (a glob below the folder) is there."""
+    folder, pattern = path
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if list(folder.glob(pattern)):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{pattern} did not come: {process.stderr.read()}")
+
+
+@pytest.mark.parametrize("moment", ["cs/seed0/ckpt-*3.pt", "cs/seed0/samples-*8.png"])
+def test_killed_study_ends_in_the_same_rows(moment, fresh, finished, start_cli, run_cli):
+    process = start_cli(COMMAND, fresh)
+    folder = fresh / "results" / "mine"
+    wait_for((folder, moment), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = run_cli(COMMAND, fresh)
+    assert done.returncode == 0, done.stderr
+    assert comparable(folder) == comparable(finished / "results" / "mine")
+
+
+def test_interrupted_study_saves_its_state_and_goes_on(fresh, finished, start_cli, run_cli):
+    process = start_cli(COMMAND, fresh)
+    folder = fresh / "results" / "mine"
+    wait_for((folder, "cs/seed0/ckpt-*.pt"), process)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert errors.splitlines()[-1] == "stopped; run the same command again to go on."
+    assert run_cli(COMMAND, fresh).returncode == 0
+    assert comparable(folder) == comparable(finished / "results" / "mine")
+
+
+def test_orphans_of_a_killed_parent_end(fresh, start_cli):
+    process = start_cli([*COMMAND, "--set", "training.steps=4000"], fresh)
+    wait_for((fresh / "results" / "mine", "cs/seed0/ckpt-*.pt"), process)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    raise AssertionError("cells of a killed study still run")
+
+
+def test_error_in_a_cell_is_told_in_one_line(fresh, run_cli):
+    done = run_cli([*COMMAND, "--set", "training.lr=1e30"], fresh)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: cell ") and "not finite at step" in last
+
+
+def test_states_follow_the_files(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    study = load_study("mine.yaml")
+    assert [state for _, state, _ in cell_states(study, 256)] == ["scored"] * 4
+    other = load_study("mine.yaml", overrides=["evaluation.num_generated=13"])
+    assert {state for _, state, _ in cell_states(other, 256)} == {"trained"}
+    assert scored_steps(other, other.runs[0]) == set()
+
+
+def test_work_counts_backward_passes_and_network_calls(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    study = load_study("mine.yaml")
+    work = work_of(study, study.runs[0])
+    assert work.step == 3 * 8
+    assert work.milestone == 12 * 4 + 2 * 20 * 8
+
+
+def test_study_options_lie_over_every_run(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    study = load_study("mine.yaml", overrides=["training.lr=1e-5"], seeds=[3, 4], output="o")
+    assert [(run.seed, run.output) for run in study.runs] == [
+        (3, "o/cs"), (3, "o/mine"), (4, "o/cs"), (4, "o/mine")
+    ]  # fmt: skip
+    assert {run.training.lr for run in study.runs} == {1e-5}
+
+
+def test_changed_config_under_a_study_is_refused(finished, run_cli):
+    done = run_cli([*COMMAND, "--set", "training.lr=1e-5"], finished)
+    assert done.returncode == 2
+    assert "holds a run with another config (different: training.lr)" in done.stderr
+
+
+def test_sample_draws_the_same_images_into_both_forms(finished, monkeypatch, capsys):
+    import numpy as np
+    from PIL import Image
+
+    monkeypatch.chdir(finished)
+    weights = "results/mine/cs/seed0/weights-000000016.pt"
+    assert main(["sample", weights, "--count", "4", "--output", "four.npy"]) == 0
+    assert main(["sample", weights, "--count", "9", "--output", "nine.png"]) == 0
+    four, sheet = np.load("four.npy"), np.array(Image.open("nine.png"))
+    assert four.shape == (4, 32, 32, 3) and sheet.shape == (96, 96, 3)
+    assert np.array_equal(sheet[:32, :96], np.concatenate(four[:3], axis=1))
+    assert main(["sample", weights, "--count", "4", "--seed", "1", "--output", "other.npy"]) == 0
+    assert not np.array_equal(np.load("other.npy"), four)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "x.jpg"], "ends in .png or .npy"),
+        (["--count", "0"], "at least one image"),
+        (["--weights", "ema0.95"], "Did you mean 'ema0.9'"),
+    ],
+)
+def test_sample_mistakes_are_one_line(words, message, finished, monkeypatch, call):
+    monkeypatch.chdir(finished)
+    code, _, errors = call(main, ["sample", "results/mine/cs/seed0/weights-000000016.pt", *words])
+    assert code == 2 and errors.startswith("error: ") and message in errors
+
+
+def test_two_runs_of_one_arm_name_are_refused_by_the_tables(finished, monkeypatch, tmp_path):
+    from benchmark.tables import write_tables
+
+    source = finished / "results" / "mine" / "rows.jsonl"
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    changed = [row | {"config_hash": "0" * 12, "value": row["value"] + 1} for row in rows]
+    lines = [json.dumps(row) + "\n" for row in [*rows, *changed]]
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    with pytest.raises(UserError, match="two rows for arm"):
+        write_tables(tmp_path)
