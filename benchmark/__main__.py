@@ -1,9 +1,12 @@
 """``python -m benchmark``: reproduce, prepare, train, sample, tables, doctor."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from dotenv import load_dotenv
 
 from mindiffusion.cli import add_run_options
 from mindiffusion.errors import guarded
@@ -19,9 +22,22 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_options(reproduce)
     reproduce.add_argument("--cell", nargs=2, metavar=("OUTPUT", "SEED"), help=argparse.SUPPRESS)
 
-    prepare = commands.add_parser("prepare", help="prepare a data set's array")
-    prepare.add_argument("--preset", default="celeba_b_32", help="whose data settings to take")
-    add_run_options(prepare)
+    prepare = commands.add_parser("prepare", help="prepare and check a data set's array")
+    prepare.add_argument("name", nargs="?", default="celeba_b_32", help="a preset or a study")
+    prepare.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
+    prepare.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="such as data.crop=center178; repeatable",
+    )
+    prepare.add_argument(
+        "--inception",
+        action="store_true",
+        help="fetch clean-fid's Inception weights into .cache instead",
+    )
 
     train = commands.add_parser("train", help="train one preset, such as celeba_b_32")
     train.add_argument("preset")
@@ -61,11 +77,9 @@ def _study_words(options: argparse.Namespace) -> list[str]:
 def _reproduce(options: argparse.Namespace) -> int:
     from benchmark.study import load_study
 
-    overrides = list(options.overrides)
+    overrides = _with_dataset(options)
     if options.global_batch is not None:
         overrides.insert(0, f"training.global_batch={options.global_batch}")
-    if options.dataset is not None:
-        overrides.insert(0, f'data.dataset="{options.dataset}"')
     study = load_study(
         options.study,
         output=options.output,
@@ -92,18 +106,36 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from mindiffusion.cli import config_from_options, describe, prepared_data
+    if options.inception:
+        from benchmark.evaluate import CACHE
+        from benchmark.features import fetch_inception
 
-    config = config_from_options(options.preset, options)
-    if options.dry_run:
-        print(describe(config))
+        print(fetch_inception(CACHE))
         return 0
-    data = prepared_data(config, show_progress=True)
+    from benchmark.study import load_study, study_names
+    from mindiffusion.data.prepared import verify
+    from mindiffusion.data.store import prepared_data
+    from mindiffusion.training.presets import apply_overrides, build_config, load_preset
+
+    overrides = _with_dataset(options)
+    if options.name in study_names() or options.name.endswith((".yaml", ".yml")):
+        config = load_study(options.name, overrides=overrides).runs[0]
+    else:
+        config = build_config(apply_overrides(load_preset(options.name), overrides), options.name)
+    data = prepared_data(config.data, show_progress=True)
+    verify(data)
     print(
-        f"{len(data.train)} training and {len(data.held_out)} held-out images, "
+        f"{len(data.train)} training and {len(data.held_out)} held-out images in {data.folder}, "
         f"manifest {data.manifest_id}"
     )
     return 0
+
+
+def _with_dataset(options: argparse.Namespace) -> list[str]:
+    """``--set`` arguments, after ``--dataset`` as the first of them."""
+    if options.dataset is None:
+        return list(options.overrides)
+    return [f"data.dataset={json.dumps(options.dataset)}", *options.overrides]
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -145,6 +177,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = build_parser().parse_args(argv)
+    load_dotenv(Path(".env"))
     return guarded(lambda: COMMANDS[options.command](options))
 
 

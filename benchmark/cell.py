@@ -9,12 +9,27 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 
-from benchmark.evaluate import choose_feature_net, make_yardstick, score_milestone
+from benchmark.evaluate import (
+    METRIC_VERSION,
+    choose_feature_net,
+    make_yardstick,
+    score_milestone,
+)
 from benchmark.features import FEATURE_NETS
-from benchmark.results import ROWS_FILE, append_rows, metric_label, read_rows
+from benchmark.results import (
+    EPS_MSE,
+    ROWS_FILE,
+    Row,
+    append_rows,
+    key,
+    metric_label,
+    read_rows,
+)
 from benchmark.study import Study
-from mindiffusion.cli import prepared_data
+from mindiffusion.data.store import prepared_data
+from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
+from mindiffusion.sampling import sampler_steps
 from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.loop import Hooks, Trainer
@@ -24,22 +39,45 @@ from mindiffusion.training.signals import Interrupted, stop_signals
 
 
 def scored_steps(study: Study, config: RunConfig) -> set[int]:
-    """Milestones of a run that have their rows.
+    """Milestones of a run that have all their rows.
 
-    A milestone's rows are appended in one write, so one distance row proves them all.
+    A milestone's distance row is the last of its rows, so it proves them all.
     """
-    path = study.folder / ROWS_FILE
-    if not path.exists():
-        return set()
     evaluation = study.evaluation
     net = FEATURE_NETS[choose_feature_net(evaluation.feature_net)[0]]
     metric = metric_label(net.frechet_name, evaluation.num_generated)
-    wanted = (config.arm, config.seed, config_hash(config), metric, evaluation.num_reference)
-    return {
+    wanted = (metric, METRIC_VERSION, evaluation.num_reference)
+    mine = [row for row in read_rows(study.folder / ROWS_FILE) if is_of_run(row, config)]
+    profiled = {
         row.step
-        for row in read_rows(path)
-        if (row.arm, row.seed, row.config_hash, row.metric, row.n_reference) == wanted
+        for row in mine
+        if row.metric == EPS_MSE and row.n_reference == evaluation.profile_images
     }
+    return profiled & {
+        row.step for row in mine if (row.metric, row.metric_version, row.n_reference) == wanted
+    }
+
+
+def is_of_run(row: Row, config: RunConfig) -> bool:
+    """Whether a row belongs to this arm and seed with this config."""
+    return (row.arm, row.seed, row.config_hash) == (config.arm, config.seed, config_hash(config))
+
+
+def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str) -> None:
+    """Refuse, before anything is trained, to mix this run with rows of other settings or data.
+
+    Raises:
+        UserError: the study's rows have this arm and seed with another config or manifest.
+    """
+    path = study.folder / ROWS_FILE
+    for row in read_rows(path):
+        same_cell = (row.arm, row.seed) == (config.arm, config.seed)
+        if same_cell and (row.config_hash, row.manifest) != (config_hash(config), manifest_id):
+            raise UserError(
+                f"{path} has rows of arm {row.arm!r}, seed {row.seed} with another config or other "
+                f"data (config {row.config_hash}, data {row.manifest}); choose another --output, "
+                f"or delete the folder {study.folder}."
+            )
 
 
 @dataclass(frozen=True)
@@ -62,11 +100,10 @@ class Work:
 def work_of(study: Study, config: RunConfig) -> Work:
     """Work of a run, counted from its config."""
     evaluation = study.evaluation
-    calls = config.process.n_T if config.sampler.name == "ddpm" else config.sampler.steps
     profiles = 2 * evaluation.profile_levels * evaluation.profile_images
     return Work(
         step=3.0 * config.training.global_batch,
-        milestone=float(evaluation.num_generated * calls + profiles),
+        milestone=float(evaluation.num_generated * sampler_steps(config) + profiles),
     )
 
 
@@ -93,7 +130,7 @@ def run_cell(study: Study, config: RunConfig) -> int:
 
 def _train(study: Study, config: RunConfig) -> None:
     work = work_of(study, config)
-    data = prepared_data(config, show_progress=False)
+    data = prepared_data(config.data, show_progress=False)
 
     def hooks(trainer: Trainer) -> Hooks:
         report(work.step * trainer.step, "training")
@@ -103,7 +140,7 @@ def _train(study: Study, config: RunConfig) -> None:
 
 
 def _score(study: Study, config: RunConfig, received: list[int]) -> None:
-    data = prepared_data(config, show_progress=False)
+    data = prepared_data(config.data, show_progress=False)
     whole = resolve_plan(config, len(data.train))
     work = work_of(study, config)
     done = scored_steps(study, config)
@@ -119,8 +156,15 @@ def _score(study: Study, config: RunConfig, received: list[int]) -> None:
                 continue
             progress = partial(_report_scoring, received, base + number * work.milestone, work)
             rows = score_milestone(study, config, step, yardstick, progress)
-            append_rows(study.folder / ROWS_FILE, rows)
+            _append_new(study, rows)
     report(work.total(whole), "done")
+
+
+def _append_new(study: Study, rows: list[Row]) -> None:
+    """Append the rows that are not there yet (a cut write, or another metric, left some)."""
+    path = study.folder / ROWS_FILE
+    known = {key(row) for row in read_rows(path)}
+    append_rows(path, [row for row in rows if key(row) not in known])
 
 
 def _report_scoring(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmark.provenance import versions
 from mindiffusion.errors import UserError
+from mindiffusion.machine import available_cores
 
 
 def doctor() -> int:
@@ -45,7 +46,7 @@ def known_bad_pairs() -> list[str]:
 def _print_torch() -> None:
     import torch
 
-    from mindiffusion.training.runtime import available_cores, has_cxx_compiler, supports_bf16
+    from mindiffusion.training.runtime import has_cxx_compiler, supports_bf16
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"{'GPUs':<14} {', '.join(gpus) or 'none'}")

@@ -38,6 +38,8 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
         raise UserError(f"--output {output}: give a name that ends in .png or .npy.")
     if count < 1:
         raise UserError(f"--count {count}: ask for at least one image.")
+    if seed is not None and not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: a sampling seed is in 0 to 4294967295.")
     content = checkpoint.load(path)
     config = config_of(content)
     sampler = config.sampler if seed is None else replace(config.sampler, seed=seed)

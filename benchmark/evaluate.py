@@ -28,7 +28,7 @@ from benchmark.metrics.roughness import corner_roughness
 from benchmark.provenance import git_revision, host, now, versions
 from benchmark.results import EPS_MSE, Row, metric_label
 from benchmark.study import EvaluationConfig, Study
-from mindiffusion.curriculum.stages import lowest_trained_time, stage_at
+from mindiffusion.curriculum.stages import stage_at, trained_on_all_levels
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError, did_you_mean
@@ -42,11 +42,11 @@ from mindiffusion.sampling import (
     save_png,
     tile,
 )
-from mindiffusion.sparsity import weight_movement
+from mindiffusion.sparsity import group_norm_summary, weight_movement
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.plan import Plan, resolve_plan
-from mindiffusion.training.runtime import Runtime
+from mindiffusion.training.runtime import Runtime, check_runtime
 
 CACHE = Path(".cache")
 METRIC_VERSION = 1
@@ -131,6 +131,7 @@ def score_milestone(
     """
     content = checkpoint.load(checkpoint.weights_path(config.run_dir, step))
     runtime = Runtime(**content["runtime"])
+    check_runtime(runtime, local_ranks=1)
     torch.set_num_threads(runtime.threads)
     device = torch.device(runtime.device)
     data = yardstick.data
@@ -139,14 +140,16 @@ def score_milestone(
     )
     process = process_of(content, primary_weights(config), device)
     rows = [*milestone.stage_rows()]
+    on_progress("held-out error", 0.0)
+    primary = _profile(milestone, process, yardstick)
+    rows += _profile_rows(milestone, primary, primary_weights(config))
+    on_progress("held-out error", 0.1)
+    raw = _profile(milestone, process_of(content, "raw", device), yardstick)
+    rows += _profile_rows(milestone, raw, "raw")
+    rows += _mask_rows(milestone, process, yardstick, primary)
+    rows += _norm_rows(milestone, process)
+    on_progress("sampling", 0.3)
     rows += _sample_rows(milestone, process, yardstick, on_progress)
-    on_progress("held-out error", 0.7)
-    rows += _profile_rows(milestone, process, yardstick, primary_weights(config))
-    on_progress("held-out error", 0.85)
-    raw = process_of(content, "raw", device)
-    rows += _profile_rows(milestone, raw, yardstick, "raw")
-    rows += _mask_rows(milestone, process, yardstick)
-    on_progress("scored", 1.0)
     return rows
 
 
@@ -195,7 +198,7 @@ class Milestone:
             sampler="",
             sampler_steps=0,
             sampling_seed=self.config.sampler.seed,
-            full_range=lowest_trained_time(stages, self.step) == 0.0,
+            full_range=trained_on_all_levels(stages, self.step),
             stage=stage_at(stages, self.step - 1).config.name,
             samples=None,
             dataset=self.config.data.dataset,
@@ -203,7 +206,7 @@ class Milestone:
             config_hash=config_hash(self.config),
             git=git_revision(),
             versions=versions(),
-            device=_device_name(runtime.device),
+            device=_device_name(runtime),
             host=host(),
             threads=runtime.threads,
             train_seconds=round(float(self.content["train_seconds"]), 3),
@@ -246,7 +249,10 @@ class Milestone:
 def _sample_rows(
     milestone: Milestone, process: DDPM, yardstick: Yardstick, on_progress: OnProgress
 ) -> Iterator[Row]:
-    """Draw images, keep a strip of them, compare their features with the reference's."""
+    """Draw images, keep a strip of them, compare their features with the reference's.
+
+    The distance comes last: where it stands in the rows, all other rows of the milestone do.
+    """
     config, evaluation = milestone.config, milestone.study.evaluation
     n = evaluation.num_generated
     images = sample_images(
@@ -254,7 +260,7 @@ def _sample_rows(
         config.sampler,
         n,
         config.data.size,
-        lambda done: on_progress("sampling", 0.6 * done / n),
+        lambda done: on_progress("sampling", 0.3 + 0.7 * done / n),
     )
     strip = config.run_dir / f"samples-{milestone.step:09d}.png"
     save_png(strip, tile(images[: evaluation.strip], evaluation.strip))
@@ -266,8 +272,6 @@ def _sample_rows(
     }
     compared = common | {"n_reference": len(yardstick.reference)}
     net = yardstick.extractor.net
-    distance = frechet_distance(moments(features), moments(yardstick.reference))
-    yield milestone.row(metric_label(net.frechet_name, n), distance, **compared)
     kernel = kid_full(features, yardstick.reference)
     yield milestone.row(
         metric_label(net.kernel_name, n),
@@ -282,6 +286,8 @@ def _sample_rows(
             float(roughness.mean()),
             **common | {"error": float(roughness.std(ddof=1) / n**0.5)},
         )
+    distance = frechet_distance(moments(features), moments(yardstick.reference))
+    yield milestone.row(metric_label(net.frechet_name, n), distance, **compared)
 
 
 def _profile(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> ProfileResult:
@@ -307,16 +313,14 @@ def _profile(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> Profi
     )
 
 
-def _profile_rows(
-    milestone: Milestone, process: DDPM, yardstick: Yardstick, weights: str
-) -> Iterator[Row]:
-    profile = _profile(milestone, process, yardstick)
+def _profile_rows(milestone: Milestone, profile: ProfileResult, weights: str) -> Iterator[Row]:
+    levels = milestone.config.process.n_T
     n = milestone.study.evaluation.profile_images
     for level, mse, error in zip(profile.levels, profile.mse, profile.standard_error, strict=True):
         yield milestone.row(
             EPS_MSE,
             float(mse),
-            level=level / process.n_T,
+            level=level / levels,
             error=float(error),
             direction="lower",
             n_reference=n,
@@ -324,7 +328,9 @@ def _profile_rows(
         )
 
 
-def _mask_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> Iterator[Row]:
+def _mask_rows(
+    milestone: Milestone, process: DDPM, yardstick: Yardstick, under: ProfileResult
+) -> Iterator[Row]:
     """The manipulation check: does the mask do anything, and do masked channels stay clean?
 
     ``mask-effect`` is ε-MSE with the mask lifted minus ε-MSE under it, by noise level;
@@ -337,7 +343,6 @@ def _mask_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> Ite
         return
     n = milestone.study.evaluation.profile_images
     common: dict[str, Any] = {"weights": primary_weights(milestone.config), "n_reference": n}
-    under = _profile(milestone, process, yardstick)
     kept = mask.clone()
     mask.fill_(1.0)
     lifted = _profile(milestone, process, yardstick) if bool((kept == 0).any()) else under
@@ -349,7 +354,16 @@ def _mask_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> Ite
         yield milestone.row(f"weight-movement-{name}", value, weights=common["weights"])
 
 
-def _device_name(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return "cpu"
+def _norm_rows(milestone: Milestone, process: DDPM) -> Iterator[Row]:
+    """Group norms of a penalised network: their mean, and the share that fell below 1 %."""
+    if not hasattr(process.eps_model, "get_group_l1_penalty"):
+        return
+    summary = group_norm_summary(process.eps_model, build_network(milestone.config))
+    for name, value in summary.items():
+        yield milestone.row(name, value, weights=primary_weights(milestone.config))
+
+
+def _device_name(runtime: Runtime) -> str:
+    """What computed, and how, such as "cpu, fp32, eager"."""
+    name = torch.cuda.get_device_name() if runtime.device == "cuda" else runtime.device
+    return f"{name}, {runtime.precision}, {'compiled' if runtime.compile else 'eager'}"

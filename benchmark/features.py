@@ -28,7 +28,10 @@ from mindiffusion.files import atomic_write, sha256_of_file, sha256_of_json
 _FEATURES_VERSION = 1
 _INCEPTION_NAME = "inception-2015-12-05.pt"
 _INCEPTION_DIM = 2048
-_HOW_TO_SUPPLY = f"set INCEPTION_PATH to clean-fid's {_INCEPTION_NAME} or fetch it once online"
+_HOW_TO_SUPPLY = (
+    f"set INCEPTION_PATH to clean-fid's {_INCEPTION_NAME}, "
+    "or fetch it once: python -m benchmark prepare --inception"
+)
 
 
 @dataclass(frozen=True)

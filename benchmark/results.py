@@ -35,7 +35,7 @@ class Row:
     stage's row (``t_min``, ``t_max``, ``active_channels``, ``penalty_lambda``) those done when
     the stage begins. ``level`` is the noise level t / n_T in (0, 1] of a profile row, else None.
     ``error`` is the metric's own standard error where it has one. ``full_range`` is False while
-    the arm has not been trained on the low-noise steps: such values stay out of every summary.
+    the arm has not been trained on all noise levels: such values stay out of every summary.
     ``samples`` is a PNG strip (k images side by side), relative to the study's folder.
     """
 
@@ -291,6 +291,11 @@ def distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["metric"].str.startswith("FD-")] if fid.empty else fid
 
 
+def kernel_distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the kernel distance: KID, and KD by any other feature net."""
+    return frame[frame["metric"].str.startswith(("KID@", "KD-"))]
+
+
 def split_conditions(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """The frame cut by metric (with its n), version, weights and sampler, in that order."""
     return [part for _, part in frame.groupby(list(CONDITION), sort=True)]
@@ -320,18 +325,24 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str] = ("arm", "step")) -> pd.D
     Sampling seeds are averaged within their training seed first: their spread is another one.
 
     Returns:
-        Columns ``by``, ``mean``, ``half_width`` (NaN for one seed), ``seeds`` (their number) and
-        ``full_range`` (True only if every seed's is).
+        Columns ``by``, ``mean``, ``half_width`` (NaN for one seed), ``seeds`` (their number),
+        ``full_range`` (True only if every seed's is) and ``error`` (the metric's own standard
+        error where the mean is of one measurement, else NaN).
     """
     per_seed = frame.groupby([*by, "seed"], sort=True).agg(
-        value=("value", "mean"), full_range=("full_range", "all")
+        value=("value", "mean"),
+        full_range=("full_range", "all"),
+        error=("error", "first"),
+        measurements=("value", "size"),
     )
     rows: list[tuple[object, ...]] = []
     for group, part in per_seed.groupby(list(by), sort=True):
         summary = mean_and_interval(part["value"].to_numpy())
         half = float("nan") if summary.half_width is None else summary.half_width
-        rows.append((*group, summary.mean, half, summary.n, bool(part["full_range"].all())))
-    return pd.DataFrame(rows, columns=[*by, "mean", "half_width", "seeds", "full_range"])
+        error = part["error"].iloc[0] if part["measurements"].sum() == 1 else float("nan")
+        full = bool(part["full_range"].all())
+        rows.append((*group, summary.mean, half, summary.n, full, float(error)))
+    return pd.DataFrame(rows, columns=[*by, "mean", "half_width", "seeds", "full_range", "error"])
 
 
 def curriculum_frame(frame: pd.DataFrame) -> pd.DataFrame:

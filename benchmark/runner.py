@@ -7,6 +7,7 @@ unfinished ones go on where they were; the same command does both.
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,15 +19,19 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from benchmark.cell import scored_steps, work_of
+from benchmark.cell import refuse_stale_rows, scored_steps, work_of
+from benchmark.evaluate import make_yardstick
 from benchmark.results import ROWS_FILE
 from benchmark.study import Study
 from benchmark.tables import write_tables
-from mindiffusion.cli import num_train_images, prepared_data
+from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.errors import UserError
+from mindiffusion.machine import available_cores
 from mindiffusion.training.config import RunConfig
+from mindiffusion.training.metrics_log import read_metrics
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.signals import Interrupted
+from mindiffusion.unet import check_sizes
 
 STOP_SECONDS = 60.0
 
@@ -63,8 +68,6 @@ def device_slots(configs: Sequence[RunConfig]) -> list[str | None]:
     """
     import torch
 
-    from mindiffusion.training.runtime import available_cores
-
     if configs[0].training.device != "cpu" and torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         count = torch.cuda.device_count()
@@ -79,27 +82,32 @@ def run_study(study: Study, arguments: Sequence[str]) -> int:
     Args:
         study: the study.
         arguments: command-line words that make a child load the same study.
+
+    Raises:
+        UserError: a mistake in a run, found before any is trained, or a cell that failed.
+        Interrupted: asked to stop; the cells have saved their state.
     """
-    pending = unfinished(study)
+    for config in study.runs:
+        check_sizes(config.model.n_feat, config.data.size)
+        resolve_plan(config, num_train_images(config.data))
+    data = {config.data: prepared_data(config.data, show_progress=True) for config in study.runs}
+    for config in study.runs:
+        refuse_stale_rows(study, config, data[config.data].manifest_id)
+    pending = [config for config in study.runs if _is_unfinished(study, config)]
     if pending:
-        for config in _distinct_data(study.runs):
-            prepared_data(config, show_progress=True)
-        _cache_reference(study)
-        _run_cells(study, pending, arguments)
+        slots = device_slots(study.runs)
+        for prepared in data.values():
+            # Computed once and cached, before the cells would all do so at once.
+            make_yardstick(study.evaluation, prepared, "cpu" if slots[0] is None else "cuda")
+        with _sigterm_stops():
+            _run_cells(study, pending, arguments, slots)
     finish(study)
     return 0
 
 
-def unfinished(study: Study) -> list[RunConfig]:
-    """Runs that lack rows (all of them while the data is not prepared)."""
-    if not (study.folder / ROWS_FILE).exists():
-        return list(study.runs)
-    missing = []
-    for config in study.runs:
-        data = prepared_data(config, show_progress=True)
-        if not scored_steps(study, config) >= set(resolve_plan(config, len(data.train)).milestones):
-            missing.append(config)
-    return missing
+def _is_unfinished(study: Study, config: RunConfig) -> bool:
+    milestones = resolve_plan(config, num_train_images(config.data)).milestones
+    return not scored_steps(study, config) >= set(milestones)
 
 
 def finish(study: Study) -> None:
@@ -112,23 +120,27 @@ def finish(study: Study) -> None:
         print(f"  {path}")
 
 
-def _distinct_data(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    return list({config.data: config for config in configs}.values())
+@contextlib.contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """SIGTERM ends a study as Ctrl-C does: cells save their state first."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    old = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
-def _cache_reference(study: Study) -> None:
-    """Compute the reference features once, before cells would all do so at once."""
-    from benchmark.evaluate import make_yardstick
-
-    for config in _distinct_data(study.runs):
-        slots = device_slots([config])
-        data = prepared_data(config, show_progress=True)
-        make_yardstick(study.evaluation, data, "cpu" if slots[0] is None else "cuda")
-
-
-def _run_cells(study: Study, pending: list[RunConfig], arguments: Sequence[str]) -> None:
+def _run_cells(
+    study: Study,
+    pending: list[RunConfig],
+    arguments: Sequence[str],
+    slots: Sequence[str | None],
+) -> None:
     """Run cells, as many at a time as there are slots, under one progress bar."""
-    slots = device_slots(study.runs)
     totals = {title(c): _total_work(study, c) for c in study.runs}
     finished = sum(totals[title(c)] for c in study.runs if c not in pending)
     waiting = list(pending)
@@ -157,8 +169,7 @@ def _run_cells(study: Study, pending: list[RunConfig], arguments: Sequence[str])
 
 
 def _total_work(study: Study, config: RunConfig) -> float:
-    data = prepared_data(config, show_progress=False)
-    return work_of(study, config).total(resolve_plan(config, len(data.train)))
+    return work_of(study, config).total(resolve_plan(config, num_train_images(config.data)))
 
 
 def _bar(total: float) -> "tqdm[Any]":
@@ -188,6 +199,8 @@ def _start(study: Study, config: RunConfig, gpu: str | None, arguments: Sequence
             stderr=errors,
             text=True,
             env=environment,
+            # Ctrl-C is for the parent, which then asks each cell once to save its state.
+            process_group=0,
         )
     cell = Cell(config, process, log)
     cell.reader = threading.Thread(target=_listen, args=(cell, process.stdout), daemon=True)
@@ -270,9 +283,9 @@ def seconds_per_work(study: Study) -> tuple[float, str]:
     """
     for config in study.runs:
         log = config.run_dir / "metrics.jsonl"
-        lines = log.read_text().splitlines() if log.exists() else []
-        if lines:
-            last = json.loads(lines[-1])
+        entries = read_metrics(log) if log.exists() else []
+        if entries:
+            last = entries[-1]
             work = work_of(study, config).step * last["step"]
             return last["train_seconds"] / work, f"speed of {title(config)} so far"
     return _time_steps(study.runs[0]), "three steps timed now"
@@ -306,8 +319,8 @@ def _in_steps(config: RunConfig) -> RunConfig:
 
 
 def print_dry_run(study: Study) -> int:
-    """List every cell with its state and estimated minutes; nothing is computed or written."""
-    num_train = num_train_images(study.runs[0])
+    """List every cell with its state and estimated minutes; nothing is written."""
+    num_train = num_train_images(study.runs[0].data)
     states = cell_states(study, num_train)
     seconds, how = seconds_per_work(study)
     slots = len(device_slots(study.runs))

@@ -1,5 +1,6 @@
 """A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,8 @@ def load_study(
     runs = []
     for seed in seeds if seeds is not None else parsed.seeds:
         for arm, fields in parsed.arms.items():
-            run = merge(resolve_extends(parsed.run), resolve_extends(fields))
+            base = merge({"arm": arm}, resolve_extends(parsed.run))
+            run = merge(base, resolve_extends(fields))
             run = apply_overrides(run, rest)
             if smoke:
                 run = merge(run, SMOKE_RUN)
@@ -134,4 +136,10 @@ def load_study(
             runs.append(build_config(merge(run, where), f"{path}, arm {arm}"))
     if not runs:
         raise UserError(f"{path} has no runs; give at least one arm and one seed.")
+    for (name, seed), count in Counter((run.arm, run.seed) for run in runs).items():
+        if count > 1:
+            raise UserError(
+                f"{path}: {count} runs are called {name!r} with seed {seed}; give each arm a name "
+                "of its own (arm: …) and each seed once."
+            )
     return Study(title, folder, tuple(runs), parsed.evaluation)

@@ -16,6 +16,7 @@ from benchmark.results import (
     curriculum_frame,
     distance_rows,
     is_smoke,
+    kernel_distance_rows,
     load_study,
     mean_over_levels,
     over_seeds,
@@ -25,11 +26,27 @@ from mindiffusion.files import write_text
 
 MARK = "†"
 HOLLOW_NOTE = (
-    f"{MARK} The low-noise steps of this arm are not trained yet at this milestone: "
-    "its samples pass an untrained part of the chain, so the value enters no summary."
+    f"{MARK} Not all noise levels trained yet in this arm at this milestone: "
+    "the value depends on untrained ones, so it enters no summary."
+)
+ERROR_NOTE = (
+    "(se): the metric's own standard error over the images of one training seed; "
+    "it says nothing of the spread over training seeds."
 )
 SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to compare with other work."
 MISSING = "–"
+BY = ("arm", "step")
+MASK_EFFECT = "mask-effect"
+# The order of the table of checks, and what its metrics are where the name does not say it.
+_CHECKS = {
+    "corner-roughness@": "",
+    MASK_EFFECT: "Held-out ε-MSE with the mask lifted minus ε-MSE under it.",
+    "weight-movement-": (
+        "Relative movement since the start, a mean over channels: "
+        "those that are on, or those still masked."
+    ),
+    "group-norm-": "",
+}
 _ARROWS = {"lower": "lower is better", "higher": "higher is better", "none": "no direction"}
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -40,6 +57,7 @@ _LATEX = {
     "≥": r"$\geq$",
     "ε": r"$\varepsilon$",
     "λ": r"$\lambda$",
+    "|": r"\textbar{}",
     "†": r"$^\dagger$",
     "–": "--",
 }
@@ -87,41 +105,72 @@ def decimals_for(values: Sequence[float]) -> int:
 
 
 def _cell(row: pd.Series, decimals: int, mixed: bool) -> str:
-    text = f"{row['mean']:.{decimals}f}"
+    mean, level = row["mean"], row.get("level")
+    # With the decimals at their limit, a smaller number would read as zero.
+    form = ".1e" if 0 < abs(mean) < 10 ** (1 - decimals) else f".{decimals}f"
+    text = f"{mean:{form}}"
+    remarks = ["n=1"] if mixed and row["seeds"] == 1 else []
     if row["seeds"] > 1:
-        text += f" ± {row['half_width']:.{decimals}f}"
-    elif mixed:
-        text += " (n=1)"
+        text += f" ± {row['half_width']:{form}}"
+    elif not math.isnan(row["error"]):
+        text += f" ± {row['error']:{form}}"
+        remarks.insert(0, "se")
+    if remarks:
+        text += f" ({', '.join(remarks)})"
+    if level is not None and mean != 0:
+        text += f" at {_short(level)}"
     return text if row["full_range"] else text + MARK
 
 
-def milestone_table(rows: pd.DataFrame, what: str = "") -> Table:
-    """Arms by milestones of the rows of one condition; nothing is picked as best."""
+def _notes(rows: pd.DataFrame, summary: pd.DataFrame, smoke: bool) -> list[str]:
+    notes = [note for metric, note in _CHECKS.items() if rows["metric"].iloc[0].startswith(metric)]
+    notes += [] if summary["full_range"].all() else [HOLLOW_NOTE]
+    notes += [] if summary["error"].isna().all() else [ERROR_NOTE]
+    notes += [SMOKE_NOTE] if smoke else []
+    return [note for note in notes if note]
+
+
+def _summary(rows: pd.DataFrame, by: Sequence[str] = BY) -> pd.DataFrame:
+    """``over_seeds``; numbers of the weights alone depend on no noise level, trained or not."""
+    summary = over_seeds(rows, by)
+    if not rows["sampler"].any() and rows["level"].isna().all():
+        summary["full_range"] = True
+    return summary
+
+
+def milestone_table(rows: pd.DataFrame, what: str = "", by: Sequence[str] = BY) -> Table:
+    """Arms by milestones of the rows of one condition; nothing is picked as best.
+
+    Args:
+        rows: result rows of one condition.
+        what: said of the metric in the title.
+        by: with ``level`` in it, cells name their level; rows have one an arm and milestone then.
+    """
     first = rows.iloc[0]
     weights = f", {first['weights']} weights," if first["weights"] else ""
     smoke = "@" in first["metric"] and is_smoke(int(first["n_generated"]))
-    summary = over_seeds(rows)
-    decimals = decimals_for(summary["mean"].tolist())
+    summary = _summary(rows, by)
+    decimals = decimals_for([*summary["mean"], *summary["error"].dropna()])
     mixed = summary["seeds"].nunique() > 1
     cells = {
         (row["arm"], row["step"]): _cell(row, decimals, mixed) for _, row in summary.iterrows()
     }
     steps = sorted(set(summary["step"]))
     arms = arm_order(rows)
-    notes = [] if summary["full_range"].all() else [HOLLOW_NOTE]
     return Table(
         title=f"{first['metric']}{what}{weights} by training step ({_ARROWS[first['direction']]})"
         + (" [smoke]" if smoke else ""),
         caption=f"{_condition_text(rows)}. {_seed_text(summary['seeds'])}.",
         header=("arm", *(f"step {step}" for step in steps)),
         body=tuple((arm, *(cells.get((arm, step), MISSING) for step in steps)) for arm in arms),
-        notes=tuple([*notes, SMOKE_NOTE] if smoke else notes),
+        notes=tuple(_notes(rows, summary, smoke)),
     )
 
 
-def _numbers(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _numbers(rows: pd.DataFrame, metric: str, by: Sequence[str] = BY) -> pd.DataFrame:
     """The full numbers of a condition, a row per arm and milestone."""
-    summary = over_seeds(rows).rename(columns={"half_width": "half_width_95"})
+    columns = {"half_width": "half_width_95", "error": "standard_error_over_images"}
+    summary = _summary(rows, by).rename(columns=columns)
     first = rows.iloc[0]
     same = ["weights", "sampler", "sampler_steps", "n_generated", "n_reference", "metric_version"]
     summary = summary.assign(
@@ -135,7 +184,7 @@ def _numbers(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     summary = summary.sort_values(
         ["arm", "step"], key=lambda column: column.map(order) if column.name == "arm" else column
     )
-    lead = ["metric", "arm", "step", "mean", "half_width_95", "seeds", "full_range", "smoke"]
+    lead = ["metric", *by, "mean", *columns.values(), "seeds", "full_range", "smoke"]
     return summary[[*lead, "direction", "dataset", *same]]
 
 
@@ -151,17 +200,54 @@ def fid_vs_steps(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
 
 
 def kid_and_eps_mse(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
-    """KID and the held-out ε-MSE, averaged over the noise levels, in the same manner."""
-    kid = split_conditions(frame[frame["metric"].str.startswith("KID")])
+    """KID or KD, and the held-out ε-MSE averaged over the noise levels, in the same manner."""
+    kernel = split_conditions(kernel_distance_rows(frame))
     profiles = split_conditions(frame[frame["metric"] == EPS_MSE])
-    tables = [milestone_table(part) for part in kid]
-    numbers = [_numbers(part, part["metric"].iloc[0]) for part in kid]
+    tables = [milestone_table(part) for part in kernel]
+    numbers = [_numbers(part, part["metric"].iloc[0]) for part in kernel]
     for part in profiles:
-        what = f" (mean over {part['level'].nunique()} noise levels)"
-        mean = mean_over_levels(part)
+        mean, what = mean_over_levels(part), _mean_text(part)
         tables.append(milestone_table(mean, what))
         numbers.append(_numbers(mean, EPS_MSE + what))
     return tables, _stack(numbers)
+
+
+def _mean_text(rows: pd.DataFrame) -> str:
+    return f" (mean over {rows['level'].nunique()} noise levels)"
+
+
+def largest_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
+    """Profile rows of one condition at one level for each arm and milestone.
+
+    It is the level whose mean over seeds is largest in absolute value, so that all seeds of a
+    cell share it; of equal ones the lowest.
+    """
+    summary = over_seeds(frame, (*BY, "level"))
+    largest = summary.loc[summary["mean"].abs().groupby([summary[k] for k in BY]).idxmax()]
+    return frame.merge(largest[[*BY, "level"]], on=[*BY, "level"])
+
+
+def checks(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Do samplers leave noise, does the mask act, do masked weights stay, do norms shrink?"""
+    tables: list[Table] = []
+    numbers: list[pd.DataFrame] = []
+    for name in _CHECKS:
+        for part in split_conditions(frame[frame["metric"].str.startswith(name)]):
+            for rows, what, by in _views(part):
+                tables.append(milestone_table(rows, what, by))
+                numbers.append(_numbers(rows, rows["metric"].iloc[0] + what, by))
+    return tables, _stack(numbers)
+
+
+def _views(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, str, tuple[str, ...]]]:
+    """What to tabulate of the rows of one check: a profile at its largest and on average."""
+    if rows["metric"].iloc[0] != MASK_EFFECT:
+        return [(rows, "", BY)]
+    what = f" (largest |value| of {rows['level'].nunique()} noise levels, at its t / n_T)"
+    return [
+        (largest_over_levels(rows), what, (*BY, "level")),
+        (mean_over_levels(rows), _mean_text(rows), BY),
+    ]
 
 
 def curriculum(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
@@ -244,6 +330,7 @@ def to_latex(table: Table, label: str) -> str:
 _TABLES: dict[str, Callable[[pd.DataFrame], tuple[list[Table], pd.DataFrame]]] = {
     "fid_vs_steps": fid_vs_steps,
     "kid_and_eps_mse": kid_and_eps_mse,
+    "checks": checks,
     "curriculum": curriculum,
 }
 

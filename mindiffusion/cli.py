@@ -5,11 +5,9 @@ Exit codes: 0 done, 1 or 2 bad input, 130 and 143 stopped by SIGINT or SIGTERM w
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dotenv import load_dotenv
 
@@ -18,10 +16,6 @@ from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
 
-if TYPE_CHECKING:
-    from mindiffusion.data.prepared import PreparedData
-
-DATA_ROOT = Path("data")
 SMOKE = {
     "data": {"num_train": 256, "num_held_out": 32},
     "training": {"milestones": [1], "compile": "off"},
@@ -68,31 +62,13 @@ def config_from_options(preset: str, options: argparse.Namespace) -> RunConfig:
     return build_config(content, f"preset {preset}")
 
 
-def celeba_path() -> str | None:
-    """CELEBA_PATH from the environment or from ``.env`` in the working directory."""
-    load_dotenv(Path(".env"))
-    return os.environ.get("CELEBA_PATH")
-
-
-def prepared_data(config: RunConfig, *, show_progress: bool) -> "PreparedData":
-    """The run's prepared array, made if it is not there yet."""
-    from mindiffusion.data.prepare import prepare
-
-    return prepare(config.data, DATA_ROOT, celeba_path=celeba_path(), show_progress=show_progress)
-
-
-def num_train_images(config: RunConfig) -> int:
-    """How many images the run trains on, found without preparing them."""
-    from mindiffusion.data.prepare import plan_data
-
-    return len(plan_data(config.data, celeba_path()).train)
-
-
 def describe(config: RunConfig) -> str:
     """The resolved config as JSON, with the steps of its stages and milestones."""
+    from mindiffusion.data.store import num_train_images
+
     content = to_dict(config)
     try:
-        resolved = resolve_plan(config, num_train_images(config))
+        resolved = resolve_plan(config, num_train_images(config.data))
     except UserError as error:
         content["resolved"] = f"not known yet: {error}"
     else:
@@ -125,4 +101,5 @@ def main(preset: str, argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=f"Train the preset {preset}.")
     add_run_options(parser)
     options = parser.parse_args(argv)
+    load_dotenv(Path(".env"))
     sys.exit(guarded(lambda: train_preset(preset, options)))

@@ -50,7 +50,7 @@ def guarded(action: Callable[[], int]) -> int:
         sys.stdout = None
         return 141
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(
             f"error: no space left on the disk of {error.filename or 'the output'}; "

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,12 +62,15 @@ def sha256_of_json(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
+def exclusive_lock(
+    path: Path, *, wait_seconds: float = 0.0, on_wait: Callable[[], object] | None = None
+) -> Iterator[None]:
     """Hold an advisory lock on ``path``; the system frees it when the process ends, however.
 
     Args:
         path: the lock file, made if needed.
-        wait_seconds: how long to try.
+        wait_seconds: how long to try; may be ``math.inf``.
+        on_wait: called once, before waiting, when another process holds the lock.
 
     Raises:
         UserError: another process still holds it.
@@ -85,5 +88,8 @@ def exclusive_lock(path: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
                         f"{path.parent} is in use by another process; wait for it to end, "
                         "or choose another --output."
                     ) from None
+                if on_wait is not None:
+                    on_wait()
+                    on_wait = None
                 time.sleep(0.1)
         yield

@@ -23,7 +23,6 @@ _MASK32 = 0xFFFFFFFF
 class Stream(enum.IntEnum):
     """What a draw is for. Values are part of every result: append, never renumber."""
 
-    INITIAL_WEIGHTS = 0
     ORDER = 1
     FLIP = 2
     TIME = 3

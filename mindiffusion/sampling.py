@@ -19,6 +19,7 @@ from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
 from mindiffusion.networks import IMAGE_CHANNELS, build_process
 from mindiffusion.training.config import RunConfig, SamplerConfig, check
+from mindiffusion.training.ema import ema_name
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -49,7 +50,9 @@ def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -
     Raises:
         UserError: the file has no such weights.
     """
-    kept = content.get("weights", {})
+    kept = content.get("weights")
+    if kept is None:
+        raise UserError("this is a state to resume from; give a milestone's weights-<step>.pt.")
     if weights not in kept:
         raise UserError(f"no weights {weights!r} in this checkpoint.{did_you_mean(weights, kept)}")
     process = build_process(config_of(content))
@@ -60,7 +63,7 @@ def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -
 
 def primary_weights(config: RunConfig) -> str:
     """Name of the declared primary average."""
-    return f"ema{config.training.ema_decays[0]:g}"
+    return ema_name(config.training.ema_decays[0])
 
 
 def sampler_steps(config: RunConfig) -> int:

@@ -20,14 +20,10 @@ class DiffusionTables:
     Attributes:
         beta: variance added at step t.
         alpha_bar: ᾱ_t, the share of signal variance left.
-        sqrt_alpha_bar: √ᾱ_t, factor of the clean image in x_t.
-        sqrt_one_minus_alpha_bar: √(1 − ᾱ_t), factor of the noise in x_t.
     """
 
     beta: Tensor
     alpha_bar: Tensor
-    sqrt_alpha_bar: Tensor
-    sqrt_one_minus_alpha_bar: Tensor
 
 
 def linear_tables(beta1: float, beta2: float, n_T: int) -> DiffusionTables:
@@ -48,4 +44,4 @@ def linear_tables(beta1: float, beta2: float, n_T: int) -> DiffusionTables:
     steps = torch.arange(n_T + 1, dtype=torch.float64)
     beta = beta1 + (beta2 - beta1) * steps / n_T
     alpha_bar = torch.cumprod(1.0 - beta, dim=0)
-    return DiffusionTables(beta, alpha_bar, alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
+    return DiffusionTables(beta, alpha_bar)

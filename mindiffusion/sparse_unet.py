@@ -67,7 +67,7 @@ class SparseNaiveUnet(NaiveUnet):
         mask = initial_mask(seed, channels, initial_sparsity)
         self.register_buffer("channel_mask", mask)
         self.register_buffer("channel_birth_stage", (mask - 1).to(torch.int64))
-        self.register_buffer("channel_saliency", torch.zeros(channels, dtype=torch.float64))
+        self.register_buffer("channel_saliency", torch.zeros(channels))
         self.channel_mask: Tensor
         self.channel_birth_stage: Tensor
         self.channel_saliency: Tensor
@@ -120,7 +120,7 @@ class SparseNaiveUnet(NaiveUnet):
         return chosen
 
     def get_channel_gradients(self) -> Tensor:
-        """Saliency Σ_b (∂ℓ_b/∂m_c)² of the last probe, (2·n_feat,) float64; 0 before any."""
+        """Saliency Σ_b (∂ℓ_b/∂m_c)² of the last probe, (2·n_feat,); 0 before any."""
         return self.channel_saliency
 
     def enter_stage(self, capacity: StageCapacity, probe: Probe) -> dict[str, Any]:

@@ -176,3 +176,19 @@ def weight_movement(network: nn.Module, initial: nn.Module, mask: Tensor) -> dic
             if bool(chosen.any()):
                 movement[f"{place}-{group}"] = float(moved[chosen].mean())
     return movement
+
+
+@torch.no_grad()
+def group_norm_summary(network: nn.Module, initial: nn.Module) -> dict[str, float]:
+    """What a group penalty did: "group-norm-mean" and "group-norm-share-below-1%".
+
+    Args:
+        network: trained, on any device.
+        initial: the same network at the start; a group counts as gone below 1 % of its norm there.
+    """
+    after = torch.cat([group_norms(layer).double().cpu() for _, layer in conv_layers(network)])
+    before = torch.cat([group_norms(layer).double() for _, layer in conv_layers(initial)])
+    return {
+        "group-norm-mean": float(after.mean()),
+        "group-norm-share-below-1%": float((after < 0.01 * before).double().mean()),
+    }

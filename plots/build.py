@@ -1,27 +1,30 @@
 """Every figure of a study, from its rows and the sample strips they name."""
 
+import logging
 from pathlib import Path
+
+import pandas as pd
 
 from benchmark.results import EPS_MSE, STAGE_METRICS, distance_rows, load_study
 from plots import curriculum, denoising_profile, fid_vs_steps, samples
 from plots.style import paper_style, save
 
+LOGGER = logging.getLogger(__name__)
+
 
 def write_figures(study_dir: Path) -> list[Path]:
     """Write ``<study_dir>/figures/*.{png,pdf}``; a figure without rows is left out.
 
+    So is the figure of samples, with a warning, where strips are missing: they are larger than
+    the rows, and not every copy of a study has them.
+
     Raises:
-        UserError: the study has no rows, contradicting ones, or a strip is missing or broken.
+        UserError: the study has no rows, contradicting ones, or a strip is broken.
     """
     frame = load_study(study_dir)
     metrics = frame["metric"]
     jobs = (
         ("fid_vs_steps", not distance_rows(frame).empty, lambda: fid_vs_steps.figure(frame)),
-        (
-            "samples",
-            bool(frame["samples"].notna().any()),
-            lambda: samples.figure(frame, study_dir),
-        ),
         (
             "curriculum",
             bool(metrics.isin(STAGE_METRICS).any()),
@@ -32,6 +35,8 @@ def write_figures(study_dir: Path) -> list[Path]:
             bool((metrics == EPS_MSE).any()),
             lambda: denoising_profile.figure(frame),
         ),
+        # Last, for it alone reads files that may be broken.
+        ("samples", _has_strips(frame, study_dir), lambda: samples.figure(frame, study_dir)),
     )
     written: list[Path] = []
     with paper_style():
@@ -39,3 +44,17 @@ def write_figures(study_dir: Path) -> list[Path]:
             if has_rows:
                 written += save(draw(), study_dir / "figures" / name)
     return written
+
+
+def _has_strips(frame: pd.DataFrame, study_dir: Path) -> bool:
+    """Whether rows name strips and all that the figure needs are there; warns if some are not."""
+    named = bool(frame["samples"].notna().any())
+    missing = samples.missing_strips(frame, study_dir) if named else []
+    if missing:
+        LOGGER.warning(
+            "figure of samples left out: %d of its strips missing, the first is %s; restore "
+            "them or sample again.",
+            len(missing),
+            missing[0],
+        )
+    return named and not missing

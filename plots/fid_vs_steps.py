@@ -46,7 +46,7 @@ def stage_boundaries(frame: pd.DataFrame) -> tuple[str, list[int]]:
 
 
 def fid_vs_steps(rows: pd.DataFrame, boundaries: list[int], ax: Axes) -> Axes:
-    """Draw the rows of one condition; hollow points lack training on low noise.
+    """Draw the rows of one condition; hollow points lack training on some noise levels.
 
     Args:
         rows: result rows of one metric, weights and sampler.
@@ -99,7 +99,7 @@ def _sampler(rows: pd.DataFrame) -> str:
 def _notes(rows: pd.DataFrame, staged_arm: str) -> list[str]:
     notes = [seed_note(over_seeds(rows, (*CONDITION, "arm", "step"))["seeds"])]
     if not rows["full_range"].all():
-        notes.append("hollow: low noise not trained yet")
+        notes.append("hollow: not all noise levels trained yet")
     if staged_arm:
         notes.append(f"vertical lines: stages of {staged_arm}")
     if is_smoke(int(rows["n_generated"].min())):

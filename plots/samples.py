@@ -56,6 +56,12 @@ def read_strip(path: Path) -> NDArray[np.uint8]:
     return pixels.reshape(size, width // size, size, 3).swapaxes(0, 1)
 
 
+def missing_strips(frame: pd.DataFrame, study_dir: Path) -> list[Path]:
+    """The strips that the figure needs and that are no file, in the order of its cells."""
+    strips = [study_dir / name for name in sample_cells(frame)["samples"]]
+    return [strip for strip in strips if not strip.is_file()]
+
+
 def tile(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The first 2 x 4 images as one picture; a short strip leaves white places.
 
@@ -146,6 +152,6 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     hollow = cells[~cells["full_range"]]
     if not hollow.empty:
         names = ", ".join(arm_order(hollow))
-        notes.append(f"{MARK} dashed frame ({names}): low-noise steps not trained yet")
+        notes.append(f"{MARK} dashed frame ({names}): not all noise levels trained yet")
     note_below(result, [*notes, declared_note(cells)])
     return result

@@ -51,7 +51,7 @@ def denoising_profile(
 
     Args:
         network: ε-predictor in eval mode, called as network(x_t, t / n_T) with t/n_T (B,) float32.
-        alpha_bar: ᾱ_0..ᾱ_{n_T}, (n_T + 1,) float64, with ᾱ_0 = 1.
+        alpha_bar: ᾱ_0..ᾱ_{n_T}, (n_T + 1,) float64.
         images: (N, 3, H, W) float in [-1, 1], N ≥ 2, on the network's device.
         levels: integer t in 1..n_T.
         n_T: length of the chain.

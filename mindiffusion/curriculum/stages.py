@@ -3,6 +3,7 @@
 Lengths are weights: stage i ends at round(cumulative share · total steps), half up.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -53,10 +54,16 @@ def resolve_stages(configs: tuple[StageConfig, ...], total_steps: int) -> tuple[
     """Place the stages on the steps of a run.
 
     Raises:
-        UserError: if there is no stage, or one would have no step.
+        UserError: there is no stage, one would have no step, or sparsity rises.
     """
     if not configs:
         raise UserError("curriculum has no stage; give at least one.")
+    for before, after in itertools.pairwise(configs):
+        if after.sparsity > before.sparsity:
+            raise UserError(
+                f"stage {after.name!r} has sparsity {after.sparsity:g}, more than the stage before "
+                f"({before.sparsity:g}); channels only grow, so let sparsity fall."
+            )
     total_weight = math.fsum(c.weight for c in configs)
     shares = [
         math.fsum(c.weight for c in configs[: i + 1]) / total_weight for i in range(len(configs))
@@ -83,10 +90,20 @@ def stage_at(stages: tuple[Stage, ...], step: int) -> Stage:
     return stages[-1]
 
 
-def lowest_trained_time(stages: tuple[Stage, ...], step: int) -> float:
-    """Smallest t_min among the stages entered before ``step`` optimizer steps were done.
+def trained_on_all_levels(stages: tuple[Stage, ...], step: int) -> bool:
+    """Whether the stages trained in the first ``step`` steps cover all noise levels together.
 
-    Sampling runs the full chain, so an arm whose value is above 0 samples through levels that
+    Sampling runs the full chain, so an arm for which they do not samples through levels that
     were never trained: its scores are hollow points.
     """
-    return min(stage.config.density.t_min for stage in stages if stage.start < max(step, 1))
+    windows = sorted(
+        (stage.config.density.t_min, stage.config.density.t_max)
+        for stage in stages
+        if stage.start < max(step, 1)
+    )
+    covered = 0.0
+    for t_min, t_max in windows:
+        if t_min > covered:
+            return False
+        covered = max(covered, t_max)
+    return covered >= 1.0

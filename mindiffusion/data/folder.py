@@ -19,8 +19,8 @@ from PIL import Image
 
 from mindiffusion.data.crops import FILTER, crop_and_resize
 from mindiffusion.data.source import BadImage, Plan, Sample, digest64
-from mindiffusion.data.spec import DataConfig
-from mindiffusion.errors import UserError
+from mindiffusion.data.spec import DATASETS, DataConfig
+from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -95,7 +95,10 @@ class FileSource:
 def _open(place: str, path: str) -> io.BytesIO | Path:
     if Path(place).is_dir():
         return Path(place) / path
-    return io.BytesIO(_open_zip(place).read(path))
+    try:
+        return io.BytesIO(_open_zip(place).read(path))
+    except RuntimeError as error:  # encrypted, or packed in a way this Python can't unpack
+        raise BadImage(f"can't be unpacked ({error})") from error
 
 
 @functools.lru_cache(maxsize=1)
@@ -118,10 +121,8 @@ def list_images(place: Path, recursive: bool = True) -> Listing:
         recursive: for folders: look into subfolders too.
 
     Raises:
-        UserError: ``place`` is not there, not a folder or zip, or holds no image.
+        UserError: ``place`` is not a folder or zip, or holds no image.
     """
-    if not place.exists():
-        raise UserError(f"{place} does not exist; give a folder or .zip of images.")
     if place.is_dir():
         found = _in_folder(place, recursive)
     elif zipfile.is_zipfile(place):
@@ -135,17 +136,26 @@ def list_images(place: Path, recursive: bool = True) -> Listing:
 
 
 def _in_folder(place: Path, recursive: bool) -> list[tuple[str, int, int]]:
-    """Relative path, size in bytes and time of change in ns of each image."""
+    """Relative path, size in bytes and time of change in ns of each image.
+
+    What can't be looked at, such as a link to nowhere, counts as an image of size and time 0:
+    drawing it fails and names it as a bad one.
+    """
     found = []
     for parent, folders, names in os.walk(place):
         if not recursive:
             folders.clear()
         for name in names:
             path = (Path(parent) / name).relative_to(place).as_posix()
-            if is_image(path):
+            if not is_image(path):
+                continue
+            try:
                 status = (place / path).stat()
-                if stat.S_ISREG(status.st_mode):
-                    found.append((path, status.st_size, status.st_mtime_ns))
+            except OSError:
+                found.append((path, 0, 0))
+                continue
+            if stat.S_ISREG(status.st_mode):
+                found.append((path, status.st_size, status.st_mtime_ns))
     return found
 
 
@@ -176,15 +186,9 @@ def max_held_out(num_held_out: int, num_images: int) -> int:
 
 
 def first_by_hash(files: Sequence[ImageFile], count: int | None) -> list[ImageFile]:
-    """``count`` of the files, chosen by name hash, in their order (None: all of them).
-
-    Raises:
-        UserError: ``count`` is more than there are.
-    """
+    """At most ``count`` of the files, chosen by name hash, in their order (None: all of them)."""
     if count is None:
         return list(files)
-    if count > len(files):
-        raise UserError(f"num_train is {count}, but the train split has {len(files)} images.")
     chosen = set(sorted(files, key=lambda file: name_hash(file.path))[:count])
     return [file for file in files if file in chosen]
 
@@ -195,7 +199,18 @@ def plan_folder(config: DataConfig) -> Plan:
     Raises:
         UserError: the path is not there or holds no images.
     """
-    listing = list_images(Path(config.dataset).expanduser())
+    place = Path(config.dataset)
+    try:
+        place = place.expanduser()
+        there = place.exists()
+    except (OSError, RuntimeError):  # a name too long for any file, the home of nobody
+        there = False
+    if not there:
+        raise UserError(
+            f"unknown dataset {config.dataset!r}, and no folder or zip of that name is here."
+            + did_you_mean(config.dataset, DATASETS)
+        )
+    listing = list_images(place)
     files = [ImageFile(path) for path in listing.paths]
     in_hash_order = sorted(files, key=lambda file: name_hash(file.path))
     held_out = in_hash_order[: max_held_out(config.num_held_out, len(files))]

@@ -17,13 +17,6 @@ from mindiffusion.errors import UserError
 Worker = subprocess.Popen[bytes]
 
 
-def default_workers() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def draw_shards(
     source: Source,
     jobs: Sequence[ShardJob],

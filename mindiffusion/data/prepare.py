@@ -6,7 +6,8 @@ last, ``manifest.json``. Until then ``parts/`` in it holds what is done, and any
 
 import contextlib
 import errno
-import fcntl
+import functools
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from mindiffusion.data.avatars import plan_avatars
 from mindiffusion.data.celeba import plan_celeba
 from mindiffusion.data.folder import plan_folder
-from mindiffusion.data.pool import default_workers, draw_shards
+from mindiffusion.data.pool import draw_shards
 from mindiffusion.data.prepared import (
     FORMAT,
     LABELS,
@@ -36,7 +37,14 @@ from mindiffusion.data.shard import ShardJob, read_shard, shard_is_whole, shard_
 from mindiffusion.data.source import Plan
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
-from mindiffusion.files import atomic_write, sha256_of_file, sha256_of_json, write_json
+from mindiffusion.files import (
+    atomic_write,
+    exclusive_lock,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+)
+from mindiffusion.machine import available_cores
 
 PARTS = "parts"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -77,9 +85,14 @@ def prepare(
     parts = folder / PARTS
     if is_whole(folder) and not parts.exists():
         return load_prepared(folder)
-    with _full_disk_is_a_user_error(plan, root), _lock(root, folder.name, show_progress):
+    lock = root / f".{folder.name}.lock"
+    say = functools.partial(_say_waiting, folder.name) if show_progress else None
+    with (
+        _full_disk_is_a_user_error(plan, root),
+        exclusive_lock(lock, wait_seconds=math.inf, on_wait=say),
+    ):
         if not is_whole(folder):
-            _build(plan, folder, workers or default_workers(), show_progress)
+            _build(plan, folder, workers or available_cores(), show_progress)
         shutil.rmtree(parts, ignore_errors=True)
     return load_prepared(folder)
 
@@ -107,18 +120,8 @@ def _folder_name(plan: Plan, crop: str) -> str:
     return f"{name}-{plan.size}-{crop}-{sha256_of_json(identity)[:10]}"
 
 
-@contextlib.contextmanager
-def _lock(root: Path, name: str, show_progress: bool) -> Iterator[None]:
-    """Hold the data set's lock; the system frees it when the process ends, however it ends."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / f".{name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if show_progress:
-                print(f"Another process is preparing {name}; waiting for it.", file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _say_waiting(name: str) -> None:
+    print(f"Another process is preparing {name}; waiting for it.", file=sys.stderr)
 
 
 @contextlib.contextmanager

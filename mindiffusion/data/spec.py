@@ -1,7 +1,7 @@
 """What a data set is: a frozen, checked description of the images to prepare."""
 
+import difflib
 import os
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, field_validator
@@ -14,15 +14,18 @@ AVATAR_STYLES = ("personas", "toon-head", "open-peeps")
 STYLES = (*AVATAR_STYLES, "mixed")
 #: Crop name to the side, in original pixels, of the centre square kept (None: the whole picture).
 CROPS: dict[str, int | None] = {"squash": None, "center178": 178, "center140": 140}
+#: Similarity from which a name is a misspelt data set: 'celebb' is, a folder 'celeba_hq' is not.
+NEAR_MISS = 0.82
 
 
-def is_path(dataset: str) -> bool:
-    """Whether a data set's name means a folder or zip: it has a separator or is there."""
-    return dataset not in DATASETS and ("/" in dataset or os.sep in dataset or _exists(dataset))
+def is_misspelt(dataset: str) -> bool:
+    """Whether a name is nearly that of a data set, and by its look no path.
 
-
-def _exists(dataset: str) -> bool:
-    return bool(dataset) and Path(dataset).expanduser().exists()
+    The name alone decides: a config stays valid wherever it is read, also where its folder is not.
+    """
+    if dataset in DATASETS or "/" in dataset or os.sep in dataset or dataset.endswith(".zip"):
+        return False
+    return bool(difflib.get_close_matches(dataset.lower(), DATASETS, n=1, cutoff=NEAR_MISS))
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
@@ -30,13 +33,14 @@ class DataConfig:
     """One data set. Two equal configs (but for the flip) give the same prepared array.
 
     Attributes:
-        dataset: ``avatars``, ``celeba``, or the path of a folder or ``.zip`` of images.
+        dataset: ``avatars``, ``celeba``, or the path of a folder or ``.zip`` of images; whether
+            it is there is found out when the data set is planned.
         size: side of the square images, in pixels.
         crop: ``squash`` resizes the whole picture to a square; ``center178`` and ``center140``
             keep that centre square of the original pixels (photographs only).
         style: avatars only: one DiceBear style, or ``mixed``, all of them in turn.
-        num_train: avatars: how many to draw (None: 50,000); else: how many of the train split,
-            chosen by name hash (None: all).
+        num_train: avatars: how many to draw (None: 50,000); CelebA and folders: at most how many
+            of the train split, chosen by name hash (None: all; so is a number above their count).
         num_held_out: images kept out of training; for folders at most a tenth of the images.
         horizontal_flip: mirror training images at random; not part of the prepared array.
 
@@ -56,10 +60,12 @@ class DataConfig:
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, dataset: str) -> str:
-        if dataset not in DATASETS and not is_path(dataset):
+        if not dataset:
+            raise UserError("the dataset has no name." + did_you_mean(dataset, DATASETS))
+        if is_misspelt(dataset):
             raise UserError(
-                f"unknown dataset {dataset!r}, and no folder or zip of that name is here."
-                + did_you_mean(dataset, DATASETS)
+                f"unknown dataset {dataset!r}.{did_you_mean(dataset.lower(), DATASETS)} "
+                f"For a folder of that name write './{dataset}'."
             )
         return dataset
 

@@ -89,9 +89,17 @@ def newest(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def prune(run_dir: Path) -> None:
-    """Delete all rolling states but the newest ``KEEP``."""
-    for path in list(_rolling(run_dir))[KEEP:]:
+def prune(run_dir: Path, step: int) -> None:
+    """Delete the run's rolling states but the newest ``KEEP`` sealed ones up to ``step``.
+
+    Files without a seal or of later steps are not this run's doing and are left alone.
+    """
+    own = [
+        path
+        for path in _rolling(run_dir)
+        if path.with_suffix(".json").exists() and _step_of(path) <= step
+    ]
+    for path in own[KEEP:]:
         path.with_suffix(".json").unlink(missing_ok=True)
         path.unlink()
 
@@ -99,4 +107,8 @@ def prune(run_dir: Path) -> None:
 def _rolling(run_dir: Path) -> Iterator[Path]:
     """Rolling states, newest first."""
     named = [p for p in run_dir.glob("ckpt-*.pt") if re.fullmatch(r"ckpt-\d+\.pt", p.name)]
-    return iter(sorted(named, key=lambda p: int(p.stem.split("-")[1]), reverse=True))
+    return iter(sorted(named, key=_step_of, reverse=True))
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.split("-")[1])

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from mindiffusion.cli import prepared_data
+from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.sampling import (
-    config_of,
     primary_weights,
     process_of,
     sample_images,
@@ -20,19 +19,25 @@ from mindiffusion.training import checkpoint
 from mindiffusion.training.config import RunConfig
 from mindiffusion.training.distributed import ranks_from_environment
 from mindiffusion.training.loop import Hooks, Trainer
+from mindiffusion.training.plan import rank_share, resolve_plan
 from mindiffusion.training.run import run
 from mindiffusion.training.signals import Interrupted
+from mindiffusion.unet import check_sizes
 
 GRID_COLUMNS = 8
 
 
-def write_grid(weights_file: Path, grid_dir: Path, device: torch.device) -> Path:
+def grid_path(config: RunConfig, step: int) -> Path:
+    """Where the sample grid of a milestone goes."""
+    return config.grid_dir / f"step-{step:09d}.png"
+
+
+def write_grid(weights_file: Path, config: RunConfig, device: torch.device) -> Path:
     """Sample a grid from a milestone's primary weights; returns the PNG's path."""
     content = checkpoint.load(weights_file)
-    config = config_of(content)
     process = process_of(content, primary_weights(config), device)
     images = sample_images(process, config.sampler, config.sampler.grid, config.data.size)
-    path = grid_dir / f"step-{content['step']:09d}.png"
+    path = grid_path(config, content["step"])
     save_png(path, tile(images, GRID_COLUMNS))
     return path
 
@@ -40,7 +45,11 @@ def write_grid(weights_file: Path, grid_dir: Path, device: torch.device) -> Path
 def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
     """Train with a progress bar; the exit code tells done from stopped."""
     ranks = ranks_from_environment()
-    data = prepared_data(config, show_progress=ranks.is_main)
+    # Mistakes are told before a long preparation, not after it.
+    check_sizes(config.model.n_feat, config.data.size)
+    rank_share(config.training.global_batch, ranks.world)
+    resolve_plan(config, num_train_images(config.data))
+    data = prepared_data(config.data, show_progress=ranks.is_main)
     with contextlib.ExitStack() as stack:
 
         def hooks(trainer: Trainer) -> Hooks:
@@ -55,8 +64,17 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
                 print(message, file=sys.stderr)
             return 128 + stop.signal_number
     if ranks.is_main:
+        _write_missing_grids(config, trainer)
         print(f"{config.arm} seed {config.seed}: {trainer.step} steps done in {config.run_dir}")
     return 0
+
+
+def _write_missing_grids(config: RunConfig, trainer: Trainer) -> None:
+    """Grids that an interruption between weights and grid left out."""
+    for step in trainer.plan.milestones:
+        weights = checkpoint.weights_path(config.run_dir, step)
+        if weights.exists() and not grid_path(config, step).exists():
+            write_grid(weights, config, trainer.process.beta.device)
 
 
 def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hooks:
@@ -74,7 +92,7 @@ def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hoo
         bar.update(done - bar.n)
 
     def on_milestone(step: int, path: Path) -> None:
-        grid = write_grid(path, config.grid_dir, trainer.process.beta.device)
+        grid = write_grid(path, config, trainer.process.beta.device)
         bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
 
     return Hooks(on_step, on_milestone)

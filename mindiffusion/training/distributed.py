@@ -1,7 +1,7 @@
 """Ranks: who am I, where do I compute, and the few things ranks say to each other.
 
-One process needs no launcher. Under torchrun (or SLURM's environment variables) the usual
-variables are read; a process group exists only when there is more than one rank.
+One process needs no launcher. Under torchrun its environment variables are read; a process group
+exists only when there is more than one rank.
 """
 
 import contextlib
@@ -42,6 +42,12 @@ class Ranks:
         """Elementwise sum over ranks, the same on all."""
         if self.world > 1:
             dist.all_reduce(values)
+        return values
+
+    def max(self, values: Tensor) -> Tensor:
+        """Elementwise maximum over ranks, the same on all."""
+        if self.world > 1:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values
 
     def same(self, values: Tensor) -> None:

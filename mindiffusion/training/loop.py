@@ -7,7 +7,6 @@ interrupted goes on as if it had not been.
 
 import contextlib
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -31,10 +30,12 @@ from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.ema import Averages, ema_name
 from mindiffusion.training.metrics_log import MetricsLog
-from mindiffusion.training.plan import Plan, resolve_plan
+from mindiffusion.training.plan import Plan, rank_share, resolve_plan
 from mindiffusion.training.runtime import Runtime
 from mindiffusion.training.signals import Interrupted, stop_signals
 from mindiffusion.unet import NaiveUnet
+
+_STOP_EVERY_ON_GPU = 10
 
 OnStep = Callable[[int, int], None]
 OnMilestone = Callable[[int, Path], None]
@@ -76,17 +77,12 @@ class Trainer:
         images: np.ndarray,
     ) -> None:
         global_batch = config.training.global_batch
-        if global_batch % ranks.world:
-            raise UserError(
-                f"global batch {global_batch} is not divisible by {ranks.world} ranks; "
-                f"try --global-batch {ranks.world * max(1, round(global_batch / ranks.world))}."
-            )
+        self.share = rank_share(global_batch, ranks.world)
         torch.set_num_threads(runtime.threads)
         self.config = config
         self.runtime = runtime
         self.ranks = ranks
         self.plan: Plan = resolve_plan(config, len(images))
-        self.share = global_batch // ranks.world
         self.source = BatchSource(
             images,
             seed=config.seed,
@@ -263,11 +259,10 @@ def _keep_books(
     is_milestone = step in trainer.plan.milestones
     is_checkpoint = step % settings.checkpoint_every == 0 or step == total or is_milestone
     is_log = step % settings.log_every == 0 or step == total
-    # Ranks agree to stop at steps where they talk anyway; alone, a rank stops at once.
-    may_stop = trainer.ranks.world == 1 and bool(received)
-    if not (is_checkpoint or is_log or may_stop):
+    stop = _agreed_stop(trainer, received)
+    if not (is_checkpoint or is_log or stop):
         return
-    entry, stop = watch.read(received)
+    entry = watch.read()
     if metrics is not None and is_log:
         metrics.write(entry)
     if trainer.ranks.is_main and (is_checkpoint or stop):
@@ -275,12 +270,27 @@ def _keep_books(
             path = checkpoint.weights_path(run_dir, step)
             checkpoint.save(path, trainer.milestone_weights())
         checkpoint.save(checkpoint.checkpoint_path(run_dir, step), trainer.state())
-        checkpoint.prune(run_dir)
+        checkpoint.prune(run_dir, step)
         if is_milestone:
             hooks.on_milestone(step, path)
     trainer.ranks.barrier()
     if stop and step < total:
         raise Interrupted(stop)
+
+
+def _agreed_stop(trainer: Trainer, received: list[int]) -> int:
+    """The signal any rank received, the same on all ranks at the same step; 0 if none.
+
+    Alone, a rank stops at once. Several ask each other, on GPUs not at every step, since the
+    answer waits for the device.
+    """
+    number = received[0] if received else 0
+    if trainer.ranks.world == 1:
+        return number
+    device = trainer.process.beta.device
+    if device.type != "cpu" and trainer.step % _STOP_EVERY_ON_GPU:
+        return 0
+    return int(trainer.ranks.max(torch.tensor(number, device=device)))
 
 
 class LossWatch:
@@ -305,21 +315,21 @@ class LossWatch:
         self._sum += loss
         self._count += 1
 
-    def read(self, received: list[int]) -> tuple[dict[str, Any], int]:
-        """Mean loss since the last reading, and the signal any rank received (0: none).
+    def read(self) -> dict[str, Any]:
+        """The log's entry: mean loss and speed since the last reading, over all ranks.
 
         Raises:
             UserError: a loss or a weight was not finite.
         """
         trainer = self._trainer
+        started = time.perf_counter()
+        own_sum = float(self._sum)
+        # The first look at a number waits for the device: its work is training time.
+        trainer.train_seconds += time.perf_counter() - started
         weights_finite = all(bool(p.isfinite().all()) for p in trainer.network.parameters())
         bad = math.isfinite(float(self._first_bad)) or not weights_finite
-        shared = torch.tensor(
-            [0.0 if bad else float(self._sum), float(bad), float(received[0] if received else 0)],
-            dtype=torch.float64,
-            device=self._sum.device,
-        )
-        loss_sum, num_bad, signals = trainer.ranks.sum(shared).tolist()
+        shared = torch.tensor([0.0 if bad else own_sum, float(bad)], dtype=torch.float64)
+        loss_sum, num_bad = trainer.ranks.sum(shared.to(self._sum.device)).tolist()
         if num_bad:
             raise self._diverged()
         seconds = trainer.train_seconds - self._seconds
@@ -336,8 +346,7 @@ class LossWatch:
         self._sum.zero_()
         self._count = 0
         self._seconds = trainer.train_seconds
-        stop = received[0] if received else (signal.SIGTERM if signals else 0)
-        return entry, int(stop)
+        return entry
 
     def _diverged(self) -> UserError:
         first = float(self._first_bad)

@@ -1,7 +1,7 @@
 """The training log, ``metrics.jsonl``."""
 
+import contextlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ class MetricsLog:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            write_text(path, "".join(f"{line}\n" for line in kept))
+            kept = [entry for entry in read_metrics(path) if entry["step"] <= step]
+            write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in kept))
 
     def write(self, entry: dict[str, Any]) -> None:
         """Append one line."""
@@ -28,8 +28,12 @@ class MetricsLog:
             handle.write(json.dumps(entry) + "\n")
 
 
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Entries of a log; a line that a killed process left cut is passed over."""
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and "step" in entry:
+                entries.append(entry)
+    return entries

@@ -43,6 +43,9 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
     steps_per_epoch = num_train / training.global_batch
     total = training.steps or max(1, math.floor((training.epochs or 0) * steps_per_epoch + 0.5))
     stages = resolve_stages(config.curriculum, total)
+    for stage in stages:
+        # Refused here, not when the stage is entered after hours.
+        stage.config.density.bounds(config.process.n_T)
     milestones: set[int] = set()
     for spec in training.milestones:
         if spec == "stages":
@@ -76,3 +79,18 @@ def milestone_step(spec: str | int, total_steps: int, steps_per_epoch: float) ->
             "move the milestone or raise training.steps."
         )
     return step
+
+
+def rank_share(global_batch: int, world: int) -> int:
+    """Images of each rank in one step.
+
+    Raises:
+        UserError: the global batch does not divide by the ranks.
+    """
+    if global_batch % world:
+        near = world * max(1, round(global_batch / world))
+        raise UserError(
+            f"global batch {global_batch} is not divisible by {world} ranks; "
+            f"try --global-batch {near}."
+        )
+    return global_batch // world

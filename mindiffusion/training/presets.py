@@ -70,7 +70,10 @@ def load_preset(name: str) -> dict[str, Any]:
 def resolve_extends(content: Mapping[str, Any]) -> dict[str, Any]:
     """Merge the presets named by ``extends`` (a list), then the content itself."""
     resolved: dict[str, Any] = {}
-    for parent in content.get("extends", ()):
+    parents = content.get("extends", [])
+    if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
+        raise UserError(f"extends is {parents!r}; write a list of presets, such as [arms/c].")
+    for parent in parents:
         resolved = merge(resolved, load_preset(parent))
     return merge(resolved, {k: v for k, v in content.items() if k != "extends"})
 

@@ -16,37 +16,37 @@ from mindiffusion.files import exclusive_lock, write_json
 from mindiffusion.training.config import RunConfig, differences, to_dict
 from mindiffusion.training.distributed import Ranks, process_group
 from mindiffusion.training.loop import Hooks, Trainer, train
-from mindiffusion.training.runtime import Runtime, resolve_runtime
+from mindiffusion.training.runtime import Runtime, check_runtime, resolve_runtime
 
+CONFIG_FILE = "config.json"
 LOCK_WAIT_SECONDS = 20.0
 """A killed run's last processes may take a moment to go."""
 
 
 def settle_runtime(config: RunConfig, manifest_id: str, ranks: Ranks) -> Runtime:
-    """The run's runtime: from its config file if it has one, else resolved now and written.
+    """The run's runtime: from its config file if it has one, else resolved now.
 
     Raises:
-        UserError: the folder holds a run of another config or other data.
+        UserError: the folder holds a run of another config or other data, or one that this
+            machine cannot go on with.
     """
-    path = config.run_dir / "config.json"
-    if path.exists():
-        known = _read_run_file(path)
-        changed = differences(known["config"], to_dict(config))
-        if changed:
-            raise UserError(
-                f"{config.run_dir} holds a run with another config (different: "
-                f"{', '.join(changed[:4])}); choose another --output, or delete that folder."
-            )
-        if known["manifest"] != manifest_id:
-            raise UserError(
-                f"{config.run_dir} was trained on data {known['manifest']}, but the prepared data "
-                f"is {manifest_id}; choose another --output, or prepare the old data again."
-            )
-        return Runtime(**known["runtime"])
-    runtime = resolve_runtime(config, ranks.local_world)
-    if ranks.is_main:
-        content = {"config": to_dict(config), "runtime": asdict(runtime), "manifest": manifest_id}
-        write_json(path, content)
+    path = config.run_dir / CONFIG_FILE
+    if not path.exists():
+        return resolve_runtime(config, ranks.local_world)
+    known = _read_run_file(path)
+    changed = differences(known["config"], to_dict(config))
+    if changed:
+        raise UserError(
+            f"{config.run_dir} holds a run with another config (different: "
+            f"{', '.join(changed[:4])}); choose another --output, or delete that folder."
+        )
+    if known["manifest"] != manifest_id:
+        raise UserError(
+            f"{config.run_dir} was trained on data {known['manifest']}, but the prepared data "
+            f"is {manifest_id}; choose another --output, or prepare the old data again."
+        )
+    runtime = Runtime(**known["runtime"])
+    check_runtime(runtime, ranks.local_world)
     return runtime
 
 
@@ -99,5 +99,10 @@ def _run_locked(
     runtime = settle_runtime(config, manifest_id, ranks)
     with process_group(ranks, runtime.device) as device:
         trainer = Trainer(config, runtime, ranks, device, images)
+        path = config.run_dir / CONFIG_FILE
+        if ranks.is_main and not path.exists():
+            # Only now is it known that this config can run: a refused one claims no folder.
+            resolved = {"config": to_dict(config), "runtime": asdict(runtime)}
+            write_json(path, resolved | {"manifest": manifest_id})
         train(trainer, config.run_dir, make_hooks(trainer), stop_after)
     return trainer

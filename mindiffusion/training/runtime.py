@@ -4,6 +4,7 @@ Resolved once when a run starts, kept in its config file and checkpoints, and re
 that a run never changes its arithmetic half-way.
 """
 
+import logging
 import os
 import shutil
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ from pathlib import Path
 import torch
 
 from mindiffusion.errors import UserError
+from mindiffusion.machine import available_cores
 from mindiffusion.training.config import RunConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 _CPU_BF16_MIN_N_FEAT = 64
 """On CPUs bf16 and the compiler were measured slower below this width (docs/design.md)."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,28 +69,40 @@ def resolve_runtime(config: RunConfig, local_ranks: int) -> Runtime:
     device = training.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "training.device is cuda, but torch sees no GPU here; use --set training.device=cpu."
-        )
-    threads = training.threads or max(1, available_cores() // local_ranks)
     wide = device == "cuda" or config.model.n_feat >= _CPU_BF16_MIN_N_FEAT
     precision = training.precision
     if precision == "auto":
         precision = "bf16" if wide and supports_bf16(device) else "fp32"
-    compiler = device == "cuda" or has_cxx_compiler()
-    if training.compile == "on" and not compiler:
+    use_compile = training.compile == "on"
+    if training.compile == "auto" and wide:
+        use_compile = device == "cuda" or has_cxx_compiler()
+        if not use_compile:
+            _log.warning("no C++ compiler (g++, clang++ or $CXX) found: training runs eager.")
+    threads = training.threads or max(1, available_cores() // local_ranks)
+    runtime = Runtime(device, precision, use_compile, threads)
+    check_runtime(runtime, local_ranks)
+    return runtime
+
+
+def check_runtime(runtime: Runtime, local_ranks: int) -> None:
+    """Refuse what this machine cannot do, be it asked for now or settled when a run began.
+
+    Raises:
+        UserError: no GPU, fewer GPUs than ranks, or no compiler.
+    """
+    if runtime.device == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available() or count < local_ranks:
+            raise UserError(
+                f"the run's device is cuda with {local_ranks} ranks on this machine, but torch "
+                f"sees {count} GPUs here; use fewer ranks, or a fresh run with "
+                "--set training.device=cpu."
+            )
+    if runtime.compile and runtime.device == "cpu" and not has_cxx_compiler():
         raise UserError(
-            "training.compile is on, but no C++ compiler (g++, clang++ or $CXX) is on the PATH; "
-            "install one or use --set training.compile=off."
+            "the run is compiled (training.compile), but no C++ compiler (g++, clang++ or $CXX) is "
+            "on the PATH; install one, or use a fresh run with --set training.compile=off."
         )
-    use_compile = training.compile == "on" or (training.compile == "auto" and wide and compiler)
-    return Runtime(device, precision, use_compile, threads)
-
-
-def available_cores() -> int:
-    """Cores this process may use (a container or taskset may allow fewer than there are)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def supports_bf16(device: str) -> bool:

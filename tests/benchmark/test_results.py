@@ -18,6 +18,7 @@ from benchmark.results import (
     curriculum_frame,
     distance_rows,
     is_smoke,
+    kernel_distance_rows,
     key,
     load_study,
     mean_over_levels,
@@ -263,6 +264,21 @@ def test_over_seeds_averages_sampling_seeds_within_a_training_seed():
     assert summary["mean"] == 4.0
     # Seed means are 2 and 6: half width t(.975, 1) * sd / sqrt(2) = 12.706 * 2.
     assert summary["half_width"] == pytest.approx(25.412, abs=1e-3)
+
+
+def test_over_seeds_keeps_the_error_of_a_lone_measurement_only():
+    lone = [row(arm="B", error=0.3)]
+    again = [row(arm="C", error=0.3, sampling_seed=k) for k in (0, 1)]
+    several = [row(arm="D", error=0.3, seed=seed) for seed in (0, 1)]
+    summary = over_seeds(to_frame(lone + again + several))
+    assert summary["error"].iloc[0] == 0.3
+    assert summary["error"].iloc[1:].isna().all()
+
+
+def test_kernel_distance_rows_are_those_of_any_net():
+    names = ["KID@256", "KD-EffNet-Lite0-64px@256", "FID@256", "eps-MSE"]
+    found = kernel_distance_rows(to_frame([row(metric=name) for name in names]))
+    assert set(found["metric"]) == set(names[:2])
 
 
 def test_over_seeds_is_hollow_if_one_seed_is():

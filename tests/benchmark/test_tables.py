@@ -9,6 +9,7 @@ import pytest
 from benchmark.results import Row, append_rows, to_frame
 from benchmark.tables import (
     Table,
+    checks,
     curriculum,
     decimals_for,
     fid_vs_steps,
@@ -46,7 +47,9 @@ def study_rows(seeds=(0,)):
                 cell["full_range"] = arm == "B" or step == 200
                 value = 40_000 / step + 10 * seed + 100 * start
                 rows.append(row(**cell, value=value))
-                rows.append(row(**cell, metric="KID-Net@256", value=value / 5000, error=0.01))
+                rows.append(row(**cell, metric="corner-roughness@256", value=value / 10, error=1.0))
+                rows += mask_rows([0.01 * seed, -0.02], seed=seed, step=step)[: 2 * (arm == "C")]
+                rows.append(row(**cell, metric="KD-Net@256", value=value / 5000, error=0.01))
                 rows += [
                     row(**cell, metric="eps-MSE", level=level, value=level + seed, n_generated=0)
                     for level in (0.25, 0.75)
@@ -65,8 +68,8 @@ n=1: one training seed, no interval.
 | B | 400.0 | 200.0 |
 | C | 450.0† | 250.0 |
 
-† The low-noise steps of this arm are not trained yet at this milestone: its samples pass an \
-untrained part of the chain, so the value enters no summary.
+† Not all noise levels trained yet in this arm at this milestone: the value depends on untrained \
+ones, so it enters no summary.
 
 Smoke: fewer than 2048 generated images, far too few to compare with other work.
 """
@@ -86,7 +89,7 @@ def test_tables_have_the_same_bytes_for_any_row_order(tmp_path):
         folder = tmp_path / str(order)
         append_rows(folder / "rows.jsonl", rows)
         outputs.append({path.name: path.read_bytes() for path in write_tables(folder)})
-    assert len(outputs[0]) == 9
+    assert len(outputs[0]) == 12
     assert outputs[0] == outputs[1] == outputs[2]
 
 
@@ -128,14 +131,83 @@ def test_a_cell_without_a_row_stays_open():
     assert table.body == (("B", "12.50", "–"), ("C", "–", "12.50"))
 
 
-def test_second_table_has_kid_and_the_mean_over_levels():
-    (kid, mse), numbers = kid_and_eps_mse(to_frame(study_rows()))
-    assert kid.body[0][1:] == ("0.08000", "0.04000")
+def test_second_table_has_the_kernel_distance_and_the_mean_over_levels():
+    (kernel, mse), numbers = kid_and_eps_mse(to_frame(study_rows()))
+    assert kernel.title.startswith("KD-Net@256")
+    assert kernel.body[0][1:] == ("0.08000 ± 0.01000 (se)", "0.04000 ± 0.01000 (se)")
+    assert any("says nothing of the spread over training seeds" in note for note in kernel.notes)
+    assert not any("(se)" in note for note in mse.notes)
+    own = numbers["standard_error_over_images"]
+    assert own[numbers["metric"].str.startswith("KD")].tolist() == [0.01] * 4
+    assert own[numbers["metric"].str.startswith("eps")].isna().all()
     assert mse.body[0][1:] == ("0.5000", "0.5000")
     assert "mean over 2 noise levels" in mse.title
     # An error over held-out images draws none, so it is never smoke.
     assert "smoke" not in mse.title
     assert not numbers[numbers["metric"].str.startswith("eps")]["smoke"].any()
+
+
+@pytest.mark.parametrize("metric", ["KID@10k", "KD-Net@256"])
+def test_kernel_distances_of_all_nets_are_tabulated(metric):
+    (table,), _ = kid_and_eps_mse(to_frame([row(metric=metric), row(metric="FID@10k")]))
+    assert table.title.startswith(metric)
+
+
+def test_standard_error_over_images_shows_only_for_a_lone_measurement():
+    rows = [row(seed=seed, metric="KD-Net@256", error=0.5) for seed in (0, 1)]
+    rows.append(row(arm="C", metric="KD-Net@256", error=0.25))
+    rows += [row(arm="D", metric="KD-Net@256", error=0.5, sampling_seed=k) for k in (0, 1)]
+    (table,), numbers = kid_and_eps_mse(to_frame(rows))
+    assert [line[1] for line in table.body] == [
+        "12.50 ± 0.00", "12.50 ± 0.25 (se, n=1)", "12.50 (n=1)",
+    ]  # fmt: skip
+    assert numbers["standard_error_over_images"].isna().tolist() == [True, False, True]
+
+
+def mask_rows(effects, **changes):
+    """Rows of the mask's effect at levels 0.25, 0.5, ... ."""
+    changes = {"arm": "CS", "metric": "mask-effect", "direction": "none", "sampler": "",
+               "n_generated": 0, "full_range": False} | changes  # fmt: skip
+    return [row(level=(k + 1) / 4, value=value, **changes) for k, value in enumerate(effects)]
+
+
+def test_mask_effect_is_shown_at_its_largest_and_on_average():
+    rows = mask_rows([0.01, -0.05, 0.02, 0.0]) + mask_rows([0.0] * 4, step=200, full_range=True)
+    (largest, mean), numbers = checks(to_frame(rows))
+    assert largest.body == (("CS", "-0.05000 at 0.5†", "0.00000"),)
+    assert mean.body == (("CS", "-0.005000†", "0.000000"),)
+    assert "largest |value| of 4 noise levels" in largest.title
+    assert "mean over 4 noise levels" in mean.title
+    assert largest.notes[0].startswith("Held-out ε-MSE with the mask lifted minus")
+    assert numbers["level"].tolist()[:2] == [0.5, 0.25]
+
+
+def test_a_tiny_mask_effect_does_not_read_as_zero():
+    rows = mask_rows([0.0, -9.7e-9, 0.0, 0.0]) + mask_rows([0.0] * 4, step=200)
+    (largest, _), _ = checks(to_frame(rows))
+    assert largest.body == (("CS", "-9.7e-09 at 0.5†", "0.000000†"),)
+
+
+def test_largest_mask_effect_is_at_one_level_for_all_seeds():
+    rows = mask_rows([0.9, 0.5, 0.0, 0.0]) + mask_rows([-0.7, 0.3, 0.0, 0.0], seed=1)
+    (largest, _), numbers = checks(to_frame(rows))
+    assert largest.body[0][1].startswith("0.4000 ± 1.2706 at 0.5")
+    assert numbers["level"].iloc[0] == 0.5
+    assert numbers["seeds"].tolist() == [2, 2]
+
+
+def test_checks_come_in_a_fixed_order_and_weights_are_never_hollow():
+    alone = {"arm": "CS", "direction": "none", "sampler": "", "n_generated": 0}
+    names = ["group-norm-share-below-1%", "weight-movement-up0-on", "group-norm-mean",
+             "weight-movement-encoder-masked"]  # fmt: skip
+    rows = [row(metric=name, value=0.5, full_range=False, **alone) for name in names]
+    rows += [*mask_rows([0.1, 0.2]), row(metric="corner-roughness@256", full_range=False)]
+    tables, _ = checks(to_frame(rows))
+    assert [table.title.split()[0].rstrip(",") for table in tables] == [
+        "corner-roughness@256", "mask-effect", "mask-effect", "weight-movement-encoder-masked",
+        "weight-movement-up0-on", "group-norm-mean", "group-norm-share-below-1%",
+    ]  # fmt: skip
+    assert [table.body[0][1].endswith("†") for table in tables] == [True] * 3 + [False] * 4
 
 
 def test_csv_has_the_full_numbers(tmp_path):

@@ -26,6 +26,29 @@ def test_list_images_is_recursive_sorted_and_leaves_other_files(image_folder, wr
     assert len(list_images(image_folder, recursive=False).paths) == 20
 
 
+def test_list_images_keeps_a_link_to_nowhere_to_be_named_as_bad(image_folder):
+    link = image_folder / "link.png"
+    link.symlink_to(image_folder / "gone")
+    dangling = list_images(image_folder)
+    assert "link.png" in dangling.paths and len(dangling.paths) == 21
+    with pytest.raises(BadImage, match="FileNotFoundError"):
+        FileSource(str(image_folder), "squash", 8).draw(ImageFile("link.png"))
+    (image_folder / "gone").write_bytes((image_folder / "000001.png").read_bytes())
+    assert list_images(image_folder).fingerprint != dangling.fingerprint
+
+
+def test_draw_refuses_an_encrypted_member(image_folder, tmp_path):
+    archive = zip_of(image_folder, tmp_path / "faces.zip")
+    content = bytearray(archive.read_bytes())
+    # The first member of the central directory; bit 0 of its flags says "encrypted".
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    archive.write_bytes(content)
+    source = FileSource(str(archive), "squash", 8)
+    with pytest.raises(BadImage, match=r"can't be unpacked .*encrypted"):
+        source.draw(ImageFile("000020.png"))
+    assert source.draw(ImageFile("000001.png")).pixels.shape == (8, 8, 3)
+
+
 def test_list_images_fingerprint_follows_changes(image_folder):
     before = list_images(image_folder).fingerprint
     assert list_images(image_folder).fingerprint == before
@@ -55,8 +78,37 @@ def test_plan_folder_num_train_takes_nested_subsets_and_keeps_the_held_out(image
     assert [len(plan.train) for plan in plans] == [5, 9]
     assert set(plans[0].train) < set(plans[1].train)
     assert plans[0].held_out == plans[1].held_out
-    with pytest.raises(UserError, match="num_train is 19, but the train split has 18"):
-        plan_folder(DataConfig(dataset=str(image_folder), num_train=19))
+
+
+@pytest.mark.parametrize("num_train", [18, 19, 256])
+def test_plan_folder_num_train_above_the_count_takes_all(image_folder, num_train):
+    everything, asked = (
+        plan_folder(DataConfig(dataset=str(image_folder), num_train=count, num_held_out=32))
+        for count in (None, num_train)
+    )
+    assert len(asked.train) == 18 and asked == everything
+
+
+@pytest.mark.parametrize(
+    ("dataset", "hint"),
+    [
+        ("celeba_hq", "Did you mean 'celeba'?"),
+        ("small", "Allowed: avatars, celeba."),
+        ("x" * 300, "Allowed: avatars, celeba."),
+        ("~nobody-of-this-name/faces", "Allowed: avatars, celeba."),
+    ],
+)
+def test_plan_folder_refuses_what_is_not_there_with_a_hint(dataset, hint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        plan_folder(DataConfig(dataset=dataset))
+    message = str(caught.value)
+    assert f"unknown dataset {dataset!r}, and no folder or zip" in message and hint in message
+
+
+def test_plan_folder_takes_a_bare_name_in_the_working_directory(image_folder, monkeypatch):
+    monkeypatch.chdir(image_folder.parent)
+    assert len(plan_folder(DataConfig(dataset="faces")).train) == 18
 
 
 def test_plan_folder_needs_two_images(tmp_path, write_images):
@@ -66,8 +118,6 @@ def test_plan_folder_needs_two_images(tmp_path, write_images):
 
 
 def test_list_images_refuses_what_holds_none(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        list_images(tmp_path / "not-there")
     with pytest.raises(UserError, match="holds no images"):
         list_images(tmp_path)
     (tmp_path / "a.zip").write_bytes(b"PK no zip")

@@ -20,6 +20,7 @@ from mindiffusion.data.prepared import load_prepared, verify
 from mindiffusion.data.shard import ShardJob, shard_is_whole, write_shard
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
+from mindiffusion.files import exclusive_lock
 
 FILES = ("train.npy", "held_out.npy", "labels.npz", "manifest.json")
 SMALL = DataConfig(size=16, num_train=24, num_held_out=6)
@@ -171,6 +172,23 @@ def test_prepare_of_two_processes_at_once_draws_once(long, tmp_path):
     assert contents(folder) == contents(long.folder)
 
 
+def test_prepare_says_once_that_it_waits_for_another_process(small, tmp_path, capsys, monkeypatch):
+    lock = tmp_path / f".{small.folder.name}.lock"
+    held = exclusive_lock(lock)
+    held.__enter__()
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        if len(naps) == 3:
+            held.__exit__(None, None, None)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    prepare(SMALL, tmp_path, workers=1)
+    expected = f"Another process is preparing {small.folder.name}; waiting for it."
+    assert capsys.readouterr().err.count(expected) == 1 and len(naps) == 3
+
+
 def test_shard_cut_or_short_is_not_whole(tmp_path):
     job = ShardJob(tmp_path / "a.npz", range(4))
     assert not shard_is_whole(job)
@@ -239,20 +257,23 @@ def test_prepare_names_and_counts_all_bad_images(image_folder, tmp_path):
     Image.new("L", (178, 218)).save(image_folder / "000004.png")
     (image_folder / "000002.png").write_bytes(b"no image")
     Image.new("RGB", (100, 100)).save(image_folder / "000009.png")
+    (image_folder / "000011.png").unlink()
+    (image_folder / "000011.png").symlink_to("nowhere")
     config = DataConfig(dataset=str(image_folder), crop="center140", size=8)
     with pytest.raises(UserError) as caught:
         prepare(config, tmp_path / "root", workers=2, show_progress=False)
     message = str(caught.value)
-    assert message.startswith("3 of 20 images in ") and "\n" not in message
+    assert message.startswith("4 of 20 images in ") and "\n" not in message
     assert "000002.png: can't be decoded" in message
     assert "000004.png: not RGB (mode L)" in message
     assert "000009.png: 100x100 pixels, smaller than crop center140" in message
+    assert "000011.png: can't be decoded (FileNotFoundError)" in message
     assert not any(path.is_dir() for path in (tmp_path / "root").iterdir())
 
 
 def test_prepare_path_that_is_not_there(tmp_path):
     config = DataConfig(dataset=str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="nowhere does not exist"):
+    with pytest.raises(UserError, match="nowhere', and no folder or zip of that name is here"):
         prepare(config, tmp_path / "root")
     assert not (tmp_path / "root").exists()
 

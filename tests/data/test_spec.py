@@ -3,14 +3,17 @@ import dataclasses
 import pytest
 from pydantic import ValidationError
 
-from mindiffusion.data.spec import DataConfig, is_path
+from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
 
 
 @pytest.mark.parametrize(
     ("field", "value", "hint"),
     [
-        ("dataset", "celebas", "Did you mean 'celeba'?"),
+        ("dataset", "celebas", "'celeba'? For a folder of that name write './celebas'"),
+        ("dataset", "celebb", "Did you mean 'celeba'?"),
+        ("dataset", "avatar", "Did you mean 'avatars'?"),
+        ("dataset", "CELEBA", "Did you mean 'celeba'?"),
         ("crop", "center187", "Did you mean 'center178'?"),
         ("style", "persona", "Did you mean 'personas'?"),
     ],
@@ -28,6 +31,7 @@ def test_config_unknown_name_suggests_the_near_one(field, value, hint):
 @pytest.mark.parametrize(
     "fields",
     [
+        {"dataset": ""},
         {"size": "32"},
         {"size": 0},
         {"num_train": 0},
@@ -47,10 +51,16 @@ def test_config_is_frozen():
         DataConfig().size = 64
 
 
-def test_is_path_takes_separators_and_what_is_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "dataset", ["small", "faces", "celeba_hq", "./celebb", "celeba.zip", "not/there.zip"]
+)
+def test_config_takes_any_other_name_as_a_path_without_looking(dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "celeba").mkdir()
-    assert is_path("mine") and is_path("not/there.zip")
-    assert not is_path("celeba") and not is_path("other")
-    assert DataConfig(dataset="mine").dataset == "mine"
+    assert DataConfig(dataset=dataset).dataset == dataset
+
+
+def test_config_refuses_a_misspelt_name_even_where_such_a_folder_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "celebb").mkdir()
+    with pytest.raises(ValidationError):
+        DataConfig(dataset="celebb")

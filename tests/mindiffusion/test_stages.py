@@ -5,9 +5,9 @@ import pytest
 from mindiffusion.curriculum.density import Window
 from mindiffusion.curriculum.stages import (
     StageConfig,
-    lowest_trained_time,
     resolve_stages,
     stage_at,
+    trained_on_all_levels,
 )
 from mindiffusion.errors import UserError
 from mindiffusion.training.presets import load_preset
@@ -66,18 +66,40 @@ def test_stage_at_stays_in_the_last_stage_past_the_end():
     assert stage_at(stages(80), 1000).index == 4
 
 
-@pytest.mark.parametrize(
-    ("step", "lowest"),
-    [(0, 0.8), (1, 0.8), (5, 0.8), (6, 0.6), (15, 0.6), (16, 0.4), (50, 0.2), (51, 0.0), (80, 0.0)],
-)
-def test_lowest_trained_time_counts_a_stage_from_its_first_step_done(step, lowest):
+@pytest.mark.parametrize(("step", "is_whole"), [(0, False), (50, False), (51, True), (80, True)])
+def test_trained_on_all_levels_counts_a_stage_from_its_first_step_done(step, is_whole):
     # At a stage's end its successor is entered, but no step of it is done: the point is hollow.
-    assert lowest_trained_time(stages(80), step) == lowest
+    assert trained_on_all_levels(stages(80), step) is is_whole
 
 
-def test_lowest_trained_time_remembers_a_wide_window_that_later_narrowed():
-    anti = stages(40, [(10, 0.0), (10, 0.8), (20, 0.4)])
-    assert lowest_trained_time(anti, 15) == 0.0
+def windows(*bounds):
+    configs = tuple(
+        StageConfig(name=str(i), weight=1.0, density=Window(*pair)) for i, pair in enumerate(bounds)
+    )
+    return resolve_stages(configs, 10 * len(bounds))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "is_whole"),
+    [
+        (((0.0, 1.0), (0.8, 1.0)), True),
+        (((0.0, 0.5), (0.5, 1.0)), True),
+        (((0.5, 1.0), (0.0, 0.6)), True),
+        (((0.0, 0.5), (0.0, 0.9)), False),
+        (((0.0, 0.4), (0.5, 1.0)), False),
+        (((0.2, 1.0), (0.1, 1.0)), False),
+    ],
+)
+def test_trained_on_all_levels_joins_the_windows_so_far(bounds, is_whole):
+    assert trained_on_all_levels(windows(*bounds), 20) is is_whole
+
+
+def test_sparsity_that_rises_is_refused_before_training():
+    configs = tuple(
+        StageConfig(name=n, weight=1.0, sparsity=s) for n, s in (("a", 0.2), ("b", 0.4))
+    )
+    with pytest.raises(UserError, match=r"stage 'b' has sparsity 0.4, more than the stage before"):
+        resolve_stages(configs, 10)
 
 
 @pytest.mark.parametrize(

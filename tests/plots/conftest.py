@@ -89,7 +89,7 @@ def milestone_rows(arm, seed, step, spread=1.0):
     strip = f"samples/{arm}-seed{seed}-{step:06d}.png"
     rows = [
         make_row(**cell, value=float(fd), samples=strip),
-        make_row(**cell, metric="KID-EffNet-Lite0-64px@256", value=float(fd) / 4000, error=0.002),
+        make_row(**cell, metric="KD-EffNet-Lite0-64px@256", value=float(fd) / 4000, error=0.002),
     ]
     for index in range(20):
         level = (index + 0.5) / 20

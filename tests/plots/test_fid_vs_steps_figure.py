@@ -38,7 +38,7 @@ def test_lines_are_the_means_of_the_arms(make):
         assert line.get_ydata().tolist() == own["mean"].tolist()
 
 
-def test_points_without_low_noise_training_are_hollow(make):
+def test_points_without_training_on_all_noise_levels_are_hollow(make):
     ax = draw(to_frame(make.rows()))
     for arm, steps in (("B", []), ("C", [281, 563])):
         line, hollow = lines_of(ax, arm)
@@ -94,7 +94,7 @@ def test_labels_name_metric_n_weights_seeds_and_smoke(make):
     note = note_of(figure)
     for part in (
         "n=1 seed",
-        "hollow",
+        "hollow: not all noise levels trained yet",
         "stages of C",
         "smoke: n < 2048",
         "exploratory",

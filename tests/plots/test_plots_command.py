@@ -47,13 +47,27 @@ def test_command_without_rows_fails_in_one_line(tmp_path, empty):
     assert str(tmp_path / "rows.jsonl") in done.stderr
 
 
-def test_command_names_a_missing_strip(study):
-    strip = next((study / "samples").glob("CS-*"))
-    strip.unlink()
+@pytest.mark.parametrize("gone", ["CS-*", "*"])
+def test_command_draws_the_other_figures_if_strips_are_missing(study, gone):
+    strips = sorted((study / "samples").glob(gone))
+    for strip in strips:
+        strip.unlink()
+    done = plots(study)
+    assert done.returncode == 0
+    assert {Path(line).stem for line in done.stdout.splitlines()} == NAMES - {"samples"}
+    assert f"{len(strips)} of its strips missing" in done.stderr
+    assert str(study / "samples") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_command_names_a_broken_strip_after_all_other_figures(study):
+    strip = study / "samples" / "CS-seed0-000281.png"
+    strip.write_text("no image")
     done = plots(study)
     assert done.returncode == 2
     assert str(strip) in done.stderr
     assert done.stderr.count("\n") == 1
+    assert {path.stem for path in (study / "figures").iterdir()} == NAMES - {"samples"}
 
 
 def test_plots_import_neither_torch_nor_more_of_ours(study):
