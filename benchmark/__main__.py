@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dotenv import load_dotenv
 
@@ -22,6 +23,20 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_options(reproduce)
     reproduce.add_argument("--cell", nargs=2, metavar=("OUTPUT", "SEED"), help=argparse.SUPPRESS)
 
+    _add_prepare(commands)
+    train = commands.add_parser("train", help="train one preset, such as celeba_b_32")
+    train.add_argument("preset")
+    add_run_options(train)
+
+    _add_sample(commands)
+    tables = commands.add_parser("tables", help="rebuild tables from rows alone")
+    tables.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
+
+    commands.add_parser("doctor", help="versions, devices, weights, known-bad pairs")
+    return parser
+
+
+def _add_prepare(commands: Any) -> None:
     prepare = commands.add_parser("prepare", help="prepare and check a data set's array")
     prepare.add_argument("name", nargs="?", default="celeba_b_32", help="a preset or a study")
     prepare.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
@@ -39,10 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="fetch clean-fid's Inception weights into .cache instead",
     )
 
-    train = commands.add_parser("train", help="train one preset, such as celeba_b_32")
-    train.add_argument("preset")
-    add_run_options(train)
 
+def _add_sample(commands: Any) -> None:
     sample = commands.add_parser("sample", help="sample images from a milestone's weights")
     sample.add_argument("checkpoint", type=Path, help="a weights-<step>.pt file")
     sample.add_argument("--count", type=int, default=64, help="number of images")
@@ -54,12 +67,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="a .png grid, or a .npy array (N, H, W, 3) uint8",
     )
     sample.add_argument("--seed", type=int, help="sampling seed")
-
-    tables = commands.add_parser("tables", help="rebuild tables from rows alone")
-    tables.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
-
-    commands.add_parser("doctor", help="versions, devices, weights, known-bad pairs")
-    return parser
 
 
 def _study_words(options: argparse.Namespace) -> list[str]:
