@@ -49,7 +49,7 @@ def test_mistake_is_one_line_and_exit_code_2(name, workdir, run_cli, repository)
 STUDY = """
 seeds: [0]
 arms: {b: {extends: [arms/b]}, %s}
-run: {extends: [celeba_32], data: {dataset: avatars}, training: {epochs: null, steps: %s}}
+run: {extends: [runs/celeba_32], data: {dataset: avatars}, training: {epochs: null, steps: %s}}
 """
 STUDIES = {
     "unknown arm": (STUDY % ("x: {extends: [arms/cz]}", 10), "unknown preset 'arms/cz'. Did you"),

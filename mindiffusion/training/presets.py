@@ -58,12 +58,9 @@ def load_preset(name: str) -> dict[str, Any]:
     """
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        names = (
-            preset_names()
-            if "/" not in name
-            else [f"arms/{p.stem}" for p in (PRESETS / "arms").glob("*.yaml")]
-        )
-        raise UserError(f"unknown preset {name!r}.{did_you_mean(name, names)}")
+        folder = path.parent.relative_to(PRESETS) if path.is_relative_to(PRESETS) else Path()
+        names = [str(folder / found.stem) for found in path.parent.glob("*.yaml")]
+        raise UserError(f"unknown preset {name!r}.{did_you_mean(name, names or preset_names())}")
     return resolve_extends(read_yaml(path))
 
 

@@ -27,7 +27,7 @@ arms:
       - {name: low, weight: 1, density: {t_max: 0.5}}
       - {name: all, weight: 1}
 run:
-  extends: [celeba_32]
+  extends: [runs/celeba_32]
   data: {dataset: avatars, num_train: 256, num_held_out: 32}
   model: {n_feat: 8, probe_batches: 2, probe_batch_size: 8}
   training:

@@ -74,7 +74,7 @@ def test_capacity_arms_differ_from_c_in_one_field_of_a_stage(one, key):
 
 def test_all_presets_build():
     assert set(preset_names()) >= {f"celeba_{arm}_32" for arm in ARMS}
-    runs = [name for name in preset_names() if name != "celeba_32"]
+    runs = preset_names()
     assert [build_config(load_preset(name), name).arm for name in runs]
 
 
@@ -137,7 +137,7 @@ def test_merge_is_nested_replaces_lists_and_leaves_its_inputs():
 
 
 def test_extends_come_first_and_in_order():
-    content = resolve_extends({"extends": ["celeba_32", "arms/cs"], "arm": "Mine"})
+    content = resolve_extends({"extends": ["runs/celeba_32", "arms/cs"], "arm": "Mine"})
     assert content["arm"] == "Mine" and content["model"] == {"n_feat": 32, "network": "sparse_unet"}
     assert "extends" not in content and len(content["curriculum"]) == 5
 

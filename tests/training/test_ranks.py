@@ -140,9 +140,9 @@ def test_two_ranks_stopped_by_sigterm_go_on_to_the_same_weights(
     words = [*torchrun, script, two_ranks("cs64").parent / "images.npy"]
     stopped = run_cli([*words, tmp_path / "stop.json"], tmp_path)
     assert stopped.returncode != 0
-    # Only rank 0 was asked; both stop at the next step where ranks talk, which is a log step.
-    assert (tmp_path / "run/seed0/ckpt-000000008.pt").exists()
-    assert not (tmp_path / "run/seed0/ckpt-000000010.pt").exists()
+    # Only rank 0 was asked; both stop at once, in step.
+    names = sorted(path.name for path in (tmp_path / "run/seed0").glob("ckpt-*.pt"))
+    assert names == ["ckpt-000000005.pt", "ckpt-000000007.pt"]
     assert run_cli([*words, tmp_path / "go.json"], tmp_path).returncode == 0
     ends = [
         checkpoint.load(folder / "run/seed0/ckpt-000000020.pt")["network"]

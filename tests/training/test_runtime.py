@@ -16,6 +16,7 @@ def machine(monkeypatch):
 
     def pretend(gpu=False, compiler=True, cores=8, bf16=False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
         monkeypatch.setattr(runtime, "has_cxx_compiler", lambda: compiler)
         monkeypatch.setattr(runtime, "available_cores", lambda: cores)
         monkeypatch.setattr(runtime, "supports_bf16", lambda device: bf16)
@@ -68,7 +69,7 @@ def test_what_is_asked_for_wins(machine, config):
 @pytest.mark.parametrize(
     ("field", "value", "has", "match"),
     [
-        ("device", "cuda", {}, "no GPU.*training.device=cpu"),
+        ("device", "cuda", {}, "sees 0 GPUs.*training.device=cpu"),
         ("compile", "on", {"compiler": False}, "C\\+\\+ compiler.*training.compile=off"),
     ],
 )
