@@ -68,7 +68,7 @@ class DDPM(nn.Module):
             root.to(x.dtype).view(-1, 1, 1, 1)
             for root in (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
         )
-        return NoisyBatch(signal * x + sigma * noise, level, (level / self.n_T).to(x.dtype))
+        return NoisyBatch(signal * x + sigma * noise, level, level.to(x.dtype) / self.n_T)
 
     def per_sample_loss(self, x: Tensor, u: Tensor, noise: Tensor) -> Tensor:
         """Mean squared ε-error of each image, (B,), in x's dtype.

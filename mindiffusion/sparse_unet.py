@@ -5,7 +5,9 @@ Source: the CS arm of the seed document (docs/design.md). Two placements:
 - ``bottleneck``, the seed's: ``thro = to_vec(down3) * mask`` before ``+ temb``. A masked channel
   is not silent: the time embedding and the skip connection still carry it.
 - ``silent``: ``(to_vec(down3) + temb) * mask``, the innermost skip is masked too, and what
-  belongs to masked channels alone gets no gradient.
+  belongs to masked channels alone gets no gradient. Not wholly silent either: a masked channel
+  still shares the statistics of its norm group in ``down3`` with channels that are on, as a fixed
+  random influence.
 """
 
 from typing import Any, Literal
