@@ -68,10 +68,11 @@ def describe(config: RunConfig) -> str:
 
     content = to_dict(config)
     try:
-        resolved = resolve_plan(config, num_train_images(config.data))
+        num_train = num_train_images(config.data)
     except UserError as error:
         content["resolved"] = f"not known yet: {error}"
     else:
+        resolved = resolve_plan(config, num_train)
         content["resolved"] = {
             "total_steps": resolved.total_steps,
             "stages": {s.config.name: [s.start, s.end] for s in resolved.stages},
