@@ -11,11 +11,15 @@ from mindiffusion.sparsity import (
     active_count,
     channel_saliency,
     channels_to_grow,
+    conv_layers,
+    group_norm_summary,
+    group_norms,
     initial_mask,
     keyed_order,
     rank_correlation,
     weight_movement,
 )
+from mindiffusion.unet import NaiveUnet
 
 SAMPLES = 6
 
@@ -177,3 +181,16 @@ def test_weight_movement_is_the_mean_relative_distance_of_each_group():
     )
     all_on = weight_movement(initial, initial, torch.ones_like(mask))
     assert all_on == {"encoder-on": 0.0, "up0-on": 0.0}
+
+
+def test_group_norm_summary_counts_groups_below_one_percent():
+    before, after = NaiveUnet(3, 3, 8), NaiveUnet(3, 3, 8)
+    after.load_state_dict(before.state_dict())
+    groups = sum(len(group_norms(layer)) for _, layer in conv_layers(before))
+    with torch.no_grad():
+        after.out.weight[0] *= 0.009
+        after.out.weight[1] *= 0.011
+    summary = group_norm_summary(after, before)
+    assert summary["group-norm-share-below-1%"] == pytest.approx(1 / groups)
+    norms = torch.cat([group_norms(layer) for _, layer in conv_layers(after)])
+    assert summary["group-norm-mean"] == pytest.approx(float(norms.detach().double().mean()))

@@ -192,3 +192,13 @@ def test_sampling_at_milestones_leaves_the_training_as_it_is(
     train_run(drawn, hooks)
     ends = [checkpoint.load(checkpoint.checkpoint_path(c.run_dir, 24)) for c in (plain, drawn)]
     assert_same(*ends)
+
+
+def test_prune_leaves_what_is_not_this_runs(tmp_path):
+    for step in (1, 2, 3, 4, 9):
+        checkpoint.save(checkpoint.checkpoint_path(tmp_path, step), {"step": step, "config": {}})
+    unsealed = checkpoint.checkpoint_path(tmp_path, 8)
+    unsealed.write_bytes(b"foreign")
+    checkpoint.prune(tmp_path, 4)
+    kept = sorted(int(path.stem.split("-")[1]) for path in tmp_path.glob("ckpt-*.pt"))
+    assert kept == [3, 4, 8, 9]
