@@ -50,14 +50,23 @@ def guarded(action: Callable[[], int]) -> int:
         sys.stdout = None
         return 141
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        trouble = _disk_trouble(error)
+        if trouble is None:
             raise
-        print(
-            f"error: no space left on the disk of {error.filename or 'the output'}; "
-            "free some and run the same command again, it goes on from the last checkpoint.",
-            file=sys.stderr,
-        )
+        print(f"error: {trouble}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on.", file=sys.stderr)
         return 130
+
+
+def _disk_trouble(error: OSError) -> str | None:
+    """What a user can do about a full disk or a path that cannot be used; None for other errors."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space left on the disk of {error.filename or 'the output'}; "
+            "free some and run the same command again, it goes on from the last checkpoint."
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EACCES, errno.EROFS):
+        return f"cannot use {error.filename}: {error.strerror}; choose another path or mend it."
+    return None

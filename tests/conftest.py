@@ -135,6 +135,8 @@ def start_process(words, cwd, changes):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that runs us in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -101,3 +101,122 @@ def test_more_images_asked_for_than_there_are_is_an_error(field, avatars):
     few = {"num_reference": 64, "profile_images": 8, "feature_net": "effnet-lite0-64"}
     with pytest.raises(UserError, match=f"{field} is 9999, but the data has"):
         make_yardstick(EvaluationConfig(**few | {field: 9999}), avatars, "cpu")
+
+
+@pytest.fixture
+def train(workdir, call, tiny_words):
+    """A function: runs a tiny training command in this process → (exit code, its error line)."""
+    from mindiffusion.cli import main
+
+    def run(*words):
+        code, _, errors = call(main, "celeba_c_32", [*tiny_words, *words])
+        lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert "Traceback" not in errors and len(lines) == (code != 0)
+        return code, lines[0] if lines else errors
+
+    return run
+
+
+def words_of(*overrides):
+    return [word for text in overrides for word in ("--set", text)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.mkdir(), "an empty folder"),
+        (lambda path: (path.mkdir(), (path / "readme.txt").write_text("x")), "no images"),
+        (lambda path: path.write_text("x"), "neither a folder nor a whole .zip"),
+    ],
+    ids=["missing", "empty", "without images", "no zip"],
+)
+def test_celeba_path_that_has_no_images_is_named(make, message, workdir, train, monkeypatch):
+    make(workdir / "faces")
+    monkeypatch.setenv("CELEBA_PATH", str(workdir / "faces"))
+    code, line = train(*words_of("data.dataset=celeba"))
+    assert code == 2 and str(workdir / "faces") in line
+    assert message in line
+
+
+def test_celeba_path_may_stand_in_dotenv(workdir, train, monkeypatch):
+    monkeypatch.setenv("CELEBA_PATH", "")
+    monkeypatch.delenv("CELEBA_PATH")
+    (workdir / ".env").write_text("CELEBA_PATH=/nowhere/at/all\n")
+    code, line = train(*words_of("data.dataset=celeba"))
+    assert code == 2 and "/nowhere/at/all" in line
+
+
+def test_config_changed_under_an_output_folder_is_refused(workdir, train):
+    assert train(*words_of("training.steps=16", "training.milestones=[16]"))[0] == 0
+    run = workdir / "checkpoints_c_32" / "seed0"
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    overrides = ("training.steps=16", "training.milestones=[16]", "training.lr=0.5")
+    code, line = train(*words_of(*overrides))
+    assert code == 2 and "training.lr" in line and "--output" in line
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert train(*words_of(*overrides), "--output", "other")[0] == 0
+
+
+def test_second_process_on_a_folder_is_refused(workdir, train, monkeypatch):
+    from mindiffusion.files import exclusive_lock
+    from mindiffusion.training import run as run_module
+
+    monkeypatch.setattr(run_module, "LOCK_WAIT_SECONDS", 0.1)
+    with exclusive_lock(workdir / "checkpoints_c_32" / "seed0" / ".lock"):
+        code, line = train()
+    assert code == 2 and "in use by another process" in line and "--output" in line
+
+
+def test_loss_that_is_not_finite_names_the_step(workdir, train):
+    code, line = train(*words_of("training.lr=1e30"))
+    assert code == 2 and "not finite at step 2 " in line and "last good checkpoint" in line
+    assert not list((workdir / "checkpoints_c_32").glob("*/*.pt"))
+
+
+def test_damaged_and_foreign_checkpoints_are_named_and_passed_over(workdir, train, caplog):
+    import shutil
+
+    from mindiffusion.training.checkpoint import checkpoint_path
+
+    words = words_of("training.milestones=[24]")
+    assert train(*words)[0] == 0
+    run = workdir / "checkpoints_c_32" / "seed0"
+    last = checkpoint_path(run, 24)
+    last.write_bytes(last.read_bytes()[:1000])
+    assert train(*words, "--seed", "1", "--output", "other")[0] == 0
+    foreign = checkpoint_path(run, 99)
+    for ending in (".pt", ".json"):
+        source = checkpoint_path(workdir / "other" / "seed1", 24)
+        shutil.copy(source.with_suffix(ending), foreign.with_suffix(ending))
+    caplog.clear()
+    assert train(*words)[0] == 0
+    assert any(last.name in m and "damaged" in m for m in caplog.messages)
+    assert any(foreign.name in m and "another config" in m for m in caplog.messages)
+    assert last.stat().st_size > 1000 and foreign.exists()
+
+
+@pytest.mark.parametrize("path", ["taken", "taken/inside"])
+def test_output_that_is_a_file_is_one_line(path, workdir, train):
+    (workdir / "taken").write_text("mine")
+    code, line = train("--output", path)
+    assert code == 2 and "taken" in line and (workdir / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.steps=4"], "would have no step of 4"),
+        (["training.milestones=[25]"], "milestone 25 is step 25"),
+        (["training.milestones=['120%']"], "milestone '120%'"),
+        (["training.milestones=[soon]"], "unreadable"),
+        (["training={steps: 3, epochs: 3}"], "exactly one"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_plan_that_does_not_fit_is_refused_also_by_a_dry_run(
+    overrides, message, dry_run, workdir, train
+):
+    code, line = train(*words_of(*overrides), *dry_run)
+    assert code == 2 and message in line
+    assert not list(workdir.glob("checkpoints_*/**/*.pt"))

@@ -75,7 +75,7 @@ def rows(workdir):
 def test_tables_are_rebuilt(base_install, rows):
     done = base_install("benchmark", "tables", "mine")
     assert done.returncode == 0, done.stderr
-    assert "| C | 40.0 | 10.0 |" in (rows / "tables" / "fid_vs_steps.md").read_text()
+    assert "| C | 40.00 | 10.00 |" in (rows / "tables" / "fid_vs_steps.md").read_text()
 
 
 def test_figures_are_rebuilt(base_install, rows):

@@ -2,7 +2,11 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
+
+RELAY_SECONDS = 5.0
+"""Launchers such as torchrun pass on, a moment later, a Ctrl-C that the terminal sent to all."""
 
 
 class Interrupted(Exception):
@@ -19,13 +23,17 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying at once; a second one dies."""
+    """Collect SIGINT and SIGTERM in a list instead of dying at once; one that comes later dies."""
     received: list[int] = []
+    first = 0.0
 
     def remember(number: int, frame: object) -> None:
-        if received:
+        nonlocal first
+        if not received:
+            first = time.monotonic()
+            received.append(number)
+        elif time.monotonic() - first > RELAY_SECONDS:
             raise KeyboardInterrupt
-        received.append(number)
 
     old = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -109,7 +109,7 @@ def test_mask_effect_is_lifted_minus_masked(scored):
 
 
 def test_arms_of_one_seed_are_sampled_from_the_same_noise(scored):
-    _, b, _, yardstick = scored("b", "training.lr=1e-30")
+    _, b, _, _yardstick = scored("b", "training.lr=1e-30")
     _, c, _, _ = scored("c", "training.lr=1e-30")
     # Untrained nets of one seed are one net, so equal noise means equal images and equal scores.
     strips = [np.array(Image.open(x.run_dir / "samples-000000024.png")) for x in (b, c)]

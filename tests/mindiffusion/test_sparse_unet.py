@@ -291,7 +291,7 @@ def test_stage_grows_by_the_saliency_of_its_own_probe():
     expected, agreement = channel_saliency(network(0.8), list(CountedProbe()()))
     off = net.channel_mask == 0
     event = enter(net, 1, 0.6, CountedProbe())
-    assert torch.equal(net.get_channel_gradients(), expected)
+    assert torch.equal(net.get_channel_gradients(), expected.float())
     best = torch.where(off, expected, -1.0).topk(13 - 6).indices.tolist()
     assert event["channels_grown"] == sorted(best)
     assert event["saliency_split_half_correlation"] == agreement
