@@ -46,6 +46,8 @@ def start_script(root, **options):
     command = [sys.executable, "-c", SCRIPT, str(root)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that runs us in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )  # fmt: skip
 
