@@ -90,7 +90,8 @@ def run_study(study: Study, arguments: Sequence[str]) -> int:
     for config in study.runs:
         check_sizes(config.model.n_feat, config.data.size)
         resolve_plan(config, num_train_images(config.data))
-    data = {config.data: prepared_data(config.data, show_progress=True) for config in study.runs}
+    kinds = dict.fromkeys(config.data for config in study.runs)
+    data = {kind: prepared_data(kind, show_progress=True) for kind in kinds}
     for config in study.runs:
         refuse_stale_rows(study, config, data[config.data].manifest_id)
     pending = [config for config in study.runs if _is_unfinished(study, config)]
@@ -146,7 +147,7 @@ def _run_cells(
     waiting = list(pending)
     running: dict[int, Cell] = {}
     with _bar(sum(totals.values())) as bar, _stopping(running):
-        done_before: float | None = None
+        is_under_way = False
         while waiting or running:
             for number in range(len(slots)):
                 if number not in running and waiting:
@@ -157,9 +158,9 @@ def _run_cells(
                 _check_end(cell)
                 finished += totals[title(cell.config)]
             amount = finished + sum(cell.done for cell in running.values())
-            if done_before is None and all(c.what != "starting" for c in running.values()):
+            if not is_under_way and all(c.what != "starting" for c in running.values()):
                 # Work of an earlier session is no measure of this one's speed.
-                done_before = amount
+                is_under_way = True
                 bar.initial = amount
                 bar.start_t = time.time()
             bar.set_postfix_str(
