@@ -152,3 +152,13 @@ def test_files_that_are_no_code_are_installed(repository):
         data = {p for p in root.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
         listed = {p for pattern in patterns.get(package, []) for p in root.glob(pattern)}
         assert data == listed, package
+
+
+def test_no_file_of_ours_is_ignored_by_git(repository):
+    """An ignored preset is there for whoever wrote it and missing in every clone."""
+    command = ["git", "ls-files", "--others", "--ignored", "--exclude-standard", *PACKAGES]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    ignored = [name for name in done.stdout.splitlines() if "__pycache__" not in name]
+    assert ignored == []
