@@ -17,7 +17,7 @@ from mindiffusion.machine import available_cores
 from mindiffusion.training.config import RunConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
-_CPU_BF16_MIN_N_FEAT = 64
+_CPU_BF16_MIN_N_FEAT = 32
 """On CPUs bf16 and the compiler were measured slower below this width (docs/design.md)."""
 
 

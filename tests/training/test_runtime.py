@@ -37,9 +37,9 @@ def with_width(config, n_feat):
 @pytest.mark.parametrize(
     ("has", "n_feat", "expected"),
     [
-        ({}, 32, Runtime("cpu", "fp32", False, 8)),
+        ({}, 16, Runtime("cpu", "fp32", False, 8)),
         ({}, 128, Runtime("cpu", "fp32", True, 8)),
-        ({"bf16": True}, 32, Runtime("cpu", "fp32", False, 8)),
+        ({"bf16": True}, 16, Runtime("cpu", "fp32", False, 8)),
         ({"bf16": True}, 128, Runtime("cpu", "bf16", True, 8)),
         ({"compiler": False}, 128, Runtime("cpu", "fp32", False, 8)),
         ({"gpu": True, "bf16": True}, 32, Runtime("cuda", "bf16", True, 8)),
