@@ -47,7 +47,9 @@ def scored_steps(study: Study, config: RunConfig) -> set[int]:
     net = FEATURE_NETS[choose_feature_net(evaluation.feature_net)[0]]
     metric = metric_label(net.frechet_name, evaluation.num_generated)
     wanted = (metric, METRIC_VERSION, evaluation.num_reference)
-    mine = [row for row in read_rows(study.folder / ROWS_FILE) if is_of_run(row, config)]
+    run_key = (config.arm, config.seed, config_hash(config))
+    rows = read_rows(study.folder / ROWS_FILE)
+    mine = [row for row in rows if (row.arm, row.seed, row.config_hash) == run_key]
     profiled = {
         row.step
         for row in mine
@@ -58,11 +60,6 @@ def scored_steps(study: Study, config: RunConfig) -> set[int]:
     }
 
 
-def is_of_run(row: Row, config: RunConfig) -> bool:
-    """Whether a row belongs to this arm and seed with this config."""
-    return (row.arm, row.seed, row.config_hash) == (config.arm, config.seed, config_hash(config))
-
-
 def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str) -> None:
     """Refuse, before anything is trained, to mix this run with rows of other settings or data.
 
@@ -70,9 +67,10 @@ def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str) -> None
         UserError: the study's rows have this arm and seed with another config or manifest.
     """
     path = study.folder / ROWS_FILE
+    expected = (config_hash(config), manifest_id)
     for row in read_rows(path):
         same_cell = (row.arm, row.seed) == (config.arm, config.seed)
-        if same_cell and (row.config_hash, row.manifest) != (config_hash(config), manifest_id):
+        if same_cell and (row.config_hash, row.manifest) != expected:
             raise UserError(
                 f"{path} has rows of arm {row.arm!r}, seed {row.seed} with another config or other "
                 f"data (config {row.config_hash}, data {row.manifest}); choose another --output, "

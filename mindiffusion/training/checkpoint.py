@@ -5,6 +5,7 @@ and, written after it, ``ckpt-<step>.json`` with its SHA-256: only with a matchi
 Files are written beside their name, synced and renamed. The newest whole checkpoint wins.
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -42,7 +43,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
     torch.save({"format": FORMAT, **content}, buffer)
     with atomic_write(path) as handle:
         handle.write(buffer.getbuffer())
-    seal = {"format": FORMAT, "step": content["step"], "sha256": sha256_of_file(path)}
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    seal = {"format": FORMAT, "step": content["step"], "sha256": digest}
     write_json(path.with_suffix(".json"), seal)
 
 
