@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test lint style test-latest clean help
+.PHONY: reproduce test lint style test-latest torture mutants clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -12,7 +12,7 @@ help:  ## List the targets.
 # torch and torchvision come from one index in one plain install; the tested set is pinned.
 $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[train,dev]'
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[train,cluster,dev]'
 	touch $(STAMP)
 
 reproduce: $(STAMP)  ## Train and score the four arms on avatars; write results/demo/. Resumes.
@@ -32,8 +32,14 @@ style: $(STAMP)  ## Mend style.
 
 test-latest:  ## Run all tests against the newest allowed versions, in a venv of its own.
 	$(PYTHON) -m venv .venv-latest
-	.venv-latest/bin/pip install --quiet --upgrade --editable '.[train,dev]'
+	.venv-latest/bin/pip install --quiet --upgrade --editable '.[train,cluster,dev]'
 	.venv-latest/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+torture: $(STAMP)  ## Do 340 kills, full disks and flipped bits; count what is lost. Resumes.
+	@$(BIN)/python tests/torture
+
+mutants: $(STAMP)  ## Plant faults in copies of the code; list those that no test notices.
+	@$(BIN)/python tests/mutants
 
 clean:  ## Remove environments and caches (not data, not results).
 	rm -rf $(VENV) .venv-latest .pytest_cache .mypy_cache .ruff_cache

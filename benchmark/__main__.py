@@ -1,16 +1,20 @@
-"""``python -m benchmark``: reproduce, prepare, train, sample, tables, doctor."""
+"""``python -m benchmark``: reproduce, status, prepare, train, sample, tables, doctor, speed."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotenv import load_dotenv
 
 from mindiffusion.cli import add_run_options
 from mindiffusion.errors import guarded
+from mindiffusion.machine import yield_cores
+
+if TYPE_CHECKING:
+    from benchmark.study import Study
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,7 +25,14 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser("reproduce", help="run a study and make its tables and figures")
     reproduce.add_argument("study", help="demo, celeba32, or a YAML file of your own")
     add_run_options(reproduce)
-    reproduce.add_argument("--cell", nargs=2, metavar=("OUTPUT", "SEED"), help=argparse.SUPPRESS)
+    _add_cluster_options(reproduce)
+    # What a study's own processes are told: one cell and how many run beside it; a job's cells.
+    reproduce.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
+    reproduce.add_argument("--only", nargs=2, action="append", help=argparse.SUPPRESS)
+
+    status = commands.add_parser("status", help="what every cell of a study is doing")
+    status.add_argument("folder", type=Path, help="a study's or a run's folder")
+    status.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
 
     _add_prepare(commands)
     train = commands.add_parser("train", help="train one preset, such as celeba_b_32")
@@ -33,7 +44,26 @@ def build_parser() -> argparse.ArgumentParser:
     tables.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
 
     commands.add_parser("doctor", help="versions, devices, weights, known-bad pairs")
+    _add_speed(commands)
     return parser
+
+
+def _add_cluster_options(reproduce: argparse.ArgumentParser) -> None:
+    reproduce.add_argument(
+        "--cluster",
+        choices=("slurm", "local"),
+        help="run the cells as jobs: of SLURM, or of this machine to try that out",
+    )
+    reproduce.add_argument(
+        "--cells-per-job", type=int, metavar="N", help="default: 1 on slurm, all on local"
+    )
+    reproduce.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of sbatch, such as partition=gpu or time=240 (minutes); repeatable",
+    )
 
 
 def _add_prepare(commands: Any) -> None:
@@ -69,6 +99,26 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument("--seed", type=int, help="sampling seed")
 
 
+def _add_speed(commands: Any) -> None:
+    speed = commands.add_parser("speed", help="measure this machine beside plain ways to train")
+    speed.add_argument("presets", nargs="*", help="such as celeba_b_32; the four arms if none")
+    speed.add_argument(
+        "--part",
+        default="training",
+        help="training (default), preparation, sampling, scaling or busy",
+    )
+    speed.add_argument("--repeats", type=int, default=5, help="turns of every row")
+    speed.add_argument("--json", type=Path, help="keep the table, and each turn, in this file")
+    speed.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="such as model.n_feat=64, or data.num_train=20000 for the number of pictures",
+    )
+
+
 def _study_words(options: argparse.Namespace) -> list[str]:
     """Command-line words that make a child load the same study."""
     words = ["reproduce", options.study]
@@ -94,22 +144,38 @@ def _reproduce(options: argparse.Namespace) -> int:
         seeds=None if options.seed is None else [options.seed],
         smoke=options.smoke,
     )
+    by_key = {(config.output, config.seed): config for config in study.runs}
     if options.cell is not None:
         from benchmark.cell import run_cell
 
-        output, seed = options.cell[0], int(options.cell[1])
-        (config,) = [c for c in study.runs if (c.output, c.seed) == (output, seed)]
-        return run_cell(study, config)
+        output, seed, side_by_side = options.cell
+        return run_cell(study, by_key[output, int(seed)], int(side_by_side))
     from benchmark.runner import print_dry_run, run_study
     from mindiffusion.training.signals import Interrupted
 
     if options.dry_run:
         return print_dry_run(study)
+    if options.cluster is not None:
+        return _reproduce_on_cluster(study, options)
+    only = options.only and [by_key[output, int(seed)] for output, seed in options.only]
     try:
-        return run_study(study, _study_words(options))
+        return run_study(study, _study_words(options), only)
     except Interrupted as stop:
         print("stopped; run the same command again to go on.", file=sys.stderr)
         return 128 + stop.signal_number
+
+
+def _reproduce_on_cluster(study: "Study", options: argparse.Namespace) -> int:
+    from benchmark.cluster import ClusterOptions, parse_settings, run_on_cluster
+
+    how = ClusterOptions(options.cluster, options.cells_per_job, parse_settings(options.slurm))
+    return run_on_cluster(study, _study_words(options), how)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from benchmark.status import show_status
+
+    return show_status(options.folder, options.watch)
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -120,7 +186,6 @@ def _prepare(options: argparse.Namespace) -> int:
         print(fetch_inception(CACHE))
         return 0
     from benchmark.study import load_study, study_names
-    from mindiffusion.data.prepared import verify
     from mindiffusion.data.store import prepared_data
     from mindiffusion.training.presets import apply_overrides, build_config, load_preset
 
@@ -130,7 +195,6 @@ def _prepare(options: argparse.Namespace) -> int:
     else:
         config = build_config(apply_overrides(load_preset(options.name), overrides), options.name)
     data = prepared_data(config.data, show_progress=True)
-    verify(data)
     print(
         f"{len(data.train)} training and {len(data.held_out)} held-out images in {data.folder}, "
         f"manifest {data.manifest_id}"
@@ -171,13 +235,21 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor()
 
 
+def _speed(options: argparse.Namespace) -> int:
+    from benchmark.speed.command import speed
+
+    return speed(options.part, options.presets, options.overrides, options.repeats, options.json)
+
+
 COMMANDS = {
     "reproduce": _reproduce,
+    "status": _status,
     "prepare": _prepare,
     "train": _train,
     "sample": _sample,
     "tables": _tables,
     "doctor": _doctor,
+    "speed": _speed,
 }
 
 
@@ -185,6 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = build_parser().parse_args(argv)
     load_dotenv(Path(".env"))
+    yield_cores()
     return guarded(lambda: COMMANDS[options.command](options))
 
 

@@ -26,16 +26,18 @@ from benchmark.results import (
     read_rows,
 )
 from benchmark.study import Study
+from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.sampling import sampler_steps
 from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.distributed import Ranks
-from mindiffusion.training.loop import Hooks, Trainer
+from mindiffusion.training.loop import Hooks
 from mindiffusion.training.plan import Plan, resolve_plan
 from mindiffusion.training.run import LOCK_WAIT_SECONDS, run
-from mindiffusion.training.signals import Interrupted, stop_signals
+from mindiffusion.training.signals import Interrupted
+from mindiffusion.training.trainer import Trainer
 
 
 def scored_steps(study: Study, config: RunConfig) -> set[int]:
@@ -115,30 +117,37 @@ def report(done: float, what: str) -> None:
         raise Interrupted(15) from None
 
 
-def run_cell(study: Study, config: RunConfig) -> int:
-    """Train and score one run of a study, from wherever it is. Returns the exit code."""
+def run_cell(study: Study, config: RunConfig, side_by_side: int) -> int:
+    """Train and score one run of a study, from wherever it is. Returns the exit code.
+
+    Args:
+        study: the study.
+        config: one of its runs.
+        side_by_side: cells that run on this machine at once, this one among them.
+    """
+    data = prepared_data(config.data, show_progress=False)
     try:
-        _train(study, config)
-        with stop_signals() as received:
-            _score(study, config, received)
+        device = _train(study, config, data, side_by_side)
+        _score(study, config, data, device)
     except Interrupted as stop:
         return 128 + stop.signal_number
     return 0
 
 
-def _train(study: Study, config: RunConfig) -> None:
+def _train(study: Study, config: RunConfig, data: PreparedData, side_by_side: int) -> str:
+    """Bring the run to its last step; returns the kind of device that it is settled on."""
     work = work_of(study, config)
-    data = prepared_data(config.data, show_progress=False)
 
     def hooks(trainer: Trainer) -> Hooks:
         report(work.step * trainer.step, "training")
         return Hooks(on_step=lambda done, total: report(work.step * done, "training"))
 
-    run(config, data.train, data.manifest_id, Ranks(), hooks)
+    ranks = Ranks(runs_on_machine=side_by_side)
+    return run(config, data.train, data.manifest_id, ranks, hooks).runtime.device
 
 
-def _score(study: Study, config: RunConfig, received: list[int]) -> None:
-    data = prepared_data(config.data, show_progress=False)
+def _score(study: Study, config: RunConfig, data: PreparedData, device: str) -> None:
+    """Score what is not scored; a signal may end this anywhere, only whole milestones count."""
     whole = resolve_plan(config, len(data.train))
     work = work_of(study, config)
     done = scored_steps(study, config)
@@ -146,13 +155,12 @@ def _score(study: Study, config: RunConfig, received: list[int]) -> None:
     if done >= set(whole.milestones):
         report(work.total(whole), "done")
         return
-    device = "cuda" if config.training.device != "cpu" and _has_gpu() else "cpu"
     with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
         yardstick = make_yardstick(study.evaluation, data, device)
         for number, step in enumerate(whole.milestones):
             if step in done:
                 continue
-            progress = partial(_report_scoring, received, base + number * work.milestone, work)
+            progress = partial(_report_scoring, base + number * work.milestone, work)
             rows = score_milestone(study, config, step, yardstick, progress)
             _append_new(study, rows)
     report(work.total(whole), "done")
@@ -165,15 +173,5 @@ def _append_new(study: Study, rows: list[Row]) -> None:
     append_rows(path, [row for row in rows if key(row) not in known])
 
 
-def _report_scoring(
-    received: list[int], base: float, work: Work, what: str, fraction: float
-) -> None:
-    if received:
-        raise Interrupted(received[0])
+def _report_scoring(base: float, work: Work, what: str, fraction: float) -> None:
     report(base + fraction * work.milestone, what)
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

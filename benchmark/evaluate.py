@@ -4,6 +4,7 @@ Everything is drawn by image index from the sampling seed, so a milestone scores
 scores it, and all arms of a seed meet the same noise.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +23,13 @@ from benchmark.features import (
     reference_features,
 )
 from benchmark.metrics.denoising import ProfileResult, denoising_profile, profile_levels
-from benchmark.metrics.frechet import frechet_distance, moments
+from benchmark.metrics.frechet import (
+    FloatArray,
+    Moments,
+    covariance_root,
+    frechet_distance,
+    moments,
+)
 from benchmark.metrics.kid import kid_full
 from benchmark.metrics.roughness import corner_roughness
 from benchmark.provenance import git_revision, host, now, versions
@@ -68,6 +75,12 @@ class Yardstick:
     extractor: FeatureExtractor
     reference: np.ndarray
     data: PreparedData
+
+    @functools.cached_property
+    def gaussian(self) -> tuple[Moments, FloatArray]:
+        """Moments of the reference and the root of their covariance, for all milestones."""
+        fitted = moments(self.reference)
+        return fitted, covariance_root(fitted)
 
 
 def choose_feature_net(name: str) -> tuple[str, Path | None]:
@@ -260,11 +273,13 @@ def _sample_rows(
         config.sampler,
         n,
         config.data.size,
-        lambda done: on_progress("sampling", 0.3 + 0.7 * done / n),
+        lambda done: on_progress("sampling", 0.3 + 0.6 * done / n),
     )
     strip = config.run_dir / f"samples-{milestone.step:09d}.png"
     save_png(strip, tile(images[: evaluation.strip], evaluation.strip))
-    features = yardstick.extractor(images)
+    features = yardstick.extractor(
+        images, lambda done: on_progress("features", 0.9 + 0.1 * done / n)
+    )
     common = milestone.sampler_fields() | {
         "n_generated": n,
         "direction": "lower",
@@ -286,7 +301,7 @@ def _sample_rows(
             float(roughness.mean()),
             **common | {"error": float(roughness.std(ddof=1) / n**0.5)},
         )
-    distance = frechet_distance(moments(features), moments(yardstick.reference))
+    distance = frechet_distance(moments(features), *yardstick.gaussian)
     yield milestone.row(metric_label(net.frechet_name, n), distance, **compared)
 
 

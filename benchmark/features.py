@@ -75,8 +75,14 @@ class FeatureExtractor:
     device: torch.device
     batch_size: int
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def __call__(
+        self, images: NDArray[np.uint8], on_batch: Callable[[int], None] = lambda done: None
+    ) -> NDArray[np.float64]:
         """Features of ``images``, row k for image k; a batch changes them by rounding at most.
+
+        Args:
+            images: (N, H, W, 3) uint8.
+            on_batch: called with the number of images done after every batch.
 
         Raises:
             UserError: images that are not uint8 (N, H, W, 3), or a net that gives another
@@ -90,6 +96,7 @@ class FeatureExtractor:
         for start in tqdm(starts, desc=f"{self.net.label} features", disable=None, delay=5):
             rows = slice(start, min(start + self.batch_size, len(images)))
             features[rows] = self._batch(np.ascontiguousarray(images[rows]))
+            on_batch(rows.stop)
         return features
 
     def _batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -354,6 +361,7 @@ def _read_cached(path: Path, shape: tuple[int, int]) -> NDArray[np.float64] | No
         # Opened here: np.load leaves a file it cannot read open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             features = archive["features"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    # RuntimeError: a flipped flag says that an entry is encrypted or packed in an unknown way.
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
         return None
     return features.astype(np.float64) if features.shape == shape else None

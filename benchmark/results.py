@@ -6,6 +6,8 @@ import json
 import logging
 import mmap
 import os
+import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +79,8 @@ class Row:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+# Milestones are written whole and in order, so what stands before a bad line can be relied on.
+_CUT_HERE = "Delete the file from this line on and run the same command again: it measures anew."
 # What a repeated measurement may change: its outcome, its clock and where it ran.
 _OUTCOME = {"value", "error", "samples"}
 _CLOCK_AND_HOST = {"train_seconds", "time", "device", "host", "threads", "git", "versions"}
@@ -93,6 +97,8 @@ CONDITION = (
     "n_reference",
 )
 _ADAPTER: TypeAdapter[Row] = TypeAdapter(Row)
+# A line ends with the CRC-32 of what it would be without; lines of older files have none.
+_CRC = re.compile(rb', "crc": "([0-9a-f]{8})"\}$')
 
 
 def metric_label(base: str, n: int) -> str:
@@ -119,7 +125,7 @@ def _encode(row: Row) -> bytes:
         _ADAPTER.validate_json(line)
     except ValidationError as error:
         raise UserError(f"Row {row.arm}/{row.metric}: {_first_fault(error)}") from None
-    return line + b"\n"
+    return b'%s, "crc": "%08x"}\n' % (line[:-1], zlib.crc32(line))
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -209,10 +215,15 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _decode(path: Path, number: int, line: bytes) -> Row:
+    crc = _CRC.search(line)
+    content = line if crc is None else line[: crc.start()] + b"}"
     try:
-        return _ADAPTER.validate_json(line)
+        row = _ADAPTER.validate_json(content)
     except ValidationError as error:
-        raise UserError(f"{path}, line {number}: {_first_fault(error)}") from None
+        raise UserError(f"{path}, line {number}: {_first_fault(error)} {_CUT_HERE}") from None
+    if crc is not None and int(crc[1], 16) != zlib.crc32(content):
+        raise UserError(f"{path}, line {number}: altered, its checksum does not fit. {_CUT_HERE}")
+    return row
 
 
 def _distinct(path: Path, rows: Iterable[Row]) -> list[Row]:

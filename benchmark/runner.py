@@ -7,7 +7,6 @@ unfinished ones go on where they were; the same command does both.
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -22,18 +21,24 @@ from tqdm import tqdm
 from benchmark.cell import refuse_stale_rows, scored_steps, work_of
 from benchmark.evaluate import make_yardstick
 from benchmark.results import ROWS_FILE
-from benchmark.study import Study
+from benchmark.status import last_line
+from benchmark.study import INDEX_FILE, Study
 from benchmark.tables import write_tables
+from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.errors import UserError
+from mindiffusion.files import write_json
 from mindiffusion.machine import available_cores
 from mindiffusion.training.config import RunConfig
-from mindiffusion.training.metrics_log import read_metrics
+from mindiffusion.training.metrics_log import METRICS_FILE, read_metrics
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.signals import Interrupted
 from mindiffusion.unet import check_sizes
 
-STOP_SECONDS = 60.0
+STOP_SECONDS = 10.0
+"""How long cells may take to save their state; one that needs longer has its last checkpoint."""
+
+GO_ON = "Run the same command again to go on."
 
 
 @dataclass
@@ -61,52 +66,95 @@ def title(config: RunConfig) -> str:
     return f"{config.arm}/{config.seed}"
 
 
-def device_slots(configs: Sequence[RunConfig]) -> list[str | None]:
+def device_slots(configs: Sequence[RunConfig], runs_per_device: int = 1) -> list[str | None]:
     """Places to run cells side by side: a GPU index each, or None for a share of the CPU's cores.
 
-    One process a GPU beats several GPUs a process while there are more cells than GPUs.
+    One process a GPU beats several GPUs a process while there are more cells than GPUs; where one
+    run cannot fill a GPU, several share it. On the CPU a run's own ``training.threads`` say how
+    many fit; where they are null, the CPU is one device.
+
+    Args:
+        configs: the runs.
+        runs_per_device: runs that share a GPU, or the CPU where its threads are not given.
     """
     import torch
 
     if configs[0].training.device != "cpu" and torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         count = torch.cuda.device_count()
-        return list(visible.split(",")) if visible else [str(i) for i in range(count)]
-    threads = configs[0].training.threads or available_cores()
-    return [None] * max(1, available_cores() // threads)
+        gpus = visible.split(",") if visible else [str(i) for i in range(count)]
+        return [*gpus] * runs_per_device
+    threads = configs[0].training.threads
+    cores = available_cores()
+    return [None] * max(1, cores // threads if threads else min(cores, runs_per_device))
 
 
-def run_study(study: Study, arguments: Sequence[str]) -> int:
-    """Bring a study to its end; returns the exit code.
+def run_study(
+    study: Study, arguments: Sequence[str], only: Sequence[RunConfig] | None = None
+) -> int:
+    """Bring a study, or some of its cells, to the end; returns the exit code.
 
     Args:
         study: the study.
         arguments: command-line words that make a child load the same study.
+        only: its runs to do, as a part of the study that makes no tables; all if not given.
 
     Raises:
         UserError: a mistake in a run, found before any is trained, or a cell that failed.
-        Interrupted: asked to stop; the cells have saved their state.
+        Interrupted: a cell was stopped; the cells have saved their state.
+    """
+    check_runs(study)
+    runs = study.runs if only is None else only
+    data = {kind: prepared_data(kind, show_progress=True) for kind in _kinds_of_data(runs)}
+    for config in runs:
+        refuse_stale_rows(study, config, data[config.data].manifest_id)
+    write_index(study)
+    pending = [config for config in runs if is_unfinished(study, config)]
+    if pending:
+        slots = device_slots(runs, study.runs_per_device)[: len(runs)]
+        for prepared in data.values():
+            # Computed once and cached, before the cells would all do so at once.
+            make_yardstick(study.evaluation, prepared, "cpu" if slots[0] is None else "cuda")
+        _run_cells(study, runs, pending, arguments, slots)
+    if only is None:
+        finish(study)
+    return 0
+
+
+def _kinds_of_data(runs: Sequence[RunConfig]) -> list[DataConfig]:
+    return list(dict.fromkeys(config.data for config in runs))
+
+
+def check_runs(study: Study) -> None:
+    """Refuse what cannot run, before anything is prepared.
+
+    Raises:
+        UserError: a mistake in a run.
     """
     for config in study.runs:
         check_sizes(config.model.n_feat, config.data.size)
         resolve_plan(config, num_train_images(config.data))
-    kinds = dict.fromkeys(config.data for config in study.runs)
-    data = {kind: prepared_data(kind, show_progress=True) for kind in kinds}
+
+
+def write_index(study: Study) -> None:
+    """List the study's cells in its folder, for those who look on (``benchmark.status``)."""
+    cells = []
     for config in study.runs:
-        refuse_stale_rows(study, config, data[config.data].manifest_id)
-    pending = [config for config in study.runs if _is_unfinished(study, config)]
-    if pending:
-        slots = device_slots(study.runs)
-        for prepared in data.values():
-            # Computed once and cached, before the cells would all do so at once.
-            make_yardstick(study.evaluation, prepared, "cpu" if slots[0] is None else "cuda")
-        with _sigterm_stops():
-            _run_cells(study, pending, arguments, slots)
-    finish(study)
-    return 0
+        whole = resolve_plan(config, num_train_images(config.data))
+        cells.append(
+            {
+                "arm": config.arm,
+                "seed": config.seed,
+                "run": os.path.relpath(config.run_dir, study.folder),
+                "total_steps": whole.total_steps,
+                "milestones": whole.milestones,
+            }
+        )
+    write_json(study.folder / INDEX_FILE, {"study": study.name, "cells": cells})
 
 
-def _is_unfinished(study: Study, config: RunConfig) -> bool:
+def is_unfinished(study: Study, config: RunConfig) -> bool:
+    """Whether a run has milestones that are not scored."""
     milestones = resolve_plan(config, num_train_images(config.data)).milestones
     return not scored_steps(study, config) >= set(milestones)
 
@@ -121,29 +169,16 @@ def finish(study: Study) -> None:
         print(f"  {path}")
 
 
-@contextlib.contextmanager
-def _sigterm_stops() -> Iterator[None]:
-    """SIGTERM ends a study as Ctrl-C does: cells save their state first."""
-
-    def stop(number: int, frame: object) -> None:
-        raise Interrupted(number)
-
-    old = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)
-
-
 def _run_cells(
     study: Study,
+    runs: Sequence[RunConfig],
     pending: list[RunConfig],
     arguments: Sequence[str],
     slots: Sequence[str | None],
 ) -> None:
     """Run cells, as many at a time as there are slots, under one progress bar."""
-    totals = {title(c): _total_work(study, c) for c in study.runs}
-    finished = sum(totals[title(c)] for c in study.runs if c not in pending)
+    totals = {title(c): _total_work(study, c) for c in runs}
+    finished = sum(totals[title(c)] for c in runs if c not in pending)
     waiting = list(pending)
     running: dict[int, Cell] = {}
     with _bar(sum(totals.values())) as bar, _stopping(running):
@@ -151,7 +186,7 @@ def _run_cells(
         while waiting or running:
             for number in range(len(slots)):
                 if number not in running and waiting:
-                    running[number] = _start(study, waiting.pop(0), slots[number], arguments)
+                    running[number] = _start(waiting.pop(0), slots, number, arguments)
             time.sleep(0.2)
             for number in [n for n, cell in running.items() if cell.process.poll() is not None]:
                 cell = running.pop(number)
@@ -162,7 +197,7 @@ def _run_cells(
                 # Work of an earlier session is no measure of this one's speed.
                 is_under_way = True
                 bar.initial = amount
-                bar.start_t = time.time()
+                bar.start_t = bar.last_print_t = time.time()
             bar.set_postfix_str(
                 ", ".join(f"{title(c.config)} {c.what}" for c in running.values()), refresh=False
             )
@@ -179,20 +214,24 @@ def _bar(total: float) -> "tqdm[Any]":
         desc="study",
         bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
         dynamic_ncols=True,
-        mininterval=0.5,
+        # A log file needs no more than a line now and then.
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
         smoothing=0,
     )
 
 
-def _start(study: Study, config: RunConfig, gpu: str | None, arguments: Sequence[str]) -> Cell:
+def _start(
+    config: RunConfig, slots: Sequence[str | None], number: int, arguments: Sequence[str]
+) -> Cell:
+    """Start a cell in slot ``number``; cells side by side share the machine's cores."""
     config.run_dir.mkdir(parents=True, exist_ok=True)
     log = config.run_dir / "cell.log"
-    environment = dict(os.environ)
+    threads = config.training.threads or max(1, available_cores() // len(slots))
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(threads)}
+    gpu = slots[number]
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    elif config.training.threads:
-        environment["OMP_NUM_THREADS"] = str(config.training.threads)
-    which = ["--cell", config.output, str(config.seed)]
+    which = ["--cell", config.output, str(config.seed), str(len(slots))]
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmark", *arguments, *which],
@@ -222,14 +261,10 @@ def _check_end(cell: Cell) -> None:
     code = cell.process.returncode
     if code == 0:
         return
-    if code in (130, 143):
-        raise Interrupted(code - 128)
-    lines = cell.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
-    raise UserError(
-        f"cell {title(cell.config)} stopped: {last} (log: {cell.log}). "
-        "Run the same command again to go on."
-    )
+    if code in (130, 143, -2, -15):
+        raise Interrupted(-code if code < 0 else code - 128)
+    last = last_line(cell.log) or f"exit code {code}"
+    raise UserError(f"cell {title(cell.config)} stopped: {last} (log: {cell.log}). {GO_ON}")
 
 
 @contextlib.contextmanager
@@ -240,9 +275,10 @@ def _stopping(running: dict[int, Cell]) -> Iterator[None]:
     finally:
         for cell in running.values():
             cell.process.terminate()
+        give_up = time.monotonic() + STOP_SECONDS
         for cell in running.values():
             try:
-                cell.process.wait(STOP_SECONDS)
+                cell.process.wait(max(0.0, give_up - time.monotonic()))
             except subprocess.TimeoutExpired:
                 cell.process.kill()
 
@@ -283,7 +319,7 @@ def seconds_per_work(study: Study) -> tuple[float, str]:
     From the logs of the study's own runs where there are any, else three steps timed now.
     """
     for config in study.runs:
-        log = config.run_dir / "metrics.jsonl"
+        log = config.run_dir / METRICS_FILE
         entries = read_metrics(log) if log.exists() else []
         if entries:
             last = entries[-1]
@@ -296,18 +332,21 @@ def _time_steps(config: RunConfig) -> float:
     import numpy as np
 
     from mindiffusion.training.distributed import Ranks, process_group
-    from mindiffusion.training.loop import Trainer
     from mindiffusion.training.runtime import resolve_runtime
+    from mindiffusion.training.trainer import Trainer
 
     side, batch = config.data.size, config.training.global_batch
     images = np.zeros((batch, side, side, 3), dtype=np.uint8)
     runtime = resolve_runtime(config, 1)
     with process_group(Ranks(), runtime.device) as device:
         trainer = Trainer(_in_steps(config), runtime, Ranks(), device, images)
-        trainer.train_step().item()
+        trainer.train_step()
+        trainer.watch.read(trainer.step)
         started = time.perf_counter()
         for _ in range(3):
-            trainer.train_step().item()
+            trainer.train_step()
+        # On a GPU the steps are done only when their results are asked for.
+        trainer.watch.read(trainer.step)
     return (time.perf_counter() - started) / 3 / (3.0 * batch)
 
 
@@ -324,7 +363,7 @@ def print_dry_run(study: Study) -> int:
     num_train = num_train_images(study.runs[0].data)
     states = cell_states(study, num_train)
     seconds, how = seconds_per_work(study)
-    slots = len(device_slots(study.runs))
+    slots = len(device_slots(study.runs, study.runs_per_device))
     width = max(len(name) for name, _, _ in states)
     for name, state, work in states:
         print(f"{name:<{width}}  {state:<14} {work * seconds / 60:6.1f} min")

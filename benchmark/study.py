@@ -21,7 +21,10 @@ from mindiffusion.training.presets import (
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 RESULTS = Path("results")
+INDEX_FILE = "study.json"
+"""In a study's folder: which cells it has, for those who look on."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
+_STUDY_KEYS = ("evaluation.", "runs_per_device=")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -54,6 +57,7 @@ class _StudyFile:
     arms: dict[str, dict[str, Any]]
     run: dict[str, Any]
     evaluation: EvaluationConfig = EvaluationConfig()
+    runs_per_device: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,14 @@ class Study:
         folder: where rows, tables, figures and runs go.
         runs: one config per arm and seed; seed by seed, so that pairs finish together.
         evaluation: how milestones are scored.
+        runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
     """
 
     name: str
     folder: Path
     runs: tuple[RunConfig, ...]
     evaluation: EvaluationConfig
+    runs_per_device: int = 1
 
 
 SMOKE_RUN = {
@@ -105,7 +111,8 @@ def load_study(
     Args:
         name: a protocol's name, or a path that ends in .yaml.
         output: folder instead of ``results/<name>``.
-        overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, the rest to each run.
+        overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "runs_per_device=…" to
+            the study, the rest to each run.
         seeds: training seeds instead of the file's.
         smoke: a few steps and images, to see the whole path work.
 
@@ -116,7 +123,7 @@ def load_study(
     if not path.is_file():
         raise UserError(f"unknown study {name!r}.{did_you_mean(name, study_names())}")
     content = read_yaml(path)
-    own = [text for text in overrides if text.strip().startswith("evaluation.")]
+    own = [text for text in overrides if text.strip().startswith(_STUDY_KEYS)]
     content = apply_overrides(content, own)
     if smoke:
         content = merge(content, {"evaluation": SMOKE_EVALUATION})
@@ -142,4 +149,4 @@ def load_study(
                 f"{path}: {count} runs are called {name!r} with seed {seed}; give each arm a name "
                 "of its own (arm: …) and each seed once."
             )
-    return Study(title, folder, tuple(runs), parsed.evaluation)
+    return Study(title, folder, tuple(runs), parsed.evaluation, parsed.runs_per_device)

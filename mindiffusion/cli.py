@@ -12,6 +12,7 @@ from pathlib import Path
 from dotenv import load_dotenv
 
 from mindiffusion.errors import UserError, guarded
+from mindiffusion.machine import yield_cores
 from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
@@ -103,4 +104,5 @@ def main(preset: str, argv: Sequence[str] | None = None) -> None:
     add_run_options(parser)
     options = parser.parse_args(argv)
     load_dotenv(Path(".env"))
+    yield_cores()
     sys.exit(guarded(lambda: train_preset(preset, options)))

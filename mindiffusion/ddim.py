@@ -69,6 +69,7 @@ def ddim_sample(
     eta: float = 1.0,
     clip: bool = True,
     seed: int = 0,
+    on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Sample images by DDIM.
 
@@ -81,6 +82,7 @@ def ddim_sample(
         eta: 0 deterministic … 1 stochastic.
         clip: clip x̂₀ to [-1, 1] and recompute ε from it.
         seed: sampling seed.
+        on_step: called before every network call; may raise to leave.
 
     Returns:
         (B, C, H, W) float32; in [-1, 1] if ``clip``.
@@ -88,6 +90,7 @@ def ddim_sample(
     n_T = len(alpha_bar) - 1
     x = normals(seed, Stream.SAMPLE_START, index, 0, size)
     for step in ddim_steps(alpha_bar, num_steps, eta):
+        on_step()
         time = torch.full((len(index),), step.level / n_T, device=index.device)
         eps = eps_model(x, time).float()
         x0 = (x - (1 - step.alpha_bar) ** 0.5 * eps) / step.alpha_bar**0.5

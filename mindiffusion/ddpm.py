@@ -4,6 +4,7 @@ The network is called as ``eps_model(x_t, t / n_T)`` with t an integer in 1 … 
 σ_t² = β_t, as minDiffusion does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,17 +71,24 @@ class DDPM(nn.Module):
         )
         return NoisyBatch(signal * x + sigma * noise, level, level.to(x.dtype) / self.n_T)
 
-    def per_sample_loss(self, x: Tensor, u: Tensor, noise: Tensor) -> Tensor:
-        """Mean squared ε-error of each image, (B,), in x's dtype.
+    def noisy_batch(self, x: Tensor, u: Tensor, noise: Tensor) -> NoisyBatch:
+        """Noisy images at the noise times of uniforms.
 
         Args:
             x: (B, C, H, W) in [-1, 1].
             u: (B,) uniforms in [0, 1), turned into noise times.
             noise: (B, C, H, W), standard normal.
         """
-        noisy = self.add_noise(x, self.noise_times(u), noise)
+        return self.add_noise(x, self.noise_times(u), noise)
+
+    def eps_error(self, noisy: NoisyBatch, noise: Tensor) -> Tensor:
+        """Mean squared ε-error of each image, (B,), in the noise's dtype."""
         prediction = self.eps_model(noisy.x_t, noisy.time)
         return (prediction.to(noise.dtype) - noise).square().flatten(1).mean(1)
+
+    def per_sample_loss(self, x: Tensor, u: Tensor, noise: Tensor) -> Tensor:
+        """Mean squared ε-error of each image, (B,); arguments as for ``noisy_batch``."""
+        return self.eps_error(self.noisy_batch(x, u, noise), noise)
 
     def forward(self, x: Tensor, u: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """The training loss, a scalar: mean squared ε-error at random noise times.
@@ -103,6 +111,7 @@ class DDPM(nn.Module):
         *,
         seed: int = 0,
         first_index: int = 0,
+        on_step: Callable[[], object] = lambda: None,
     ) -> Tensor:
         """Ancestral sampling through the full chain t = n_T … 1.
 
@@ -113,6 +122,7 @@ class DDPM(nn.Module):
             seed: sampling seed.
             first_index: image index of the first sample; image k has noise of its own, keyed by
                 (seed, k), so that it is the same in any batch.
+            on_step: called before every network call; may raise to leave.
 
         Returns:
             (n_sample, C, H, W) float32, about [-1, 1], not clipped.
@@ -120,6 +130,7 @@ class DDPM(nn.Module):
         index = torch.arange(first_index, first_index + n_sample, device=device)
         x = normals(seed, Stream.SAMPLE_START, index, 0, size)
         for t in range(self.n_T, 0, -1):
+            on_step()
             noise = normals(seed, Stream.SAMPLE_STEP, index, t, size) if t > 1 else 0.0
             time = torch.full((n_sample,), t / self.n_T, device=device)
             eps = self.eps_model(x, time).float()

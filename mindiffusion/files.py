@@ -5,9 +5,11 @@ Data preparation, checkpoints and results all write through this one module.
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +23,15 @@ from mindiffusion.errors import UserError
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside ``path``; fsync and rename it over ``path`` on success.
 
-    A crash, an exception or a full disk leaves whatever stood at ``path`` before.
+    A crash, an exception or a full disk leaves whatever stood at ``path`` before. The temporary
+    file of a killed writer goes when ``path`` is next written, or by ``remove_temporaries``.
+
+    Raises:
+        OSError: with ``path`` as its file name, where the system gave none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    _sweep(path)
+    descriptor, temporary = _own_temporary(path)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             yield handle
@@ -32,10 +39,53 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(handle.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+        _sync_folder(path.parent)
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
+
+
+def _own_temporary(path: Path) -> tuple[int, str]:
+    """A fresh file beside ``path``, locked for as long as its writer lives: descriptor, name."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if Path(name).exists():  # not swept in the moment before it was locked
+            return descriptor, name
+        os.close(descriptor)
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writer is dead: nobody locks them."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), stale.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stale.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a power cut, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: Path, name: str) -> None:
+    """Remove what killed processes left of atomic writes; the caller keeps other writers out.
+
+    Args:
+        folder: where they wrote.
+        name: regular expression of the names of the files they meant to write.
+    """
+    for path in folder.glob(".*"):
+        if re.fullmatch(rf"\.({name})\.[a-z0-9_]{{8}}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

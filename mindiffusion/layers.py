@@ -9,13 +9,56 @@ from torch import Tensor, nn
 NORM_GROUPS = 8
 
 
+class GroupNorm(nn.GroupNorm):
+    """nn.GroupNorm, written for the compiler where that compiles it badly.
+
+    In channels-last memory the CPU compiler's own backward of a group norm takes longer than the
+    convolution before it; from channel sums it is a fraction of that (docs/performance.md).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) over the groups' channels and pixels."""
+        if torch.compiler.is_compiling() and x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                return group_norm_from_sums(x, self.num_groups, self.weight, self.bias, self.eps)
+        return super().forward(x)
+
+
+def group_norm_from_sums(
+    x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
+    """Group norm as x · scale + shift, with both (B, C) found from sums over pixels.
+
+    Sums are float32 or wider, as is what follows up to the result, which has x's dtype. A matrix
+    product adds up a group's channels and hands the sum back to each of them: the compiler keeps
+    that apart from the per-pixel loops, which then run over contiguous channels.
+
+    Args:
+        x: (B, C, H, W).
+        num_groups: divides C.
+        weight: (C,).
+        bias: (C,).
+        eps: added to the variance.
+    """
+    channels = x.shape[1]
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    group = torch.arange(channels, device=x.device) // (channels // num_groups)
+    size = x[0].numel() // num_groups
+    group_mean = (group[:, None] == group).to(wide.dtype) / size
+    mean = wide.sum((2, 3)) @ group_mean
+    variance = wide.square().sum((2, 3)) @ group_mean - mean.square()
+    scale = (variance.clamp_min(0.0) + eps).rsqrt() * weight
+    shift = bias - mean * scale
+    return (wide * scale[:, :, None, None] + shift[:, :, None, None]).to(x.dtype)
+
+
 class ConvNormAct(nn.Sequential):
     """3×3 convolution (stride 1, padding 1), GroupNorm(8), ReLU: (B, in, H, W) → (B, out, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, 3, padding=1),
-            nn.GroupNorm(NORM_GROUPS, out_channels),
+            GroupNorm(NORM_GROUPS, out_channels),
             nn.ReLU(),
         )
 

@@ -60,34 +60,39 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return [c0, c1, c2, c3]
 
 
-def random_bits(seed: int, stream: Stream, index: Tensor, step: int, count: int) -> Tensor:
+def random_bits(seed: int, stream: Stream, index: Tensor, step: int | Tensor, count: int) -> Tensor:
     """``count`` 32-bit words for every index: (N,) → (N, count) int64 in [0, 2³²).
 
     Args:
         seed: the run's or the sampling seed, in [0, 2³²).
         stream: what the draw is for.
         index: (N,) int64, position in the global batch or image index, in [0, 2³²).
-        step: training step, sampling step or epoch, in [0, 2³²).
+        step: training step, sampling step or epoch, in [0, 2³²); a number, or a scalar int64
+            tensor on the index's device, whose range is not checked.
         count: words per index.
 
     Raises:
         ValueError: for a seed or step outside [0, 2³²).
     """
-    if not (0 <= seed <= _MASK32 and 0 <= step <= _MASK32):
-        raise ValueError(f"seed {seed} and step {step} must be in [0, 2^32).")
+    if not isinstance(step, Tensor):
+        if not (0 <= seed <= _MASK32 and 0 <= step <= _MASK32):
+            raise ValueError(f"seed {seed} and step {step} must be in [0, 2^32).")
+        step = torch.full((), step, dtype=torch.int64, device=index.device)
     blocks = torch.arange((count + 3) // 4, device=index.device)
     shape = (len(index), len(blocks))
     counter = (
         blocks.expand(shape),
         index[:, None].expand(shape),
-        torch.full((), step, dtype=torch.int64, device=index.device).expand(shape),
+        step.expand(shape),
         torch.zeros((), dtype=torch.int64, device=index.device).expand(shape),
     )
     words = philox(counter, (seed, int(stream)))
     return torch.stack(words, dim=2).flatten(1)[:, :count]
 
 
-def uniforms(seed: int, stream: Stream, index: Tensor, step: int, count: int = 1) -> Tensor:
+def uniforms(
+    seed: int, stream: Stream, index: Tensor, step: int | Tensor, count: int = 1
+) -> Tensor:
     """Uniforms in [0, 1) with 24 bits, (N, count) float32; the same bits on every device.
 
     Arguments as in ``random_bits``.
@@ -95,7 +100,9 @@ def uniforms(seed: int, stream: Stream, index: Tensor, step: int, count: int = 1
     return (random_bits(seed, stream, index, step, count) >> 8).float() * 2.0**-24
 
 
-def normals(seed: int, stream: Stream, index: Tensor, step: int, shape: tuple[int, ...]) -> Tensor:
+def normals(
+    seed: int, stream: Stream, index: Tensor, step: int | Tensor, shape: tuple[int, ...]
+) -> Tensor:
     """Standard normals by Box–Muller, (N, *shape) float32.
 
     Other arguments as in ``random_bits``.

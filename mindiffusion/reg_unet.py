@@ -32,8 +32,19 @@ class RegNaiveUnet(NaiveUnet):
         """
         if lambda_val == 0:
             return torch.zeros((), device=self.out.weight.device)
-        norms = [group_norms(layer).sum() for _, layer in conv_layers(self)]
-        return lambda_val * torch.stack(norms).sum()
+        return lambda_val * self._norm_sum()
+
+    def _norm_sum(self) -> Tensor:
+        return torch.stack([group_norms(layer).sum() for _, layer in conv_layers(self)]).sum()
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the forward pass and, on a GPU, the norms: hundreds of kernels become a few.
+
+        λ stays outside, so that a stage change compiles nothing.
+        """
+        super().compile(*args, **options)
+        if self.out.weight.device.type == "cuda":
+            self._norm_sum = torch.compile(self._norm_sum)  # type: ignore[method-assign]
 
     def enter_stage(self, capacity: StageCapacity, probe: Probe) -> dict[str, Any]:
         """Take over the stage's λ."""

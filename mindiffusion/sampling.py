@@ -72,13 +72,29 @@ def sampler_steps(config: RunConfig) -> int:
 
 
 @torch.inference_mode()
-def sample_chunk(process: DDPM, sampler: SamplerConfig, number: int, side: int) -> np.ndarray:
-    """Images number · chunk … (number + 1) · chunk − 1, (chunk, side, side, 3) uint8."""
+def sample_chunk(
+    process: DDPM,
+    sampler: SamplerConfig,
+    number: int,
+    side: int,
+    on_step: Callable[[], object] = lambda: None,
+) -> np.ndarray:
+    """Images number · chunk … (number + 1) · chunk − 1, (chunk, side, side, 3) uint8.
+
+    Args:
+        process: network and process.
+        sampler: how to sample.
+        number: which chunk, from 0.
+        side: pixels.
+        on_step: called before every network call; may raise to leave.
+    """
     size = (IMAGE_CHANNELS, side, side)
     device = process.beta.device
     first = number * sampler.chunk
     if sampler.name == "ddpm":
-        images = process.sample(sampler.chunk, size, device, seed=sampler.seed, first_index=first)
+        images = process.sample(
+            sampler.chunk, size, device, seed=sampler.seed, first_index=first, on_step=on_step
+        )
         return to_uint8(images)
     index = torch.arange(first, first + sampler.chunk, device=device)
     images = ddim_sample(
@@ -90,6 +106,7 @@ def sample_chunk(process: DDPM, sampler: SamplerConfig, number: int, side: int) 
         eta=sampler.eta,
         clip=sampler.clip,
         seed=sampler.seed,
+        on_step=on_step,
     )
     return to_uint8(images)
 
@@ -100,6 +117,7 @@ def sample_images(
     count: int,
     side: int,
     on_chunk: Callable[[int], None] = lambda done: None,
+    on_step: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Images 0 … count − 1, (count, side, side, 3) uint8.
 
@@ -109,10 +127,11 @@ def sample_images(
         count: number of images.
         side: pixels.
         on_chunk: called with the number of images done after every chunk.
+        on_step: called before every network call; may raise to leave.
     """
     chunks = []
     for number in range(-(-count // sampler.chunk)):
-        chunks.append(sample_chunk(process, sampler, number, side))
+        chunks.append(sample_chunk(process, sampler, number, side, on_step))
         on_chunk(min(count, (number + 1) * sampler.chunk))
     return np.concatenate(chunks)[:count]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.errors import UserError
-from mindiffusion.layers import NORM_GROUPS, Conv3, TimeSiren, UnetDown, UnetUp
+from mindiffusion.layers import NORM_GROUPS, Conv3, GroupNorm, TimeSiren, UnetDown, UnetUp
 from mindiffusion.sparsity import Probe, StageCapacity
 
 MIN_SIDE = 32
@@ -64,7 +64,7 @@ class NaiveUnet(nn.Module):
         self.to_vec = nn.Sequential(nn.AvgPool2d(4), nn.ReLU())
         self.timeembed = TimeSiren(2 * n)
         self.up0 = nn.Sequential(
-            nn.ConvTranspose2d(2 * n, 2 * n, 4, 4), nn.GroupNorm(NORM_GROUPS, 2 * n), nn.ReLU()
+            nn.ConvTranspose2d(2 * n, 2 * n, 4, 4), GroupNorm(NORM_GROUPS, 2 * n), nn.ReLU()
         )
         self.up1 = UnetUp(4 * n, 2 * n)
         self.up2 = UnetUp(4 * n, n)

@@ -12,6 +12,8 @@ TORCH_FREE = (
     "benchmark.results",
     "benchmark.statistics",
     "benchmark.tables",
+    "benchmark.status",
+    "benchmark.cluster",
     "plots.build",
     "mindiffusion.cli",
     "mindiffusion.training.config",

@@ -150,11 +150,11 @@ def test_celeba_path_may_stand_in_dotenv(workdir, train, monkeypatch):
 def test_config_changed_under_an_output_folder_is_refused(workdir, train):
     assert train(*words_of("training.steps=16", "training.milestones=[16]"))[0] == 0
     run = workdir / "checkpoints_c_32" / "seed0"
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     overrides = ("training.steps=16", "training.milestones=[16]", "training.lr=0.5")
     code, line = train(*words_of(*overrides))
     assert code == 2 and "training.lr" in line and "--output" in line
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     assert train(*words_of(*overrides), "--output", "other")[0] == 0
 
 

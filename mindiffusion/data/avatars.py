@@ -18,8 +18,9 @@ import resvg_py
 from dicebear import Avatar, Style
 from PIL import Image
 
+from mindiffusion.data.names import AVATAR_STYLES
 from mindiffusion.data.source import Plan, Sample, digest64
-from mindiffusion.data.spec import AVATAR_STYLES, DataConfig
+from mindiffusion.data.spec import DataConfig
 from mindiffusion.files import sha256_of_json
 
 DEFAULT_NUM_TRAIN = 50_000

@@ -2,8 +2,8 @@
 
 from PIL import Image
 
+from mindiffusion.data.names import CROPS
 from mindiffusion.data.source import BadImage
-from mindiffusion.data.spec import CROPS
 
 #: For the manifest. PIL's filter widens with the reduction, so it does not alias.
 FILTER = "PIL bilinear, reducing_gap none"

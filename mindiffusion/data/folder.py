@@ -12,16 +12,19 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from mindiffusion.data.crops import FILTER, crop_and_resize
+from mindiffusion.data.names import DATASETS
 from mindiffusion.data.source import BadImage, Plan, Sample, digest64
-from mindiffusion.data.spec import DATASETS, DataConfig
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
+
+if TYPE_CHECKING:  # a worker that decodes files starts in half the time without pydantic
+    from mindiffusion.data.spec import DataConfig
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 #: What Pillow and zipfile raise on broken input.
@@ -93,12 +96,20 @@ class FileSource:
 
 
 def _open(place: str, path: str) -> io.BytesIO | Path:
-    if Path(place).is_dir():
-        return Path(place) / path
+    folder = _as_folder(place)
+    if folder is not None:
+        return folder / path
     try:
         return io.BytesIO(_open_zip(place).read(path))
     except RuntimeError as error:  # encrypted, or packed in a way this Python can't unpack
         raise BadImage(f"can't be unpacked ({error})") from error
+
+
+@functools.lru_cache(maxsize=1)
+def _as_folder(place: str) -> Path | None:
+    """The place, if it is a folder and not a zip; looked up once, not for every image."""
+    folder = Path(place)
+    return folder if folder.is_dir() else None
 
 
 @functools.lru_cache(maxsize=1)
@@ -108,9 +119,10 @@ def _open_zip(place: str) -> zipfile.ZipFile:
 
 def is_image(path: str) -> bool:
     """Whether a relative path is an image's; hidden files and macOS's copies are not."""
-    parts = PurePosixPath(path).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and path.lower().endswith(IMAGE_SUFFIXES)
+    if not path.lower().endswith(IMAGE_SUFFIXES):
+        return False
+    parts = [part for part in path.split("/") if part != "."]
+    return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def list_images(place: Path, recursive: bool = True) -> Listing:
@@ -145,12 +157,15 @@ def _in_folder(place: Path, recursive: bool) -> list[tuple[str, int, int]]:
     for parent, folders, names in os.walk(place):
         if not recursive:
             folders.clear()
+        # Once a folder, not once a file: building paths was most of a listing's time.
+        inside = Path(parent).relative_to(place).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
         for name in names:
-            path = (Path(parent) / name).relative_to(place).as_posix()
+            path = prefix + name
             if not is_image(path):
                 continue
             try:
-                status = (place / path).stat()
+                status = Path(parent, name).stat()
             except OSError:
                 found.append((path, 0, 0))
                 continue
@@ -193,7 +208,7 @@ def first_by_hash(files: Sequence[ImageFile], count: int | None) -> list[ImageFi
     return [file for file in files if file in chosen]
 
 
-def plan_folder(config: DataConfig) -> Plan:
+def plan_folder(config: "DataConfig") -> Plan:
     """The images of any folder or zip, split by name hash; nothing is decoded yet.
 
     Raises:
@@ -225,7 +240,7 @@ def plan_folder(config: DataConfig) -> Plan:
 
 
 def plan_files(
-    config: DataConfig,
+    config: "DataConfig",
     listing: Listing,
     train: Sequence[ImageFile],
     held_out: Sequence[ImageFile],

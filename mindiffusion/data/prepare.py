@@ -26,12 +26,12 @@ from mindiffusion.data.pool import draw_shards
 from mindiffusion.data.prepared import (
     FORMAT,
     LABELS,
-    MANIFEST,
     SPLITS,
     PreparedData,
     is_whole,
     load_prepared,
     write_array,
+    write_manifest,
 )
 from mindiffusion.data.shard import ShardJob, read_shard, shard_is_whole, shard_jobs
 from mindiffusion.data.source import Plan
@@ -42,7 +42,6 @@ from mindiffusion.files import (
     exclusive_lock,
     sha256_of_file,
     sha256_of_json,
-    write_json,
 )
 from mindiffusion.machine import available_cores
 
@@ -164,7 +163,7 @@ def _build(plan: Plan, folder: Path, workers: int, show_progress: bool) -> None:
     for name in names:
         os.replace(parts / name, folder / name)
     manifest = _manifest(plan, folder, names, kept, num_duplicates)
-    write_json(folder / MANIFEST, manifest)
+    write_manifest(folder, manifest)
 
 
 def _draw_missing(

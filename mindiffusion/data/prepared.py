@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mindiffusion.errors import UserError
-from mindiffusion.files import atomic_write, sha256_of_file, sha256_of_json
+from mindiffusion.files import atomic_write, sha256_of_file, sha256_of_json, write_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -49,18 +49,14 @@ def is_whole(folder: Path) -> bool:
 
 
 def load_prepared(folder: Path) -> PreparedData:
-    """Open a prepared data set and check it cheaply: file sizes, shapes, types, counts.
+    """Open a prepared data set after checking it byte by byte (a second or so for a gigabyte).
 
     Raises:
         UserError: the preparation did not end, or a file does not fit the manifest.
     """
     manifest = _read_manifest(folder)
-    for name, size in manifest["file_bytes"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            found = path.stat().st_size if path.is_file() else "no"
-            raise UserError(f"{path} has {found} bytes, its manifest says {size}; {AGAIN}")
-    train, held_out = (_open_array(folder, split, manifest) for split in SPLITS)
+    _check_files(folder, manifest)
+    train, held_out = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in SPLITS)
     label_names = manifest["label_names"]
     with np.load(folder / LABELS) as labels:
         train_labels, held_out_labels = (
@@ -78,15 +74,21 @@ def load_prepared(folder: Path) -> PreparedData:
     )
 
 
-def verify(prepared: PreparedData) -> None:
-    """Hash all files; slow for large sets, so done on request only.
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest with its own id, so that an altered one gives itself away."""
+    write_json(folder / MANIFEST, manifest | {"id": sha256_of_json(manifest)})
 
-    Raises:
-        UserError: a file's content differs from the manifest.
-    """
-    for name, expected in prepared.manifest["sha256"].items():
-        if sha256_of_file(prepared.folder / name) != expected:
-            raise UserError(f"{prepared.folder / name} is damaged: wrong SHA-256; {AGAIN}")
+
+def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Compare sizes first: a cut file is named at once."""
+    for name, size in manifest["file_bytes"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            found = path.stat().st_size if path.is_file() else "no"
+            raise UserError(f"{path} has {found} bytes, its manifest says {size}; {AGAIN}")
+    for name, expected in manifest["sha256"].items():
+        if sha256_of_file(folder / name) != expected:
+            raise UserError(f"{folder / name} is damaged: wrong SHA-256; {AGAIN}")
 
 
 def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
@@ -114,22 +116,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
         known = manifest["format"] == FORMAT
-    except (ValueError, KeyError, TypeError):
+        is_whole = manifest.pop("id", None) == sha256_of_json(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is not a manifest; {AGAIN}") from None
     if not known:
         raise UserError(f"{path} has format {manifest['format']}, this is {FORMAT}; {AGAIN}")
+    if not is_whole:
+        raise UserError(f"{path} is damaged, or of an early version; {AGAIN}")
     return manifest
-
-
-def _open_array(folder: Path, split: str, manifest: dict[str, Any]) -> np.ndarray:
-    path = folder / f"{split}.npy"
-    shape = (manifest["counts"][split], manifest["size"], manifest["size"], 3)
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="r")
-    except ValueError:
-        raise UserError(f"{path} is not a NumPy array; {AGAIN}") from None
-    if array.shape != shape or array.dtype != np.uint8:
-        raise UserError(
-            f"{path} is {array.dtype} {array.shape}, its manifest says uint8 {shape}; {AGAIN}"
-        )
-    return array

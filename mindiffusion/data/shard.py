@@ -10,7 +10,8 @@ import numpy as np
 from mindiffusion.data.source import BadImage, Sample, Source
 from mindiffusion.files import atomic_write
 
-ITEMS_PER_SHARD = 512
+ITEMS_PER_SHARD = 256
+"""Few enough that the last shards keep many cores busy, and that a killed run loses little."""
 
 
 class ShardJob(NamedTuple):
@@ -72,6 +73,7 @@ def shard_is_whole(job: ShardJob) -> bool:
     """Whether the job's file is there, readable (its checksums hold) and of the right length."""
     try:
         members = [read_shard(job.path, member) for member in ("pixels", "codes", "digests")]
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    # RuntimeError: a flipped flag says that an entry is encrypted or packed in an unknown way.
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile):
         return False
     return all(len(member) == len(job.items) for member in members)

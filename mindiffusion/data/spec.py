@@ -7,13 +7,9 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from mindiffusion.data.names import CROPS, DATASETS, STYLES
 from mindiffusion.errors import UserError, did_you_mean
 
-DATASETS = ("avatars", "celeba")
-AVATAR_STYLES = ("personas", "toon-head", "open-peeps")
-STYLES = (*AVATAR_STYLES, "mixed")
-#: Crop name to the side, in original pixels, of the centre square kept (None: the whole picture).
-CROPS: dict[str, int | None] = {"squash": None, "center178": 178, "center140": 140}
 #: Similarity from which a name is a misspelt data set: 'celebb' is, a folder 'celeba_hq' is not.
 NEAR_MISS = 0.82
 

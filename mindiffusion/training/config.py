@@ -18,6 +18,9 @@ from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_MAY_CHANGE = ("output", "samples", "training.checkpoint_every", "training.timeout_seconds")
+"""Keys that a run may be resumed with another value of."""
+
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
 
@@ -61,6 +64,8 @@ class TrainingConfig:
         global_batch: images per step over all ranks.
         micro_batch: images per forward pass of a rank; None: the rank's whole share.
         lr: Adam's learning rate.
+        clip_grad_norm: largest norm of the gradient of all weights together, to which it is scaled
+            down; None: never.
         ema_decays: lengths of the weight averages, in (0, 1); the first is the primary one.
         milestones: when weights are kept and scored: "stages" (each stage's end), "25%",
             "10 epochs" or a step.
@@ -70,6 +75,7 @@ class TrainingConfig:
         precision: "auto": bf16 where the device has it and it was measured to help.
         compile: "auto": on a GPU, and where a C++ compiler is found and it helps.
         threads: CPU threads per rank; None: all cores over the ranks of this machine.
+        timeout_seconds: how long ranks wait for each other before the run is given up.
     """
 
     epochs: float | None = Field(default=None, gt=0)
@@ -77,6 +83,7 @@ class TrainingConfig:
     global_batch: int = Field(default=256, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
     lr: float = Field(default=2e-5, gt=0)
+    clip_grad_norm: float | None = Field(default=None, gt=0)
     ema_decays: tuple[float, ...] = (0.9999, 0.999)
     milestones: tuple[str | int, ...] = ("stages",)
     checkpoint_every: int = Field(default=1000, ge=1)
@@ -85,6 +92,7 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     threads: int | None = Field(default=None, ge=1)
+    timeout_seconds: float = Field(default=600.0, gt=0)
 
     def __post_init__(self) -> None:
         """Refuse an average that is none."""
@@ -157,13 +165,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys at which two configs (as plain types) differ, but for where files go."""
+    """Dotted keys at which two configs (as plain types) differ, but for those of no consequence."""
     different = []
     for key in sorted(a.keys() | b.keys()):
         old, new = a.get(key), b.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             different += differences(old, new, f"{prefix}{key}.")
-        elif old != new and prefix + key not in ("output", "samples"):
+        elif old != new and prefix + key not in _MAY_CHANGE:
             different.append(prefix + key)
     return different
 
@@ -171,12 +179,13 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
 def config_hash(config: RunConfig) -> str:
     """Twelve hex digits over everything that can change a result: not where it is written.
 
-    Training and sampling are hashed; the device, threads and where files go are not.
+    Training and sampling are hashed; the device, threads, how often ranks and files are looked
+    after and where files go are not.
     """
     content = to_dict(config)
     for name in ("output", "samples"):
         del content[name]
-    for name in ("device", "threads", "checkpoint_every", "log_every"):
+    for name in ("device", "threads", "checkpoint_every", "log_every", "timeout_seconds"):
         del content["training"][name]
     del content["sampler"]["grid"]
     return sha256_of_json(content)[:12]

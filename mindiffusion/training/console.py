@@ -2,12 +2,14 @@
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from mindiffusion.data.store import num_train_images, prepared_data
+from mindiffusion.files import remove_temporaries
 from mindiffusion.sampling import (
     primary_weights,
     process_of,
@@ -18,10 +20,11 @@ from mindiffusion.sampling import (
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import RunConfig
 from mindiffusion.training.distributed import ranks_from_environment
-from mindiffusion.training.loop import Hooks, Trainer
+from mindiffusion.training.loop import Hooks
 from mindiffusion.training.plan import rank_share, resolve_plan
 from mindiffusion.training.run import run
-from mindiffusion.training.signals import Interrupted
+from mindiffusion.training.signals import Interrupted, raise_if_stopped
+from mindiffusion.training.trainer import Trainer
 from mindiffusion.unet import check_sizes
 
 GRID_COLUMNS = 8
@@ -32,11 +35,24 @@ def grid_path(config: RunConfig, step: int) -> Path:
     return config.grid_dir / f"step-{step:09d}.png"
 
 
-def write_grid(weights_file: Path, config: RunConfig, device: torch.device) -> Path:
-    """Sample a grid from a milestone's primary weights; returns the PNG's path."""
+def write_grid(
+    weights_file: Path,
+    config: RunConfig,
+    device: torch.device,
+    on_step: Callable[[], object] = lambda: None,
+) -> Path:
+    """Sample a grid from a milestone's primary weights; returns the PNG's path.
+
+    Args:
+        weights_file: the milestone's file.
+        config: the run.
+        device: where to sample.
+        on_step: called before every network call; may raise to leave.
+    """
     content = checkpoint.load(weights_file)
     process = process_of(content, primary_weights(config), device)
-    images = sample_images(process, config.sampler, config.sampler.grid, config.data.size)
+    sampler = config.sampler
+    images = sample_images(process, sampler, sampler.grid, config.data.size, on_step=on_step)
     path = grid_path(config, content["step"])
     save_png(path, tile(images, GRID_COLUMNS))
     return path
@@ -64,17 +80,21 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
                 print(message, file=sys.stderr)
             return 128 + stop.signal_number
     if ranks.is_main:
+        remove_temporaries(config.grid_dir, r"step-\d+\.png")
         _write_missing_grids(config, trainer)
         print(f"{config.arm} seed {config.seed}: {trainer.step} steps done in {config.run_dir}")
     return 0
 
 
-def _write_missing_grids(config: RunConfig, trainer: Trainer) -> None:
+def _write_missing_grids(
+    config: RunConfig, trainer: Trainer, on_step: Callable[[], object] = lambda: None
+) -> None:
     """Grids that an interruption between weights and grid left out."""
     for step in trainer.plan.milestones:
         weights = checkpoint.weights_path(config.run_dir, step)
-        if weights.exists() and not grid_path(config, step).exists():
-            write_grid(weights, config, trainer.process.beta.device)
+        is_reached = step <= trainer.step and weights.exists()
+        if is_reached and not grid_path(config, step).exists():
+            write_grid(weights, config, trainer.process.beta.device, on_step)
 
 
 def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hooks:
@@ -91,8 +111,20 @@ def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hoo
             bar.initial = bar.n = done - 1
         bar.update(done - bar.n)
 
-    def on_milestone(step: int, path: Path) -> None:
-        grid = write_grid(path, config, trainer.process.beta.device)
-        bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
+    def look_up() -> None:
+        # Sampling may take minutes: the other ranks wait, and we may be asked to stop.
+        trainer.ranks.alive()
+        raise_if_stopped()
 
-    return Hooks(on_step, on_milestone)
+    def on_milestone(step: int, path: Path) -> None:
+        # The state is saved. The loop stops at its next look, and a grid left out is drawn when
+        # the run goes on.
+        with contextlib.suppress(Interrupted):
+            grid = write_grid(path, config, trainer.process.beta.device, look_up)
+            bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
+
+    def on_resume() -> None:
+        with contextlib.suppress(Interrupted):
+            _write_missing_grids(config, trainer, look_up)
+
+    return Hooks(on_step, on_milestone, on_resume)

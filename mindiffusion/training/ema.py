@@ -4,7 +4,7 @@ The decay warms up as min(d, (1 + k)/(10 + k)) after k updates, so that the rand
 forgotten within a few steps. Buffers (masks) are copied, never averaged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,11 @@ class Averages:
         current = [p.detach() for p in self._parameters.values()]
         for decay, average in self._averages.items():
             torch._foreach_lerp_(list(average.values()), current, 1.0 - min(decay, warm_up))
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All averages of all parameters."""
+        for average in self._averages.values():
+            yield from average.values()
 
     def weights(self, decay: float) -> StateDict:
         """A state dict of the network with averaged parameters and current buffers, on the CPU."""

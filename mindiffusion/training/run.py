@@ -4,6 +4,8 @@ The same call starts, resumes and, on a finished run, does nothing.
 """
 
 import json
+import logging
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,28 +14,32 @@ from typing import Any
 import numpy as np
 
 from mindiffusion.errors import UserError
-from mindiffusion.files import exclusive_lock, write_json
+from mindiffusion.files import exclusive_lock, remove_temporaries, sha256_of_json, write_json
+from mindiffusion.training import checkpoint
 from mindiffusion.training.config import RunConfig, differences, to_dict
 from mindiffusion.training.distributed import Ranks, process_group
-from mindiffusion.training.loop import Hooks, Trainer, train
+from mindiffusion.training.loop import Hooks, train
+from mindiffusion.training.metrics_log import METRICS_FILE
 from mindiffusion.training.runtime import Runtime, check_runtime, resolve_runtime
+from mindiffusion.training.trainer import Trainer
 
 CONFIG_FILE = "config.json"
 LOCK_WAIT_SECONDS = 20.0
 """A killed run's last processes may take a moment to go."""
 
+_log = logging.getLogger(__name__)
+
 
 def settle_runtime(config: RunConfig, manifest_id: str, ranks: Ranks) -> Runtime:
-    """The run's runtime: from its config file if it has one, else resolved now.
+    """The run's runtime: what its folder says it began with, else resolved now.
 
     Raises:
         UserError: the folder holds a run of another config or other data, or one that this
             machine cannot go on with.
     """
-    path = config.run_dir / CONFIG_FILE
-    if not path.exists():
-        return resolve_runtime(config, ranks.local_world)
-    known = _read_run_file(path)
+    known = _known_run(config.run_dir)
+    if known is None:
+        return resolve_runtime(config, ranks.local_world, ranks.runs_on_machine)
     changed = differences(known["config"], to_dict(config))
     if changed:
         raise UserError(
@@ -50,14 +56,40 @@ def settle_runtime(config: RunConfig, manifest_id: str, ranks: Ranks) -> Runtime
     return runtime
 
 
-def _read_run_file(path: Path) -> dict[str, Any]:
+def _known_run(run_dir: Path) -> dict[str, Any] | None:
+    """What the folder's run is; if the file that says so is damaged, by its newest whole state."""
+    path = run_dir / CONFIG_FILE
+    if not path.exists():
+        return None
+    known = _read_run_file(path)
+    if known is None:
+        known = checkpoint.newest(run_dir)
+        source = "the given config" if known is None else "the newest whole checkpoint"
+        _log.warning("%s is damaged; it is made anew from %s.", path, source)
+    return known
+
+
+def _read_run_file(path: Path) -> dict[str, Any] | None:
+    """A run's sealed description, or None if the file is not whole."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {key: content[key] for key in ("config", "runtime", "manifest")}
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path} is not a run's config file; restore it, or choose another --output."
-        ) from None
+        seal = content.pop("sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return content if seal == sha256_of_json(content) else None
+
+
+def _write_run_file(path: Path, trainer: Trainer, manifest_id: str) -> None:
+    content = {
+        "config": to_dict(trainer.config),
+        "runtime": asdict(trainer.runtime),
+        "manifest": manifest_id,
+        "plan": {
+            "total_steps": trainer.plan.total_steps,
+            "milestones": list(trainer.plan.milestones),
+        },
+    }
+    write_json(path, content | {"sha256": sha256_of_json(content)})
 
 
 def run(
@@ -80,12 +112,22 @@ def run(
 
     Raises:
         UserError: bad input, or another process is at this run.
+        LostContact: another rank hangs or is gone.
         Interrupted: asked to stop; the state is saved.
     """
     if not ranks.is_main:
         return _run_locked(config, images, manifest_id, ranks, make_hooks, stop_after)
-    with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
+    lock = config.run_dir / ".lock"
+    with exclusive_lock(lock, wait_seconds=LOCK_WAIT_SECONDS, on_wait=lambda: _say_waiting(lock)):
+        files = (checkpoint.FILES, re.escape(CONFIG_FILE), re.escape(METRICS_FILE))
+        remove_temporaries(config.run_dir, "|".join(files))
         return _run_locked(config, images, manifest_id, ranks, make_hooks, stop_after)
+
+
+def _say_waiting(lock: Path) -> None:
+    _log.warning(
+        "another process is at %s; waiting %.0f s for it to end.", lock.parent, LOCK_WAIT_SECONDS
+    )
 
 
 def _run_locked(
@@ -97,12 +139,12 @@ def _run_locked(
     stop_after: int | None,
 ) -> Trainer:
     runtime = settle_runtime(config, manifest_id, ranks)
-    with process_group(ranks, runtime.device) as device:
-        trainer = Trainer(config, runtime, ranks, device, images)
+    with process_group(ranks, runtime.device, config.training.timeout_seconds) as device:
+        with ranks.phase("start"):
+            trainer = Trainer(config, runtime, ranks, device, images)
         path = config.run_dir / CONFIG_FILE
-        if ranks.is_main and not path.exists():
+        if ranks.is_main and _read_run_file(path) is None:
             # Only now is it known that this config can run: a refused one claims no folder.
-            resolved = {"config": to_dict(config), "runtime": asdict(runtime)}
-            write_json(path, resolved | {"manifest": manifest_id})
-        train(trainer, config.run_dir, make_hooks(trainer), stop_after)
+            _write_run_file(path, trainer, manifest_id)
+        train(trainer, config.run_dir, make_hooks(trainer), manifest_id, stop_after)
     return trainer

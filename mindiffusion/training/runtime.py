@@ -55,12 +55,13 @@ def has_cxx_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++"))
 
 
-def resolve_runtime(config: RunConfig, local_ranks: int) -> Runtime:
+def resolve_runtime(config: RunConfig, local_ranks: int, runs_on_machine: int = 1) -> Runtime:
     """Decide what is "auto".
 
     Args:
         config: the run.
         local_ranks: ranks on this machine, which share its cores.
+        runs_on_machine: runs side by side on this machine, which share them too.
 
     Raises:
         UserError: a device or compiler is asked for that is not there.
@@ -78,7 +79,8 @@ def resolve_runtime(config: RunConfig, local_ranks: int) -> Runtime:
         use_compile = device == "cuda" or has_cxx_compiler()
         if not use_compile:
             _log.warning("no C++ compiler (g++, clang++ or $CXX) found: training runs eager.")
-    threads = training.threads or max(1, available_cores() // local_ranks)
+    processes = local_ranks * runs_on_machine
+    threads = training.threads or max(1, available_cores() // processes)
     runtime = Runtime(device, precision, use_compile, threads)
     check_runtime(runtime, local_ranks)
     return runtime

@@ -95,6 +95,12 @@ def test_effnet_features_have_the_stated_shape_and_do_not_depend_on_batches(effn
     np.testing.assert_array_equal(effnet(images), features)
 
 
+def test_features_tell_how_far_they_are_after_every_batch(effnet):
+    told = []
+    effnet(smooth_images(20), told.append)
+    assert told == [16, 20]
+
+
 def test_effnet_features_of_no_images_are_an_empty_matrix(effnet):
     assert effnet(smooth_images(3)[:0]).shape == (0, 1280)
 
@@ -226,7 +232,13 @@ def test_reference_features_are_computed_once_and_again_if_the_file_is_bad(
     (path,) = cache.iterdir()
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
+    packed, method = bytearray(content), bytearray(content)
+    entry = content.rindex(b"PK\1\2")
+    packed[entry + 8] ^= 1  # as if encrypted
+    method[entry + 10] ^= 1  # as if packed by a method that nobody knows
     for bad in (
+        packed,
+        method,
         b"",
         bytes(content[:-100]),
         bytes(content[:middle] + b"\xff" + content[middle + 1 :]),

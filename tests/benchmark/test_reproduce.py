@@ -46,7 +46,7 @@ run:
 evaluation:
   {num_generated: 12, num_reference: 64, feature_net: effnet-lite0-64, profile_images: 8, strip: 4}
 """
-CLOCK = ("time", "host", "train_seconds", "git")
+CLOCK = ("time", "host", "train_seconds", "git", "crc")
 COMMAND = ["-m", "benchmark", "reproduce", "mine.yaml"]
 
 

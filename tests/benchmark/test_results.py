@@ -58,7 +58,7 @@ def test_rows_round_trip(tmp_path):
     append_rows(path, rows[1:])
     assert read_rows(path) == rows
     assert path.read_text().count("\n") == 3
-    assert set(json.loads(path.read_text().splitlines()[0])) == set(FIELDS)
+    assert set(json.loads(path.read_text().splitlines()[0])) == {*FIELDS, "crc"}
 
 
 def test_read_rows_of_no_file_is_empty(tmp_path):
@@ -98,6 +98,7 @@ def test_read_rows_names_file_line_and_field(tmp_path, damage, message):
     append_rows(path, [row(step=1), row(step=2), row(step=3)])
     lines = path.read_text().splitlines()
     values = json.loads(lines[1])
+    del values["crc"]
     damage(values)
     lines[1] = json.dumps(values)
     path.write_text("\n".join(lines) + "\n")
@@ -105,6 +106,29 @@ def test_read_rows_names_file_line_and_field(tmp_path, damage, message):
         read_rows(path)
     assert f"{path}, line 2: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_read_rows_finds_any_flipped_bit_and_names_its_line(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    rows = [row(step=1), row(step=2), row(step=3)]
+    append_rows(path, rows)
+    whole = path.read_bytes()
+    length = whole.index(b"\n") + 1
+    for offset in range(length, 2 * length):
+        altered = bytearray(whole)
+        altered[offset] ^= 1 << offset % 8
+        path.write_bytes(altered)
+        with pytest.raises(UserError, match=r"rows\.jsonl, line 2: .*from this line on"):
+            read_rows(path)
+    # A last line that lost its end is passed over, as a cut one is.
+    path.write_bytes(whole[:-1] + b"J")
+    assert read_rows(path) == rows[:2] and "cut last line" in caplog.text
+
+
+def test_read_rows_takes_lines_of_older_files_without_a_checksum(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(dataclasses.asdict(ROW)) + "\n")
+    assert read_rows(path) == [ROW]
 
 
 def test_read_rows_refuses_a_cut_line_in_the_middle(tmp_path):

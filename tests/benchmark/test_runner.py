@@ -1,6 +1,7 @@
 """The runner's decisions, on files made by hand; whole studies are in test_reproduce.py."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,19 +30,25 @@ def study(workdir, tiny_config):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "visible", "threads", "device", "slots"),
+    ("gpus", "visible", "threads", "device", "sharing", "slots"),
     [
-        (0, None, 1, "auto", [None] * 6),
-        (0, None, 4, "auto", [None]),
-        (0, None, None, "auto", [None]),
-        (0, None, 99, "auto", [None]),
-        (2, None, 1, "auto", ["0", "1"]),
-        (2, "3,7", 1, "auto", ["3", "7"]),
-        (2, None, 2, "cpu", [None] * 3),
+        (0, None, 1, "auto", 1, [None] * 6),
+        (0, None, 4, "auto", 1, [None]),
+        (0, None, None, "auto", 1, [None]),
+        (0, None, 99, "auto", 1, [None]),
+        (2, None, 1, "auto", 1, ["0", "1"]),
+        (2, "3,7", 1, "auto", 1, ["3", "7"]),
+        (2, None, 2, "cpu", 1, [None] * 3),
+        # Several runs on each GPU; on the CPU its threads decide, or it is one device.
+        (2, None, 1, "auto", 3, ["0", "1"] * 3),
+        (1, "3", None, "cuda", 2, ["3", "3"]),
+        (0, None, 2, "auto", 2, [None] * 3),
+        (2, None, None, "cpu", 3, [None] * 3),
+        (0, None, None, "auto", 99, [None] * 6),
     ],
 )
 def test_slots_are_gpus_or_shares_of_the_cores(
-    gpus, visible, threads, device, slots, monkeypatch, tiny_config
+    gpus, visible, threads, device, sharing, slots, monkeypatch, tiny_config
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -52,7 +59,40 @@ def test_slots_are_gpus_or_shares_of_the_cores(
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     words = (f"training.threads={json.dumps(threads)}", f"training.device={device}")
-    assert device_slots([tiny_config("c", *words)]) == slots
+    assert device_slots([tiny_config("c", *words)], sharing) == slots
+
+
+@pytest.mark.parametrize(
+    ("threads", "slots", "environment"),
+    [
+        ("null", [None, None], {"OMP_NUM_THREADS": "3"}),
+        ("1", [None] * 6, {"OMP_NUM_THREADS": "1"}),
+        ("null", ["0", "1", "0", "1"], {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "1"}),
+        ("null", ["5"] * 8, {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "5"}),
+    ],
+)
+def test_cells_side_by_side_never_ask_for_more_cores_than_there_are(
+    threads, slots, environment, monkeypatch, tiny_config, workdir
+):
+    started, popen = [], subprocess.Popen
+
+    def start(command, **how):
+        started.append((command, how["env"]))
+        return popen([sys.executable, "-c", ""], stdout=subprocess.PIPE, text=True)
+
+    config = tiny_config("c", f"training.threads={threads}")
+    for module in (runtime, runner):
+        monkeypatch.setattr(module, "available_cores", lambda: 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", start)
+        cell = runner._start(config, slots, 1, ["reproduce", "x"])
+    cell.process.wait()
+    ((command, given),) = started
+    assert environment.items() <= given.items()
+    # The cell is told how many run beside it, and settles on as many threads.
+    assert command[-4:] == ["--cell", "run", "0", str(len(slots))]
+    settled = runtime.resolve_runtime(config, 1, runs_on_machine=len(slots))
+    assert str(settled.threads) == environment["OMP_NUM_THREADS"]
 
 
 def test_states_count_what_is_left(study):
@@ -93,7 +133,8 @@ def test_speed_without_a_log_is_measured(study):
 
 def ended(study, code, log=""):
     """A cell whose process ended with ``code`` after writing ``log``."""
-    process = subprocess.Popen([sys.executable, "-c", f"import os; os._exit({code})"], text=True)
+    how = f"os._exit({code})" if code >= 0 else f"os.kill(os.getpid(), {-code})"
+    process = subprocess.Popen([sys.executable, "-c", f"import os; {how}"], text=True)
     process.wait()
     path = study.folder / "cell.log"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +150,40 @@ def test_end_of_a_cell_is_told_by_its_exit_code(study):
         assert stop.value.signal_number == code - 128
     with pytest.raises(UserError, match=r"cell B/0 stopped: the disk is full \(log: .*cell\.log"):
         runner._check_end(ended(study, 2, "loading\nerror: the disk is full\n"))
+    # Before it could listen, a signal ends a cell outright.
+    for code in (signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(Interrupted):
+            runner._check_end(ended(study, -code))
     with pytest.raises(UserError, match="exit code 9"):
         runner._check_end(ended(study, 9))
+
+
+def test_cells_that_do_not_save_in_time_are_killed(study, monkeypatch):
+    monkeypatch.setattr(runner, "STOP_SECONDS", 0.5)
+    deaf = (
+        "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    )
+    cells = {}
+    for number, code in enumerate((deaf, "print(flush=True); import time; time.sleep(60)")):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        cells[number] = Cell(study.runs[0], process, Path("log"))
+    with pytest.raises(KeyboardInterrupt), runner._stopping(cells):
+        raise KeyboardInterrupt
+    codes = [cell.process.wait() for cell in cells.values()]
+    assert codes == [-signal.SIGKILL, -signal.SIGTERM]
+    for cell in cells.values():
+        cell.process.stdout.close()
+
+
+def test_index_lists_every_cell_with_its_steps(study):
+    runner.write_index(study)
+    found = json.loads((study.folder / "study.json").read_text())
+    assert found["study"] == "tiny"
+    assert [(c["arm"], c["seed"], c["run"]) for c in found["cells"]] == [
+        ("B", 0, "b/seed0"), ("C", 0, "c/seed0")
+    ]  # fmt: skip
+    assert {(c["total_steps"], tuple(c["milestones"])) for c in found["cells"]} == {(24, (12, 24))}
 
 
 def test_titles_name_arm_and_seed(tiny_config):

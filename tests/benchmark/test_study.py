@@ -88,6 +88,15 @@ def test_overrides_for_the_scoring_go_there_and_others_to_every_run(write):
     assert {(run.training.lr, run.model.n_feat) for run in study.runs} == {(1e-4, 24)}
 
 
+def test_runs_per_device_is_the_studys_own(write):
+    path = write(TWO_ARMS + "runs_per_device: 3\n")
+    assert load_study(path).runs_per_device == 3
+    assert load_study(path, overrides=["runs_per_device=2"]).runs_per_device == 2
+    assert load_study(write(TWO_ARMS)).runs_per_device == 1
+    with pytest.raises(UserError, match="runs_per_device"):
+        load_study(path, overrides=["runs_per_device=0"])
+
+
 def test_smoke_is_small_and_apart(write):
     path = write(TWO_ARMS)
     study = load_study(path, smoke=True)

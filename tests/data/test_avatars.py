@@ -9,7 +9,8 @@ from mindiffusion.data.avatars import (
     label_names,
     plan_avatars,
 )
-from mindiffusion.data.spec import AVATAR_STYLES, DataConfig
+from mindiffusion.data.names import AVATAR_STYLES
+from mindiffusion.data.spec import DataConfig
 
 
 @pytest.mark.parametrize("style", AVATAR_STYLES)

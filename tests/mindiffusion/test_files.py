@@ -13,6 +13,7 @@ from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import (
     atomic_write,
     exclusive_lock,
+    remove_temporaries,
     sha256_of_file,
     sha256_of_json,
     write_json,
@@ -145,3 +146,72 @@ def test_exclusive_lock_is_freed_when_its_block_ends_or_fails(tmp_path):
 def test_did_you_mean_names_the_near_one_or_all():
     assert did_you_mean("trainig", ["training", "data"]) == " Did you mean 'training'?"
     assert did_you_mean("zzz", ["training", "data"]) == " Allowed: data, training."
+
+
+def test_atomic_write_names_its_file_when_the_disk_is_full(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_text(tmp_path / "big", "x")
+    assert error.value.filename == str(tmp_path / "big")
+
+
+def test_atomic_write_syncs_the_file_before_and_its_folder_after_the_rename(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    synced = []
+
+    def note(descriptor):
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_text(path, "x")
+    assert synced == [(False, False), (True, True)]
+
+
+def test_atomic_write_sweeps_what_a_killed_writer_left_and_no_living_ones_file(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from mindiffusion.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as handle:\n"
+        "    print('open', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "f")]
+    writers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        for _ in range(2)
+    ]
+    assert [writer.stdout.readline() for writer in writers] == ["open\n"] * 2
+    writers[0].kill()
+    writers[0].wait()
+    assert len(list(tmp_path.iterdir())) == 2
+    write_text(tmp_path / "f", "new")
+    assert len(list(tmp_path.glob(".f.*"))) == 1
+    writers[1].kill()
+    writers[1].wait()
+    write_text(tmp_path / "other", "no sweep of f")
+    assert len(list(tmp_path.glob(".f.*"))) == 1
+    write_text(tmp_path / "f", "newer")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "other"]
+    for writer in writers:
+        writer.stdout.close()
+
+
+def test_remove_temporaries_takes_only_what_killed_writers_left(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from mindiffusion.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as handle:\n"
+        "    handle.write(b'half'); handle.flush(); os._exit(9)"
+    )
+    repository = Path(__file__).parents[2]
+    for name in ("ckpt-7.pt", "rows.jsonl"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], cwd=repository)
+    left = [path.name for path in tmp_path.iterdir()]
+    assert sorted(name.rsplit(".", 1)[0] for name in left) == [".ckpt-7.pt", ".rows.jsonl"]
+    others = [".lock", ".ckpt-7.pt", ".ckpt-7.pt.orig", ".ckpt-7.pt.UPPER_12", "ckpt-7.pt.abcdefgh"]
+    for name in others:
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path, r"ckpt-\d+\.pt|config\.json")
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {*others, *(name for name in left if "rows" in name)}
+    remove_temporaries(tmp_path / "nothing", "x")

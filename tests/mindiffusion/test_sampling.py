@@ -174,6 +174,23 @@ def test_progress_counts_images_and_not_the_padding():
     assert done == [4, 8, 10]
 
 
+@each_sampler
+def test_sampling_can_be_left_before_every_network_call(sampler):
+    calls = []
+    sample_images(process(), sampler, 6, 4, on_step=lambda: calls.append(True))
+    assert len(calls) == 2 * sampler_steps(replace(CONFIG, sampler=sampler))
+    for last in (1, 3):
+        drawing = process()
+
+        def leave(drawing=drawing, last=last):
+            if len(drawing.eps_model.batches) == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            sample_images(drawing, sampler, 6, 4, on_step=leave)
+        assert len(drawing.eps_model.batches) == last
+
+
 def test_sampling_leaves_no_trace_in_torchs_generator():
     torch.manual_seed(3)
     expected = torch.rand(2)

@@ -1,7 +1,9 @@
 """Trains runs in a process of its own, so that a test can kill it or give it several ranks.
 
 Usage: drive_training.py IMAGES JOB…, each JOB a JSON file: a config, and optionally ``at`` (step)
-with ``signal`` (sent to itself after that step) and ``dump`` (folder for what each rank saw).
+with ``signal`` (sent to itself after that step), ``dump`` (folder for what each rank saw) and
+``fault``: a ``signal`` that ``rank`` sends to itself, only once, before the step after ``step``;
+it leaves its process id in the file ``note``.
 """
 
 import json
@@ -12,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mindiffusion.errors import guarded
 from mindiffusion.training.distributed import ranks_from_environment
-from mindiffusion.training.loop import Hooks, Trainer
+from mindiffusion.training.loop import Hooks
 from mindiffusion.training.presets import build_config
 from mindiffusion.training.run import run
 from mindiffusion.training.signals import Interrupted
+from mindiffusion.training.trainer import Trainer
 
 
 class Recorder:
@@ -54,6 +58,21 @@ def state_arrays(trainer: Trainer):
     return {f"state.{k}": v.numpy() for k, v in trainer.network.state_dict().items()}
 
 
+def plant(fault, trainer: Trainer) -> None:
+    """Make one rank send itself a signal, unless it has done so already."""
+    note = Path(fault["note"])
+    train_step = trainer.train_step
+
+    def step():
+        if trainer.step == fault["step"] and not note.exists():
+            note.write_text(str(os.getpid()))
+            os.kill(os.getpid(), fault["signal"])
+        train_step()
+
+    if trainer.ranks.rank == fault["rank"]:
+        trainer.train_step = step
+
+
 def drive(images, job) -> None:
     config = build_config(job["config"], "job")
     ranks = ranks_from_environment()
@@ -61,6 +80,8 @@ def drive(images, job) -> None:
 
     def hooks(trainer: Trainer) -> Hooks:
         recorders.append(Recorder(trainer))
+        if "fault" in job:
+            plant(job["fault"], trainer)
 
         def on_step(done: int, total: int) -> None:
             if done == job.get("at"):
@@ -85,4 +106,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

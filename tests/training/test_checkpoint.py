@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_file, write_json
 from mindiffusion.sampling import config_of, primary_weights, process_of, sample_images
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import to_dict
@@ -70,9 +71,42 @@ def test_checkpoint_of_other_makers_is_refused(tmp_path):
     with pytest.raises(UserError, match="not of format"):
         checkpoint.load(path)
     path.write_text("no checkpoint at all")
-    checkpoint.write_json(path.with_suffix(".json"), {"sha256": checkpoint.sha256_of_file(path)})
+    seal = {"format": checkpoint.FORMAT, "step": 1, "sha256": sha256_of_file(path)}
+    write_json(path.with_suffix(".json"), seal)
     with pytest.raises(UserError, match="cannot be read"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize("ending", [".pt", ".json"])
+def test_every_flipped_bit_and_every_cut_is_found(ending, tmp_path):
+    path = checkpoint.checkpoint_path(tmp_path, 7)
+    checkpoint.save(path, {"step": 7, "w": torch.arange(3.0)})
+    victim = path.with_suffix(ending)
+    whole = victim.read_bytes()
+    assert checkpoint.is_whole(path)
+    # Every bit of the seal; of the state, whose hash cares for no place, one in 33.
+    bits = range(0, 8 * len(whole), 1 if ending == ".json" else 33)
+    for bit in bits:
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        victim.write_bytes(damaged)
+        assert not checkpoint.is_whole(path), bit
+    for length in range(len(whole) - 1, -1, -1 if ending == ".json" else -19):
+        victim.write_bytes(whole[:length])
+        # All but the last byte, a line's end, is JSON still, and says the same.
+        assert not checkpoint.is_whole(path) or whole[length:] == b"\n", length
+
+
+def test_renamed_checkpoint_is_refused(saved):
+    other = checkpoint.checkpoint_path(saved.parent, 8)
+    saved.rename(other)
+    saved.with_suffix(".json").rename(other.with_suffix(".json"))
+    with pytest.raises(UserError, match="is damaged: its step"):
+        checkpoint.load(other)
+    seal = {"format": checkpoint.FORMAT, "step": 8, "sha256": sha256_of_file(other)}
+    write_json(other.with_suffix(".json"), seal)
+    with pytest.raises(UserError, match="holds step 7; it was renamed"):
+        checkpoint.load(other)
 
 
 def test_newest_passes_over_what_is_not_whole_and_names_it(tmp_path, caplog):
@@ -101,14 +135,16 @@ def test_newest_passes_over_a_state_of_another_config_and_names_it(tmp_path, cap
 def test_newest_counts_steps_not_letters_and_ignores_other_files(tmp_path):
     for step in (999_999_999, 1_000_000_000):
         checkpoint.save(checkpoint.checkpoint_path(tmp_path, step), CONTENT | {"step": step})
-    checkpoint.save(tmp_path / "ckpt-best.pt", CONTENT)
+    (tmp_path / "ckpt-best.pt").write_bytes(b"mine")
     checkpoint.save(checkpoint.weights_path(tmp_path, 2_000_000_000), CONTENT)
     assert checkpoint.newest(tmp_path, {"seed": 0})["step"] == 1_000_000_000
     assert checkpoint.newest(tmp_path / "nothing", {"seed": 0}) is None
 
 
 def test_newest_ignores_where_the_run_was_written(tmp_path):
-    checkpoint.save(checkpoint.checkpoint_path(tmp_path, 1), CONTENT | {"config": {"output": "a"}})
+    checkpoint.save(
+        checkpoint.checkpoint_path(tmp_path, 1), CONTENT | {"step": 1, "config": {"output": "a"}}
+    )
     assert checkpoint.newest(tmp_path, {"output": "b"}) is not None
 
 
@@ -194,11 +230,58 @@ def test_sampling_at_milestones_leaves_the_training_as_it_is(
     assert_same(*ends)
 
 
+def names_of(steps):
+    return {f"ckpt-{step:09d}.{end}" for step in steps for end in ("pt", "json")}
+
+
 def test_prune_leaves_what_is_not_this_runs(tmp_path):
     for step in (1, 2, 3, 4, 9):
         checkpoint.save(checkpoint.checkpoint_path(tmp_path, step), {"step": step, "config": {}})
-    unsealed = checkpoint.checkpoint_path(tmp_path, 8)
-    unsealed.write_bytes(b"foreign")
+    checkpoint.save(checkpoint.weights_path(tmp_path, 1), {"step": 1, "config": {}})
+    others = {"ckpt-000000008.pt", "ckpt-best.pt", "ckpt-1.txt"}
+    for name in others:
+        (tmp_path / name).write_bytes(b"foreign")
+    milestone = {"weights-000000001.pt", "weights-000000001.json"}
     checkpoint.prune(tmp_path, 4)
-    kept = sorted(int(path.stem.split("-")[1]) for path in tmp_path.glob("ckpt-*.pt"))
-    assert kept == [3, 4, 8, 9]
+    assert {path.name for path in tmp_path.iterdir()} == names_of((3, 4, 9)) | others | milestone
+
+
+@pytest.mark.parametrize("lost", [".pt", ".json"])
+def test_prune_killed_half_way_is_harmless_and_made_good_by_the_next(lost, tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(checkpoint.checkpoint_path(tmp_path, step), CONTENT | {"step": step})
+    checkpoint.checkpoint_path(tmp_path, 1).with_suffix(lost).unlink()
+    assert checkpoint.newest(tmp_path, {"seed": 0})["step"] == 3
+    checkpoint.save(checkpoint.checkpoint_path(tmp_path, 4), CONTENT | {"step": 4})
+    checkpoint.prune(tmp_path, 4)
+    assert {path.name for path in tmp_path.iterdir()} == names_of((3, 4))
+
+
+def test_prune_counts_sealed_states_only(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(checkpoint.checkpoint_path(tmp_path, step), CONTENT | {"step": step})
+    lose_seal(checkpoint.checkpoint_path(tmp_path, 2))
+    checkpoint.prune(tmp_path, 3)
+    assert {path.name for path in tmp_path.iterdir()} == names_of((1, 3))
+
+
+def test_resume_point_is_not_later_than_a_damaged_milestone(tmp_path, caplog):
+    for step in (3, 5, 8):
+        checkpoint.save(checkpoint.checkpoint_path(tmp_path, step), CONTENT | {"step": step})
+    for step in (2, 5, 8, 9):
+        checkpoint.save(checkpoint.weights_path(tmp_path, step), CONTENT | {"step": step})
+
+    def step_for(milestones):
+        caplog.clear()
+        found = checkpoint.resume_point(tmp_path, {"seed": 0}, milestones)
+        return found and found["step"]
+
+    # Not yet reached, or taken away by the user: no cause to go back.
+    flip_bit(checkpoint.weights_path(tmp_path, 9))
+    assert step_for([2, 4, 5, 8, 9]) == 8 and not caplog.messages
+    flip_bit(checkpoint.weights_path(tmp_path, 8))
+    assert step_for([2, 4, 5, 8, 9]) == 8 and "weights-000000008.pt" in caplog.text
+    flip_bit(checkpoint.weights_path(tmp_path, 5))
+    assert step_for([2, 4, 5, 8, 9]) == 5 and "weights-000000005.pt" in caplog.text
+    lose_seal(checkpoint.weights_path(tmp_path, 2))
+    assert step_for([2, 4, 5, 8, 9]) is None and "weights-000000002.pt" in caplog.text

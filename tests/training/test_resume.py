@@ -126,3 +126,16 @@ def test_resume_drops_log_lines_past_its_checkpoint(workdir, train_run, tiny_con
         handle.write('{"step": 20, "cut')
     train_run(config)
     assert log_lines(config.run_dir) == whole
+
+
+def test_resume_after_a_kill_before_the_pruning_prunes(
+    workdir, train_run, tiny_config, monkeypatch
+):
+    config = tiny_config("c")
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "prune", lambda run_dir, step: None)
+        train_run(config)
+    assert len(list(config.run_dir.glob("ckpt-*.pt"))) > checkpoint.KEEP
+    train_run(config)
+    names = sorted(path.name for path in config.run_dir.glob("ckpt-*.pt"))
+    assert names == ["ckpt-000000021.pt", "ckpt-000000024.pt"]

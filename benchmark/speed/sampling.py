@@ -1,0 +1,121 @@
+"""``--part sampling``: our samplers beside the same loops written plainly."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from benchmark.speed.reference import plain_ancestral, plain_ddim
+from benchmark.speed.report import Report, measured_row, run_setting
+from benchmark.speed.setting import device_of, speed_config, wait_for
+from benchmark.speed.timing import Loop, measure
+from mindiffusion.ddim import ddim_levels
+from mindiffusion.networks import IMAGE_CHANNELS, build_process
+from mindiffusion.sampling import process_of, sample_chunk
+from mindiffusion.training.config import RunConfig, SamplerConfig, to_dict
+from mindiffusion.training.runtime import resolve_runtime
+
+DDIM_STEPS = 50
+TIMED_LEVELS = 20
+"""Of the ancestral chain's n_T levels; each costs the same, so the whole chain is extrapolated."""
+COLUMNS = {
+    "": "row",
+    "images/s": "images_per_second",
+    "× plain": "over_plain",
+    "note": "note",
+}
+
+
+class SamplingLoop(Loop):
+    """A sampler; one step makes one chunk.
+
+    Args:
+        name: its row.
+        images: images that one step counts as.
+        device: where it runs.
+        threads: CPU threads.
+        sample: makes a chunk, given its number.
+    """
+
+    warm_up = 1
+    lead_in = 0
+    min_steps = 1
+
+    def __init__(
+        self,
+        name: str,
+        images: int,
+        device: torch.device,
+        threads: int,
+        sample: Callable[[int], object],
+    ) -> None:
+        self.name = name
+        self.images_per_step = images
+        self._device = device
+        self._threads = threads
+        self._sample = sample
+        self._number = 0
+
+    def run(self, steps: int) -> None:
+        """Sample."""
+        torch.set_num_threads(self._threads)
+        for _ in range(steps):
+            self._sample(self._number)
+            self._number += 1
+        wait_for(self._device)
+
+
+def sampling(preset: str, overrides: list[str], repeats: int) -> Report:
+    """Time DDIM and ancestral sampling, ours and plain, on untrained weights.
+
+    Args:
+        preset: whose network.
+        overrides: ``--set`` words.
+        repeats: turns of each row.
+    """
+    config = speed_config(preset, overrides)
+    runtime = resolve_runtime(config, 1)
+    loops = _loops(config, device_of(config), runtime.threads)
+    measured = {one.name: one for one in measure(loops, repeats)}
+    rows = []
+    for name, one in measured.items():
+        sampler = name.partition(",")[0]
+        rows.append(measured_row(one, {"plain": measured[f"{sampler}, plain"]}))
+    fraction = TIMED_LEVELS / config.process.n_T
+    for row in rows:
+        if row["row"].startswith("ancestral"):
+            row["images_per_second"] = {
+                key: value * fraction for key, value in row["images_per_second"].items()
+            }
+            row["repeats"] = [value * fraction for value in row["repeats"]]
+            row["note"] = f"{TIMED_LEVELS} of {config.process.n_T} levels timed, the rest reckoned"
+    setting = run_setting(config, runtime, repeats) | {"chunk": config.sampler.chunk}
+    del setting["global_batch"], setting["ours"]
+    return Report("sampling", setting, COLUMNS, rows)
+
+
+def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
+    side, chunk = config.data.size, config.sampler.chunk
+    shape = (chunk, IMAGE_CHANNELS, side, side)
+    short = replace(config, process=replace(config.process, n_T=TIMED_LEVELS))
+    ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
+    ancestral = SamplerConfig(name="ddpm", chunk=chunk)
+    plain = build_process(config).to(device).eval().requires_grad_(False)
+    alpha_bar = plain.alpha_bar.float()
+    short_alpha_bar = build_process(short).alpha_bar.float().to(device)
+    levels = ddim_levels(config.process.n_T, DDIM_STEPS)
+    ours, ours_short = (process_of(_untrained(one), "raw", device) for one in (config, short))
+    actions: Mapping[str, Callable[[int], Tensor | object]] = {
+        "DDIM-50, plain": lambda k: plain_ddim(plain.eps_model, alpha_bar, shape, levels),
+        "DDIM-50, ours": lambda k: sample_chunk(ours, ddim, k, side),
+        "ancestral, plain": lambda k: plain_ancestral(plain.eps_model, short_alpha_bar, shape),
+        "ancestral, ours": lambda k: sample_chunk(ours_short, ancestral, k, side),
+    }
+    return [SamplingLoop(name, chunk, device, threads, action) for name, action in actions.items()]
+
+
+def _untrained(config: RunConfig) -> dict[str, object]:
+    """A milestone's content with fresh weights: speed does not depend on their values."""
+    weights = build_process(config).eps_model.state_dict()
+    return {"config": to_dict(config), "weights": {"raw": weights}}

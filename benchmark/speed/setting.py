@@ -1,0 +1,79 @@
+"""What is measured: a preset's config, made endless and put on pictures of our own."""
+
+import torch
+
+from mindiffusion.errors import UserError
+from mindiffusion.training.config import RunConfig
+from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
+
+PRESETS = ("celeba_b_32", "celeba_c_32", "celeba_cs_32", "celeba_cr_32")
+NUM_PICTURES = 4096
+ENDLESS = 10**7
+CPU_BATCH, GPU_BATCH = 128, 256
+CPU_CHUNK, GPU_CHUNK = 32, 512
+"""Images of one sampling call."""
+
+
+def speed_config(preset: str, overrides: list[str]) -> RunConfig:
+    """A preset for measuring: avatars, no end, no milestones, a batch that suits the device.
+
+    Args:
+        preset: its name.
+        overrides: ``--set`` words; they win.
+
+    Raises:
+        UserError: unknown preset or key, wrong value.
+    """
+    config = _config(preset, overrides, GPU_BATCH, GPU_CHUNK)
+    if uses_gpu(config):
+        return config
+    return _config(preset, overrides, CPU_BATCH, CPU_CHUNK)
+
+
+def _config(preset: str, overrides: list[str], batch: int, chunk: int) -> RunConfig:
+    measured = {
+        "data": {"dataset": "avatars", "num_train": NUM_PICTURES},
+        "training": {
+            "epochs": None,
+            "steps": ENDLESS,
+            "milestones": [ENDLESS],
+            "checkpoint_every": ENDLESS,
+            "global_batch": batch,
+        },
+        "sampler": {"chunk": chunk},
+    }
+    content = apply_overrides(merge(load_preset(preset), measured), overrides)
+    return build_config(content, f"preset {preset}")
+
+
+def uses_gpu(config: RunConfig) -> bool:
+    """Whether the run's device is, or "auto" will be, a GPU."""
+    device = config.training.device
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
+
+
+def device_of(config: RunConfig) -> torch.device:
+    """Where everything that is compared runs."""
+    return torch.device("cuda", 0) if uses_gpu(config) else torch.device("cpu")
+
+
+def speed_configs(presets: list[str], overrides: list[str]) -> list[RunConfig]:
+    """The configs of several presets, which must be of one size.
+
+    Raises:
+        UserError: they differ in width, image size or batch, so that a table would mislead.
+    """
+    configs = [speed_config(preset, overrides) for preset in presets]
+    sizes = {(c.model.n_feat, c.data.size, c.training.global_batch) for c in configs}
+    if len(sizes) > 1:
+        raise UserError(
+            f"presets {', '.join(presets)} differ in n_feat, data.size or global_batch "
+            f"({sorted(sizes)}); measure them apart, or make them equal with --set."
+        )
+    return configs
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,58 @@
+"""What a run keeps to go on from, and how it goes on: the same on all ranks."""
+
+from pathlib import Path
+
+from mindiffusion.files import write_text
+from mindiffusion.training import checkpoint
+from mindiffusion.training.config import to_dict
+from mindiffusion.training.metrics_log import METRICS_FILE
+from mindiffusion.training.trainer import Trainer
+
+
+def save_state(trainer: Trainer, run_dir: Path, manifest_id: str) -> None:
+    """Write a rolling state; called on the main rank.
+
+    With the trainer's state it holds the log so far and the data's name, so that damage to the
+    files that tell them costs nothing.
+    """
+    log = run_dir / METRICS_FILE
+    extra = {
+        "manifest": manifest_id,
+        "log": log.read_text(encoding="utf-8", errors="replace") if log.exists() else "",
+    }
+    path = checkpoint.checkpoint_path(run_dir, trainer.step)
+    checkpoint.save(path, trainer.state() | extra)
+    checkpoint.prune(run_dir, trainer.step)
+
+
+def save_milestone(trainer: Trainer, run_dir: Path) -> Path:
+    """Write a milestone's weights; called on the main rank. Returns their file."""
+    path = checkpoint.weights_path(run_dir, trainer.step)
+    checkpoint.save(path, trainer.milestone_weights())
+    return path
+
+
+def go_on(trainer: Trainer, run_dir: Path) -> None:
+    """Bring a fresh trainer to where its run is, and the log to what it was then.
+
+    Raises:
+        UserError: this rank cannot read the state that the main rank goes on from.
+    """
+    ranks = trainer.ranks
+    state = None
+    if ranks.is_main:
+        config = to_dict(trainer.config)
+        state = checkpoint.resume_point(run_dir, config, trainer.plan.milestones)
+    step = ranks.max(state["step"] if state else 0)
+    if not step:
+        return
+    if state is None:
+        state = checkpoint.load(checkpoint.checkpoint_path(run_dir, step))
+    trainer.load_state(state)
+    if ranks.is_main:
+        write_text(run_dir / METRICS_FILE, state["log"])
+        is_milestone = step in trainer.plan.milestones
+        if is_milestone and not checkpoint.is_whole(checkpoint.weights_path(run_dir, step)):
+            save_milestone(trainer, run_dir)
+        # Killed between its save and its pruning, a run left an older state too many.
+        checkpoint.prune(run_dir, step)

@@ -1,0 +1,209 @@
+"""One run in progress: its network, optimizer and averages, one step at a time.
+
+The trainer knows no arm. It asks the stage table what to train, the network for a penalty, and the
+batch source for data and noise; all of these are pure functions of the step, so a run that was
+interrupted goes on as if it had not been.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mindiffusion.curriculum.stages import Stage
+from mindiffusion.curriculum_ddpm import CurriculumDDPM
+from mindiffusion.networks import build_process
+from mindiffusion.noise import Stream
+from mindiffusion.sparsity import ProbeBatch, StageCapacity
+from mindiffusion.training.batches import Batch, BatchSource
+from mindiffusion.training.config import RunConfig, to_dict
+from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.ema import Averages, ema_name
+from mindiffusion.training.plan import Plan, rank_share, resolve_plan
+from mindiffusion.training.runtime import Runtime
+from mindiffusion.training.watch import Watch
+from mindiffusion.unet import NaiveUnet
+
+
+class Trainer:
+    """One run in progress.
+
+    Args:
+        config: the run.
+        runtime: resolved device, precision, compiler and threads.
+        ranks: this process among its peers.
+        device: this rank's device.
+        images: (N, H, W, 3) uint8 training array.
+
+    Raises:
+        UserError: the global batch does not divide by the ranks, or sizes do not fit.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        runtime: Runtime,
+        ranks: Ranks,
+        device: torch.device,
+        images: np.ndarray,
+    ) -> None:
+        global_batch = config.training.global_batch
+        self.share = rank_share(global_batch, ranks.world)
+        torch.set_num_threads(runtime.threads)
+        self.config = config
+        self.runtime = runtime
+        self.ranks = ranks
+        self.plan: Plan = resolve_plan(config, len(images))
+        self.source = BatchSource(
+            images,
+            seed=config.seed,
+            global_batch=global_batch,
+            flip=config.data.horizontal_flip,
+            device=device,
+            dtype=runtime.dtype,
+            compile_draws=runtime.compile and device.type == "cuda",
+        )
+        self.process: CurriculumDDPM = build_process(config)
+        self.process.eps_model.to(runtime.dtype)
+        self.process.eps_model.to(memory_format=torch.channels_last)
+        self.process.to(device)
+        self.network: NaiveUnet = self.process.eps_model  # type: ignore[assignment]
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.training.lr, fused=runtime.precision != "fp64"
+        )
+        self.averages = Averages(self.network, config.training.ema_decays)
+        self.watch = Watch(ranks, config.training.log_every, self.share, device, runtime.dtype)
+        self.step = 0
+        self.train_seconds = 0.0
+        self.stage_log: list[dict[str, Any]] = []
+        if runtime.compile:
+            self.network.compile()
+        if ranks.world > 1:
+            ids = [device] if device.type == "cuda" else None
+            # The process calls the wrapped network; ``self.network`` stays the bare one.
+            self.process.eps_model = DistributedDataParallel(
+                self.network, ids, broadcast_buffers=False
+            )
+
+    # -- one step ---------------------------------------------------------------------------
+
+    def micro_batches(self) -> Iterator[tuple[int, int]]:
+        """This rank's share as (start, stop) positions of the global batch."""
+        first = self.ranks.rank * self.share
+        size = self.config.training.micro_batch or self.share
+        for start in range(first, first + self.share, size):
+            yield start, min(start + size, first + self.share)
+
+    def train_step(self) -> None:
+        """One optimizer step. Its losses stay on the device, in ``watch``."""
+        first = self.ranks.rank * self.share
+        for start, stop in self.micro_batches():
+            is_last = stop == first + self.share
+            with self._gradient_exchange(is_last):
+                loss = self._loss(self.source.batch(self.step, start, stop), start - first)
+                penalty = self.network.penalty() if is_last else None
+                (loss if penalty is None else loss + penalty).backward()
+        self.watch.end_step(self._clip_gradient())
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.averages.update()
+        self.step += 1
+
+    def _clip_gradient(self) -> Tensor:
+        """Scale the gradient down to the config's limit, if any; returns its norm before."""
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        limit = self.config.training.clip_grad_norm
+        if limit is not None:
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        return norm
+
+    def _gradient_exchange(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """Ranks exchange gradients once a step, with its last micro-batch."""
+        wrapped = self.process.eps_model
+        if isinstance(wrapped, DistributedDataParallel) and not is_last:
+            return wrapped.no_sync()
+        return contextlib.nullcontext()
+
+    def _loss(self, batch: Batch, first: int) -> Tensor:
+        """A micro-batch's part of the mean loss of this rank's share, a scalar."""
+        with self.runtime.autocast():
+            noisy = self.process.noisy_batch(batch.images, batch.u, batch.noise)
+            losses = self.process.eps_error(noisy, batch.noise)
+        self.watch.add_losses(first, losses.detach(), noisy.time)
+        return losses.sum() / self.share
+
+    # -- stages -----------------------------------------------------------------------------
+
+    def enter_stage(self, stage: Stage) -> None:
+        """Train on the stage's density with its capacity; doing so again changes nothing."""
+        self.process.set_density(stage.config.density)
+        capacity = StageCapacity(
+            stage.index, stage.config.sparsity, stage.config.penalty_lambda, self.config.seed
+        )
+        event = self.network.enter_stage(capacity, lambda: self._probe(stage))
+        for buffer in self.network.buffers():
+            # All ranks computed the same; unlike GPUs may still round a near-tie apart.
+            self.ranks.same(buffer)
+        if self.step == stage.start:
+            entry = {"step": self.step, "stage": stage.config.name, **event}
+            self.stage_log.append(entry | self.network.capacity_report())
+
+    def _probe(self, stage: Stage) -> Iterator[ProbeBatch]:
+        """Probe batches of a stage: whole on every rank, so that all ranks choose alike.
+
+        Images are those of the stage's first steps; u and ε come from streams of their own.
+        """
+        model = self.config.model
+        size = min(model.probe_batch_size, self.config.training.global_batch)
+        for number in range(model.probe_batches):
+            step = stage.start + number
+            batch = self.source.batch(step, 0, size, (Stream.PROBE_TIME, Stream.PROBE_NOISE))
+            noisy = self.process.add_noise(
+                batch.images, stage.config.density.quantile(batch.u, self.process.n_T), batch.noise
+            )
+            yield ProbeBatch(noisy.x_t, noisy.time, batch.noise)
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on, as plain types and tensors."""
+        return {
+            "step": self.step,
+            "config": to_dict(self.config),
+            "runtime": asdict(self.runtime),
+            "network": self.network.state_dict(),
+            "averages": self.averages.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "train_seconds": self.train_seconds,
+            "stage_log": self.stage_log,
+            "unlogged": self.watch.unlogged,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``."""
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.averages.load_state_dict(state["averages"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.train_seconds = state["train_seconds"]
+        self.stage_log = state["stage_log"]
+        self.watch.unlogged = state["unlogged"]
+
+    def is_finite(self) -> bool:
+        """Whether all weights and averages are finite, at the cost of one wait for the device."""
+        tensors = [*self.network.parameters(), *self.averages.tensors()]
+        return bool(nn.utils.get_total_norm(tensors).isfinite())
+
+    def milestone_weights(self) -> dict[str, Any]:
+        """What a milestone keeps: raw and averaged weights, and how they came about."""
+        averages = {ema_name(decay): self.averages.weights(decay) for decay in self.averages.decays}
+        raw = {name: tensor.cpu().clone() for name, tensor in self.network.state_dict().items()}
+        keys = ("step", "config", "runtime", "train_seconds", "stage_log")
+        whole = self.state()
+        return {key: whole[key] for key in keys} | {"weights": averages | {"raw": raw}}

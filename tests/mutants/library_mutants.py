@@ -1,0 +1,186 @@
+"""Faults in the process, the samplers, the curriculum and the networks."""
+
+from mutant import Mutant
+
+UNITS = "tests/mindiffusion"
+
+PROCESS_MUTANTS = (
+    Mutant(
+        "training-level-off-by-one",
+        "mindiffusion/curriculum/density.py",
+        "level = low + (u.double()",
+        "level = low - 1 + (u.double()",
+        (f"{UNITS}/test_density.py",),
+    ),
+    Mutant(
+        "plain-ddpm-level-off-by-one",
+        "mindiffusion/ddpm.py",
+        "return (1.0 + torch.floor(u.double() * self.n_T)) / self.n_T",
+        "return torch.floor(u.double() * self.n_T) / self.n_T",
+        (f"{UNITS}/test_ddpm.py",),
+    ),
+    Mutant(
+        "window-misses-its-upper-end",
+        "mindiffusion/curriculum/density.py",
+        "(high - low + 1)).floor()",
+        "(high - low)).floor()",
+        (f"{UNITS}/test_density.py",),
+    ),
+    Mutant(
+        "window-end-rounded-without-guard",
+        "mindiffusion/curriculum/density.py",
+        "high = math.floor(self.t_max * n_T + _ROUNDING_GUARD)",
+        "high = math.floor(self.t_max * n_T)",
+        (f"{UNITS}/test_density.py",),
+    ),
+    Mutant(
+        "alpha-bar-of-the-level-before",
+        "mindiffusion/ddpm.py",
+        "alpha_bar = self.alpha_bar[level]",
+        "alpha_bar = self.alpha_bar[level - 1]",
+        (f"{UNITS}/test_ddpm.py",),
+    ),
+    Mutant(
+        "alpha-bar-without-index-zero",
+        "mindiffusion/schedules.py",
+        "alpha_bar = torch.cumprod(1.0 - beta, dim=0)",
+        "alpha_bar = torch.cumprod(1.0 - beta, dim=0) / (1.0 - beta[0])",
+        (f"{UNITS}/test_schedules.py",),
+    ),
+    Mutant(
+        "ancestral-time-off-by-one",
+        "mindiffusion/ddpm.py",
+        "time = torch.full((n_sample,), t / self.n_T, device=device)",
+        "time = torch.full((n_sample,), (t - 1) / self.n_T, device=device)",
+        (f"{UNITS}/test_ddpm.py",),
+    ),
+    Mutant(
+        "ancestral-last-step-adds-noise",
+        "mindiffusion/ddpm.py",
+        "if t > 1 else 0.0",
+        "if t > 0 else 0.0",
+        (f"{UNITS}/test_ddpm.py",),
+    ),
+    Mutant(
+        "ddim-time-off-by-one",
+        "mindiffusion/ddim.py",
+        "step.level / n_T",
+        "(step.level - 1) / n_T",
+        (f"{UNITS}/test_ddim.py",),
+    ),
+    Mutant(
+        "ddim-ends-at-index-zero-not-at-the-clean-image",
+        "mindiffusion/ddim.py",
+        "b = float(alpha_bar[following]) if following else 1.0",
+        "b = float(alpha_bar[following])",
+        (f"{UNITS}/test_ddim.py",),
+    ),
+    Mutant(
+        "ddim-clips-without-recomputing-the-noise",
+        "mindiffusion/ddim.py",
+        "            eps = (x - step.alpha_bar**0.5 * x0) / (1 - step.alpha_bar) ** 0.5\n",
+        "",
+        (f"{UNITS}/test_ddim.py",),
+    ),
+    Mutant(
+        "images-of-all-chunks-share-their-noise",
+        "mindiffusion/sampling.py",
+        "first = number * sampler.chunk",
+        "first = 0 * number * sampler.chunk",
+        (f"{UNITS}/test_sampling.py",),
+    ),
+    Mutant(
+        "to-uint8-truncates",
+        "mindiffusion/sampling.py",
+        "scaled.round().to(torch.uint8)",
+        "scaled.to(torch.uint8)",
+        (f"{UNITS}/test_sampling.py",),
+    ),
+    Mutant(
+        "primary-weights-are-the-last-average",
+        "mindiffusion/sampling.py",
+        "return ema_name(config.training.ema_decays[0])",
+        "return ema_name(config.training.ema_decays[-1])",
+        (f"{UNITS}/test_sampling.py",),
+    ),
+)
+
+CURRICULUM_MUTANTS = (
+    Mutant(
+        "stage-ends-a-step-late",
+        "mindiffusion/curriculum/stages.py",
+        "if step < stage.end:",
+        "if step <= stage.end:",
+        (f"{UNITS}/test_stages.py",),
+    ),
+    Mutant(
+        "stage-ends-rounded-down",
+        "mindiffusion/curriculum/stages.py",
+        "math.floor(share * total_steps + 0.5)",
+        "math.floor(share * total_steps)",
+        (f"{UNITS}/test_stages.py",),
+    ),
+    Mutant(
+        "milestone-of-high-noise-alone-counts-as-whole",
+        "mindiffusion/curriculum/stages.py",
+        "return covered >= 1.0",
+        "return covered >= 0.5",
+        (f"{UNITS}/test_stages.py",),
+    ),
+    Mutant(
+        "group-norms-of-transposed-convolutions-along-the-input",
+        "mindiffusion/sparsity.py",
+        "out_dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0",
+        "out_dim = 0",
+        (f"{UNITS}/test_reg_unet.py",),
+    ),
+    Mutant(
+        "group-norm-gradient-at-zero-is-nan",
+        "mindiffusion/sparsity.py",
+        "torch.linalg.vector_norm(layer.weight.transpose(0, out_dim).flatten(1), dim=1)",
+        "layer.weight.transpose(0, out_dim).flatten(1).square().sum(1).sqrt()",
+        (f"{UNITS}/test_reg_unet.py",),
+    ),
+    Mutant(
+        "penalty-keeps-the-first-stages-lambda",
+        "mindiffusion/reg_unet.py",
+        "self.penalty_lambda = capacity.penalty_lambda\n",
+        "self.penalty_lambda = self.penalty_lambda or capacity.penalty_lambda\n",
+        (f"{UNITS}/test_reg_unet.py",),
+    ),
+    Mutant(
+        "saliency-of-half-the-probe",
+        "mindiffusion/sparsity.py",
+        "return halves[0] + halves[1], rank_correlation",
+        "return halves[0], rank_correlation",
+        (f"{UNITS}/test_sparse_unet.py", f"{UNITS}/test_sparsity.py"),
+    ),
+    Mutant(
+        "saliency-summed-before-it-is-squared",
+        "mindiffusion/sparsity.py",
+        "total += squares[half::2].sum(0)",
+        "total += gradient.double().cpu()[half::2].sum(0).square()",
+        (f"{UNITS}/test_sparse_unet.py", f"{UNITS}/test_sparsity.py"),
+    ),
+    Mutant(
+        "regrowth-takes-the-lowest-scores",
+        "mindiffusion/sparsity.py",
+        "torch.argsort(scores[order], descending=True, stable=True)",
+        "torch.argsort(scores[order], stable=True)",
+        (f"{UNITS}/test_sparsity.py",),
+    ),
+    Mutant(
+        "mask-after-the-time-embedding",
+        "mindiffusion/sparse_unet.py",
+        "return self.to_vec(down3) * mask + temb, down3",
+        "return (self.to_vec(down3) + temb) * mask, down3",
+        (f"{UNITS}/test_sparse_unet.py",),
+    ),
+    Mutant(
+        "one-channel-too-few-on",
+        "mindiffusion/sparsity.py",
+        "math.floor(num_channels * (1.0 - sparsity) + 0.5 + 1e-9)",
+        "math.floor(num_channels * (1.0 - sparsity))",
+        (f"{UNITS}/test_sparsity.py",),
+    ),
+)
