@@ -21,8 +21,7 @@ def run_python(words: Sequence[str]) -> str:
     done = subprocess.run(
         [sys.executable, *words],
         env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode:

@@ -1,10 +1,12 @@
 """``python -m benchmark speed``: one part after its name, the table printed and, if asked, kept."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.speed.report import Report
 from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.training.signals import Interrupted
 
 PARTS = ("training", "preparation", "sampling", "scaling", "busy")
 
@@ -32,7 +34,11 @@ def speed(
         raise UserError(f"unknown part {part!r}.{did_you_mean(part, PARTS)}")
     if repeats < 1:
         raise UserError(f"--repeats is {repeats}; give 1 or more, 5 for a table to keep.")
-    report = _measure(part, presets, overrides, repeats)
+    try:
+        report = _measure(part, presets, overrides, repeats)
+    except Interrupted as stop:
+        print("stopped; nothing is kept of a table that is not whole.", file=sys.stderr)
+        return 128 + stop.signal_number
     if json_path is not None:
         report.write(json_path)
         if part == "scaling":

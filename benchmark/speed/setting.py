@@ -36,7 +36,7 @@ def _config(preset: str, overrides: list[str], batch: int, chunk: int) -> RunCon
         "training": {
             "epochs": None,
             "steps": ENDLESS,
-            "milestones": [ENDLESS],
+            "milestones": ["100%"],
             "checkpoint_every": ENDLESS,
             "global_batch": batch,
         },

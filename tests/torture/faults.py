@@ -53,7 +53,7 @@ def kill(round_: Round, count: int) -> None:
     round_.make_folder()
     for _ in range(count):
         process = round_.fork()
-        if process.wait(round_.rng.uniform(0, 0.6 * round_.reference.seconds["fork"])) is None:
+        if process.wait(round_.rng.uniform(0, 0.4 * round_.reference.seconds["fork"])) is None:
             process.kill()
         _note_death(round_, "SIGKILL", process.end())
     round_.finish(round_.fork)
@@ -64,10 +64,10 @@ def save(round_: Round, count: int) -> None:
     round_.make_folder()
     for _ in range(count):
         if round_.rng.random() < 0.5:
-            event = round_.rng.randint(1, max(1, round_.reference.events // 2))
+            event = round_.rng.randint(1, max(1, round_.reference.events // 3))
             what, arm = f"SIGKILL at saving event {event}", die_at_event(event)
         else:
-            access = round_.rng.randint(1, max(1, round_.reference.accesses // 2))
+            access = round_.rng.randint(1, max(1, round_.reference.accesses // 3))
             what, arm = f"SIGKILL in disk access {access}", Disk("torn", access).install
         _note_death(round_, what, round_.fork(arm).end())
     round_.finish(round_.fork)
@@ -111,7 +111,7 @@ def stop(round_: Round, count: int) -> None:
     round_.make_folder()
     for _ in range(count):
         process = round_.fork()
-        delay = round_.rng.uniform(0.05, 0.6 * round_.reference.seconds["fork"])
+        delay = round_.rng.uniform(0.05, 0.5 * round_.reference.seconds["fork"])
         _ask_to_stop(round_, process, delay, os.kill)
     round_.finish(round_.fork)
 
@@ -191,7 +191,7 @@ def _damage(round_: Round, count: int, harm: Callable[[Path, Round], str]) -> No
             ends.append(round_.fork().end())
         told = "".join(end.errors for end in ends)
         name = str(path.relative_to(round_.folder))
-        round_.note(f"{name}: {what}", kind, ends[0], named=path.name in told)
+        round_.note(f"{name}: {what}", kind, ends[0], named=path.stem in told)
         for end in ends:
             round_.expect(end, 0, 2)
         round_.expect(ends[-1], 0)
@@ -239,8 +239,8 @@ def prepare(round_: Round, count: int) -> None:
         if way == "stop":
             _ask_to_stop(round_, process, delay, os.kill)
         elif process.wait(delay) is None:
-            workers = [pid for pid in process.session() if pid != process.pid]
-            chosen = {"all": process.session(), "parent": [process.pid], "worker": workers[:1]}[way]
+            workers = [pid for pid in process.members() if pid != process.pid]
+            chosen = {"all": process.members(), "parent": [process.pid], "worker": workers[:1]}[way]
             for pid in chosen:
                 _kill_one(pid)
             end = process.end()
@@ -274,13 +274,13 @@ def command_kill(round_: Round, count: int) -> None:
         delay = round_.rng.uniform(0.5, 0.8 * round_.reference.seconds["command"])
         if process.wait(delay) is not None:
             break
-        cells = [pid for pid in process.session() if "--cell" in victim.words_of(pid)]
+        cells = [pid for pid in process.members() if "--cell" in victim.words_of(pid)]
         if way == "parent":
             _kill_one(process.pid)
             end = process.wait()
             assert end is not None
         else:
-            for pid in cells[:1] if way == "cell" else process.session():
+            for pid in cells[:1] if way == "cell" else process.members():
                 _kill_one(pid)
             end = process.end()
         round_.note(f"SIGKILL of {way}", round_.reached(), end)
@@ -324,9 +324,7 @@ def dead_rank(round_: Round, count: int) -> None:
         round_.make_folder()
         restarts = round_.rng.randint(0, 1)
         process = round_.command((*TORCHRUN, f"--max-restarts={restarts}", *TRAIN))
-        rank = _rank_under_way(round_, process)
-        if rank is not None:
-            _kill_one(rank)
+        _kill_one(_rank_under_way(round_, process))
         end = process.end()
         round_.note(f"SIGKILL of a rank, {restarts} restarts", "training", end)
         if restarts and end.code:
@@ -339,28 +337,27 @@ def hung_rank(round_: Round, count: int) -> None:
     for _ in range(count):
         round_.make_folder()
         process = round_.command((*TORCHRUN, *TRAIN))
-        rank = _rank_under_way(round_, process)
-        if rank is not None:
-            os.kill(rank, signal.SIGSTOP)
+        os.kill(_rank_under_way(round_, process), signal.SIGSTOP)
         end = process.end()
         round_.note("SIGSTOP of a rank", "training", end)
         if not end.code:
             round_.verdict.lost.append(f"a hung rank: exit status {end.code}")
-        lines = [line for line in end.errors.splitlines() if line.startswith("error: ")]
-        if not re.search(r"rank \d", " ".join(lines)):
-            round_.verdict.lost.append(f"no line names the hung rank: {lines}")
+        lines = [line for line in end.errors.splitlines() if line.startswith("error")]
+        if not re.search(r"rank \d.*step \d", " ".join(lines)):
+            round_.verdict.lost.append(f"no line names the hung rank and its phase: {lines}")
         _judge_ranks(round_)
 
 
-def _rank_under_way(round_: Round, process: Process) -> int | None:
-    """Wait for a random amount of training; the process of a random rank, None if all is over."""
+def _rank_under_way(round_: Round, process: Process) -> int:
+    """Wait for a random amount of training; the process of a random rank."""
     wanted, chosen = round_.rng.randint(1, 18), round_.rng.randint(0, 1)
     log = round_.folder / "run" / "seed0" / "metrics.jsonl"
     while not log.exists() or log.read_bytes().count(b"\n") < wanted:
-        if process.wait(0.02) is not None:
-            return None
-    ranks = [pid for pid in process.session() if f" RANK={chosen} " in victim.words_of(pid)]
-    return ranks[0] if ranks else None
+        end = process.wait(0.02)
+        if end is not None:
+            raise RuntimeError(f"two ranks ended before their time: {end}")
+    (rank,) = [pid for pid in process.members() if f" RANK={chosen} " in victim.words_of(pid)]
+    return rank
 
 
 def _judge_ranks(round_: Round) -> None:

@@ -33,7 +33,7 @@ ROOT = REPOSITORY / "build" / "torture"
 MIX = {
     "kill": (8, 80), "save": (12, 108), "stop": (6, 30), "full": (6, 30), "flip": (1, 36),
     "cut": (1, 20), "prepare": (5, 20), "command-kill": (5, 30), "command-stop": (4, 16),
-    "command-full": (4, 12), "dead-rank": (1, 8), "hung-rank": (1, 4),
+    "command-full": (4, 12), "dead-rank": (1, 6), "hung-rank": (1, 3),
 }  # fmt: skip
 """Kind → (faults a round, share of the whole)."""
 
@@ -123,7 +123,9 @@ class Session:
         for kind, whole in self.wanted.items():
             share = whole // self.workers + (worker < whole % self.workers)
             done, number = 0, worker
-            while done < share:
+            # A victim may end before its fault comes: more rounds than that hit nothing at all.
+            last = self.workers * (2 * share + 4)
+            while done < share and number < last:
                 name = f"{kind}-{self.seed}-{number:04d}"
                 entry = known.get(name)
                 if entry is None:
@@ -131,7 +133,7 @@ class Session:
                     entry = do_round(name, kind, count, self.seed, self.reference)
                     self.journal.append(entry)
                     show(entry)
-                done += max(1, len(entry["faults"]))
+                done += len(entry["faults"])
                 number += self.workers
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ arms:
   low:
     extends: [arms/b]
     arm: low-first
+    training: {milestones: ["100%"]}
     curriculum:
       - {name: low, weight: 1, density: {t_max: 0.5}}
       - {name: all, weight: 1}
@@ -35,12 +37,12 @@ run:
   model: {n_feat: 8, probe_batches: 2, probe_batch_size: 8}
   training:
     epochs: null
-    steps: 24
+    steps: 16
     global_batch: 8
     lr: 1e-3
     ema_decays: [0.9]
     milestones: ["50%", "100%"]
-    checkpoint_every: 5
+    checkpoint_every: 3
     log_every: 4
     device: cpu
     precision: fp32
@@ -97,23 +99,34 @@ class End:
 
 
 class Process:
-    """A started victim: its process is the leader of a session of its own."""
+    """A started victim with all its processes.
 
-    def __init__(self, pid: int, errors: Path) -> None:
+    Args:
+        pid: its first process, the leader of a session of its own.
+        errors: where its stderr goes.
+        mark: word in the environment of all its processes; torchrun gives ranks a session each.
+    """
+
+    def __init__(self, pid: int, errors: Path, mark: str | None = None) -> None:
         self.pid = pid
+        self._mark = mark
         self._errors = errors
         self._started = time.monotonic()
         self._end: End | None = None
         LIVING.add(self)
 
-    def session(self) -> list[int]:
-        """All processes of the victim, children in process groups of their own too."""
-        return [pid for pid, session in _processes() if session == self.pid]
+    def members(self) -> list[int]:
+        """All processes of the victim that run."""
+        return [
+            pid
+            for pid, session in _processes()
+            if session == self.pid or (self._mark and self._mark in words_of(pid))
+        ]
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to every process of the victim."""
         own = [] if self._end else [self.pid]  # a fork may have no session yet
-        for pid in {*self.session(), *own}:
+        for pid in {*self.members(), *own}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -169,7 +182,8 @@ def words_of(pid: int) -> str:
 def start_command(folder: Path, words: Sequence[str], **environment: str) -> Process:
     """Start ``python words…`` in a work folder."""
     paths = os.pathsep.join((str(SHIM), str(REPOSITORY)))
-    changes = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | environment
+    mark = f"victim-{uuid.uuid4()}"
+    changes = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TORTURE_MARK": mark} | environment
     errors = folder / "errors.log"
     with errors.open("w") as handle, (folder / "output.log").open("w") as output:
         process = subprocess.Popen(
@@ -183,7 +197,7 @@ def start_command(folder: Path, words: Sequence[str], **environment: str) -> Pro
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     process.returncode = 0  # waited for by Process, not by subprocess
-    return Process(process.pid, errors)
+    return Process(process.pid, errors, mark)
 
 
 def start_fork(

@@ -33,7 +33,7 @@ class Disk:
         self.mode = mode
         self.access = access
         self.count = 0
-        self._root = str(Path.cwd().resolve()) + os.sep
+        self._root = ""
 
     def holds(self, path: Any) -> bool:
         """Whether a path or an open file is one whose accesses count."""
@@ -58,6 +58,7 @@ class Disk:
 
     def install(self) -> None:
         """Put this disk under ``open``, ``os.open``, ``os.write``, ``os.fdopen``, ``os.fsync``."""
+        self._root = str(Path.cwd().resolve()) + os.sep
         builtins.open = self._opened(_open)  # type: ignore[assignment]
         io.open = self._opened(_io_open)  # type: ignore[assignment]
         os.open, os.write, os.fsync = self._os_open, self._os_write, self._os_fsync
