@@ -342,9 +342,10 @@ def hung_rank(round_: Round, count: int) -> None:
         round_.note("SIGSTOP of a rank", "training", end)
         if not end.code:
             round_.verdict.lost.append(f"a hung rank: exit status {end.code}")
-        lines = [line for line in end.errors.splitlines() if line.startswith("error")]
-        if not re.search(r"rank \d.*step \d", " ".join(lines)):
-            round_.verdict.lost.append(f"no line names the hung rank and its phase: {lines}")
+        # A hung main rank leaves its progress bar open before the line of the other.
+        if not re.search(r"error( \(rank \d\))?: .*rank \d.* step \d", end.errors):
+            told = end.errors.strip()[-400:]
+            round_.verdict.lost.append(f"no line names the hung rank and its phase: {told}")
         _judge_ranks(round_)
 
 
