@@ -19,7 +19,7 @@ reproduce: $(STAMP)  ## Train and score the four arms on avatars; write results/
 	@$(BIN)/python -m benchmark reproduce demo
 
 test: $(STAMP)  ## Run all tests.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## Check style and types.
 	$(BIN)/ruff check .
@@ -33,7 +33,7 @@ style: $(STAMP)  ## Mend style.
 test-latest:  ## Run all tests against the newest allowed versions, in a venv of its own.
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/pip install --quiet --upgrade --editable '.[train,cluster,dev]'
-	.venv-latest/bin/python -m pytest --numprocesses 2 --dist loadfile
+	.venv-latest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 torture: $(STAMP)  ## Do 340 kills, full disks and flipped bits; count what is lost. Resumes.
 	@$(BIN)/python tests/torture

@@ -131,7 +131,9 @@ def _tell(line: str, is_cause: bool = True) -> int:
         except OSError:
             pass  # No such folder here: rather twice than not at all.
     who = f" (rank {rank})" if rank and is_cause else ""
-    print(f"error{who}: {line}", file=sys.stderr, flush=True)
+    # The main rank's progress bar may have left the line open.
+    lead = "\n" if rank else ""
+    print(f"{lead}error{who}: {line}", file=sys.stderr, flush=True)
     return 2
 
 

@@ -34,6 +34,15 @@ TINY = {
     },
     "sampler": {"steps": 2, "grid": 4, "chunk": 4},
 }
+LONG_FILES = (
+    "test_lost_ranks", "test_reproduce", "test_cluster_reproduce", "test_torture_short",
+    "test_ranks", "test_resume", "test_train_scripts", "test_speed_command",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, so that no worker starts one when the other has nothing left to do."""
+    items.sort(key=lambda item: item.path.stem not in LONG_FILES)
 
 
 @pytest.fixture(scope="session")

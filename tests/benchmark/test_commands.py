@@ -45,11 +45,13 @@ def test_doctor_names_a_pair_that_does_not_fit(monkeypatch, capsys):
 
 def test_readme_commands_are_commands(repository):
     """Every command line of the README parses, and every file it names is there."""
-    readme = (repository / "README.md").read_text()
-    found = re.findall(r"python -m benchmark ((?:reproduce|train|prepare|doctor)[^`#\n]*)", readme)
-    assert len(found) >= 8
+    readme = (repository / "README.md").read_text().replace("\\\n", " ")
+    commands = "reproduce|train|prepare|doctor|status|speed"
+    found = re.findall(rf"python -m benchmark ((?:{commands})[^`#\n]*)", readme)
+    assert len(found) >= 11
     for command in found:
-        words = [w for w in command.replace("[NAME]", "").split() if w not in ("STUDY", "PRESET")]
+        shown = re.sub(r"\[.*?\]", "", command)
+        words = [w for w in shown.split() if w not in ("STUDY", "PRESET")]
         if words in (["reproduce"], ["train"]):
             words.append("demo")
         build_parser().parse_args(words)

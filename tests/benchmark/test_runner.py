@@ -133,8 +133,11 @@ def test_speed_without_a_log_is_measured(study):
 
 def ended(study, code, log=""):
     """A cell whose process ended with ``code`` after writing ``log``."""
-    how = f"os._exit({code})" if code >= 0 else f"os.kill(os.getpid(), {-code})"
-    process = subprocess.Popen([sys.executable, "-c", f"import os; {how}"], text=True)
+    how = f"os._exit({code})"
+    if code < 0:
+        # A shell that runs us in the background has SIGINT ignored, and children inherit that.
+        how = f"signal.signal({-code}, signal.SIG_DFL); os.kill(os.getpid(), {-code})"
+    process = subprocess.Popen([sys.executable, "-c", f"import os, signal; {how}"], text=True)
     process.wait()
     path = study.folder / "cell.log"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mindiffusion.files import sha256_of_json
 from mindiffusion.errors import UserError
 from mindiffusion.training import runtime
 from mindiffusion.training.config import RunConfig
@@ -117,7 +118,8 @@ def test_runtime_is_kept_and_used_again_on_resume(workdir, train_run, tiny_confi
     }  # fmt: skip
     # A run begun in bf16 goes on in bf16 on a machine where auto would choose otherwise.
     kept["runtime"]["precision"] = "bf16"
-    path.write_text(json.dumps(kept))
+    del kept["sha256"]
+    path.write_text(json.dumps(kept | {"sha256": sha256_of_json(kept)}))
     monkeypatch.setattr("mindiffusion.training.run.resolve_runtime", None)
     trainer = train_run(config)
     assert trainer.runtime.precision == "bf16" and trainer.step == 24
