@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mindiffusion.files import sha256_of_json
 from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_json
 from mindiffusion.training import runtime
 from mindiffusion.training.config import RunConfig
 from mindiffusion.training.runtime import Runtime, has_cxx_compiler, resolve_runtime
