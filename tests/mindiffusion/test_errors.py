@@ -98,7 +98,7 @@ def test_mistake_of_all_ranks_is_told_once(rank, capsys):
 def test_mistake_of_one_rank_names_it(rank, capsys):
     rank(3)
     guarded(fail(UserError("no data here")))
-    assert capsys.readouterr().err == "error (rank 3): no data here\n"
+    assert capsys.readouterr().err == "\nerror (rank 3): no data here\n"
 
 
 def test_cause_is_told_before_its_consequence(rank, capsys):
@@ -106,7 +106,7 @@ def test_cause_is_told_before_its_consequence(rank, capsys):
     guarded(fail(UserError("disk broken")))
     rank(0)
     guarded(fail(LostContact("rank 0 waited for rank 1")))
-    assert capsys.readouterr().err == "error (rank 1): disk broken\n"
+    assert capsys.readouterr().err == "\nerror (rank 1): disk broken\n"
 
 
 def test_lost_contact_without_a_cause_is_told_and_sigterm_cuts_the_wait_short(
