@@ -354,7 +354,7 @@ def _in_steps(config: RunConfig) -> RunConfig:
     """The run with a length that does not depend on the data."""
     from dataclasses import replace
 
-    training = replace(config.training, epochs=None, steps=1000, milestones=("100%",))
+    training = replace(config.training, epochs=None, steps=1000, milestones=("100%",), log_every=50)
     return replace(config, training=training)
 
 

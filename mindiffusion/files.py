@@ -37,8 +37,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            # Renamed before the lock goes with the handle, or another writer would sweep it away.
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):

@@ -56,7 +56,7 @@ class MaskedNetwork(Protocol):
 
     channel_mask: Tensor
 
-    def __call__(self, x: Tensor, t: Tensor, channel_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, channel_mask: Tensor) -> Tensor:
         """Predict the noise."""
 
 
@@ -118,7 +118,9 @@ def channel_saliency(network: MaskedNetwork, batches: Sequence[ProbeBatch]) -> t
     halves = [torch.zeros(len(network.channel_mask), dtype=torch.float64) for _ in range(2)]
     for batch in batches:
         mask = network.channel_mask.expand(len(batch.t), -1).clone().requires_grad_()
-        error = network(batch.x_t, batch.t, mask) - batch.noise
+        # ``forward`` is never compiled: a compiled probe would cost minutes, and what the compiler
+        # makes of the next training step would depend on whether a run was resumed just here.
+        error = network.forward(batch.x_t, batch.t, mask) - batch.noise
         (gradient,) = torch.autograd.grad(error.square().flatten(1).mean(1).sum(), mask)
         squares = gradient.double().square().cpu()
         for half, total in enumerate(halves):

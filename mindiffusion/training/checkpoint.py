@@ -139,8 +139,10 @@ def resume_point(
         try:
             _sealed_bytes(path)
         except UserError as error:
-            _log.warning("%s Making it anew from an earlier state.", error)
-            return newest(run_dir, config, last_step=step)
+            earlier = newest(run_dir, config, last_step=step)
+            where = f"from the state of step {earlier['step']}" if earlier else "from the start"
+            _log.warning("%s Training it anew %s.", error, where)
+            return earlier
     return found
 
 

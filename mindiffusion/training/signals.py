@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindiffusion.errors import is_main_process
+from mindiffusion.errors import Terminated, is_main_process
 
 RELAY_SECONDS = 5.0
 """Launchers such as torchrun pass on, a moment later, a Ctrl-C that the terminal sent to all."""
@@ -44,7 +44,7 @@ def stop_signals() -> Iterator[list[int]]:
             first = time.monotonic()
             _received.append(number)
         elif time.monotonic() - first > RELAY_SECONDS:
-            raise KeyboardInterrupt
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     try:
         with _handled_by(remember):

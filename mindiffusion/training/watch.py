@@ -106,7 +106,8 @@ class Watch:
     def entry(self) -> dict[str, object]:
         """Loss and gradient norm over the steps not logged yet; these count as logged then."""
         rows = self.unlogged.numpy()
-        self.unlogged = self.unlogged[:0]
+        # A copy: a view would carry the old rows into every checkpoint.
+        self.unlogged = self.unlogged[:0].clone()
         sums, counts = rows[:, _SUM].sum(0), rows[:, _COUNT].sum(0)
         return {
             "loss": float(sums.sum() / counts.sum()),
