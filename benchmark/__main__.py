@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dotenv import load_dotenv
 
-from mindiffusion.cli import add_run_options
+from mindiffusion.cli import add_run_options, add_set_option
 from mindiffusion.errors import guarded
 from mindiffusion.machine import yield_cores
 
@@ -70,14 +70,7 @@ def _add_prepare(commands: Any) -> None:
     prepare = commands.add_parser("prepare", help="prepare and check a data set's array")
     prepare.add_argument("name", nargs="?", default="celeba_b_32", help="a preset or a study")
     prepare.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
-    prepare.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="such as data.crop=center178; repeatable",
-    )
+    add_set_option(prepare, "such as data.crop=center178; repeatable")
     prepare.add_argument(
         "--inception",
         action="store_true",
@@ -109,13 +102,8 @@ def _add_speed(commands: Any) -> None:
     )
     speed.add_argument("--repeats", type=int, default=5, help="turns of every row")
     speed.add_argument("--json", type=Path, help="keep the table, and each turn, in this file")
-    speed.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="such as model.n_feat=64, or data.num_train=20000 for the number of pictures",
+    add_set_option(
+        speed, "such as model.n_feat=64, or data.num_train=20000 for the number of pictures"
     )
 
 

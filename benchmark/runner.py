@@ -21,7 +21,7 @@ from tqdm import tqdm
 from benchmark.cell import refuse_stale_rows, scored_steps, work_of
 from benchmark.evaluate import make_yardstick
 from benchmark.results import ROWS_FILE
-from benchmark.status import last_line
+from benchmark.status import last_line, newest_checkpoint
 from benchmark.study import INDEX_FILE, Study
 from benchmark.tables import write_tables
 from mindiffusion.data.spec import DataConfig
@@ -292,7 +292,7 @@ def cell_states(study: Study, num_train: int) -> list[tuple[str, str, float]]:
     for config in study.runs:
         whole, work = resolve_plan(config, num_train), work_of(study, config)
         done = scored_steps(study, config)
-        step = _step_reached(config)
+        step = newest_checkpoint(config.run_dir)
         for milestone in whole.milestones:
             name = f"{title(config)} step {milestone}"
             before = max((m for m in whole.milestones if m < milestone), default=0)
@@ -305,12 +305,6 @@ def cell_states(study: Study, num_train: int) -> list[tuple[str, str, float]]:
                 state = f"at step {step}" if step > before else "to do"
                 states.append((name, state, training + work.milestone))
     return states
-
-
-def _step_reached(config: RunConfig) -> int:
-    """Last step with a rolling checkpoint."""
-    steps = [int(p.stem.split("-")[1]) for p in config.run_dir.glob("ckpt-*.json")]
-    return max(steps, default=0)
 
 
 def seconds_per_work(study: Study) -> tuple[float, str]:

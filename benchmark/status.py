@@ -159,10 +159,10 @@ def _rows_file(run: Path) -> Path:
 
 
 def _cell(run: Path, plan: Plan, scored: dict[str, set[int]]) -> CellStatus:
-    is_locked = _is_locked(run / ".lock")
+    is_locked = is_running(run)
     entries = _read_lines(run / METRICS_FILE)
     entry = entries[-1] if entries else {}
-    logged, saved = _as_int(entry.get("step")), _newest_checkpoint(run)
+    logged, saved = _as_int(entry.get("step")), newest_checkpoint(run)
     step = max(logged, saved) if is_locked else saved
     is_trained = plan.total_steps is not None and saved >= plan.total_steps
     seen = _last_change(run)
@@ -210,12 +210,8 @@ def _time_left(run: Path, plan: Plan, entry: dict[str, Any], step: int) -> float
 
 def is_running(run: Path) -> bool:
     """Whether a process is at work in a run's folder."""
-    return _is_locked(run / ".lock")
-
-
-def _is_locked(path: Path) -> bool:
     try:
-        with path.open("rb") as handle:
+        with (run / ".lock").open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -224,7 +220,7 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _newest_checkpoint(run: Path) -> int:
+def newest_checkpoint(run: Path) -> int:
     """Step of the newest sealed state; 0 if there is none."""
     steps = [path.stem.removeprefix("ckpt-") for path in run.glob("ckpt-*.json")]
     return max((int(step) for step in steps if step.isdigit()), default=0)

@@ -30,16 +30,21 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", help="folder of checkpoints and sample grids")
     parser.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
     parser.add_argument("--global-batch", type=int, help="images per step over all ranks")
+    add_set_option(parser, "change one value of the config, such as training.lr=1e-4; repeatable")
+    parser.add_argument("--smoke", action="store_true", help="one step and one small grid")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config only")
+
+
+def add_set_option(parser: argparse.ArgumentParser, explanation: str) -> None:
+    """``--set KEY=VALUE``, as often as wanted, collected in ``overrides``."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="change one value of the config, such as training.lr=1e-4; repeatable",
+        help=explanation,
     )
-    parser.add_argument("--smoke", action="store_true", help="one step and one small grid")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config only")
 
 
 def config_from_options(preset: str, options: argparse.Namespace) -> RunConfig:

@@ -40,14 +40,18 @@ def last_state(folder):
     return checkpoint.load(folder / "run/seed0/ckpt-000000020.pt")
 
 
+def end_well(started):
+    """Wait for processes, all of which must succeed."""
+    for process in started:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+
+
 @pytest.fixture
 def undisturbed(tmp_path, job_words, start_cli, torchrun):
     """Folders of two undisturbed two-rank runs that ran at the same time on this machine."""
     folders = [tmp_path / name for name in ("first", "second")]
-    started = [start_cli([*torchrun, *job_words(folder)], tmp_path) for folder in folders]
-    for process in started:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
+    end_well([start_cli([*torchrun, *job_words(folder)], tmp_path) for folder in folders])
     return folders
 
 
@@ -60,10 +64,7 @@ def two_agents(tmp_path, job_words, start_cli):
         endpoint = f"--rdzv-endpoint=localhost:{free.getsockname()[1]}"
     words = [*TORCHRUN, "--nnodes=2", "--nproc_per_node=1", "--rdzv-backend=c10d", endpoint]
     words += ["--rdzv-id=two-agents", *job_words(folder)]
-    started = [start_cli(words, tmp_path) for _ in range(2)]
-    for process in started:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
+    end_well([start_cli(words, tmp_path) for _ in range(2)])
     return folder
 
 
