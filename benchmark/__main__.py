@@ -1,4 +1,4 @@
-"""``python -m benchmark``: reproduce, status, prepare, train, sample, tables, doctor, speed."""
+"""``python -m benchmark``: one command for each thing that can be done with runs and images."""
 
 import argparse
 import json
@@ -43,6 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     tables = commands.add_parser("tables", help="rebuild tables from rows alone")
     tables.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
 
+    _add_evaluate(commands)
+    _add_selfcheck(commands)
     commands.add_parser("doctor", help="versions, devices, weights, known-bad pairs")
     _add_speed(commands)
     return parser
@@ -92,13 +94,45 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument("--seed", type=int, help="sampling seed")
 
 
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="score a run, a checkpoint, or any images")
+    evaluate.add_argument(
+        "path", type=Path, help="a run's folder, a weights-<step>.pt, or a folder, zip or npy"
+    )
+    evaluate.add_argument(
+        "--metrics", metavar="A,B", help="such as fd,kd,prdc,is,memorisation; default: what fits"
+    )
+    evaluate.add_argument(
+        "--net", action="append", default=[], help="feature net, the primary one first; repeatable"
+    )
+    evaluate.add_argument(
+        "--reference",
+        type=Path,
+        help="for images: what they are held against, images or a data folder",
+    )
+    evaluate.add_argument("--finisher", type=Path, help="for a run: what finishes stitched samples")
+    evaluate.add_argument("--json", type=Path, help="for images: keep the results in this file")
+    add_set_option(evaluate, "for a run, such as evaluation.num_generated=2048; repeatable")
+
+
+def _add_selfcheck(commands: Any) -> None:
+    check = commands.add_parser("selfcheck", help="do the metrics say what they should, here?")
+    check.add_argument("--net", action="append", default=[], help="feature net; else all at hand")
+    check.add_argument("--count", type=int, default=1024, help="images in each set")
+    check.add_argument("--json", type=Path, help="keep the results in this file")
+    add_set_option(check, "of the data, such as data.dataset=celeba; repeatable")
+
+
 def _add_speed(commands: Any) -> None:
     speed = commands.add_parser("speed", help="measure this machine beside plain ways to train")
     speed.add_argument("presets", nargs="*", help="such as celeba_b_32; the four arms if none")
     speed.add_argument(
         "--part",
         default="training",
-        help="training (default), preparation, sampling, scaling or busy",
+        help="training (default), preparation, sampling, evaluation, scaling or busy",
+    )
+    speed.add_argument(
+        "--evaluation", dest="part", action="store_const", const="evaluation", help="that part"
     )
     speed.add_argument("--repeats", type=int, default=5, help="turns of every row")
     speed.add_argument("--json", type=Path, help="keep the table, and each turn, in this file")
@@ -168,8 +202,8 @@ def _status(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     if options.inception:
-        from benchmark.evaluate import CACHE
-        from benchmark.features import fetch_inception
+        from benchmark.evaluation.yardstick import CACHE
+        from benchmark.features.inception import fetch_inception
 
         print(fetch_inception(CACHE))
         return 0
@@ -217,6 +251,23 @@ def _tables(options: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    from benchmark.evaluation.folder import evaluate_images
+    from benchmark.evaluation.run import evaluate_run, is_run_or_checkpoint, run_evaluation
+
+    metrics = options.metrics.split(",") if options.metrics else None
+    if is_run_or_checkpoint(options.path):
+        evaluation = run_evaluation(metrics, options.net, options.overrides)
+        return evaluate_run(options.path, evaluation, options.finisher)
+    return evaluate_images(options.path, options.reference, options.net, metrics, options.json)
+
+
+def _selfcheck(options: argparse.Namespace) -> int:
+    from benchmark.selfcheck import selfcheck
+
+    return selfcheck(options.net, options.overrides, options.count, options.json)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from benchmark.doctor import doctor
 
@@ -236,6 +287,8 @@ COMMANDS = {
     "train": _train,
     "sample": _sample,
     "tables": _tables,
+    "evaluate": _evaluate,
+    "selfcheck": _selfcheck,
     "doctor": _doctor,
     "speed": _speed,
 }

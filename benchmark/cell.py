@@ -8,29 +8,19 @@ import json
 import sys
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from benchmark.evaluate import (
-    METRIC_VERSION,
-    choose_feature_net,
-    make_yardstick,
-    score_milestone,
-)
-from benchmark.features import FEATURE_NETS
-from benchmark.results import (
-    EPS_MSE,
-    ROWS_FILE,
-    Row,
-    append_rows,
-    key,
-    metric_label,
-    read_rows,
-)
+from benchmark.evaluation.milestone import Milestone
+from benchmark.evaluation.scores import Part, parts_of, proof, score_milestone
+from benchmark.evaluation.yardstick import make_yardstick
+from benchmark.results import ROWS_FILE, Row, append_rows, key, read_rows
 from benchmark.study import Study
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.sampling import sampler_steps
+from mindiffusion.training import checkpoint
 from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.loop import Hooks
@@ -40,26 +30,15 @@ from mindiffusion.training.signals import Interrupted
 from mindiffusion.training.trainer import Trainer
 
 
-def scored_steps(study: Study, config: RunConfig) -> set[int]:
-    """Milestones of a run that have all their rows.
-
-    A milestone's distance row is the last of its rows, so it proves them all.
-    """
-    evaluation = study.evaluation
-    net = FEATURE_NETS[choose_feature_net(evaluation.feature_net)[0]]
-    metric = metric_label(net.frechet_name, evaluation.num_generated)
-    wanted = (metric, METRIC_VERSION, evaluation.num_reference)
+def scored_steps(study: Study, config: RunConfig, part: Part | None = None) -> set[int]:
+    """Milestones of a run that have all rows of a part, or of all parts."""
+    wanted = [proof(study.evaluation, one) for one in parts_of(study.evaluation)]
+    if part is not None:
+        wanted = [proof(study.evaluation, part)]
     run_key = (config.arm, config.seed, config_hash(config))
     rows = read_rows(study.folder / ROWS_FILE)
     mine = [row for row in rows if (row.arm, row.seed, row.config_hash) == run_key]
-    profiled = {
-        row.step
-        for row in mine
-        if row.metric == EPS_MSE and row.n_reference == evaluation.profile_images
-    }
-    return profiled & {
-        row.step for row in mine if (row.metric, row.metric_version, row.n_reference) == wanted
-    }
+    return set.intersection(*({row.step for row in mine if row.metric == name} for name in wanted))
 
 
 def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str) -> None:
@@ -100,11 +79,11 @@ class Work:
 def work_of(study: Study, config: RunConfig) -> Work:
     """Work of a run, counted from its config."""
     evaluation = study.evaluation
-    profiles = 2 * evaluation.profile_levels * evaluation.profile_images
-    return Work(
-        step=3.0 * config.training.global_batch,
-        milestone=float(evaluation.num_generated * sampler_steps(config) + profiles),
-    )
+    # Two sets of weights on held-out and on training images.
+    profiles = 4 * evaluation.profile_levels * evaluation.profile_images
+    draws = 1 + 2 * len(evaluation.stitch_levels) * ("stitched" in evaluation.metrics)
+    samples = evaluation.num_generated * sampler_steps(config) * draws
+    return Work(step=3.0 * config.training.global_batch, milestone=float(samples + profiles))
 
 
 def report(done: float, what: str) -> None:
@@ -147,23 +126,38 @@ def _train(study: Study, config: RunConfig, data: PreparedData, side_by_side: in
 
 
 def _score(study: Study, config: RunConfig, data: PreparedData, device: str) -> None:
-    """Score what is not scored; a signal may end this anywhere, only whole milestones count."""
-    whole = resolve_plan(config, len(data.train))
+    """Score what is not scored; a signal may end this anywhere, only whole parts count."""
+    plan = resolve_plan(config, len(data.train))
     work = work_of(study, config)
-    done = scored_steps(study, config)
-    base = work.step * whole.total_steps
-    if done >= set(whole.milestones):
-        report(work.total(whole), "done")
-        return
-    with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
-        yardstick = make_yardstick(study.evaluation, data, device)
-        for number, step in enumerate(whole.milestones):
-            if step in done:
-                continue
-            progress = partial(_report_scoring, base + number * work.milestone, work)
-            rows = score_milestone(study, config, step, yardstick, progress)
-            _append_new(study, rows)
-    report(work.total(whole), "done")
+    finisher = _finisher_weights(study, len(data.train))
+    parts = [part for part in parts_of(study.evaluation) if part == "own" or finisher is not None]
+    missing = {part: set(plan.milestones) - scored_steps(study, config, part) for part in parts}
+    base = work.step * plan.total_steps
+    if any(missing.values()):
+        with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
+            yardstick = make_yardstick(study.evaluation, data, device)
+            for number, step in enumerate(plan.milestones):
+                wanted = [part for part in parts if step in missing[part]]
+                if not wanted:
+                    continue
+                content = checkpoint.load(checkpoint.weights_path(config.run_dir, step))
+                milestone = Milestone(
+                    study, config, plan, data.manifest_id, content, config.run_dir
+                )
+                for part in wanted:
+                    progress = partial(_report_scoring, base + number * work.milestone, work)
+                    rows = score_milestone(milestone, yardstick, part, finisher, progress)
+                    _append_new(study, rows)
+    report(work.total(plan), "done")
+
+
+def _finisher_weights(study: Study, num_train: int) -> Path | None:
+    """Weights file that finishes stitched samples, once it is there."""
+    config = study.finisher
+    if config is None:
+        return None
+    path = checkpoint.weights_path(config.run_dir, resolve_plan(config, num_train).total_steps)
+    return path if path.exists() else None
 
 
 def _append_new(study: Study, rows: list[Row]) -> None:

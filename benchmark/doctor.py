@@ -56,8 +56,8 @@ def _print_torch() -> None:
 
 
 def _inception() -> str:
-    from benchmark.evaluate import CACHE
-    from benchmark.features import find_inception
+    from benchmark.evaluation.yardstick import CACHE
+    from benchmark.features.inception import find_inception
 
     try:
         return str(find_inception(os.environ.get("INCEPTION_PATH") or None, CACHE))

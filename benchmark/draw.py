@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmark.images import origin_file
 from mindiffusion.errors import UserError
-from mindiffusion.files import atomic_write
+from mindiffusion.files import atomic_write, write_json
 from mindiffusion.sampling import (
     config_of,
     primary_weights,
@@ -19,6 +20,7 @@ from mindiffusion.sampling import (
     tile,
 )
 from mindiffusion.training import checkpoint
+from mindiffusion.training.run import trained_on
 
 
 def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | None) -> int:
@@ -28,7 +30,7 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
         path: ``weights-<step>.pt``; its config says how to sample.
         count: number of images, ≥ 1.
         weights: "raw" or an average; the primary average if None.
-        output: ``.png`` or ``.npy``.
+        output: ``.png`` or ``.npy``; beside an array goes a file that names the data behind it.
         seed: sampling seed instead of the config's.
 
     Raises:
@@ -52,8 +54,12 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
 
         images = sample_images(process, sampler, count, config.data.size, on_chunk)
     if output.suffix == ".npy":
+        origin_file(output).unlink(missing_ok=True)  # of what stood there before
         with atomic_write(output) as handle:
             np.save(handle, images)
+        manifest = trained_on(path.parent)
+        if manifest is not None:
+            write_json(origin_file(output), {"manifest": manifest, "weights_file": path.name})
     else:
         save_png(output, tile(images, max(1, min(16, round(count**0.5)))))
     print(output)

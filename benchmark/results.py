@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -24,6 +25,10 @@ ROWS_FILE = "rows.jsonl"
 SMOKE_BELOW = 2048
 STAGE_METRICS = ("t_min", "t_max", "active_channels", "penalty_lambda")
 EPS_MSE = "eps-MSE"
+# What no network is needed for: the best linear denoiser, and always answering with the mean.
+EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
+EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
+SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 # Arms of the three-way question come first, in the order of their complexity.
 KNOWN_ARMS = ("B", "C", "CS", "CR")
 BASELINE = "B"
@@ -302,6 +307,11 @@ def distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["metric"].str.startswith("FD-")] if fid.empty else fid
 
 
+def limit_name(metric: str) -> str:
+    """Name of a distance extrapolated to infinitely many images: ``FID@10k`` → ``FID∞@10k``."""
+    return re.sub(r"(FI?D)(?=[@-])", r"\1∞", metric, count=1)
+
+
 def kernel_distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of the kernel distance: KID, and KD by any other feature net."""
     return frame[frame["metric"].str.startswith(("KID@", "KD-"))]
@@ -328,6 +338,18 @@ def mean_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
     mean = frame.groupby(by)["value"].mean().rename("value").reset_index()
     one_each = frame.drop_duplicates(by).drop(columns="value")
     return one_each.merge(mean, on=by).assign(error=float("nan"))
+
+
+def log_ratio_to_baseline(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with log(value / B's value) of the same measurement; those without B drop out.
+
+    B's own rows stay, at 0. The rows' own errors are of another kind and are dropped.
+    """
+    pair = [*CONDITION, "seed", "sampling_seed", "step", "level"]
+    baseline = frame[frame["arm"] == BASELINE][[*pair, "value"]]
+    joined = frame.merge(baseline.rename(columns={"value": "baseline"}), on=pair)
+    ratio = np.log(joined["value"] / joined["baseline"])
+    return joined.assign(value=ratio, error=float("nan")).drop(columns="baseline")
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str] = ("arm", "step")) -> pd.DataFrame:

@@ -19,7 +19,8 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from benchmark.cell import refuse_stale_rows, scored_steps, work_of
-from benchmark.evaluate import make_yardstick
+from benchmark.evaluation.scores import parts_of
+from benchmark.evaluation.yardstick import make_yardstick
 from benchmark.results import ROWS_FILE
 from benchmark.status import last_line, newest_checkpoint
 from benchmark.study import INDEX_FILE, Study
@@ -109,13 +110,17 @@ def run_study(
     for config in runs:
         refuse_stale_rows(study, config, data[config.data].manifest_id)
     write_index(study)
-    pending = [config for config in runs if is_unfinished(study, config)]
-    if pending:
-        slots = device_slots(runs, study.runs_per_device)[: len(runs)]
-        for prepared in data.values():
-            # Computed once and cached, before the cells would all do so at once.
-            make_yardstick(study.evaluation, prepared, "cpu" if slots[0] is None else "cuda")
-        _run_cells(study, runs, pending, arguments, slots)
+    slots = device_slots(runs, study.runs_per_device)[: len(runs)]
+    # Stitched samples need the finisher, which may be trained after the cell that they are of.
+    for wave in range(len(parts_of(study.evaluation))):
+        pending = [config for config in runs if is_unfinished(study, config)]
+        if pending and wave == 0:
+            for prepared in data.values():
+                # Computed once and cached, before the cells would all do so at once.
+                device = "cpu" if slots[0] is None else "cuda"
+                make_yardstick(study.evaluation, prepared, device).fill_cache()
+        if pending:
+            _run_cells(study, runs, pending, arguments, slots)
     if only is None:
         finish(study)
     return 0

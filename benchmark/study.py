@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from benchmark.results import BASELINE
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.training.config import RunConfig, check
 from mindiffusion.training.presets import (
@@ -23,6 +24,9 @@ PROTOCOLS = Path(__file__).parent / "protocols"
 RESULTS = Path("results")
 INDEX_FILE = "study.json"
 """In a study's folder: which cells it has, for those who look on."""
+SAMPLE_METRICS = ("fd", "kd", "prdc", "is", "memorisation", "attributes")
+"""Metrics of generated images."""
+METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _STUDY_KEYS = ("evaluation.", "runs_per_device=")
 
@@ -32,21 +36,35 @@ class EvaluationConfig:
     """How a milestone is scored.
 
     Attributes:
-        num_generated: images sampled from the primary average; n in the metrics' names.
+        num_generated: images sampled from the primary average; n in the metrics' names. The
+            jackknife of a distance takes 8 or more.
         num_reference: training images they are compared with.
-        feature_net: an entry of ``benchmark.features.FEATURE_NETS``, or "auto": clean-fid's
-            Inception where its weights are there, else EfficientNet-Lite0 at 224 px.
+        feature_nets: entries of ``benchmark.features.nets.FEATURE_NETS``, the primary one first;
+            "auto" is clean-fid's Inception where its weights are there, else EfficientNet-Lite0 at
+            224 px.
+        metrics: what is measured, of ``METRICS``.
+        finisher: arm whose last milestone, of the first seed, finishes stitched samples.
+        stitch_levels: noise levels τ = t / n_T at which samples are stitched.
         profile_images: held-out images behind the ε-MSE.
         profile_levels: noise levels of the ε-MSE.
         strip: images kept as a picture with every milestone.
     """
 
-    num_generated: int = Field(default=10_000, ge=2)
+    num_generated: int = Field(default=10_000, ge=8)
     num_reference: int = Field(default=50_000, ge=2)
-    feature_net: str = "auto"
+    feature_nets: tuple[str, ...] = Field(default=("auto",), min_length=1)
+    metrics: tuple[str, ...] = ("profile", "fd", "kd", "prdc", "memorisation")
     profile_images: int = Field(default=1024, ge=2)
     profile_levels: int = Field(default=20, ge=1)
     strip: int = Field(default=8, ge=1)
+    finisher: str = BASELINE
+    stitch_levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.2, 0.4, 0.6, 0.8)
+
+    def __post_init__(self) -> None:
+        """Refuse a metric that there is not."""
+        for name in self.metrics:
+            if name not in METRICS:
+                raise UserError(f"evaluation.metrics has {name!r}.{did_you_mean(name, METRICS)}")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -77,6 +95,12 @@ class Study:
     runs: tuple[RunConfig, ...]
     evaluation: EvaluationConfig
     runs_per_device: int = 1
+
+    @property
+    def finisher(self) -> RunConfig | None:
+        """The run whose last milestone finishes stitched samples; None if there is none such."""
+        arm = self.evaluation.finisher
+        return next((run for run in self.runs if run.arm == arm), None)
 
 
 SMOKE_RUN = {
@@ -149,4 +173,10 @@ def load_study(
                 f"{path}: {count} runs are called {name!r} with seed {seed}; give each arm a name "
                 "of its own (arm: …) and each seed once."
             )
-    return Study(title, folder, tuple(runs), parsed.evaluation, parsed.runs_per_device)
+    study = Study(title, folder, tuple(runs), parsed.evaluation, parsed.runs_per_device)
+    if "stitched" in study.evaluation.metrics and study.finisher is None:
+        raise UserError(
+            f"{path}: evaluation.finisher is {study.evaluation.finisher!r}, which is none of the "
+            f"arms ({', '.join(sorted({run.arm for run in runs}))}); name one of them."
+        )
+    return study

@@ -4,24 +4,28 @@ Pure functions of rows; the same rows in any order give the same bytes.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 import pandas as pd
 
 from benchmark.results import (
+    BASELINE,
     EPS_MSE,
+    SUMMARIES,
     arm_order,
     curriculum_frame,
     distance_rows,
     is_smoke,
     kernel_distance_rows,
+    limit_name,
     load_study,
+    log_ratio_to_baseline,
     mean_over_levels,
     over_seeds,
     split_conditions,
 )
+from benchmark.table_text import Table, decimals_for, to_latex, to_markdown
 from mindiffusion.files import write_text
 
 MARK = "†"
@@ -34,6 +38,11 @@ ERROR_NOTE = (
     "it says nothing of the spread over training seeds."
 )
 SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to compare with other work."
+RANK_MARK = "‡"
+RANK_NOTE = (
+    f"{RANK_MARK} This arm's rank is another one when the distances are extrapolated to infinitely "
+    "many images: the order at this n is not the order of the models."
+)
 MISSING = "–"
 BY = ("arm", "step")
 MASK_EFFECT = "mask-effect"
@@ -47,31 +56,18 @@ _CHECKS = {
     ),
     "group-norm-": "",
 }
+_QUALITY = (
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "IS",
+    "memorised",
+    "stitched-",
+    "rejected",
+    "attribute/",
+)
 _ARROWS = {"lower": "lower is better", "higher": "higher is better", "none": "no direction"}
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "≥": r"$\geq$",
-    "ε": r"$\varepsilon$",
-    "λ": r"$\lambda$",
-    "|": r"\textbar{}",
-    "†": r"$^\dagger$",
-    "–": "--",
-}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as text: a title, what it shows, cells and footnotes."""
-
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    body: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def _seed_text(seeds: pd.Series) -> str:
@@ -93,15 +89,6 @@ def _condition_text(rows: pd.DataFrame) -> str:
     if first["n_reference"]:
         parts.append(f"{first['n_reference']} reference images")
     return "; ".join([*parts, *sorted(set(rows["declared"].astype(str)))])
-
-
-def decimals_for(values: Sequence[float]) -> int:
-    """Decimals that give the largest value four digits and the smallest two; 6 at most."""
-    sizes = [abs(value) for value in values if value != 0]
-    if not sizes:
-        return 1
-    largest, smallest = math.floor(math.log10(max(sizes))), math.floor(math.log10(min(sizes)))
-    return min(6, max(0, 3 - largest, 1 - smallest))
 
 
 def _cell(row: pd.Series, decimals: int, mixed: bool) -> str:
@@ -138,13 +125,19 @@ def _summary(rows: pd.DataFrame, by: Sequence[str] = BY) -> pd.DataFrame:
     return summary
 
 
-def milestone_table(rows: pd.DataFrame, what: str = "", by: Sequence[str] = BY) -> Table:
+def milestone_table(
+    rows: pd.DataFrame,
+    what: str = "",
+    by: Sequence[str] = BY,
+    marked: Set[tuple[str, int]] = frozenset(),
+) -> Table:
     """Arms by milestones of the rows of one condition; nothing is picked as best.
 
     Args:
         rows: result rows of one condition.
         what: said of the metric in the title.
         by: with ``level`` in it, cells name their level; rows have one an arm and milestone then.
+        marked: (arm, step) whose rank among the arms depends on n.
     """
     first = rows.iloc[0]
     weights = f", {first['weights']} weights," if first["weights"] else ""
@@ -153,7 +146,9 @@ def milestone_table(rows: pd.DataFrame, what: str = "", by: Sequence[str] = BY) 
     decimals = decimals_for([*summary["mean"], *summary["error"].dropna()])
     mixed = summary["seeds"].nunique() > 1
     cells = {
-        (row["arm"], row["step"]): _cell(row, decimals, mixed) for _, row in summary.iterrows()
+        (row["arm"], row["step"]): _cell(row, decimals, mixed)
+        + RANK_MARK * ((row["arm"], row["step"]) in marked)
+        for _, row in summary.iterrows()
     }
     steps = sorted(set(summary["step"]))
     arms = arm_order(rows)
@@ -163,7 +158,7 @@ def milestone_table(rows: pd.DataFrame, what: str = "", by: Sequence[str] = BY) 
         caption=f"{_condition_text(rows)}. {_seed_text(summary['seeds'])}.",
         header=("arm", *(f"step {step}" for step in steps)),
         body=tuple((arm, *(cells.get((arm, step), MISSING) for step in steps)) for arm in arms),
-        notes=tuple(_notes(rows, summary, smoke)),
+        notes=(*_notes(rows, summary, smoke), *([RANK_NOTE] if marked else [])),
     )
 
 
@@ -188,13 +183,66 @@ def _numbers(rows: pd.DataFrame, metric: str, by: Sequence[str] = BY) -> pd.Data
     return summary[[*lead, "direction", "dataset", *same]]
 
 
+def ranks_that_depend_on_n(rows: pd.DataFrame, limits: pd.DataFrame) -> set[tuple[str, int]]:
+    """(arm, step) whose rank by the mean over seeds is another one at infinitely many images.
+
+    Args:
+        rows: a distance's rows of one condition.
+        limits: the rows of the same distance extrapolated in 1/n.
+    """
+    finite, infinite = (
+        part.groupby(["step", "arm"])["value"].mean().groupby("step").rank()
+        for part in (rows, limits)
+    )
+    both = pd.concat([finite, infinite], axis=1, join="inner", keys=["finite", "infinite"])
+    moved = both[both["finite"] != both["infinite"]]
+    return {(str(arm), int(step)) for step, arm in moved.index}
+
+
 def fid_vs_steps(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
-    """The primary distance at the milestones: a table per metric name and condition, and numbers.
+    """The distances at the milestones, each followed by its value extrapolated in 1/n.
 
     Args:
         frame: the frame of a study's rows.
     """
-    parts = split_conditions(distance_rows(frame))
+    tables: list[Table] = []
+    numbers: list[pd.DataFrame] = []
+    for part in split_conditions(distance_rows(frame)):
+        name = part["metric"].iloc[0]
+        limits = frame[frame["metric"] == limit_name(name)]
+        moved = ranks_that_depend_on_n(part, limits)
+        tables.append(milestone_table(part, marked=moved))
+        numbers.append(_numbers(part, name))
+        for limit in split_conditions(limits):
+            tables.append(milestone_table(limit, " (extrapolated in 1/n)", marked=moved))
+            numbers.append(_numbers(limit, limit_name(name)))
+    return tables, _stack(numbers)
+
+
+def quality(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Precision to coverage, Inception score, memorised shares, attributes, stitched distances."""
+    return _by_prefix(frame, _QUALITY)
+
+
+def denoising(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """The summaries of the held-out ε-MSE, and their log-ratio to the baseline."""
+    summaries = frame[frame["metric"].isin(SUMMARIES)]
+    tables, numbers = _by_prefix(summaries, SUMMARIES)
+    ratios: list[pd.DataFrame] = []
+    for part in split_conditions(log_ratio_to_baseline(summaries)):
+        what = f": log-ratio to {BASELINE}"
+        tables.append(milestone_table(part, what))
+        ratios.append(_numbers(part, part["metric"].iloc[0] + what))
+    return tables, _stack([numbers, *ratios])
+
+
+def _by_prefix(frame: pd.DataFrame, prefixes: Sequence[str]) -> tuple[list[Table], pd.DataFrame]:
+    """A table for every condition whose metric begins with one of ``prefixes``, in their order."""
+    parts = [
+        part
+        for prefix in prefixes
+        for part in split_conditions(frame[frame["metric"].str.startswith(prefix)])
+    ]
     numbers = [_numbers(part, part["metric"].iloc[0]) for part in parts]
     return [milestone_table(part) for part in parts], _stack(numbers)
 
@@ -282,53 +330,10 @@ def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _plain(cell: str) -> str:
-    """Arm names such as ``density*`` must not become Markdown."""
-    return "".join(f"\\{character}" if character in "|*_" else character for character in cell)
-
-
-def to_markdown(table: Table) -> str:
-    """The table as a Markdown section."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
-
-    rule = "| --- |" + " ---: |" * (len(table.header) - 1)
-    rows = [line(table.header), rule, *(line(row) for row in table.body)]
-    parts = [f"### {table.title}", table.caption, "\n".join(rows), *table.notes]
-    return "\n\n".join(parts) + "\n"
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def to_latex(table: Table, label: str) -> str:
-    """The table as a LaTeX float; needs the package booktabs and no other."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(_escape(cell) for cell in cells) + r" \\"
-
-    caption = _escape(" ".join([f"{table.title}.", table.caption, *table.notes]))
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{caption}}}",
-        rf"\label{{tab:{label}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-        r"\toprule",
-        line(table.header),
-        r"\midrule",
-        *(line(row) for row in table.body),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 _TABLES: dict[str, Callable[[pd.DataFrame], tuple[list[Table], pd.DataFrame]]] = {
     "fid_vs_steps": fid_vs_steps,
+    "quality": quality,
+    "denoising": denoising,
     "kid_and_eps_mse": kid_and_eps_mse,
     "checks": checks,
     "curriculum": curriculum,

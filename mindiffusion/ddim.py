@@ -12,8 +12,7 @@ from torch import Tensor
 
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals
-
-EpsModel = Callable[[Tensor, Tensor], Tensor]
+from mindiffusion.stitching import EpsModel, network_at
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def ddim_sample(
     for step in ddim_steps(alpha_bar, num_steps, eta):
         on_step()
         time = torch.full((len(index),), step.level / n_T, device=index.device)
-        eps = eps_model(x, time).float()
+        eps = network_at(eps_model, step.level)(x, time).float()
         x0 = (x - (1 - step.alpha_bar) ** 0.5 * eps) / step.alpha_bar**0.5
         if clip:
             x0 = x0.clamp(-1.0, 1.0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mindiffusion.noise import Stream, normals
 from mindiffusion.schedules import linear_tables
+from mindiffusion.stitching import network_at
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class DDPM(nn.Module):
             on_step()
             noise = normals(seed, Stream.SAMPLE_STEP, index, t, size) if t > 1 else 0.0
             time = torch.full((n_sample,), t / self.n_T, device=device)
-            eps = self.eps_model(x, time).float()
+            eps = network_at(self.eps_model, t)(x, time).float()
             beta, alpha_bar = float(self.beta[t]), float(self.alpha_bar[t])
             mean = (x - beta / (1.0 - alpha_bar) ** 0.5 * eps) / (1.0 - beta) ** 0.5
             x = mean + beta**0.5 * noise

@@ -33,6 +33,8 @@ class Stream(enum.IntEnum):
     SAMPLE_START = 8
     SAMPLE_STEP = 9
     EVALUATION_NOISE = 10
+    CLASSIFIER_WEIGHTS = 11
+    CLASSIFIER_NOISE = 12
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

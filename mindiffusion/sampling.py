@@ -2,6 +2,8 @@
 
 Images are drawn in chunks of fixed size, aligned to the image index; the last chunk is drawn whole
 and cut. Noise is keyed by (sampling seed, image index, level), so a chunk depends on nothing else.
+
+bf16 moves pixels a little: docs/design.md, "Sampler", has the measured bound.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,15 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from mindiffusion.ddim import ddim_sample
 from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
 from mindiffusion.networks import IMAGE_CHANNELS, build_process
+from mindiffusion.stitching import Stitched
 from mindiffusion.training.config import RunConfig, SamplerConfig, check
 from mindiffusion.training.ema import ema_name
+from mindiffusion.training.runtime import SamplerRuntime, chunk_size
+from mindiffusion.unet import NaiveUnet
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -50,20 +55,92 @@ def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -
     Raises:
         UserError: the file has no such weights.
     """
+    kept = kept_weights(content, weights)
+    process = build_process(config_of(content))
+    process.eps_model.load_state_dict(kept)
+    return _ready(process, device)
+
+
+def kept_weights(content: Mapping[str, Any], weights: str) -> dict[str, Tensor]:
+    """One set of a milestone's weights.
+
+    Args:
+        content: a loaded milestone file.
+        weights: "raw" or an average such as "ema0.995".
+
+    Raises:
+        UserError: the file has no such weights.
+    """
     kept = content.get("weights")
     if kept is None:
         raise UserError("this is a state to resume from; give a milestone's weights-<step>.pt.")
     if weights not in kept:
         raise UserError(f"no weights {weights!r} in this checkpoint.{did_you_mean(weights, kept)}")
-    process = build_process(config_of(content))
-    process.eps_model.load_state_dict(kept[weights])
+    return kept[weights]
+
+
+def _ready(process: DDPM, device: torch.device) -> DDPM:
     process.eps_model.to(memory_format=torch.channels_last)
     return process.to(device).eval().requires_grad_(False)
+
+
+class SamplingNetwork(nn.Module):
+    """A network that predicts in the sampler's precision, compiled once for all its weights.
+
+    Args:
+        network: in eval mode, on its device.
+        runtime: the sampler's. In bf16 the network's ends stay in float32.
+    """
+
+    def __init__(self, network: NaiveUnet, runtime: SamplerRuntime) -> None:
+        super().__init__()
+        self.network = network
+        self._use_bf16 = network.exact_ends = runtime.precision == "bf16"
+        if runtime.compile:
+            network.compile()
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """As the network's."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._use_bf16):
+            return self.network(x, t)
+
+
+def sampling_process(
+    config: RunConfig, runtime: SamplerRuntime, device: torch.device | str
+) -> DDPM:
+    """A process to sample many milestones with, one after the other: see ``load_weights``.
+
+    Args:
+        config: a run; its milestones, and those of runs of the same network, fit.
+        runtime: how it samples.
+        device: where.
+    """
+    process = _ready(build_process(config), torch.device(device))
+    network = process.eps_model
+    assert isinstance(network, NaiveUnet)
+    process.eps_model = SamplingNetwork(network, runtime)
+    return process
+
+
+def load_weights(process: DDPM, content: Mapping[str, Any], weights: str) -> None:
+    """Copy a milestone's weights into a ``sampling_process``; nothing is compiled anew.
+
+    Arguments and errors as for ``kept_weights``.
+    """
+    network = process.eps_model
+    assert isinstance(network, SamplingNetwork)
+    network.network.load_state_dict(kept_weights(content, weights))
 
 
 def primary_weights(config: RunConfig) -> str:
     """Name of the declared primary average."""
     return ema_name(config.training.ema_decays[0])
+
+
+def sampler_name(sampler: SamplerConfig, runtime: SamplerRuntime) -> str:
+    """How images are drawn, as results name it: "ddim-eta1/chunk512/bf16"."""
+    name = "ddpm" if sampler.name == "ddpm" else f"ddim-eta{sampler.eta:g}"
+    return f"{name}/chunk{runtime.chunk}/{runtime.precision}"
 
 
 def sampler_steps(config: RunConfig) -> int:
@@ -90,13 +167,14 @@ def sample_chunk(
     """
     size = (IMAGE_CHANNELS, side, side)
     device = process.beta.device
-    first = number * sampler.chunk
+    chunk = chunk_size(sampler, side, device.type)
+    first = number * chunk
     if sampler.name == "ddpm":
         images = process.sample(
-            sampler.chunk, size, device, seed=sampler.seed, first_index=first, on_step=on_step
+            chunk, size, device, seed=sampler.seed, first_index=first, on_step=on_step
         )
         return to_uint8(images)
-    index = torch.arange(first, first + sampler.chunk, device=device)
+    index = torch.arange(first, first + chunk, device=device)
     images = ddim_sample(
         process.eps_model,
         process.alpha_bar,
@@ -129,11 +207,50 @@ def sample_images(
         on_chunk: called with the number of images done after every chunk.
         on_step: called before every network call; may raise to leave.
     """
+    size = chunk_size(sampler, side, process.beta.device.type)
     chunks = []
-    for number in range(-(-count // sampler.chunk)):
+    for number in range(-(-count // size)):
         chunks.append(sample_chunk(process, sampler, number, side, on_step))
-        on_chunk(min(count, (number + 1) * sampler.chunk))
+        on_chunk(min(count, (number + 1) * size))
     return np.concatenate(chunks)[:count]
+
+
+def stitched_images(
+    process_above: DDPM,
+    process_below: DDPM,
+    tau: float,
+    sampler: SamplerConfig,
+    count: int,
+    side: int,
+    on_chunk: Callable[[int], None] = lambda done: None,
+    on_step: Callable[[], object] = lambda: None,
+) -> np.ndarray:
+    """Images of two networks: one denoises from pure noise down to τ, the other goes on from there.
+
+    Noise is keyed as always, so with one network on both sides these are its own images.
+
+    Args:
+        process_above: its network predicts at t > τ.
+        process_below: its network predicts at t ≤ τ.
+        tau: τ in [0, 1] as t / n_T.
+        sampler: how to sample.
+        count: number of images.
+        side: pixels.
+        on_chunk: as for ``sample_images``.
+        on_step: as for ``sample_images``.
+
+    Raises:
+        UserError: τ outside [0, 1], or processes with other noise levels.
+    """
+    above, below = ((p.betas, p.n_T) for p in (process_above, process_below))
+    if above != below:
+        raise UserError(
+            f"networks of two processes (betas, n_T) {above} and {below} cannot be stitched; "
+            "give two runs with the same process settings."
+        )
+    network = Stitched(process_above.eps_model, process_below.eps_model, tau, process_above.n_T)
+    process = DDPM(network, *above).to(process_above.beta.device)
+    return sample_images(process, sampler, count, side, on_chunk, on_step)
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

@@ -5,6 +5,7 @@ regularised variants derive from this class and override ``bottleneck`` or ``pen
 there is one copy of the layers and one set of state-dict names.
 """
 
+import contextlib
 from typing import Any
 
 import torch
@@ -46,6 +47,10 @@ class NaiveUnet(nn.Module):
         out_channels: channels of the predicted noise, usually 3.
         n_feat: base width; the bottleneck has 2·n_feat channels.
 
+    Attributes:
+        exact_ends: whether the first and the last block stay in float32 under autocast. At high
+            noise a sampler magnifies the rounding of ε up to 1/√ᾱ times (157 at t = 1).
+
     Raises:
         UserError: if ``n_feat`` is not a positive multiple of 8.
     """
@@ -56,6 +61,7 @@ class NaiveUnet(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.n_feat = n_feat
+        self.exact_ends = False
         n = n_feat
         self.init_conv = Conv3(in_channels, n, is_residual=True)
         self.down1 = UnetDown(n, n)
@@ -102,7 +108,8 @@ class NaiveUnet(nn.Module):
         Returns:
             (B, out_channels, H, W).
         """
-        x = self.init_conv(x)
+        with self._end(x):
+            x = self.init_conv(x)
         down1 = self.down1(x)
         down2 = self.down2(down1)
         down3 = self.down3(down2)
@@ -111,7 +118,14 @@ class NaiveUnet(nn.Module):
         up1 = self.up1(self.up0(thro), skip) + temb
         up2 = self.up2(up1, down2)
         up3 = self.up3(up2, down1)
-        return self.out(torch.cat((up3, x), 1))
+        with self._end(x):
+            return self.out(torch.cat((up3, x), 1))
+
+    def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
+        """The context of the first and the last block."""
+        if self.exact_ends:
+            return torch.autocast(x.device.type, enabled=False)
+        return contextlib.nullcontext()
 
     # The training loop's view of any network: the same three methods, whatever the arm.
 

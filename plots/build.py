@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.results import EPS_MSE, STAGE_METRICS, distance_rows, load_study
-from plots import curriculum, denoising_profile, fid_vs_steps, samples
+from plots import curriculum, denoising_profile, feature_emergence, fid_vs_steps, samples
 from plots.style import paper_style, save
 
 LOGGER = logging.getLogger(__name__)
@@ -34,6 +34,11 @@ def write_figures(study_dir: Path) -> list[Path]:
             "denoising_profile",
             bool((metrics == EPS_MSE).any()),
             lambda: denoising_profile.figure(frame),
+        ),
+        (
+            "feature_emergence",
+            bool(metrics.str.startswith(feature_emergence.GAIN).any()),
+            lambda: feature_emergence.figure(frame),
         ),
         # Last, for it alone reads files that may be broken.
         ("samples", _has_strips(frame, study_dir), lambda: samples.figure(frame, study_dir)),

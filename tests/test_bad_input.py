@@ -76,7 +76,7 @@ def test_mistake_in_a_study_names_the_file(name, workdir, call):
 def test_inception_that_is_not_there_says_how_to_supply_it(workdir, call):
     from benchmark.__main__ import main
 
-    words = ["reproduce", "demo", "--smoke", "--set", "evaluation.feature_net=inception"]
+    words = ["reproduce", "demo", "--smoke", "--set", "evaluation.feature_nets=[inception]"]
     code, _, errors = call(main, words)
     assert code == 2
     assert "set INCEPTION_PATH to clean-fid's inception-2015-12-05.pt" in errors.splitlines()[-1]
@@ -86,7 +86,7 @@ def test_inception_path_that_is_wrong_is_an_error_not_a_fallback(workdir, call, 
     from benchmark.__main__ import main
 
     monkeypatch.setenv("INCEPTION_PATH", "nowhere.pt")
-    words = ["reproduce", "demo", "--smoke", "--set", "evaluation.feature_net=auto"]
+    words = ["reproduce", "demo", "--smoke", "--set", "evaluation.feature_nets=[auto]"]
     code, _, errors = call(main, words)
     assert code == 2
     assert "nowhere.pt" in errors.splitlines()[-1]
@@ -98,7 +98,7 @@ def test_more_images_asked_for_than_there_are_is_an_error(field, avatars):
     from benchmark.study import EvaluationConfig
     from mindiffusion.errors import UserError
 
-    few = {"num_reference": 64, "profile_images": 8, "feature_net": "effnet-lite0-64"}
+    few = {"num_reference": 64, "profile_images": 8, "feature_nets": ("effnet-lite0-64",)}
     with pytest.raises(UserError, match=f"{field} is 9999, but the data has"):
         make_yardstick(EvaluationConfig(**few | {field: 9999}), avatars, "cpu")
 

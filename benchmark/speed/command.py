@@ -8,7 +8,7 @@ from benchmark.speed.report import Report
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.training.signals import Interrupted
 
-PARTS = ("training", "preparation", "sampling", "scaling", "busy")
+PARTS = ("training", "preparation", "sampling", "evaluation", "scaling", "busy")
 
 
 def speed(
@@ -63,6 +63,10 @@ def _measure(part: str, presets: Sequence[str], overrides: list[str], repeats: i
         from benchmark.speed.sampling import sampling
 
         return sampling(preset, overrides, repeats)
+    if part == "evaluation":
+        from benchmark.speed.evaluation import evaluation
+
+        return evaluation(preset, overrides, repeats)
     if part == "busy":
         from benchmark.speed.busy import busy
 

@@ -92,7 +92,7 @@ class PeerLoop(Loop):
             objective="pred_noise",
             beta_schedule="linear",
         )
-        with _silence():
+        with silence():
             self._trainer = Trainer(
                 diffusion,
                 str(folder),
@@ -111,13 +111,13 @@ class PeerLoop(Loop):
         """Train."""
         torch.set_num_threads(self._threads)
         self._trainer.train_num_steps += steps
-        with _silence():
+        with silence():
             self._trainer.train()
         wait_for(self._device)
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Its bars and its warnings are not this table's."""
     with (
         warnings.catch_warnings(),

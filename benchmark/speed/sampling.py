@@ -11,10 +11,11 @@ from benchmark.speed.report import Report, measured_row, run_setting
 from benchmark.speed.setting import device_of, speed_config, wait_for
 from benchmark.speed.timing import Loop, measure
 from mindiffusion.ddim import ddim_levels
+from mindiffusion.ddpm import DDPM
 from mindiffusion.networks import IMAGE_CHANNELS, build_process
-from mindiffusion.sampling import process_of, sample_chunk
-from mindiffusion.training.config import RunConfig, SamplerConfig, to_dict
-from mindiffusion.training.runtime import resolve_runtime
+from mindiffusion.sampling import sample_chunk, sampling_process
+from mindiffusion.training.config import RunConfig, SamplerConfig
+from mindiffusion.training.runtime import chunk_size, resolve_runtime, resolve_sampler
 
 DDIM_STEPS = 50
 TIMED_LEVELS = 20
@@ -90,13 +91,18 @@ def sampling(preset: str, overrides: list[str], repeats: int) -> Report:
             }
             row["repeats"] = [value * fraction for value in row["repeats"]]
             row["note"] = f"{TIMED_LEVELS} of {config.process.n_T} levels timed, the rest reckoned"
-    setting = run_setting(config, runtime, repeats) | {"chunk": config.sampler.chunk}
-    del setting["global_batch"], setting["ours"]
+    drawn = resolve_sampler(config, runtime.device)
+    setting = run_setting(config, runtime, repeats) | {
+        "ours": f"{drawn.precision}, {'compiled' if drawn.compile else 'eager'}",
+        "chunk": drawn.chunk,
+    }
+    del setting["global_batch"]
     return Report("sampling", setting, COLUMNS, rows)
 
 
 def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
-    side, chunk = config.data.size, config.sampler.chunk
+    side = config.data.size
+    chunk = chunk_size(config.sampler, side, device.type)
     shape = (chunk, IMAGE_CHANNELS, side, side)
     short = replace(config, process=replace(config.process, n_T=TIMED_LEVELS))
     ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
@@ -105,7 +111,7 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     alpha_bar = plain.alpha_bar.float()
     short_alpha_bar = build_process(short).alpha_bar.float().to(device)
     levels = ddim_levels(config.process.n_T, DDIM_STEPS)
-    ours, ours_short = (process_of(_untrained(one), "raw", device) for one in (config, short))
+    ours, ours_short = (_untrained(one, device) for one in (config, short))
     actions: Mapping[str, Callable[[int], Tensor | object]] = {
         "DDIM-50, plain": lambda k: plain_ddim(plain.eps_model, alpha_bar, shape, levels),
         "DDIM-50, ours": lambda k: sample_chunk(ours, ddim, k, side),
@@ -115,7 +121,6 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     return [SamplingLoop(name, chunk, device, threads, action) for name, action in actions.items()]
 
 
-def _untrained(config: RunConfig) -> dict[str, object]:
-    """A milestone's content with fresh weights: speed does not depend on their values."""
-    weights = build_process(config).eps_model.state_dict()
-    return {"config": to_dict(config), "weights": {"raw": weights}}
+def _untrained(config: RunConfig, device: torch.device) -> DDPM:
+    """A process with fresh weights: speed does not depend on their values."""
+    return sampling_process(config, resolve_sampler(config, device.type), device)

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.resources
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from PIL import Image
 from mindiffusion.data.names import AVATAR_STYLES
 from mindiffusion.data.source import Plan, Sample, digest64
 from mindiffusion.data.spec import DataConfig
+from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 
 DEFAULT_NUM_TRAIN = 50_000
@@ -30,6 +32,8 @@ FIRST_HELD_OUT = 2**31
 ZOOM = {"personas": 1.25, "toon-head": 1.1, "open-peeps": 1.0}
 BACKGROUND_STREAM = 0x6261636B67726F75  # key of the Philox stream, apart from all others
 BACKGROUND_RANGE = (56, 200)  # mid tones, in grey levels
+#: What an attribute is where a style or portrait lacks it.
+ABSENT = "none"
 DRAWN_BY = ("dicebear-core", "dicebear-styles", "resvg-py", "pillow")
 
 
@@ -42,14 +46,56 @@ class AvatarSource:
 
     def draw(self, item: int) -> Sample:
         """Portrait number ``item`` over its background, with its attributes' codes."""
-        style = self.styles[item % len(self.styles)]
-        avatar = Avatar(_style(style), {"seed": f"avatar-{item}", "scale": ZOOM[style]})
+        return self._draw(item, {})
+
+    def counterfactual(self, item: int, attribute: str, value: str) -> Sample:
+        """Portrait number ``item`` with one attribute set to ``value`` and all else as it was.
+
+        DiceBear draws each option by its own name from the seed, so that setting one moves no
+        other. Where the option has no effect (the hair colour of a bald head), the pixels are
+        those of ``draw``.
+
+        Args:
+            item: the portrait.
+            attribute: one of the keys of ``values_of(item)``.
+            value: one of that attribute's values.
+
+        Raises:
+            UserError: the portrait's style has no such option.
+        """
+        allowed = self.values_of(item).get(attribute, ())
+        if value not in allowed:
+            raise UserError(
+                f"{attribute}={value!r} asked for portrait {item}; its style allows "
+                f"{', '.join(allowed) or 'no such attribute'}."
+            )
+        if attribute.endswith("Color"):
+            return self._draw(item, {attribute: [value]})
+        if value == ABSENT:
+            return self._draw(item, {f"{attribute}Probability": 0})
+        return self._draw(item, {f"{attribute}Probability": 100, f"{attribute}Variant": value})
+
+    def values_of(self, item: int) -> dict[str, tuple[str, ...]]:
+        """What each attribute of portrait ``item`` may be set to alone, by the portrait's style.
+
+        ``none`` is among the values of a part that the style may leave out. A colour cannot be
+        ``none`` by itself, and the style is no option of a portrait.
+        """
+        return _settable(self._style_of(item))
+
+    def _style_of(self, item: int) -> str:
+        return self.styles[item % len(self.styles)]
+
+    def _draw(self, item: int, options: Mapping[str, Any]) -> Sample:
+        style = self._style_of(item)
+        fixed = {"seed": f"avatar-{item}", "scale": ZOOM[style]}
+        avatar = Avatar(_style(style), {**fixed, **options})
         portrait = rasterize(avatar.to_string(), self.size)
         image = Image.fromarray(background(item, self.size))
         image.paste(portrait, mask=portrait)
         chosen = _chosen(style, avatar.to_json()["options"])
         names = label_names(self.styles)
-        codes = [values.index(chosen.get(key, "none")) for key, values in names.items()]
+        codes = [values.index(chosen.get(key, ABSENT)) for key, values in names.items()]
         # Of the portrait alone: two equal faces over two backgrounds are duplicates.
         return Sample(np.asarray(image), codes, digest64(portrait.tobytes()))
 
@@ -86,7 +132,7 @@ def background(index: int, size: int) -> np.ndarray:
 
 def plan_avatars(config: DataConfig) -> Plan:
     """The avatars a config asks for; nothing is drawn yet."""
-    styles = AVATAR_STYLES if config.style == "mixed" else (config.style,)
+    styles = avatar_styles(config)
     num_train = DEFAULT_NUM_TRAIN if config.num_train is None else config.num_train
     description = {
         "dataset": "avatars",
@@ -114,6 +160,11 @@ def plan_avatars(config: DataConfig) -> Plan:
 
 
 @functools.cache
+def avatar_styles(config: DataConfig) -> tuple[str, ...]:
+    """The styles that portraits take in turn."""
+    return AVATAR_STYLES if config.style == "mixed" else (config.style,)
+
+
 def label_names(styles: tuple[str, ...]) -> dict[str, list[str]]:
     """Attribute to the names of its codes; what a style or portrait lacks is ``none``, code 0.
 
@@ -126,8 +177,22 @@ def label_names(styles: tuple[str, ...]) -> dict[str, list[str]]:
             values.setdefault(name, set()).update(component["variants"])
         for name, color in definition["colors"].items():
             values.setdefault(f"{name}Color", set()).update(color["values"])
-    varied = {name: ["none", *sorted(found)] for name, found in values.items() if len(found) > 1}
+    varied = {name: [ABSENT, *sorted(found)] for name, found in values.items() if len(found) > 1}
     return {"style": list(styles), **dict(sorted(varied.items()))}
+
+
+@functools.cache
+def _settable(style: str) -> dict[str, tuple[str, ...]]:
+    """Attribute to its values in one style; as in ``label_names``, those that vary."""
+    values: dict[str, tuple[str, ...]] = {}
+    for name, component in _definition(style)["components"].items():
+        if len(component["variants"]) > 1:
+            absent = (ABSENT,) if component.get("probability", 100) < 100 else ()
+            values[name] = (*absent, *sorted(component["variants"]))
+    for name, color in _definition(style)["colors"].items():
+        if len(color["values"]) > 1:
+            values[f"{name}Color"] = tuple(sorted(color["values"]))
+    return dict(sorted(values.items()))
 
 
 def _chosen(style: str, options: dict[str, Any]) -> dict[str, str]:

@@ -112,8 +112,12 @@ class SamplerConfig:
         eta: DDIM's stochasticity in [0, 1].
         clip: clip the predicted clean image to [-1, 1] (DDIM only).
         seed: sampling seed, apart from the training seed.
-        chunk: images per forward pass; part of the result's key, since bits may depend on it.
+        chunk: images per forward pass, or "auto": sized to the device.
+        precision: "auto": bf16 where the device has it and it was measured to help.
+        compile: "auto": on a GPU, and where a C++ compiler is found and it helps.
         grid: images in a run's sample grid.
+
+    Images may differ in bits between chunks and precisions, so results name both.
     """
 
     name: Literal["ddim", "ddpm"] = "ddim"
@@ -121,8 +125,17 @@ class SamplerConfig:
     eta: float = Field(default=1.0, ge=0, le=1)
     clip: bool = True
     seed: int = Field(default=0, ge=0, lt=2**32)
-    chunk: int = Field(default=64, ge=1)
+    chunk: int | str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     grid: int = Field(default=64, ge=1)
+
+    def __post_init__(self) -> None:
+        """Refuse a chunk of no images."""
+        if self.chunk != "auto" and (isinstance(self.chunk, str) or self.chunk < 1):
+            raise UserError(
+                f'sampler.chunk is {self.chunk!r}: give a number of images, 1 or more, or "auto".'
+            )
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from mindiffusion.training.distributed import ranks_from_environment
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.plan import rank_share, resolve_plan
 from mindiffusion.training.run import run
+from mindiffusion.training.runtime import chunk_size
 from mindiffusion.training.signals import Interrupted, raise_if_stopped
 from mindiffusion.training.trainer import Trainer
 from mindiffusion.unet import check_sizes
@@ -51,8 +53,11 @@ def write_grid(
     """
     content = checkpoint.load(weights_file)
     process = process_of(content, primary_weights(config), device)
-    sampler = config.sampler
-    images = sample_images(process, sampler, sampler.grid, config.data.size, on_step=on_step)
+    side, grid = config.data.size, config.sampler.grid
+    # A picture is no score: no more is drawn than it shows.
+    chunk = min(grid, chunk_size(config.sampler, side, device.type))
+    sampler = replace(config.sampler, chunk=chunk)
+    images = sample_images(process, sampler, grid, side, on_step=on_step)
     path = grid_path(config, content["step"])
     save_png(path, tile(images, GRID_COLUMNS))
     return path

@@ -86,10 +86,10 @@ class Ranks:
         dist.all_gather(everyone, values)
         return torch.stack(everyone)
 
-    def same(self, values: Tensor) -> None:
-        """Overwrite ``values`` with the main rank's."""
+    def same(self, values: Tensor, source: int = 0) -> None:
+        """Overwrite ``values`` with those of rank ``source``, the main one if not said."""
         if self.world > 1:
-            dist.broadcast(values, src=0)
+            dist.broadcast(values, src=source)
 
     def barrier(self) -> None:
         """Wait for all ranks, but not for their GPUs."""

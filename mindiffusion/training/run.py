@@ -79,6 +79,12 @@ def _read_run_file(path: Path) -> dict[str, Any] | None:
     return content if seal == sha256_of_json(content) else None
 
 
+def trained_on(run_dir: Path) -> str | None:
+    """Manifest id of the data that a run was trained on; None where its folder does not say."""
+    known = _read_run_file(run_dir / CONFIG_FILE)
+    return None if known is None else str(known["manifest"])
+
+
 def _write_run_file(path: Path, trainer: Trainer, manifest_id: str) -> None:
     content = {
         "config": to_dict(trainer.config),

@@ -14,12 +14,13 @@ import torch
 
 from mindiffusion.errors import UserError
 from mindiffusion.machine import available_cores
-from mindiffusion.training.config import RunConfig
+from mindiffusion.training.config import RunConfig, SamplerConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 _CPU_BF16_MIN_N_FEAT = 32
 """On CPUs bf16 and the compiler were measured slower below this width (docs/design.md)."""
-
+_CHUNK_PIXELS = {"cpu": 64 * 32 * 32, "cuda": 512 * 32 * 32}
+"""Pixels in a chunk of images to sample. Speed hardly depends on it on a CPU; a GPU wants many."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,21 @@ class Runtime:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
 
 
+@dataclass(frozen=True)
+class SamplerRuntime:
+    """How images are drawn here.
+
+    Attributes:
+        chunk: images per forward pass.
+        precision: "fp32" or "bf16" (autocast over float32 weights).
+        compile: whether the network is compiled.
+    """
+
+    chunk: int
+    precision: str
+    compile: bool
+
+
 def has_cxx_compiler() -> bool:
     """Whether the compiler that torch.compile needs on a CPU is there."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++"))
@@ -70,13 +86,13 @@ def resolve_runtime(config: RunConfig, local_ranks: int, runs_on_machine: int = 
     device = training.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    wide = device == "cuda" or config.model.n_feat >= _CPU_BF16_MIN_N_FEAT
-    precision = training.precision
+    is_wide = _is_wide(config, device)
+    precision: str = training.precision
     if precision == "auto":
-        precision = "bf16" if wide and supports_bf16(device) else "fp32"
+        precision = _fast_precision(is_wide, device)
     use_compile = training.compile == "on"
-    if training.compile == "auto" and wide:
-        use_compile = device == "cuda" or has_cxx_compiler()
+    if training.compile == "auto" and is_wide:
+        use_compile = can_compile(device)
         if not use_compile:
             _log.warning("no C++ compiler (g++, clang++ or $CXX) found: training runs eager.")
     processes = local_ranks * runs_on_machine
@@ -84,6 +100,54 @@ def resolve_runtime(config: RunConfig, local_ranks: int, runs_on_machine: int = 
     runtime = Runtime(device, precision, use_compile, threads)
     check_runtime(runtime, local_ranks)
     return runtime
+
+
+def resolve_sampler(config: RunConfig, device: str) -> SamplerRuntime:
+    """Decide what is "auto" in ``config.sampler``.
+
+    Args:
+        config: the run.
+        device: "cpu" or "cuda", where it samples.
+
+    Raises:
+        UserError: a compiler is asked for that is not there.
+    """
+    sampler, is_wide = config.sampler, _is_wide(config, device)
+    precision: str = sampler.precision
+    if precision == "auto":
+        precision = _fast_precision(is_wide, device)
+    if sampler.compile == "on" and not can_compile(device):
+        raise UserError(
+            "sampler.compile is on, but no C++ compiler (g++, clang++ or $CXX) is on the PATH; "
+            "install one, or use --set sampler.compile=off."
+        )
+    is_worth_it = sampler.compile == "auto" and is_wide and can_compile(device)
+    chunk = chunk_size(sampler, config.data.size, device)
+    return SamplerRuntime(chunk, precision, sampler.compile == "on" or is_worth_it)
+
+
+def chunk_size(sampler: SamplerConfig, side: int, device: str) -> int:
+    """Images per forward pass; "auto" follows from the device's kind and the images' side alone.
+
+    So it is the same on every machine with such a device, whatever its memory.
+    """
+    if isinstance(sampler.chunk, int):
+        return sampler.chunk
+    return max(1, _CHUNK_PIXELS[device] // side**2)
+
+
+def _is_wide(config: RunConfig, device: str) -> bool:
+    """Whether bf16 and the compiler are worth it."""
+    return device == "cuda" or config.model.n_feat >= _CPU_BF16_MIN_N_FEAT
+
+
+def _fast_precision(is_wide: bool, device: str) -> str:
+    return "bf16" if is_wide and supports_bf16(device) else "fp32"
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch.compile has what it needs for a device."""
+    return device == "cuda" or has_cxx_compiler()
 
 
 def check_runtime(runtime: Runtime, local_ranks: int) -> None:
@@ -100,7 +164,7 @@ def check_runtime(runtime: Runtime, local_ranks: int) -> None:
                 f"sees {count} GPUs here; use fewer ranks, or a fresh run with "
                 "--set training.device=cpu."
             )
-    if runtime.compile and runtime.device == "cpu" and not has_cxx_compiler():
+    if runtime.compile and not can_compile(runtime.device):
         raise UserError(
             "the run is compiled (training.compile), but no C++ compiler (g++, clang++ or $CXX) is "
             "on the PATH; install one, or use a fresh run with --set training.compile=off."

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from benchmark.__main__ import main
+from benchmark.images import open_images
 from mindiffusion.sampling import config_of, process_of, sample_images
 from mindiffusion.training import checkpoint
+from mindiffusion.training.run import CONFIG_FILE
 
 
 @pytest.fixture
@@ -30,6 +32,14 @@ def test_images_are_those_of_the_primary_average(weights, call):
     expected = sample_images(process, config.sampler, 6, 32)
     assert np.array_equal(draw(call, weights, "--count", "6"), expected)
     assert not np.array_equal(draw(call, weights, "--count", "6", "--weights", "raw"), expected)
+
+
+def test_arrays_carry_the_manifest_of_the_data_behind_them(weights, call, avatars, workdir):
+    draw(call, weights, "--count", "2")
+    assert open_images(workdir / "x.npy").manifest == avatars.manifest_id
+    (weights.parent / CONFIG_FILE).unlink()  # nothing left that could say
+    draw(call, weights, "--count", "2")
+    assert open_images(workdir / "x.npy").manifest is None
 
 
 def test_image_k_is_the_same_for_any_count(weights, call):

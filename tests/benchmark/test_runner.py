@@ -18,7 +18,7 @@ from mindiffusion.training import runtime
 from mindiffusion.training.signals import Interrupted
 
 EVALUATION = EvaluationConfig(
-    num_generated=16, num_reference=64, feature_net="effnet-lite0-64", profile_images=8
+    num_generated=16, num_reference=64, feature_nets=("effnet-lite0-64",), profile_images=8
 )
 
 

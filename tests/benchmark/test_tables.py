@@ -7,15 +7,14 @@ import sys
 import pytest
 
 from benchmark.results import Row, append_rows, to_frame
+from benchmark.table_text import Table, decimals_for, to_latex, to_markdown
 from benchmark.tables import (
-    Table,
     checks,
     curriculum,
-    decimals_for,
+    denoising,
     fid_vs_steps,
     kid_and_eps_mse,
-    to_latex,
-    to_markdown,
+    quality,
     write_tables,
 )
 from mindiffusion.errors import UserError
@@ -124,6 +123,39 @@ def test_fid_replaces_other_distances_and_is_no_smoke_at_10k():
     assert "smoke" not in table.title
     assert not any("Smoke" in note for note in table.notes)
     assert not numbers["smoke"].any()
+
+
+def limits(b, c, step=200):
+    return [row(arm=arm, step=step, metric="FD∞-Net@256", value=value, error=1.0)
+            for arm, value in (("B", b), ("C", c))]  # fmt: skip
+
+
+def test_arms_whose_rank_depends_on_n_are_marked():
+    (table, *_), _ = fid_vs_steps(to_frame(study_rows() + limits(180.0, 170.0)))
+    assert table.body[0] == ("B", "400.0", "200.0‡") and table.body[1][2] == "250.0‡"
+    assert "infinitely many images" in table.notes[-1]
+    (same, limit), numbers = fid_vs_steps(to_frame(study_rows() + limits(170.0, 180.0)))
+    assert "‡" not in str(same) and limit.title.startswith("FD∞-Net@256 (extrapolated in 1/n)")
+    assert set(numbers["metric"]) == {"FD-Net@256", "FD∞-Net@256"}
+
+
+def test_summaries_are_held_against_the_baseline_as_log_ratios():
+    rows = [row(arm=arm, metric="eps-MSE/L_simple", value=value, seed=seed, error=0.1)
+            for arm, values in (("B", (1.0, 2.0)), ("C", (2.0, 4.0)), ("Own", (3.0,)))
+            for seed, value in enumerate(values)]  # fmt: skip
+    (values, ratios), _ = denoising(to_frame(rows))
+    assert values.body[0][1].startswith("1.50")
+    assert ratios.title.startswith("eps-MSE/L_simple: log-ratio to B")
+    assert [line[0] for line in ratios.body] == ["B", "C", "Own"]
+    assert ratios.body[1][1].startswith("0.693 ± 0.000")
+    assert ratios.body[2][1].startswith("1.099")
+
+
+def test_quality_has_a_table_a_metric_and_net_in_a_fixed_order():
+    names = ["memorised-pixels@256", "IS@256", "precision-Net@256", "recall-Net@256"]
+    tables, numbers = quality(to_frame([row(metric=name, value=0.5) for name in names]))
+    assert [t.title.split(",")[0] for t in tables] == [names[2], names[3], names[1], names[0]]
+    assert all("[smoke]" in table.title for table in tables) and numbers["smoke"].all()
 
 
 def test_a_cell_without_a_row_stays_open():

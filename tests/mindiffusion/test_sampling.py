@@ -12,12 +12,16 @@ from mindiffusion.errors import UserError
 from mindiffusion.networks import build_network
 from mindiffusion.sampling import (
     config_of,
+    load_weights,
     primary_weights,
     process_of,
     sample_chunk,
     sample_images,
+    sampler_name,
     sampler_steps,
+    sampling_process,
     save_png,
+    stitched_images,
     tile,
     to_uint8,
 )
@@ -29,6 +33,8 @@ from mindiffusion.training.config import (
     TrainingConfig,
     to_dict,
 )
+from mindiffusion.training.runtime import SamplerRuntime
+from mindiffusion.unet import NaiveUnet
 
 CONFIG = RunConfig(
     arm="B",
@@ -237,3 +243,118 @@ def test_primary_weights_are_the_first_average():
 def test_sampler_steps_are_network_calls():
     assert sampler_steps(replace(CONFIG, sampler=SAMPLERS["ddim"])) == 4
     assert sampler_steps(replace(CONFIG, sampler=SAMPLERS["ddpm"])) == 12
+
+
+# -- one process for many milestones -------------------------------------------------------------
+
+
+EAGER = SamplerRuntime(4, "fp32", False)
+
+
+def draw_in_turn(runtime, names, content):
+    """Images of several weights, one process for all."""
+    drawing = sampling_process(CONFIG, runtime, "cpu")
+    images = []
+    for name in names:
+        load_weights(drawing, content, name)
+        images.append(sample_images(drawing, SAMPLERS["ddim"], 4, 32))
+    return images
+
+
+def test_sampling_process_draws_what_a_fresh_one_does_whatever_it_drew_before():
+    content = checkpoint()
+    names = ("raw", "ema0.995", "raw")
+    for name, images in zip(names, draw_in_turn(EAGER, names, content), strict=True):
+        fresh = process_of(content, name, torch.device("cpu"))
+        assert np.array_equal(images, sample_images(fresh, SAMPLERS["ddim"], 4, 32))
+
+
+def test_all_milestones_share_one_compilation(monkeypatch):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    # The default backend takes long; what is counted is how often it is asked.
+    monkeypatch.setattr(NaiveUnet, "compile", lambda self: nn.Module.compile(self, backend=backend))
+    content, names = checkpoint(), ("raw", "ema0.995", "raw")
+    compiled = draw_in_turn(SamplerRuntime(4, "fp32", True), names, content)
+    assert len(graphs) == 1
+    for a, b in zip(compiled, draw_in_turn(EAGER, names, content), strict=True):
+        # The compiled group norm sums in another order.
+        assert np.abs(a.astype(int) - b).max() <= 1
+
+
+def test_load_weights_refuses_unknown_ones():
+    with pytest.raises(UserError, match="no weights 'ema' "):
+        load_weights(sampling_process(CONFIG, EAGER, "cpu"), checkpoint(), "ema")
+
+
+def test_bf16_images_are_near_those_in_float32_and_no_less_repeatable():
+    content = checkpoint()
+    bf16 = SamplerRuntime(4, "bf16", False)
+    first, again, other = draw_in_turn(bf16, ("raw", "raw", "ema0.995"), content)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    (exact,) = draw_in_turn(EAGER, ("raw",), content)
+    difference = np.abs(first.astype(int) - exact)
+    assert 0 < difference.mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("sampler", "name"),
+    [
+        (SAMPLERS["ddim"], "ddim-eta1/chunk512/bf16"),
+        (replace(SAMPLERS["ddim"], eta=0.5), "ddim-eta0.5/chunk512/bf16"),
+        (SAMPLERS["ddpm"], "ddpm/chunk512/bf16"),
+    ],
+)
+def test_sampler_name_has_what_bits_depend_on(sampler, name):
+    assert sampler_name(sampler, SamplerRuntime(512, "bf16", True)) == name
+
+
+def test_chunk_is_sized_to_the_device_unless_it_is_given():
+    drawn = process()
+    sample_images(drawn, SamplerConfig(steps=1), 3, 32)
+    assert drawn.eps_model.batches == [64]
+
+
+# -- stitched ------------------------------------------------------------------------------------
+
+
+def scaled_process(factor, n_T=12):
+    class Scaled(nn.Module):
+        def forward(self, x, t):
+            return factor * x
+
+    return DDPM(Scaled(), (1e-3, 0.1), n_T)
+
+
+@each_sampler
+def test_stitched_images_of_one_network_are_its_own(sampler):
+    one = process()
+    stitched = stitched_images(one, one, 0.4, sampler, 6, 8)
+    assert np.array_equal(stitched, sample_images(process(), sampler, 6, 8))
+
+
+@each_sampler
+def test_stitched_images_go_from_one_network_to_the_other_with_tau(sampler):
+    above, below = scaled_process(0.9), scaled_process(0.5)
+    own = [sample_images(one, sampler, 4, 8) for one in (above, below)]
+    mixed = [stitched_images(above, below, tau, sampler, 4, 8) for tau in (0.0, 0.5, 1.0)]
+    assert np.array_equal(mixed[0], own[0]) and np.array_equal(mixed[2], own[1])
+    assert not np.array_equal(mixed[1], own[0]) and not np.array_equal(mixed[1], own[1])
+
+
+def test_stitched_images_tell_how_far_they_are():
+    done, calls = [], []
+    one = process()
+    stitched_images(
+        one, one, 0.4, SAMPLERS["ddim"], 6, 8, done.append, lambda: calls.append(True)
+    )
+    assert done == [4, 6] and len(calls) == 8
+
+
+def test_stitched_images_need_one_process():
+    with pytest.raises(UserError, match="same process settings"):
+        stitched_images(process(), scaled_process(0.5, n_T=13), 0.4, SAMPLERS["ddim"], 4, 8)

@@ -140,3 +140,23 @@ def test_check_sizes_agrees_with_what_the_network_can_take():
         assert net(torch.zeros(1, 3, side, side), t).shape == (1, 3, side, side)
     with pytest.raises(RuntimeError):
         net(torch.zeros(1, 3, 48, 48), t)
+
+
+def test_exact_ends_keep_the_first_and_last_block_in_float32_under_autocast():
+    net, x, t = network().eval(), images(4), torch.full((4,), 0.5)
+    dtypes = {}
+    for name in ("init_conv", "down1", "up3", "out"):
+        net.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: dtypes.update({name: output.dtype})
+        )
+    errors = {}
+    with torch.no_grad():
+        exact = net(x, t)
+        for net.exact_ends in (False, True):
+            with torch.autocast("cpu", torch.bfloat16):
+                errors[net.exact_ends] = float((net(x, t) - exact).abs().mean())
+            end = torch.float32 if net.exact_ends else torch.bfloat16
+            inner = dtypes["down1"], dtypes["up3"]
+            assert (dtypes["init_conv"], dtypes["out"]) == (end, end)
+            assert inner == (torch.bfloat16, torch.bfloat16)
+    assert 0 < errors[True] < errors[False] / 1.5

@@ -85,8 +85,8 @@ PROCESS_MUTANTS = (
     Mutant(
         "images-of-all-chunks-share-their-noise",
         "mindiffusion/sampling.py",
-        "first = number * sampler.chunk",
-        "first = 0 * number * sampler.chunk",
+        "first = number * chunk",
+        "first = 0 * number * chunk",
         (f"{UNITS}/test_sampling.py",),
     ),
     Mutant(

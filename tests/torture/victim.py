@@ -52,7 +52,7 @@ run:
 evaluation:
   num_generated: 8
   num_reference: 64
-  feature_net: effnet-lite0-64
+  feature_nets: [effnet-lite0-64]
   profile_images: 8
   profile_levels: 4
   strip: 4

@@ -7,8 +7,15 @@ import torch
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 from mindiffusion.training import runtime
-from mindiffusion.training.config import RunConfig
-from mindiffusion.training.runtime import Runtime, has_cxx_compiler, resolve_runtime
+from mindiffusion.training.config import RunConfig, SamplerConfig
+from mindiffusion.training.runtime import (
+    Runtime,
+    SamplerRuntime,
+    chunk_size,
+    has_cxx_compiler,
+    resolve_runtime,
+    resolve_sampler,
+)
 
 
 @pytest.fixture
@@ -123,3 +130,39 @@ def test_runtime_is_kept_and_used_again_on_resume(workdir, train_run, tiny_confi
     monkeypatch.setattr("mindiffusion.training.run.resolve_runtime", None)
     trainer = train_run(config)
     assert trainer.runtime.precision == "bf16" and trainer.step == 24
+
+
+@pytest.mark.parametrize(
+    ("has", "device", "n_feat", "expected"),
+    [
+        ({}, "cpu", 16, SamplerRuntime(64, "fp32", False)),
+        ({"bf16": True}, "cpu", 16, SamplerRuntime(64, "fp32", False)),
+        ({"bf16": True}, "cpu", 128, SamplerRuntime(64, "bf16", True)),
+        ({"compiler": False}, "cpu", 128, SamplerRuntime(64, "fp32", False)),
+        ({"gpu": True, "bf16": True, "compiler": False}, "cuda", 8, SamplerRuntime(512, "bf16", True)),
+        ({"gpu": True}, "cuda", 8, SamplerRuntime(512, "fp32", True)),
+    ],
+)
+def test_auto_sampler_follows_the_device(machine, config, has, device, n_feat, expected):
+    machine(**has)
+    automatic = replace(with_width(config, n_feat), sampler=SamplerConfig())
+    assert resolve_sampler(automatic, device) == expected
+
+
+def test_sampler_asked_for_wins(machine, config):
+    machine(gpu=True, bf16=True)
+    sampler = SamplerConfig(chunk=7, precision="fp32", compile="off")
+    chosen = resolve_sampler(replace(config, sampler=sampler), "cuda")
+    assert chosen == SamplerRuntime(7, "fp32", False)
+    machine(compiler=False)
+    sampler = replace(sampler, compile="on")
+    with pytest.raises(UserError, match=r"C\+\+ compiler.*sampler.compile=off"):
+        resolve_sampler(replace(config, sampler=sampler), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("side", "device", "chunk"), [(32, "cpu", 64), (64, "cpu", 16), (512, "cpu", 1), (64, "cuda", 128)]
+)
+def test_auto_chunk_has_as_many_pixels_at_any_side(side, device, chunk):
+    assert chunk_size(SamplerConfig(), side, device) == chunk
+    assert chunk_size(SamplerConfig(chunk=5), side, device) == 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.metrics.denoising import denoising_profile, profile_levels
+from benchmark.metrics.denoising import denoising_profile, denoising_profiles, profile_levels
 from mindiffusion.errors import UserError
 
 N_T = 100
@@ -122,3 +122,24 @@ def test_profile_rejects_bad_input():
         denoising_profile(
             optimal_predictor(0.3), ALPHA_BAR[:-1], images, LEVELS, N_T, 4, keyed_noise
         )
+
+
+def test_profiles_of_several_networks_meet_one_noisy_image():
+    images, drawn, seen = gaussian_images(23), [], {"a": [], "b": []}
+
+    def noise(level_index, indices):
+        drawn.append(level_index)
+        return keyed_noise(level_index, indices)
+
+    def recording(name, scale):
+        network = optimal_predictor(scale)
+        return lambda x, t: seen[name].append(x) or network(x, t)
+
+    networks = {"a": recording("a", 0.3), "b": recording("b", 0.6)}
+    found = denoising_profiles(networks, ALPHA_BAR, images, LEVELS, N_T, 10, noise)
+    assert drawn == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert all(x is y for x, y in zip(seen["a"], seen["b"], strict=True))
+    for name, scale in (("a", 0.3), ("b", 0.6)):
+        alone = profile(optimal_predictor(scale), images, batch_size=10)
+        np.testing.assert_array_equal(found[name].errors, alone.errors)
+        assert found[name].errors.shape == (3, 23)

@@ -1,3 +1,8 @@
+import os
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy import linalg
@@ -7,6 +12,7 @@ from benchmark.metrics.frechet import (
     Moments,
     covariance_root,
     frechet_distance,
+    merge_moments,
     moments,
 )
 from mindiffusion.errors import UserError
@@ -15,6 +21,22 @@ from mindiffusion.errors import UserError
 def normal_features(seed, n, dim, scale=1.0, shift=0.0):
     rng = np.random.default_rng(seed)
     return shift + scale * rng.normal(size=(n, dim)) @ np.diag(np.linspace(0.2, 2.0, dim))
+
+
+def spectral_features(seed, n, basis, condition, scale=1.0):
+    """Features whose variances fall evenly in the logarithm over ``condition``."""
+    sd = np.sqrt(np.logspace(0, -np.log10(condition), len(basis)))
+    return scale * (np.random.default_rng(seed).normal(size=(n, len(basis))) * sd) @ basis
+
+
+def rotation(dim, seed=0):
+    return np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))[0]
+
+
+def distance_by_sqrtm(a, b):
+    root = np.trace(linalg.sqrtm(a.covariance @ b.covariance)).real
+    shift = a.mean - b.mean
+    return shift @ shift + np.trace(a.covariance) + np.trace(b.covariance) - 2 * root
 
 
 def test_moments_equal_numpy():
@@ -46,6 +68,29 @@ def test_moment_accumulator_result_is_unchanged_by_later_batches():
     np.testing.assert_array_equal(first.covariance, covariance)
 
 
+def test_merge_moments_equals_moments_of_all_features():
+    features = normal_features(1, 101, 6, shift=1e6)
+    parts = [moments(features[a:b]) for a, b in ((0, 2), (2, 50), (50, 101))]
+    whole, merged = moments(features), merge_moments(parts)
+    assert merged.n == 101
+    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-14)
+    np.testing.assert_allclose(merged.covariance, whole.covariance, atol=1e-8)
+
+
+def test_merge_moments_of_one_part_is_the_part():
+    part = moments(normal_features(1, 20, 4))
+    merged = merge_moments([part])
+    np.testing.assert_allclose(merged.covariance, part.covariance, rtol=1e-14)
+    np.testing.assert_array_equal(merged.mean, part.mean)
+
+
+def test_merge_moments_rejects_no_part_and_unequal_widths():
+    with pytest.raises(UserError, match="no part"):
+        merge_moments([])
+    with pytest.raises(UserError, match="one feature net"):
+        merge_moments([moments(np.eye(3)), moments(np.eye(4))])
+
+
 def test_frechet_distance_of_diagonal_gaussians_is_the_closed_form():
     rng = np.random.default_rng(2)
     mean_a, mean_b = rng.normal(size=(2, 9))
@@ -55,13 +100,37 @@ def test_frechet_distance_of_diagonal_gaussians_is_the_closed_form():
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
 
 
+def test_frechet_distance_in_one_dimension_is_the_closed_form():
+    a, b = Moments(np.array([3.0]), np.array([[4.0]]), 10), Moments(np.zeros(1), np.eye(1), 10)
+    assert frechet_distance(a, b) == pytest.approx(3**2 + (2 - 1) ** 2, rel=1e-14)
+
+
 def test_frechet_distance_equals_matrix_square_root():
     a = moments(normal_features(3, 300, 24))
     b = moments(normal_features(4, 300, 24, scale=1.3, shift=0.2) @ np.tri(24))
-    root = np.trace(linalg.sqrtm(a.covariance @ b.covariance)).real
-    shift = a.mean - b.mean
-    expected = shift @ shift + np.trace(a.covariance) + np.trace(b.covariance) - 2 * root
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(a, b) == pytest.approx(distance_by_sqrtm(a, b), rel=1e-10)
+
+
+@pytest.mark.parametrize("condition", [1e4, 1e8])
+@pytest.mark.parametrize(("n_a", "n_b"), [(1000, 900), (40, 900), (40, 50)])
+def test_frechet_distance_equals_matrix_square_root_on_long_spectra(condition, n_a, n_b):
+    basis = rotation(96)
+    a = moments(spectral_features(1, n_a, basis, condition, scale=1.1))
+    b = moments(spectral_features(2, n_b, basis, condition))
+    assert frechet_distance(a, b) == pytest.approx(distance_by_sqrtm(a, b), rel=1e-6)
+
+
+def test_frechet_distance_of_nearly_equal_commuting_gaussians_keeps_its_digits():
+    # The root of an eigenvalue that is wrong by 1e-16 would be wrong by 1e-8: more than these
+    # directions' own share.
+    basis = rotation(128)
+    variances = np.logspace(0, -10, 128)
+    nearby = variances * (1 + 0.1 * np.cos(np.arange(128)))
+    a = Moments(np.zeros(128), (basis.T * nearby) @ basis, 1000)
+    b = Moments(np.zeros(128), (basis.T * variances) @ basis, 1000)
+    expected = ((np.sqrt(nearby) - np.sqrt(variances)) ** 2).sum()
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-11)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-11)
 
 
 def test_frechet_distance_is_symmetric_also_at_low_rank():
@@ -87,6 +156,20 @@ def test_frechet_distance_of_low_rank_sets_is_that_of_their_subspace():
     assert embedded == pytest.approx(inside, rel=1e-9)
 
 
+def test_frechet_distance_to_copies_of_a_few_images_is_that_of_their_subspace():
+    # 200 images, but rank 2: the other eigenvalues are rounding, and count for nothing.
+    basis = rotation(60)
+    reference = moments(spectral_features(3, 500, basis, 1e8))
+    collapsed = moments(spectral_features(4, 3, basis, 1e8)[np.arange(200) % 3])
+    directions, singular, _ = np.linalg.svd(collapsed.covariance)
+    root = directions[:, :2] * np.sqrt(singular[:2])
+    inner = np.linalg.eigvalsh(root.T @ reference.covariance @ root)
+    shift = collapsed.mean - reference.mean
+    spread = np.trace(collapsed.covariance) + np.trace(reference.covariance)
+    expected = shift @ shift + spread - 2 * np.sqrt(inner).sum()
+    assert frechet_distance(collapsed, reference) == pytest.approx(expected, rel=1e-12)
+
+
 def test_frechet_distance_of_orthogonal_low_rank_sets_has_no_cross_term():
     rng = np.random.default_rng(16)
     basis = np.linalg.qr(rng.normal(size=(300, 8)))[0].T
@@ -102,6 +185,13 @@ def test_frechet_distance_to_a_collapsed_set_is_closed_form():
     collapsed = moments(np.ones((20, 5)))
     expected = ((reference.mean - 1) ** 2).sum() + np.trace(reference.covariance)
     assert frechet_distance(collapsed, reference) == pytest.approx(expected, rel=1e-12)
+
+
+def test_frechet_distance_from_a_collapsed_reference_is_closed_form():
+    generated = moments(normal_features(9, 200, 5))
+    collapsed = moments(np.ones((20, 5)))
+    expected = ((generated.mean - 1) ** 2).sum() + np.trace(generated.covariance)
+    assert frechet_distance(generated, collapsed) == pytest.approx(expected, rel=1e-12)
 
 
 def test_frechet_distance_with_a_stored_root_is_the_same():
@@ -148,3 +238,47 @@ def test_features_of_another_width_are_rejected():
     accumulator.add(np.eye(3))
     with pytest.raises(UserError, match="one feature net"):
         accumulator.add(np.eye(4))
+
+
+NEW_SCIPY = """
+import sys
+import numpy as np
+import scipy
+from scipy import linalg
+from benchmark.metrics.frechet import frechet_distance, moments
+
+assert sys.version_info >= (3, 12)
+rng = np.random.default_rng(0)
+a, b = moments(rng.normal(size=(200, 16))), moments(rng.normal(size=(200, 16)) * 1.2 + 0.1)
+shift = a.mean - b.mean
+root = np.trace(linalg.sqrtm(a.covariance @ b.covariance)).real
+expected = shift @ shift + np.trace(a.covariance) + np.trace(b.covariance) - 2 * root
+assert abs(frechet_distance(a, b) / expected - 1) < 1e-6
+print("agrees with scipy", scipy.__version__)
+"""
+
+
+@pytest.fixture(scope="module")
+def new_scipy_python():
+    """A Python ≥ 3.12 with numpy and scipy ≥ 1.18: $NEW_SCIPY_PYTHON, this one, or one on PATH."""
+    names = ["python3.12", "python3.13", "python3.14"]
+    candidates = [os.environ.get("NEW_SCIPY_PYTHON"), sys.executable, *map(shutil.which, names)]
+    probe = (
+        "import sys, numpy, scipy; major, minor = map(int, scipy.__version__.split('.')[:2]); "
+        "sys.exit(not (sys.version_info >= (3, 12) and (major, minor) >= (1, 18)))"
+    )
+    for python in filter(None, candidates):
+        if subprocess.run([python, "-c", probe], capture_output=True).returncode == 0:
+            return python
+    pytest.skip("no Python >= 3.12 with numpy and scipy >= 1.18; name one in NEW_SCIPY_PYTHON")
+
+
+def test_frechet_distance_equals_matrix_square_root_of_new_scipy(new_scipy_python, repository):
+    done = subprocess.run(
+        [new_scipy_python, "-c", NEW_SCIPY],
+        env=dict(os.environ) | {"PYTHONPATH": str(repository), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "agrees with scipy" in done.stdout

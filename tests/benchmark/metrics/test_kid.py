@@ -105,6 +105,19 @@ def test_kid_full_standard_error_is_the_spread_over_repeated_draws():
     assert 0.8 < stated / spread < 1.25
 
 
+def test_kid_full_interval_covers_the_population_value():
+    # As above, on ±1: MMD² = 4 (E x - E y)².
+    rng = np.random.default_rng(11)
+    p, q = 0.7, 0.4
+    covered = []
+    for _ in range(300):
+        x = np.where(rng.random((200, 1)) < p, 1.0, -1.0)
+        y = np.where(rng.random((150, 1)) < q, 1.0, -1.0)
+        result = kid_full(x, y)
+        covered.append(abs(result.value - 4 * (2 * p - 2 * q) ** 2) < 1.96 * result.standard_error)
+    assert 0.91 < np.mean(covered) < 0.98
+
+
 def test_kid_full_of_equal_distributions_is_zero_within_its_error():
     results = [kid_full(*sets(80, 80, shift=0.0, seed=s)) for s in range(60)]
     scores = np.array([r.value / r.standard_error for r in results])

@@ -1,0 +1,142 @@
+"""``python -m benchmark evaluate RUN|CHECKPOINT``: milestones scored apart from any study.
+
+Rows go to ``rows.jsonl`` beside the weights; what is there already is not measured again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmark.evaluation.milestone import Milestone
+from benchmark.evaluation.scores import parts_of, proof, score_milestone
+from benchmark.evaluation.yardstick import make_yardstick
+from benchmark.results import ROWS_FILE, Row, append_rows, is_smoke, key, read_rows
+from benchmark.study import EvaluationConfig, Study
+from mindiffusion.data.prepared import PreparedData
+from mindiffusion.data.store import prepared_data
+from mindiffusion.errors import UserError
+from mindiffusion.sampling import config_of
+from mindiffusion.training import checkpoint
+from mindiffusion.training.config import check
+from mindiffusion.training.plan import resolve_plan
+from mindiffusion.training.presets import apply_overrides
+from mindiffusion.training.run import CONFIG_FILE
+
+WEIGHTS = "weights-*.pt"
+
+
+def is_run_or_checkpoint(path: Path) -> bool:
+    """Whether ``path`` is a run's folder, or a file of weights or of a state to resume from."""
+    if path.is_dir():
+        return (path / CONFIG_FILE).is_file() or any(path.glob(WEIGHTS))
+    return path.suffix == ".pt"
+
+
+def run_evaluation(
+    metrics: Sequence[str] | None, nets: Sequence[str], overrides: Sequence[str]
+) -> EvaluationConfig:
+    """How a run is scored, from words of the command line; the rest is as in studies.
+
+    Args:
+        metrics: of ``benchmark.study.METRICS``; None: the default ones.
+        nets: feature nets; none: the default one.
+        overrides: ``--set`` words that begin with "evaluation.".
+
+    Raises:
+        UserError: a mistake in one of them.
+    """
+    content: dict[str, Any] = {}
+    if metrics is not None:
+        content["metrics"] = list(metrics)
+    if nets:
+        content["feature_nets"] = list(nets)
+    whole = apply_overrides({"evaluation": content}, overrides)
+    unknown = sorted(set(whole) - {"evaluation"})
+    if unknown:
+        raise UserError(
+            f"--set {unknown[0]} says nothing of scoring; give evaluation.<name>=<value>."
+        )
+    return check(EvaluationConfig, whole["evaluation"], "evaluate")
+
+
+def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None) -> int:
+    """Score the milestones of a run, or one weights file; prints a table, returns the exit code.
+
+    Args:
+        path: a run's folder or a ``weights-<step>.pt``.
+        evaluation: how; reference and profile images are at most what the data have.
+        finisher: weights file that finishes stitched samples.
+
+    Raises:
+        UserError: no milestone there, or stitched samples without a finisher.
+    """
+    if "stitched" in evaluation.metrics and finisher is None:
+        raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
+    files = sorted(path.glob(WEIGHTS)) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
+    contents = [checkpoint.load(file) for file in files]
+    config = config_of(contents[0])
+    data = prepared_data(config.data, show_progress=True)
+    evaluation = _within(evaluation, data)
+    folder = files[0].parent
+    study = Study(folder.name, folder, (config,), evaluation)
+    plan = resolve_plan(config, len(data.train))
+    device = str(contents[0]["runtime"]["device"])
+    yardstick = make_yardstick(evaluation, data, device)
+    scored: list[Row] = []
+    with tqdm(total=len(files), unit="milestone", disable=None) as bar:
+
+        def on_progress(what: str, fraction: float) -> None:
+            bar.set_postfix_str(f"{what} {fraction:.0%}")
+
+        for content in contents:
+            milestone = Milestone(study, config, plan, data.manifest_id, content, folder)
+            for part in parts_of(evaluation):
+                done = _rows_of(folder, milestone)
+                if not any(row.metric == proof(evaluation, part) for row in done):
+                    rows = score_milestone(milestone, yardstick, part, finisher, on_progress)
+                    known = {key(row) for row in done}
+                    append_rows(folder / ROWS_FILE, [r for r in rows if key(r) not in known])
+            scored += _rows_of(folder, milestone)
+            bar.update()
+    print(results_text(scored))
+    print(f"\nrows: {folder / ROWS_FILE}")
+    return 0
+
+
+def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfig:
+    return replace(
+        evaluation,
+        num_reference=min(evaluation.num_reference, len(data.train)),
+        profile_images=min(evaluation.profile_images, len(data.held_out), len(data.train)),
+    )
+
+
+def _rows_of(folder: Path, milestone: Milestone) -> list[Row]:
+    """Rows that were measured of this very milestone."""
+    sample = milestone.row("", 0.0)
+    same = ("arm", "seed", "step", "config_hash", "manifest")
+    wanted = [getattr(sample, name) for name in same]
+    rows = read_rows(folder / ROWS_FILE)
+    return [row for row in rows if [getattr(row, name) for name in same] == wanted]
+
+
+def results_text(rows: Sequence[Row]) -> str:
+    """A line a number; what has a value at every noise level is in the rows alone."""
+    shown = [row for row in rows if row.level is None and not row.metric.startswith("scored-")]
+    lines = [("step", "metric", "weights", "value", "± se", "note")]
+    for row in shown:
+        smoke = "@" in row.metric and is_smoke(row.n_generated)
+        error = "" if row.error is None else f"{row.error:.2g}"
+        value = f"{row.value:.5g}"
+        note = "smoke" if smoke else ""
+        lines.append((str(row.step), row.metric, row.weights, value, error, note))
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

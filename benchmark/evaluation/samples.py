@@ -1,0 +1,155 @@
+"""Rows of generated images: distances, neighbours, Inception score, memorisation, attributes.
+
+Images are drawn once and rounded to uint8 once; every metric reads these. They lie in a file
+without a name, so memory does not grow with their number, except where a metric needs features.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.evaluation.attributes import attribute_rows
+from benchmark.evaluation.milestone import Milestone
+from benchmark.evaluation.net_scores import (
+    NEED_FEATURES,
+    Score,
+    memorisation_score,
+    net_scores,
+)
+from benchmark.evaluation.yardstick import NetYardstick, Yardstick, image_store
+from benchmark.features.extract import (
+    GROUPS,
+    FeatureExtractor,
+    FeatureSet,
+    array_batches,
+    feature_set,
+)
+from benchmark.metrics.memorisation import Memorisation, memorisation
+from benchmark.metrics.roughness import corner_roughness
+from benchmark.results import Row, metric_label
+from mindiffusion.ddpm import DDPM
+from mindiffusion.sampling import (
+    load_weights,
+    primary_weights,
+    sample_chunk,
+    save_png,
+    tile,
+)
+from mindiffusion.training.config import RunConfig
+from mindiffusion.training.runtime import chunk_size
+
+OnProgress = Callable[[str, float], None]
+_BATCH = 256
+_PAIRS = 16
+_COUNTS = ("n_generated", "n_reference")
+
+
+def sample_rows(
+    milestone: Milestone, yardstick: Yardstick, on_progress: OnProgress
+) -> Iterator[Row]:
+    """Draw a milestone's images, keep a strip of them, and score them by every feature net.
+
+    Args:
+        milestone: the milestone.
+        yardstick: feature nets and references.
+        on_progress: told how far the milestone's scoring is.
+    """
+    config, evaluation = milestone.config, milestone.evaluation
+    n = evaluation.num_generated
+    process = yardstick.sampling_process(config)
+    load_weights(process, milestone.content, primary_weights(config))
+    images = image_store(n, config.data.size)
+    draw_into(images, process, config, lambda done: on_progress("sampling", 0.3 + 0.5 * done / n))
+    on_progress("features", 0.8)
+    strip = milestone.folder / f"samples-{milestone.step:09d}.png"
+    save_png(strip, tile(np.array(images[: evaluation.strip]), evaluation.strip))
+    common = milestone.sampler_fields() | {
+        "n_generated": n,
+        "samples": strip.relative_to(milestone.study.folder).as_posix(),
+    }
+    yield from _image_rows(milestone, yardstick, images, common)
+    for net in yardstick.nets:
+        yield from _net_rows(milestone, yardstick, net, images, common)
+
+
+def draw_into(
+    images: NDArray[np.uint8],
+    process: DDPM,
+    config: RunConfig,
+    on_chunk: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Fill ``images`` (N, H, W, 3) with the first N that the process samples, chunk by chunk."""
+    size = chunk_size(config.sampler, config.data.size, process.beta.device.type)
+    for number, start in enumerate(range(0, len(images), size)):
+        chunk = sample_chunk(process, config.sampler, number, config.data.size)
+        images[start : start + size] = chunk[: len(images) - start]
+        on_chunk(min(len(images), start + size))
+
+
+def features_of(extractor: FeatureExtractor, images: NDArray[np.uint8], keep: bool) -> FeatureSet:
+    """Features of drawn images, in the jackknife's groups, or fewer where images are few."""
+    groups = min(GROUPS, len(images) // 2)
+    return feature_set(
+        extractor, array_batches(images, _BATCH), len(images), groups=groups, keep=keep
+    )
+
+
+def _image_rows(
+    milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], common: dict[str, Any]
+) -> Iterator[Row]:
+    """What is measured on pixels."""
+    metrics, n = milestone.evaluation.metrics, len(images)
+    if milestone.config.data.dataset == "avatars":
+        # Only avatars are known to have a smooth background in their corners.
+        blocks = [corner_roughness(images[k : k + _BATCH]) for k in range(0, n, _BATCH)]
+        roughness = np.concatenate(blocks)
+        yield milestone.row(
+            metric_label("corner-roughness", n),
+            float(roughness.mean()),
+            error=float(roughness.std(ddof=1) / n**0.5),
+            direction="lower",
+            **common,
+        )
+    if "memorisation" in metrics:
+        found = memorisation(
+            images.reshape(n, -1),
+            yardstick.unseen.reshape(len(yardstick.unseen), -1),
+            yardstick.train_and_mirrored.reshape(2 * len(yardstick.data.train), -1),
+            _PAIRS,
+        )
+        yield _score_row(milestone, memorisation_score("memorised-pixels", found), common)
+        _save_pairs(milestone, yardstick, images, found)
+    if "attributes" in metrics:
+        yield from attribute_rows(milestone, yardstick, images, common)
+
+
+def _net_rows(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    net: NetYardstick,
+    images: NDArray[np.uint8],
+    common: dict[str, Any],
+) -> Iterator[Row]:
+    """What is measured on the features of one net."""
+    metrics = set(milestone.evaluation.metrics)
+    found = features_of(net.extractor, images, keep=bool(metrics & NEED_FEATURES))
+    unseen = yardstick.unseen_features(net) if "memorisation" in metrics else None
+    for score in net_scores(net.extractor, found, net.reference, metrics, unseen):
+        yield _score_row(milestone, score, common)
+
+
+def _score_row(milestone: Milestone, score: Score, common: dict[str, Any]) -> Row:
+    measured = {name: getattr(score, name) for name in ("error", "direction", *_COUNTS)}
+    return milestone.row(score.metric, score.value, **common | measured)
+
+
+def _save_pairs(
+    milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], found: Memorisation
+) -> None:
+    """The closest pairs as a picture: samples above, their nearest training images below."""
+    nearest = yardstick.train_and_mirrored[found.pairs.train]
+    pairs = np.concatenate([images[found.pairs.generated], nearest])
+    path = milestone.folder / f"closest-{milestone.step:09d}.png"
+    save_png(path, tile(pairs, len(nearest)))

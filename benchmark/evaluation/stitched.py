@@ -1,0 +1,70 @@
+"""Rows of stitched samples: the arm's network on one side of a level, a finisher on the other.
+
+The finisher is one frozen network for all arms, so what differs comes from the arm's own side of
+τ: where quality arises, and how good an arm is that knows only part of the levels so far.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from benchmark.evaluation.milestone import Milestone
+from benchmark.evaluation.samples import features_of
+from benchmark.evaluation.yardstick import Yardstick
+from benchmark.metrics.frechet import frechet_distance, merge_moments
+from benchmark.results import Row, metric_label
+from mindiffusion.sampling import (
+    config_of,
+    load_weights,
+    primary_weights,
+    stitched_images,
+)
+
+SIDES = ("above", "below")
+
+
+def stitched_rows(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    finisher: Mapping[str, Any],
+    on_progress: Callable[[str, float], None],
+) -> Iterator[Row]:
+    """Distance of samples drawn by the milestone above τ and the finisher below, and the reverse.
+
+    ``level`` is τ. A value is full-range once the arm has been trained on all levels on its side.
+
+    Args:
+        milestone: the milestone.
+        yardstick: feature nets and references; the primary net alone is used.
+        finisher: the loaded milestone file of the finisher.
+        on_progress: told how far the scoring is.
+    """
+    config, evaluation = milestone.config, milestone.evaluation
+    own = yardstick.sampling_process(config)
+    load_weights(own, milestone.content, primary_weights(config))
+    other = config_of(finisher)
+    theirs = yardstick.sampling_process(other, role="finisher")
+    load_weights(theirs, finisher, primary_weights(other))
+    parts = [(side, tau) for tau in evaluation.stitch_levels for side in SIDES]
+    net = yardstick.nets[0]
+    for number, (side, tau) in enumerate(parts):
+        on_progress(f"stitched at {tau:g}", number / len(parts))
+        pair = (own, theirs) if side == "above" else (theirs, own)
+        n = evaluation.num_generated
+        images = stitched_images(*pair, tau, config.sampler, n, config.data.size)
+        found = features_of(net.extractor, images, keep=False)
+        value = frechet_distance(
+            merge_moments(found.groups), net.reference.moments, net.reference.root
+        )
+        lowest = tau if side == "above" else 0.0
+        fields = milestone.sampler_fields()
+        fields["weights"] += f" with {primary_weights(other)} of {other.arm}/{other.seed}"
+        yield milestone.row(
+            metric_label(f"stitched-{side}/{net.extractor.net.frechet_name}", n),
+            value,
+            level=tau,
+            n_generated=n,
+            n_reference=net.reference.n,
+            direction="lower",
+            full_range=milestone.lowest_trained <= lowest,
+            **fields,
+        )

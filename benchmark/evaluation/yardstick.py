@@ -1,0 +1,175 @@
+"""What milestones are measured with: feature nets with their references, and the data's own limits.
+
+Made once, used for all milestones of a cell; whatever takes long is kept in the cache.
+"""
+
+import functools
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmark.attributes.classifier import AttributeClassifier, Readings
+from benchmark.attributes.fit import ClassifierConfig
+from benchmark.attributes.store import attribute_classifier
+from benchmark.features.extract import FeatureExtractor
+from benchmark.features.nets import find_weights, load_feature_net
+from benchmark.features.reference import ReferenceSet, reference_set
+from benchmark.metrics.linear_oracle import LinearOracle, linear_oracle
+from benchmark.metrics.memorisation import unseen_images
+from benchmark.study import EvaluationConfig
+from mindiffusion.data.prepared import PreparedData
+from mindiffusion.ddpm import DDPM
+from mindiffusion.errors import UserError
+from mindiffusion.sampling import sampling_process
+from mindiffusion.training.config import RunConfig
+from mindiffusion.training.runtime import resolve_sampler
+
+CACHE = Path(".cache")
+FALLBACK = "effnet-lite0-224"
+"""What "auto" is where Inception's weights are not to be had."""
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class NetYardstick:
+    """A feature net and the features of training images that generated ones are held against."""
+
+    extractor: FeatureExtractor
+    reference: ReferenceSet
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What milestones are measured with.
+
+    Attributes:
+        evaluation: the settings.
+        data: the prepared data.
+        device: where nets run.
+        nets: the feature nets; the first one's distance is the primary one.
+    """
+
+    evaluation: EvaluationConfig
+    data: PreparedData
+    device: torch.device
+    nets: tuple[NetYardstick, ...]
+
+    @functools.cached_property
+    def unseen(self) -> NDArray[np.uint8]:
+        """Held-out images that are no training image, nor one mirrored: (M, H, W, 3)."""
+        held_out = np.array(self.data.held_out[: self.evaluation.num_generated])
+        return held_out[unseen_images(held_out, self.data.train)]
+
+    @functools.cached_property
+    def train_and_mirrored(self) -> NDArray[np.uint8]:
+        """Training images (N, H, W, 3), then the same mirrored; in a file, not in memory."""
+        train = self.data.train
+        both = image_store(2 * len(train), train.shape[1])
+        for start in range(0, len(train), _BLOCK):
+            block = train[start : start + _BLOCK]
+            both[start : start + len(block)] = block
+            both[len(train) + start : len(train) + start + len(block)] = block[:, :, ::-1]
+        return both
+
+    def unseen_features(self, net: NetYardstick) -> NDArray[np.float64]:
+        """Features of the unseen held-out images, computed once a net."""
+        return _features_of(net.extractor, self)
+
+    def sampling_process(self, config: RunConfig, role: str = "arm") -> DDPM:
+        """The process that draws all samples of a run: compiled once, weights are loaded into it.
+
+        Args:
+            config: the run.
+            role: processes of different roles are different ones, and used at once.
+        """
+        return _sampling_process(config, self.device, role)
+
+    @functools.cached_property
+    def oracle(self) -> LinearOracle:
+        """The best linear denoiser of the training images (cached on disk)."""
+        return linear_oracle(self.data.train, CACHE, f"{self.data.manifest_id}-train")
+
+    @functools.cached_property
+    def classifier(self) -> AttributeClassifier:
+        """The frozen attribute classifier of the training images (cached on disk)."""
+        found = attribute_classifier(self.data, ClassifierConfig(), CACHE)
+        return found.to(self.device)
+
+    @functools.cached_property
+    def training_readings(self) -> Readings:
+        """What the classifier reads in the reference's training images."""
+        return self.classifier.read_uint8(self.data.train[: self.evaluation.num_reference])
+
+    def fill_cache(self) -> None:
+        """Compute what the metrics need and cells would otherwise compute all at once."""
+        if {"profile", "emergence"} & set(self.evaluation.metrics):
+            _ = self.oracle
+        if {"attributes", "emergence"} & set(self.evaluation.metrics):
+            _ = self.classifier
+
+
+@functools.lru_cache(maxsize=8)
+def _features_of(extractor: FeatureExtractor, yardstick: Yardstick) -> NDArray[np.float64]:
+    return extractor(yardstick.unseen)
+
+
+@functools.lru_cache(maxsize=4)
+def _sampling_process(config: RunConfig, device: torch.device, role: str) -> DDPM:
+    runtime = resolve_sampler(config, device.type)
+    return sampling_process(config, runtime, device)
+
+
+def image_store(n: int, side: int) -> NDArray[np.uint8]:
+    """Room for ``n`` images (n, side, side, 3) uint8, in a file without a name."""
+    with tempfile.TemporaryFile(prefix="images-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=(n, side, side, 3))
+
+
+def choose_feature_net(name: str) -> tuple[str, Path]:
+    """Resolve "auto" and find the net's weights file.
+
+    Raises:
+        UserError: an unknown net, or one without its file.
+    """
+    if name != "auto":
+        return name, find_weights(name, CACHE)
+    try:
+        return "inception", find_weights("inception", CACHE)
+    except UserError:
+        if os.environ.get("INCEPTION_PATH"):
+            raise
+        return FALLBACK, find_weights(FALLBACK, CACHE)
+
+
+def make_yardstick(evaluation: EvaluationConfig, data: PreparedData, device: str) -> Yardstick:
+    """Load the feature nets and their reference features (cached on disk).
+
+    Raises:
+        UserError: fewer images than the settings ask for.
+    """
+    for name, count, images, kind in (
+        ("num_reference", evaluation.num_reference, data.train, "training"),
+        ("profile_images", evaluation.profile_images, data.held_out, "held-out"),
+    ):
+        if count > len(images):
+            raise UserError(
+                f"evaluation.{name} is {count}, but the data has {len(images)} {kind} images; ask "
+                "for at most that many."
+            )
+    nets = [
+        _net_yardstick(name, evaluation.num_reference, data, device)
+        for name in evaluation.feature_nets
+    ]
+    return Yardstick(evaluation, data, torch.device(device), tuple(nets))
+
+
+def _net_yardstick(name: str, n: int, data: PreparedData, device: str) -> NetYardstick:
+    resolved, weights = choose_feature_net(name)
+    extractor = load_feature_net(resolved, weights, device)
+    reference = reference_set(extractor, data.train, n, CACHE, f"{data.manifest_id}-train")
+    return NetYardstick(extractor, reference)

@@ -1,0 +1,263 @@
+"""Anybody's images as uint8 batches: a folder, a zip, an ``.npy`` or an ``.npz`` array."""
+
+import collections
+import difflib
+import hashlib
+import json
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.image_files import (
+    check_level,
+    decode,
+    decoding_threads,
+    first_of,
+    look_at_all,
+    names_in_folder,
+    names_in_zip,
+    notes_on,
+    opened,
+)
+from mindiffusion.data.folder import IMAGE_SUFFIXES, is_image
+from mindiffusion.data.prepared import SPLITS, is_whole, load_prepared
+from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_json
+
+Batch = tuple[NDArray[np.int64], NDArray[np.uint8]]
+"""Indices (B,) of images and their pixels (B, H, W, 3)."""
+
+_ALLOWED = "Give a folder or .zip of images, or an .npy or .npz of uint8 (N, H, W, 3)."
+_FILES_PER_TASK = 32
+_BATCHES_AHEAD = 2
+_BLOCK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource(ABC):
+    """A set of images to be scored.
+
+    Attributes:
+        path: where they are.
+        count: how many, ≥ 2.
+        sizes: their (height, width) in pixels.
+        digest: hex SHA-256 of the content: names and bytes of files, or pixels of an array.
+        notes: lines that the user should read beside any number.
+        manifest: id of the data set that they are of or were learned from, where that is known.
+    """
+
+    path: Path
+    count: int
+    sizes: frozenset[tuple[int, int]]
+    digest: str
+    notes: tuple[str, ...]
+    manifest: str | None
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All images, at most ``size`` at a time, those of one batch of one height and width.
+
+        Each run of ``size`` consecutive images gives one batch for each size found in it, so
+        indices rise throughout where all images are alike. The order is always the same.
+
+        Raises:
+            UserError: an image can't be decoded; the message names it.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArray(ImageSource):
+    """Images that are one array (N, H, W, 3) uint8; that of an ``.npy`` is memory-mapped."""
+
+    array: NDArray[np.uint8] = field(repr=False)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Consecutive images; see :meth:`ImageSource.batches`."""
+        for start in range(0, self.count, size):
+            images = np.array(self.array[start : start + size])
+            yield np.arange(start, start + len(images)), images
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles(ImageSource):
+    """Images that are files of a folder or members of a zip, in the order of their names."""
+
+    names: Sequence[str] = field(repr=False)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Decoded by threads, a little ahead of the caller; see :meth:`ImageSource.batches`."""
+        waiting: collections.deque[tuple[int, list[Future[list[NDArray[np.uint8]]]]]]
+        waiting = collections.deque()
+        threads = decoding_threads(self.sizes)
+        with opened(self.path) as read, ThreadPoolExecutor(threads) as pool:
+
+            def task(names: Sequence[str]) -> list[NDArray[np.uint8]]:
+                return [decode(self.path, name, read) for name in names]
+
+            for start in range(0, self.count, size):
+                names = self.names[start : start + size]
+                firsts = range(0, len(names), _FILES_PER_TASK)
+                tasks = [pool.submit(task, names[k : k + _FILES_PER_TASK]) for k in firsts]
+                waiting.append((start, tasks))
+                if len(waiting) > _BATCHES_AHEAD:
+                    yield from _by_size(*waiting.popleft())
+            while waiting:
+                yield from _by_size(*waiting.popleft())
+
+
+def open_images(path: Path) -> ImageSource:
+    """A folder or zip of images, or an array of them, checked as far as that is cheap.
+
+    Grey, palette and opaque RGBA images are converted to RGB, and ``notes`` count them. Refused
+    is what would need a choice that is not ours: transparency, 16 bits a channel, CMYK.
+
+    Args:
+        path: a folder with the images right in it; a ``.zip`` with all of them in one folder; an
+            ``.npy`` (N, H, W, 3) uint8, or an ``.npz`` with one such array.
+
+    Raises:
+        UserError: nothing there, nothing usable, fewer than two images, or a bad image.
+    """
+    place = path.expanduser()
+    if place.is_dir():
+        return _open_files(place, names_in_folder(place))
+    if not place.is_file():
+        raise UserError(f"{path} does not exist.{_nearest(place)} {_ALLOWED}")
+    if place.suffix.lower() in (".npy", ".npz"):
+        return _open_array(place)
+    if zipfile.is_zipfile(place):
+        return _open_files(place, names_in_zip(place))
+    if is_image(place.name):
+        raise UserError(f"{path} is one image; a distance needs 2 or more. {_ALLOWED}")
+    kind = "no whole .zip" if place.suffix.lower() == ".zip" else "of an unknown kind"
+    raise UserError(f"{path} is {kind}. {_ALLOWED}")
+
+
+def _nearest(path: Path) -> str:
+    """``' Did you mean ...?'`` where something of nearly that name is there."""
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.parent / near[0]}?" if near else ""
+
+
+def origin_file(path: Path) -> Path:
+    """The file beside an array that says by its ``manifest`` which data set is behind it."""
+    return path.with_name(path.name + ".json")
+
+
+def origin_of(path: Path) -> str | None:
+    """The manifest id that an array's file carries; None where it carries none.
+
+    An array of a prepared data set has that of its folder, after a check of its bytes; samples
+    drawn by ``benchmark sample`` have that of the data that the net was trained on.
+
+    Raises:
+        UserError: the file beside it that should say so can't be read.
+    """
+    if path.name in [f"{split}.npy" for split in SPLITS] and is_whole(path.parent):
+        return load_prepared(path.parent).manifest_id
+    beside = origin_file(path)
+    if not beside.is_file():
+        return None
+    try:
+        return str(json.loads(beside.read_text("utf-8"))["manifest"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{beside} names no manifest; delete it, or draw {path} again.") from None
+
+
+def _open_array(path: Path) -> ImageArray:
+    try:
+        array = _array_in_npz(path) if path.suffix.lower() == ".npz" else _mapped(path)
+    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} can't be read as an array ({reason}); write it again.") from error
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape[1:]:
+        raise UserError(
+            f"{path} holds {array.dtype} {array.shape}; give uint8 (N, H, W, 3): channels last, "
+            "0 to 255, rounded once."
+        )
+    _check_count(path, len(array))
+    height, width = array.shape[1:3]
+    digest = hashlib.sha256(json.dumps(array.shape).encode())
+    step = max(1, _BLOCK_BYTES // array[0].nbytes)
+    for start in range(0, len(array), step):
+        digest.update(np.ascontiguousarray(array[start : start + step]).data)
+    return ImageArray(
+        path=path,
+        count=len(array),
+        sizes=frozenset({(height, width)}),
+        digest=digest.hexdigest(),
+        notes=(),
+        manifest=origin_of(path),
+        array=array,
+    )
+
+
+def _mapped(path: Path) -> NDArray:
+    # Opened first: np.load leaves open what it can't read.
+    with path.open("rb") as handle:
+        np.lib.format.read_magic(handle)
+    array: NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _array_in_npz(path: Path) -> NDArray:
+    """The one array of four dimensions; beside it may stand labels, as in files of other tools."""
+    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    images = [array for array in arrays.values() if array.ndim == 4]
+    if len(images) != 1:
+        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
+        raise UserError(f"{path} holds {found}; give one array of images, uint8 (N, H, W, 3).")
+    return images[0]
+
+
+def _check_count(path: Path, count: int) -> None:
+    if count < 2:
+        number = "one image" if count else "no images"
+        raise UserError(f"{path} holds {number}; a distance needs 2 or more.")
+
+
+def _open_files(place: Path, found: list[str]) -> ImageFiles:
+    names = sorted({name for name in found if is_image(name)})
+    others = sorted(name for name in found if not is_image(name))
+    if not names and is_whole(place):
+        raise UserError(
+            f"{place} is a prepared data set; give the train.npy or held_out.npy in it."
+        )
+    if not names:
+        raise UserError(f"{place} holds no images (looked for {', '.join(IMAGE_SUFFIXES)}).")
+    check_level(place, names)
+    _check_count(place, len(names))
+    facts = look_at_all(place, names)
+    left_out = [f"{len(others)} files that are no images left out: {first_of(others)}"]
+    return ImageFiles(
+        path=place,
+        count=len(names),
+        sizes=frozenset(fact.size for fact in facts),
+        # Of names without their folder: a zipped folder has the digest of the folder.
+        digest=sha256_of_json(
+            [[PurePosixPath(n).name, f.sha256] for n, f in zip(names, facts, strict=True)]
+        ),
+        notes=(*(left_out if others else []), *notes_on(facts)),
+        manifest=None,
+        names=names,
+    )
+
+
+def _by_size(start: int, tasks: Iterable[Future[list[NDArray[np.uint8]]]]) -> Iterator[Batch]:
+    """Consecutive images from number ``start``, one batch for each of their sizes."""
+    images = [image for task in tasks for image in task.result()]
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for offset, image in enumerate(images):
+        alike.setdefault(image.shape, []).append(offset)
+    for offsets in alike.values():
+        yield start + np.array(offsets), np.stack([images[offset] for offset in offsets])

@@ -1,0 +1,89 @@
+"""A table as text: Markdown and LaTeX of the same cells, and how many decimals they need."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "ε": r"$\varepsilon$",
+    "λ": r"$\lambda$",
+    "|": r"\textbar{}",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "∞": r"$\infty$",
+    "τ": r"$\tau$",
+    "→": r"$\to$",
+    "−": r"$-$",
+    "–": "--",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text: a title, what it shows, cells and footnotes."""
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    body: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def decimals_for(values: Sequence[float]) -> int:
+    """Decimals that give the largest value four digits and the smallest two; 6 at most."""
+    sizes = [abs(value) for value in values if value != 0]
+    if not sizes:
+        return 1
+    largest, smallest = math.floor(math.log10(max(sizes))), math.floor(math.log10(min(sizes)))
+    return min(6, max(0, 3 - largest, 1 - smallest))
+
+
+def _plain(cell: str) -> str:
+    """Arm names such as ``density*`` must not become Markdown."""
+    return "".join(f"\\{character}" if character in "|*_" else character for character in cell)
+
+
+def to_markdown(table: Table) -> str:
+    """The table as a Markdown section."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+
+    rule = "| --- |" + " ---: |" * (len(table.header) - 1)
+    rows = [line(table.header), rule, *(line(row) for row in table.body)]
+    parts = [f"### {table.title}", table.caption, "\n".join(rows), *table.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_latex(table: Table, label: str) -> str:
+    """The table as a LaTeX float; needs the package booktabs and no other."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(_escape(cell) for cell in cells) + r" \\"
+
+    caption = _escape(" ".join([f"{table.title}.", table.caption, *table.notes]))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+        r"\toprule",
+        line(table.header),
+        r"\midrule",
+        *(line(row) for row in table.body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"

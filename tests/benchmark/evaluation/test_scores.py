@@ -1,0 +1,210 @@
+"""One trained run scored in this process; rows of whole studies are in test_reproduce.py."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.attributes.fit import ClassifierConfig
+from benchmark.evaluation.milestone import Milestone
+from benchmark.evaluation.scores import proof, score_milestone
+from benchmark.evaluation.yardstick import choose_feature_net, make_yardstick
+from benchmark.results import SUMMARIES, key
+from benchmark.study import METRICS, EvaluationConfig, Study
+from mindiffusion.errors import UserError
+from mindiffusion.training import checkpoint
+from mindiffusion.training.plan import resolve_plan
+
+EVALUATION = EvaluationConfig(
+    num_generated=8, num_reference=32, feature_nets=("effnet-lite0-64",),
+    profile_images=4, profile_levels=5, strip=3,
+)  # fmt: skip
+CLOCK = {"time": "", "train_seconds": 0.0}
+
+
+@pytest.fixture
+def scored(workdir, train_run, tiny_config, avatars):
+    """A function: arm → (study, config, rows of its two milestones, yardstick, its milestones)."""
+
+    def score(arm, *words, evaluation=EVALUATION):
+        config = tiny_config(arm, *words, output=workdir / "results" / "tiny" / arm)
+        study = Study("tiny", workdir / "results" / "tiny", (config,), evaluation)
+        train_run(config)
+        yardstick = make_yardstick(evaluation, avatars, "cpu")
+        plan = resolve_plan(config, len(avatars.train))
+        progress = []
+
+        def milestone(step):
+            content = checkpoint.load(checkpoint.weights_path(config.run_dir, step))
+            return Milestone(study, config, plan, avatars.manifest_id, content, config.run_dir)
+
+        def tell(*told):
+            progress.append(told)
+
+        rows = [score_milestone(milestone(k), yardstick, on_progress=tell) for k in (12, 24)]
+        assert progress and all(0 <= fraction <= 1 for _, fraction in progress)
+        return study, config, rows, yardstick, milestone
+
+    return score
+
+
+def values(rows):
+    return [replace(row, **CLOCK) for row in rows]
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_scoring_again_gives_the_same_rows(sampler, scored):
+    study, _, rows, yardstick, milestone = scored(
+        "cs", f"sampler.name={sampler}", "process.n_T=20", "sampler.chunk=4"
+    )
+    again = score_milestone(milestone(12), yardstick)
+    assert values(again) == values(rows[0])
+    keys = [key(row) for part in rows for row in part]
+    assert len(keys) == len(set(keys))
+    (distance,) = [row for row in rows[0] if row.metric.startswith("FD-")]
+    assert distance.sampler_steps == (20 if sampler == "ddpm" else 2)
+    # It proves the milestone's other rows, so it must be written after them.
+    assert rows[0][-1].metric == proof(study.evaluation, "own")
+    assert rows[0][-1].value == len(rows[0]) - 1
+
+
+def test_strip_holds_the_first_images(scored):
+    study, _, rows, *_ = scored("c")
+    (row,) = [row for row in rows[1] if row.metric.startswith("FD-")]
+    assert np.array(Image.open(study.folder / row.samples)).shape == (32, 3 * 32, 3)
+
+
+def test_profile_levels_are_asked_for_and_errors_positive(scored):
+    _, _, rows, *_ = scored("b")
+    for weights in ("ema0.99", "raw"):
+        profile = [r for r in rows[1] if (r.metric, r.weights) == ("eps-MSE", weights)]
+        assert [row.level for row in profile] == [0.1, 0.3, 0.5, 0.7, 0.9]
+        assert all(row.value > 0 and row.error > 0 and row.n_reference == 4 for row in profile)
+    assert not any(row.metric.startswith(("mask-", "weight-movement")) for row in rows[1])
+
+
+def test_mask_effect_is_lifted_minus_masked(scored):
+    """Recomputed from the milestone's file with the mask filled by hand."""
+    import torch
+
+    from benchmark.metrics.denoising import denoising_profile, profile_levels
+    from mindiffusion.noise import Stream, normals
+    from mindiffusion.sampling import process_of
+
+    _, config, rows, yardstick, _ = scored("cs")
+    content = checkpoint.load(checkpoint.weights_path(config.run_dir, 12))
+    pixels = torch.from_numpy(np.array(yardstick.data.held_out[:4]))
+    images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def noise(level, index):
+        return normals(0, Stream.EVALUATION_NOISE, index, level, (3, 32, 32))
+
+    mse = []
+    for lift in (False, True):
+        process = process_of(content, "ema0.99", torch.device("cpu"))
+        assert 0 < process.eps_model.channel_mask.sum() < 16
+        if lift:
+            process.eps_model.channel_mask.fill_(1.0)
+        levels = profile_levels(1000, 5)
+        profile = denoising_profile(
+            process.eps_model, process.alpha_bar, images, levels, 1000, 64, noise
+        )
+        mse.append(profile.mse)
+    effect = [row.value for row in rows[0] if row.metric == "mask-effect"]
+    np.testing.assert_allclose(effect, mse[1] - mse[0], rtol=1e-6, atol=1e-12)
+    under = [r.value for r in rows[0] if (r.metric, r.weights) == ("eps-MSE", "ema0.99")]
+    np.testing.assert_allclose(under, mse[0], rtol=1e-6)
+
+
+def test_arms_of_one_seed_are_sampled_from_the_same_noise(scored):
+    _, b, *_ = scored("b", "training.lr=1e-30")
+    _, c, *_ = scored("c", "training.lr=1e-30")
+    # Untrained nets of one seed are one net, so equal noise means equal images and equal scores.
+    strips = [np.array(Image.open(x.run_dir / "samples-000000024.png")) for x in (b, c)]
+    assert np.array_equal(*strips)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("inception", "INCEPTION_PATH"),
+        ("effnet-lite0-65", "Did you mean 'effnet-lite0-64'"),
+        ("resnet", "Feature net 'resnet' is unknown"),
+    ],
+)
+def test_feature_net_that_is_not_to_be_had_is_an_error(name, match, workdir, monkeypatch):
+    monkeypatch.setattr("benchmark.evaluation.yardstick.CACHE", workdir / "empty")
+    with pytest.raises(UserError, match=match):
+        choose_feature_net(name)
+
+
+def test_auto_net_falls_back_only_where_no_inception_was_named(workdir, monkeypatch):
+    monkeypatch.setattr("benchmark.evaluation.yardstick.CACHE", workdir / "empty")
+    assert choose_feature_net("auto")[0] == "effnet-lite0-224"
+    monkeypatch.setenv("INCEPTION_PATH", str(workdir / "missing.pt"))
+    with pytest.raises(UserError, match=r"missing\.pt"):
+        choose_feature_net("auto")
+    (workdir / "missing.pt").write_bytes(b"weights")
+    assert choose_feature_net("auto") == ("inception", workdir / "missing.pt")
+
+
+def test_missing_or_damaged_weights_are_named(scored):
+    *_, config, _, _, milestone = scored("c")
+    path = checkpoint.weights_path(config.run_dir, 24)
+    path.write_bytes(path.read_bytes()[:-9])
+    for step, words in ((24, "damaged"), (13, "does not exist")):
+        with pytest.raises(UserError, match=words):
+            milestone(step)
+
+
+ALL = replace(EVALUATION, metrics=METRICS, profile_images=32, stitch_levels=(0.4,))
+
+
+def test_all_metrics_give_rows_with_errors_and_stitching_is_apart(scored, monkeypatch):
+    """The finisher is the arm itself here, so that a stitched image is the arm's own."""
+    quick = ClassifierConfig(num_images=256, steps=20, batch=16, width=8)
+    monkeypatch.setattr("benchmark.evaluation.yardstick.ClassifierConfig", lambda: quick)
+    monkeypatch.setattr("benchmark.evaluation.attributes._PORTRAITS", 4)
+    _, config, (_, rows), yardstick, milestone = scored("c", evaluation=ALL)
+    by_name = {row.metric: row for row in rows}
+    net = "EffNet-Lite0-64px"
+    for name in (
+        f"FD-{net}@8", f"FD∞-{net}@8", f"KD-{net}@8", f"precision-{net}@8", f"recall-{net}@8",
+        f"density-{net}@8", f"coverage-{net}@8", f"IS-{net}@8", "memorised-pixels@8",
+        f"memorised-{net}@8", "rejected@8", "eps-MSE", "eps-MSE-linear", "eps-MSE-mean",
+        "eps-MSE-excess", "eps-MSE-train-gap", *SUMMARIES,
+    ):  # fmt: skip
+        assert by_name[name].error is not None, name
+        assert np.isfinite([by_name[name].value, by_name[name].error]).all()
+    assert any(name.startswith("amplitude/") for name in by_name)
+    assert any(name.startswith("emergence/") for name in by_name)
+    keys = [key(row) for row in rows]
+    assert len(keys) == len(set(keys))
+    finisher = checkpoint.weights_path(config.run_dir, 24)
+    stitched = score_milestone(milestone(24), yardstick, "stitched", finisher)
+    assert [row.metric for row in stitched[:-1]] == [
+        f"stitched-above/FD-{net}@8", f"stitched-below/FD-{net}@8"
+    ]  # fmt: skip
+    own = by_name[f"FD-{net}@8"].value
+    assert [row.value for row in stitched[:-1]] == pytest.approx([own, own], rel=1e-6)
+    assert all(row.level == 0.4 and row.weights.endswith("of C/0") for row in stitched[:-1])
+    early = score_milestone(milestone(12), yardstick, "stitched", finisher)
+    # At step 12 of 24 stage 4 of 5 has begun: levels from .2 up are trained.
+    assert [row.full_range for row in early[:-1]] == [True, False]
+
+
+def test_excess_is_the_networks_error_minus_the_oracles(scored):
+    _, _, (_, rows), *_ = scored("b")
+    primary = {
+        name: [r.value for r in rows if r.metric == name and r.weights in ("", "ema0.99")]
+        for name in ("eps-MSE", "eps-MSE-linear", "eps-MSE-mean", "eps-MSE-excess")
+    }
+    np.testing.assert_allclose(
+        primary["eps-MSE-excess"],
+        np.subtract(primary["eps-MSE"], primary["eps-MSE-linear"]),
+        atol=1e-12,
+    )
+    # Towards pure noise the mean is all that a linear denoiser knows, and from there on less.
+    gain = np.subtract(primary["eps-MSE-mean"], primary["eps-MSE-linear"])
+    assert gain[0] > gain[-1]
