@@ -89,7 +89,7 @@ def selfcheck(
         print(net_text(extractor, results[name], n), end="\n\n", flush=True)
         print("\n".join(found) if found else "in order", end="\n\n", flush=True)
     for name, reason in absent.items():
-        print(f"{name}: absent ({reason})")
+        print(f"{name}: absent ({reason.rstrip('.')})")
     print(f"not in order: {len(faults)}" if faults else "all in order")
     if json_path is not None:
         content = {

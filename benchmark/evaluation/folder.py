@@ -22,12 +22,14 @@ from benchmark.evaluation.yardstick import (
     image_store,
 )
 from benchmark.features.extract import GROUPS, FeatureExtractor, ImageBatch, feature_set
+from benchmark.features.net import FeatureNet
 from benchmark.features.nets import load_feature_net
 from benchmark.features.reference import ReferenceSet, reference_of_batches, reference_set
 from benchmark.images import ImageSource, open_images
-from benchmark.metrics.extrapolation import MIN_GROUPS
+from benchmark.metrics.extrapolation import MIN_GROUPS, can_extrapolate
 from benchmark.metrics.memorisation import memorisation
 from benchmark.provenance import git_revision, now, versions
+from benchmark.results import limit_name, metric_label
 from benchmark.speed.report import text_table
 from benchmark.study import EvaluationConfig
 from mindiffusion.data.prepared import PreparedData, is_whole, load_prepared
@@ -167,7 +169,10 @@ def score_images(
         )
         unseen = None if yardstick is None else yardstick.unseen_features(net)
         scores += net_scores(net.extractor, found, net.reference, wanted, unseen)
-    return Comparison(generated, reference, tuple(scores), tuple(_notes(generated, reference)))
+    notes = list(_notes(generated, reference))
+    if "fd" in wanted:
+        notes += _notes_on_limits(generated.count, [extractor.net for extractor in loaded])
+    return Comparison(generated, reference, tuple(scores), tuple(notes))
 
 
 def _wanted(metrics: Sequence[str] | None, reference: ImageSource | PreparedData) -> set[str]:
@@ -252,6 +257,13 @@ def _notes(generated: ImageSource, reference: ImageSource | PreparedData) -> Ite
         sizes = set(reference.sizes)
     if sizes != generated.sizes:
         yield "generated and reference images differ in size; a distance shows that difference too"
+
+
+def _notes_on_limits(n: int, nets: Sequence[FeatureNet]) -> Iterator[str]:
+    for net in nets:
+        if not can_extrapolate(n, net.dim):
+            name = limit_name(metric_label(net.frechet_name, n))
+            yield f"{name} is left out: too few images to extrapolate {net.dim} features"
 
 
 def _facts(images: ImageSource | PreparedData) -> dict[str, Any]:

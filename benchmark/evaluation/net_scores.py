@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmark.features.extract import FeatureExtractor, FeatureSet
 from benchmark.features.reference import ReferenceSet
-from benchmark.metrics.extrapolation import frechet_estimate
+from benchmark.metrics.extrapolation import can_extrapolate, frechet_estimate
 from benchmark.metrics.inception_score import inception_score
 from benchmark.metrics.kid import kid_full
 from benchmark.metrics.memorisation import Memorisation, memorisation
@@ -54,6 +54,8 @@ def net_scores(
 ) -> Iterator[Score]:
     """The metrics wanted, of those that are made from features.
 
+    A distance is extrapolated to infinitely many images only where there are enough to do so.
+
     Args:
         extractor: the net.
         found: the generated images, in 4 groups or more; with features if ``NEED_FEATURES`` asks.
@@ -69,7 +71,9 @@ def net_scores(
         fd = frechet_estimate(found.groups, reference.moments, reference.root)
         name = metric_label(net.frechet_name, n)
         yield Score(name, fd.value, fd.standard_error, "lower", n, reference.n)
-        yield Score(limit_name(name), fd.infinity, fd.infinity_error, "lower", n, reference.n)
+        if can_extrapolate(n, net.dim):
+            limit = limit_name(name)
+            yield Score(limit, fd.infinity, fd.infinity_error, "lower", n, reference.n)
     if found.features is None:
         return
     if "kd" in metrics:

@@ -60,3 +60,11 @@ def test_contract_table_shows_every_row_in_aligned_columns():
     assert cells[2] == ["KID", "a tool", "2.5e-13", "1e-09", "relative", "yes"]
     assert cells[3][-1] == "NO"
     assert cells[4][2:] == ["", "1e-06", "absolute", "not run: no_such_package missing"]
+
+
+def test_docs_show_every_contract(repository):
+    page = (repository / "docs" / "metrics.md").read_text()
+    for contract in CONTRACTS:
+        assert any(
+            contract.metric in line and contract.against in line for line in page.splitlines()
+        ), contract

@@ -95,7 +95,7 @@ def test_rows_say_where_they_come_from(rows):
         assert row.train_seconds > 0
     distance = next(row for row in rows if row.metric.startswith("FD-"))
     assert (distance.n_generated, distance.n_reference) == (12, 64)
-    assert (distance.sampler, distance.sampler_steps) == ("ddim-eta1/chunk8", 4)
+    assert (distance.sampler, distance.sampler_steps) == ("ddim-eta1/chunk8/fp32", 4)
     assert (distance.weights, distance.direction) == ("ema0.9", "lower")
 
 

@@ -82,9 +82,9 @@ def test_own_file_is_resolved_seed_by_seed_into_folders_of_its_own(write):
 def test_overrides_for_the_scoring_go_there_and_others_to_every_run(write):
     path = write(TWO_ARMS)
     study = load_study(
-        path, overrides=["evaluation.num_generated=7", "training.lr=1e-4", "model.n_feat=24"]
+        path, overrides=["evaluation.num_generated=9", "training.lr=1e-4", "model.n_feat=24"]
     )
-    assert study.evaluation.num_generated == 7
+    assert study.evaluation.num_generated == 9
     assert {(run.training.lr, run.model.n_feat) for run in study.runs} == {(1e-4, 24)}
 
 
@@ -140,3 +140,25 @@ def test_unknown_study_suggests_a_near_one(tmp_path):
 def test_study_names_are_the_protocol_files():
     assert study_names() == sorted(path.stem for path in PROTOCOLS.iterdir())
     assert {"demo", "celeba32"} <= set(study_names())
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["evaluation.metrics=[fd,kdd]"], "'kdd'.*Did you mean 'kd'"),
+        (["evaluation.metrics=[stitched]"], r"finisher is 'B'.*\(C, Wide\)"),
+        (["evaluation.feature_nets=[]"], "feature_nets"),
+        (["evaluation.stitch_levels=[1.0]"], "stitch_levels"),
+    ],
+)
+def test_a_mistaken_scoring_is_refused_before_anything_is_trained(words, match, write):
+    with pytest.raises(UserError, match=match) as error:
+        load_study(write(TWO_ARMS), overrides=words)
+    assert "\n" not in str(error.value)
+
+
+def test_finisher_is_the_named_arm_of_the_first_seed(write):
+    words = ["evaluation.metrics=[fd,stitched]", "evaluation.finisher=Wide"]
+    study = load_study(write(TWO_ARMS), overrides=words)
+    assert (study.finisher.arm, study.finisher.seed) == ("Wide", 5)
+    assert load_study(write(TWO_ARMS)).finisher is None

@@ -41,7 +41,9 @@ def test_a_network_stitched_to_itself_is_itself_to_the_bit(sampler, tau):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-@pytest.mark.parametrize(("tau", "last_below"), [(0.0, 0), (0.3, 6), (0.34, 6), (0.999, 19), (1, 20)])
+@pytest.mark.parametrize(
+    ("tau", "last_below"), [(0.0, 0), (0.3, 6), (0.34, 6), (0.999, 19), (1, 20)]
+)
 def test_each_level_is_one_call_of_the_network_on_its_side(sampler, tau, last_below):
     above, below = Scale(0.9), Scale(0.2)
     draw(Stitched(above, below, tau, N_T), sampler)

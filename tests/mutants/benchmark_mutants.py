@@ -21,10 +21,24 @@ BENCHMARK_MUTANTS = (
     ),
     Mutant(
         "reference-cache-keyed-without-its-data",
-        "benchmark/features.py",
+        "benchmark/features/reference.py",
         '        "manifest": manifest_id,\n',
         "",
-        (f"{BENCHMARK}/test_features.py",),
+        (f"{BENCHMARK}/features/test_reference_set.py",),
+    ),
+    Mutant(
+        "resized-images-not-clipped",
+        "benchmark/features/resize.py",
+        "        part.clamp_(low, high)\n",
+        "",
+        (f"{BENCHMARK}/features/test_feature_resize.py",),
+    ),
+    Mutant(
+        "batches-of-features-across-groups-lost",
+        "benchmark/features/extract.py",
+        "            for rest in self._waiting.values():\n                self._run(*rest)\n",
+        "",
+        (f"{BENCHMARK}/features/test_extract.py",),
     ),
     Mutant(
         "rows-keyed-without-seed",

@@ -258,7 +258,7 @@ def warm_up() -> None:
     import torchvision
 
     import benchmark.cell
-    import benchmark.evaluate
+    import benchmark.evaluation.scores
     import benchmark.tables  # noqa: F401
 
     torch.set_num_threads(1)

@@ -71,6 +71,13 @@ def test_config_takes_numbers_in_any_spelling(word, value):
     assert lr == value and isinstance(lr, float)
 
 
+@pytest.mark.parametrize("word", ["0", "-3", "many"])
+def test_config_chunk_is_a_number_of_images_or_auto(word):
+    assert build("sampler.chunk=auto").sampler.chunk == "auto"
+    with pytest.raises(UserError, match=f"sampler.chunk is '?{word}'?: give a number of images"):
+        build(f"sampler.chunk={word}")
+
+
 def test_config_round_trips_through_plain_types():
     config = build("training.micro_batch=16", "sampler.name=ddpm", preset="celeba_cr_32")
     again = check(RunConfig, json.loads(json.dumps(to_dict(config))), "again")
@@ -97,7 +104,8 @@ def test_config_hash_ignores_where_and_how_it_is_kept(word):
 @pytest.mark.parametrize(
     "word", ["training.lr=1e-4", "seed=1", "model.n_feat=16", "training.micro_batch=8",
              "training.ema_decays=[0.9]", "training.precision=fp64", "sampler.eta=0",
-             "sampler.chunk=8", "data.crop=center140", "arm=other", "process.n_T=500",
+             "sampler.chunk=8", "sampler.precision=bf16", "sampler.compile=on",
+             "data.crop=center140", "arm=other", "process.n_T=500",
              "curriculum=[{name: stage1_high_noise, weight: 5}]"],
 )  # fmt: skip
 def test_config_hash_follows_what_can_change_a_result(word):

@@ -139,7 +139,12 @@ def test_runtime_is_kept_and_used_again_on_resume(workdir, train_run, tiny_confi
         ({"bf16": True}, "cpu", 16, SamplerRuntime(64, "fp32", False)),
         ({"bf16": True}, "cpu", 128, SamplerRuntime(64, "bf16", True)),
         ({"compiler": False}, "cpu", 128, SamplerRuntime(64, "fp32", False)),
-        ({"gpu": True, "bf16": True, "compiler": False}, "cuda", 8, SamplerRuntime(512, "bf16", True)),
+        (
+            {"gpu": True, "bf16": True, "compiler": False},
+            "cuda",
+            8,
+            SamplerRuntime(512, "bf16", True),
+        ),
         ({"gpu": True}, "cuda", 8, SamplerRuntime(512, "fp32", True)),
     ],
 )
@@ -161,7 +166,8 @@ def test_sampler_asked_for_wins(machine, config):
 
 
 @pytest.mark.parametrize(
-    ("side", "device", "chunk"), [(32, "cpu", 64), (64, "cpu", 16), (512, "cpu", 1), (64, "cuda", 128)]
+    ("side", "device", "chunk"),
+    [(32, "cpu", 64), (64, "cpu", 16), (512, "cpu", 1), (64, "cuda", 128)],
 )
 def test_auto_chunk_has_as_many_pixels_at_any_side(side, device, chunk):
     assert chunk_size(SamplerConfig(), side, device) == chunk

@@ -201,7 +201,9 @@ def test_images_of_another_data_set_are_refused(prepared, tmp_path):
     ):
         score_images(open_images(path), prepared, ["tiny"], ["fd"])
     beside.write_text(json.dumps({"manifest": prepared.manifest_id}))
-    assert len(score_images(open_images(path), prepared, ["tiny"], ["fd"]).scores) == 2
+    compared = score_images(open_images(path), prepared, ["tiny"], ["fd"])
+    assert list(by_name(compared)) == ["FD-Tiny@20"]
+    assert compared.notes == ("FD∞-Tiny@20 is left out: too few images to extrapolate 12 features",)
 
 
 def test_bad_requests_are_told_in_one_line(generated, real, tmp_path):

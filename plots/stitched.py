@@ -1,0 +1,73 @@
+"""Stitched distance against the noise level τ at which one network hands over to the other.
+
+Each arm's network works on one side of τ, one common frozen finisher on the other: the curves
+show at which noise levels an arm's quality arises.
+"""
+
+import textwrap
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.results import CONDITION, is_smoke, over_seeds, split_conditions
+from plots.fid_vs_steps import LABEL_WIDTH, LOG_SPAN
+from plots.milestones import lines_by_level
+from plots.style import (
+    COLUMN_INCHES,
+    arm_styles,
+    declared_note,
+    legend_above,
+    new_figure,
+    note_below,
+    seed_note,
+)
+
+ABOVE = "stitched-above/"
+BELOW = "stitched-below/"
+_SIDES = {ABOVE: "arm above τ, finisher below", BELOW: "finisher above τ, arm below"}
+
+
+def stitched_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the primary stitched distance: FID where there is one, else FD by another net."""
+    rows = frame[frame["metric"].str.startswith((ABOVE, BELOW))]
+    distance = rows["metric"].str.split("/", n=1).str[-1]
+    is_fid = distance.str.startswith("FID@")
+    return rows[is_fid] if is_fid.any() else rows[distance.str.startswith("FD-")]
+
+
+def stitched(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw the rows of one condition.
+
+    Args:
+        rows: of one metric, with τ as their level.
+        ax: axes to draw on.
+    """
+    lines_by_level(rows, arm_styles(rows), ax)
+    if rows["value"].max() > LOG_SPAN * rows["value"].min():
+        ax.set_yscale("log")
+    kind, _, distance = str(rows["metric"].iloc[0]).partition("/")
+    ax.set_ylabel(f"{textwrap.fill(distance, LABEL_WIDTH)}\n{_SIDES[f'{kind}/']}")
+    return ax
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    """A panel for the arm above τ, one for the arm below."""
+    rows = stitched_rows(frame)
+    parts = split_conditions(rows)
+    result = new_figure(COLUMN_INCHES, 2.2 * len(parts))
+    axes = result.subplots(len(parts), 1, sharex=True, squeeze=False).ravel()
+    for part, ax in zip(parts, axes, strict=True):
+        stitched(part, ax)
+    axes[-1].set_xlabel("τ as $t\\,/\\,n_T$ (1 = pure noise)")
+    legend_above(axes[0])
+    first = rows.iloc[0]
+    notes = [f"step {rows['step'].max()}, light: earlier ones", f"{first['weights']} weights"]
+    notes.append(f"{first['sampler']}, {first['sampler_steps']} steps")
+    if not rows["full_range"].all():
+        notes.append("hollow: not all noise levels trained yet")
+    if is_smoke(int(rows["n_generated"].min())):
+        notes.append("smoke: n < 2048 images")
+    seeds = over_seeds(rows, (*CONDITION, "arm", "step", "level"))["seeds"]
+    note_below(result, [*notes, seed_note(seeds), declared_note(rows)])
+    return result
