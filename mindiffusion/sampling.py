@@ -215,29 +215,15 @@ def sample_images(
     return np.concatenate(chunks)[:count]
 
 
-def stitched_images(
-    process_above: DDPM,
-    process_below: DDPM,
-    tau: float,
-    sampler: SamplerConfig,
-    count: int,
-    side: int,
-    on_chunk: Callable[[int], None] = lambda done: None,
-    on_step: Callable[[], object] = lambda: None,
-) -> np.ndarray:
-    """Images of two networks: one denoises from pure noise down to τ, the other goes on from there.
+def stitched_process(process_above: DDPM, process_below: DDPM, tau: float) -> DDPM:
+    """A process to sample from: one network denoises from pure noise down to τ, another goes on.
 
-    Noise is keyed as always, so with one network on both sides these are its own images.
+    Noise is keyed as always, so with one network on both sides the images are its own.
 
     Args:
         process_above: its network predicts at t > τ.
         process_below: its network predicts at t ≤ τ.
         tau: τ in [0, 1] as t / n_T.
-        sampler: how to sample.
-        count: number of images.
-        side: pixels.
-        on_chunk: as for ``sample_images``.
-        on_step: as for ``sample_images``.
 
     Raises:
         UserError: τ outside [0, 1], or processes with other noise levels.
@@ -249,8 +235,7 @@ def stitched_images(
             "give two runs with the same process settings."
         )
     network = Stitched(process_above.eps_model, process_below.eps_model, tau, process_above.n_T)
-    process = DDPM(network, *above).to(process_above.beta.device)
-    return sample_images(process, sampler, count, side, on_chunk, on_step)
+    return DDPM(network, *above).to(process_above.beta.device)
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

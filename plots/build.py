@@ -6,7 +6,15 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.results import EPS_MSE, STAGE_METRICS, distance_rows, load_study
-from plots import curriculum, denoising_profile, feature_emergence, fid_vs_steps, samples
+from plots import (
+    curriculum,
+    denoising_profile,
+    feature_emergence,
+    fid_vs_steps,
+    learnable,
+    samples,
+    stitched,
+)
 from plots.style import paper_style, save
 
 LOGGER = logging.getLogger(__name__)
@@ -40,6 +48,8 @@ def write_figures(study_dir: Path) -> list[Path]:
             bool(metrics.str.startswith(feature_emergence.GAIN).any()),
             lambda: feature_emergence.figure(frame),
         ),
+        ("learnable", not learnable.learnable_rows(frame).empty, lambda: learnable.figure(frame)),
+        ("stitched", not stitched.stitched_rows(frame).empty, lambda: stitched.figure(frame)),
         # Last, for it alone reads files that may be broken.
         ("samples", _has_strips(frame, study_dir), lambda: samples.figure(frame, study_dir)),
     )

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.results import CONDITION, EPS_MSE, over_seeds, split_conditions
-from plots.milestones import lines_by_level
+from plots.milestones import lines_by_level, step_note
 from plots.style import (
     COLUMN_INCHES,
     arm_styles,
@@ -80,7 +80,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     legend_above(upper)
     last = rows[rows["step"] == rows["step"].max()]
     first = last.iloc[0]
-    notes = [f"step {first['step']}, light: earlier ones", f"{first['weights']} weights"]
+    notes = [step_note(rows), f"{first['weights']} weights"]
     notes += [f"{first['n_reference']} held-out images"]
     if not last["full_range"].all():
         notes.append("hollow: not all noise levels trained yet")

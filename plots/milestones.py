@@ -38,6 +38,12 @@ def lines_by_level(rows: pd.DataFrame, looks: dict[str, dict[str, Any]], ax: Axe
     return ax
 
 
+def step_note(rows: pd.DataFrame) -> str:
+    """Which milestone is drawn in full."""
+    note = f"step {rows['step'].max()}"
+    return f"{note}, light: earlier ones" if rows["step"].nunique() > 1 else note
+
+
 def _last_line(points: pd.DataFrame, arm: str, index: int, look: dict[str, Any], ax: Axes) -> None:
     # Markers stand on different levels where there are many, for the lines are close together.
     shown = points.iloc[index % 4 :: 4] if len(points) > _FEW else points

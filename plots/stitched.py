@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmark.results import CONDITION, is_smoke, over_seeds, split_conditions
 from plots.fid_vs_steps import LABEL_WIDTH, LOG_SPAN
-from plots.milestones import lines_by_level
+from plots.milestones import lines_by_level, step_note
 from plots.style import (
     COLUMN_INCHES,
     arm_styles,
@@ -62,7 +62,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     axes[-1].set_xlabel("τ as $t\\,/\\,n_T$ (1 = pure noise)")
     legend_above(axes[0])
     first = rows.iloc[0]
-    notes = [f"step {rows['step'].max()}, light: earlier ones", f"{first['weights']} weights"]
+    notes = [step_note(rows), f"{first['weights']} weights"]
     notes.append(f"{first['sampler']}, {first['sampler_steps']} steps")
     if not rows["full_range"].all():
         notes.append("hollow: not all noise levels trained yet")

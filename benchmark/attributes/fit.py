@@ -58,7 +58,8 @@ def fit_network(
     """Train a network, on the CPU, whatever else there is: the same bits with equal threads.
 
     Attribute heads learn from the damaged half too: a soft x̂₀ is then read for what it shows,
-    and answered by the classes' shares where it shows nothing.
+    and answered by the classes' shares where it shows nothing. Without that, the x̂₀ of a demo
+    network at t = .15 gave .57 instead of .72 for clothes, the oracle's .88 instead of .90.
 
     Args:
         images: (N, side, side, 3) uint8.

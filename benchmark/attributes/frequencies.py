@@ -42,8 +42,8 @@ class AttributeFrequencies:
     """Frequencies of attributes and pairs in generated images.
 
     Attributes:
-        single: an entry an attribute.
-        pairs: an entry a pair of different attributes.
+        single: an entry an attribute; none if fewer than two generated images are left.
+        pairs: an entry a pair of different attributes; none in that case.
         rejected: share of generated images rejected as blurred or noisy.
         rejected_error: its standard error.
         rejected_training: share of training images rejected.
@@ -72,18 +72,18 @@ def attribute_frequencies(
         attributes: what to compare.
 
     Raises:
-        UserError: fewer than two images of a set that are not rejected.
+        UserError: fewer than two training images that are not rejected.
     """
-    kept = {"generated": generated, "training": training}
-    for name, readings in kept.items():
-        left = int((~readings.rejected).sum())
-        if left < 2:
-            raise UserError(
-                f"{left} of {len(readings.rejected)} {name} images are not rejected as blurred or "
-                "noisy; frequencies need 2 or more."
-            )
-    single = [_compare((attribute,), generated, training) for attribute in attributes]
-    pairs = [_compare(pair, generated, training) for pair in itertools.combinations(attributes, 2)]
+    kept = int((~training.rejected).sum())
+    if kept < 2:
+        raise UserError(
+            f"{kept} of {len(training.rejected)} training images are not rejected as blurred or "
+            "noisy; frequencies need 2 or more: give more of them."
+        )
+    # A young network's images may all be rejected: that share is then all there is to say.
+    compared = list(attributes) if (~generated.rejected).sum() >= 2 else []
+    single = [_compare((attribute,), generated, training) for attribute in compared]
+    pairs = [_compare(pair, generated, training) for pair in itertools.combinations(compared, 2)]
     share, n = float(generated.rejected.mean()), len(generated.rejected)
     return AttributeFrequencies(
         single=tuple(single),

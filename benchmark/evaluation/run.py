@@ -1,5 +1,6 @@
 """``python -m benchmark evaluate RUN|CHECKPOINT``: milestones scored apart from any study.
 
+Under torchrun the ranks share the drawing of images and the feature nets; numbers are the same.
 Rows go to ``rows.jsonl`` beside the weights; what is there already is not measured again.
 """
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.scores import parts_of, proof, score_milestone
-from benchmark.evaluation.yardstick import make_yardstick
+from benchmark.evaluation.yardstick import Yardstick, make_yardstick
 from benchmark.results import ROWS_FILE, Row, append_rows, is_smoke, key, read_rows
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.data.prepared import PreparedData
@@ -21,6 +22,7 @@ from mindiffusion.errors import UserError
 from mindiffusion.sampling import config_of
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import check
+from mindiffusion.training.distributed import process_group, ranks_from_environment
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.presets import apply_overrides
 from mindiffusion.training.run import CONFIG_FILE
@@ -85,27 +87,41 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
     folder = files[0].parent
     study = Study(folder.name, folder, (config,), evaluation)
     plan = resolve_plan(config, len(data.train))
-    device = str(contents[0]["runtime"]["device"])
-    yardstick = make_yardstick(evaluation, data, device)
-    scored: list[Row] = []
-    with tqdm(total=len(files), unit="milestone", disable=None) as bar:
-
-        def on_progress(what: str, fraction: float) -> None:
-            bar.set_postfix_str(f"{what} {fraction:.0%}")
-
-        for content in contents:
-            milestone = Milestone(study, config, plan, data.manifest_id, content, folder)
-            for part in parts_of(evaluation):
-                done = _rows_of(folder, milestone)
-                if not any(row.metric == proof(evaluation, part) for row in done):
-                    rows = score_milestone(milestone, yardstick, part, finisher, on_progress)
-                    known = {key(row) for row in done}
-                    append_rows(folder / ROWS_FILE, [r for r in rows if key(r) not in known])
-            scored += _rows_of(folder, milestone)
-            bar.update()
-    print(results_text(scored))
-    print(f"\nrows: {folder / ROWS_FILE}")
+    milestones = [
+        Milestone(study, config, plan, data.manifest_id, content, folder) for content in contents
+    ]
+    ranks = ranks_from_environment()
+    runtime = str(contents[0]["runtime"]["device"])
+    with process_group(ranks, runtime, config.training.timeout_seconds) as device:
+        yardstick = make_yardstick(evaluation, data, device, ranks)
+        # Disabled but on the main rank, and where nobody watches.
+        bar = tqdm(milestones, unit="milestone", disable=None if ranks.is_main else True)
+        for milestone in bar:
+            _score(milestone, yardstick, finisher, bar)
+    if ranks.is_main:
+        print(results_text([row for one in milestones for row in _rows_of(folder, one)]))
+        print(f"\nrows: {folder / ROWS_FILE}")
     return 0
+
+
+def _score(
+    milestone: Milestone, yardstick: Yardstick, finisher: Path | None, bar: "tqdm[Milestone]"
+) -> None:
+    """Add the rows of the parts that are not scored yet; the ranks share the work."""
+
+    def on_progress(what: str, fraction: float) -> None:
+        bar.set_postfix_str(f"{what} {fraction:.0%}")
+
+    for part in parts_of(milestone.evaluation):
+        done = _rows_of(milestone.folder, milestone)
+        is_scored = any(row.metric == proof(milestone.evaluation, part) for row in done)
+        # What the main rank saw counts: it alone writes.
+        if not yardstick.ranks.max(int(yardstick.ranks.is_main and not is_scored)):
+            continue
+        rows = score_milestone(milestone, yardstick, part, finisher, on_progress)
+        if yardstick.ranks.is_main:
+            known = {key(row) for row in done}
+            append_rows(milestone.folder / ROWS_FILE, [r for r in rows if key(r) not in known])
 
 
 def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfig:

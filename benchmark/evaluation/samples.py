@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmark.evaluation.attributes import attribute_rows
@@ -25,6 +26,8 @@ from benchmark.features.extract import (
     FeatureSet,
     array_batches,
     feature_set,
+    group_ranges,
+    own_ranges,
 )
 from benchmark.metrics.memorisation import Memorisation, memorisation
 from benchmark.metrics.roughness import corner_roughness
@@ -38,6 +41,7 @@ from mindiffusion.sampling import (
     tile,
 )
 from mindiffusion.training.config import RunConfig
+from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.runtime import chunk_size
 
 OnProgress = Callable[[str, float], None]
@@ -61,10 +65,15 @@ def sample_rows(
     process = yardstick.sampling_process(config)
     load_weights(process, milestone.content, primary_weights(config))
     images = image_store(n, config.data.size)
-    draw_into(images, process, config, lambda done: on_progress("sampling", 0.3 + 0.5 * done / n))
+
+    def on_chunk(done: int) -> None:
+        on_progress("sampling", 0.3 + 0.5 * done / n)
+
+    draw_into(images, process, config, yardstick.ranks, on_chunk)
     on_progress("features", 0.8)
     strip = milestone.folder / f"samples-{milestone.step:09d}.png"
-    save_png(strip, tile(np.array(images[: evaluation.strip]), evaluation.strip))
+    if yardstick.ranks.is_main:
+        save_png(strip, tile(np.array(images[: evaluation.strip]), evaluation.strip))
     common = milestone.sampler_fields() | {
         "n_generated": n,
         "samples": strip.relative_to(milestone.study.folder).as_posix(),
@@ -78,22 +87,43 @@ def draw_into(
     images: NDArray[np.uint8],
     process: DDPM,
     config: RunConfig,
+    ranks: Ranks,
     on_chunk: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Fill ``images`` (N, H, W, 3) with the first N that the process samples, chunk by chunk."""
+    """Fill ``images`` (N, H, W, 3) with the first N that the process samples, on all ranks.
+
+    Each rank draws the chunks that its groups need, and gives its groups' images to the others.
+    """
+    n = len(images)
     size = chunk_size(config.sampler, config.data.size, process.beta.device.type)
-    for number, start in enumerate(range(0, len(images), size)):
+    own = own_ranges(n, _groups(n), ranks)
+    wanted = sorted({k // size for part in own for k in (*part[::size], part[-1])})
+    for done, number in enumerate(wanted, 1):
         chunk = sample_chunk(process, config.sampler, number, config.data.size)
-        images[start : start + size] = chunk[: len(images) - start]
-        on_chunk(min(len(images), start + size))
+        rows = images[number * size : (number + 1) * size]
+        rows[:] = chunk[: len(rows)]
+        on_chunk(n * done // len(wanted))
+    if ranks.world == 1:
+        return
+    for group, part in enumerate(group_ranges(n, _groups(n))):
+        with ranks.phase(f"samples of group {group}"):
+            shared = torch.from_numpy(np.array(images[part.start : part.stop]))
+            ranks.same(shared, group % ranks.world)
+            images[part.start : part.stop] = shared.numpy()
 
 
-def features_of(extractor: FeatureExtractor, images: NDArray[np.uint8], keep: bool) -> FeatureSet:
-    """Features of drawn images, in the jackknife's groups, or fewer where images are few."""
-    groups = min(GROUPS, len(images) // 2)
-    return feature_set(
-        extractor, array_batches(images, _BATCH), len(images), groups=groups, keep=keep
-    )
+def features_of(
+    extractor: FeatureExtractor, images: NDArray[np.uint8], keep: bool, ranks: Ranks
+) -> FeatureSet:
+    """Features of drawn images, each rank's groups by its own net."""
+    n, groups = len(images), _groups(len(images))
+    batches = array_batches(images, _BATCH, own_ranges(n, groups, ranks))
+    return feature_set(extractor, batches, n, groups, keep, ranks)
+
+
+def _groups(n: int) -> int:
+    """The jackknife's groups, or fewer where images are few."""
+    return min(GROUPS, n // 2)
 
 
 def _image_rows(
@@ -120,7 +150,8 @@ def _image_rows(
             _PAIRS,
         )
         yield _score_row(milestone, memorisation_score("memorised-pixels", found), common)
-        _save_pairs(milestone, yardstick, images, found)
+        if yardstick.ranks.is_main:
+            _save_pairs(milestone, yardstick, images, found)
     if "attributes" in metrics:
         yield from attribute_rows(milestone, yardstick, images, common)
 
@@ -134,7 +165,8 @@ def _net_rows(
 ) -> Iterator[Row]:
     """What is measured on the features of one net."""
     metrics = set(milestone.evaluation.metrics)
-    found = features_of(net.extractor, images, keep=bool(metrics & NEED_FEATURES))
+    keep = bool(metrics & NEED_FEATURES)
+    found = features_of(net.extractor, images, keep, yardstick.ranks)
     unseen = yardstick.unseen_features(net) if "memorisation" in metrics else None
     for score in net_scores(net.extractor, found, net.reference, metrics, unseen):
         yield _score_row(milestone, score, common)

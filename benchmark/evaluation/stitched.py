@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from benchmark.evaluation.milestone import Milestone
-from benchmark.evaluation.samples import features_of
-from benchmark.evaluation.yardstick import Yardstick
+from benchmark.evaluation.samples import draw_into, features_of
+from benchmark.evaluation.yardstick import Yardstick, image_store
 from benchmark.metrics.frechet import frechet_distance, merge_moments
 from benchmark.results import Row, metric_label
 from mindiffusion.sampling import (
     config_of,
     load_weights,
     primary_weights,
-    stitched_images,
+    stitched_process,
 )
 
 SIDES = ("above", "below")
@@ -50,8 +50,9 @@ def stitched_rows(
         on_progress(f"stitched at {tau:g}", number / len(parts))
         pair = (own, theirs) if side == "above" else (theirs, own)
         n = evaluation.num_generated
-        images = stitched_images(*pair, tau, config.sampler, n, config.data.size)
-        found = features_of(net.extractor, images, keep=False)
+        images = image_store(n, config.data.size)
+        draw_into(images, stitched_process(*pair, tau), config, yardstick.ranks)
+        found = features_of(net.extractor, images, keep=False, ranks=yardstick.ranks)
         value = frechet_distance(
             merge_moments(found.groups), net.reference.moments, net.reference.root
         )

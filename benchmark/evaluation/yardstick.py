@@ -6,7 +6,7 @@ Made once, used for all milestones of a cell; whatever takes long is kept in the
 import functools
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError
 from mindiffusion.sampling import sampling_process
 from mindiffusion.training.config import RunConfig
+from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.runtime import resolve_sampler
 
 CACHE = Path(".cache")
@@ -52,12 +53,14 @@ class Yardstick:
         data: the prepared data.
         device: where nets run.
         nets: the feature nets; the first one's distance is the primary one.
+        ranks: this process among those that share the work.
     """
 
     evaluation: EvaluationConfig
     data: PreparedData
     device: torch.device
     nets: tuple[NetYardstick, ...]
+    ranks: Ranks = field(default_factory=Ranks)
 
     @functools.cached_property
     def unseen(self) -> NDArray[np.uint8]:
@@ -146,7 +149,12 @@ def choose_feature_net(name: str) -> tuple[str, Path]:
         return FALLBACK, find_weights(FALLBACK, CACHE)
 
 
-def make_yardstick(evaluation: EvaluationConfig, data: PreparedData, device: str) -> Yardstick:
+def make_yardstick(
+    evaluation: EvaluationConfig,
+    data: PreparedData,
+    device: torch.device | str,
+    ranks: Ranks | None = None,
+) -> Yardstick:
     """Load the feature nets and their reference features (cached on disk).
 
     Raises:
@@ -165,10 +173,12 @@ def make_yardstick(evaluation: EvaluationConfig, data: PreparedData, device: str
         _net_yardstick(name, evaluation.num_reference, data, device)
         for name in evaluation.feature_nets
     ]
-    return Yardstick(evaluation, data, torch.device(device), tuple(nets))
+    return Yardstick(evaluation, data, torch.device(device), tuple(nets), ranks or Ranks())
 
 
-def _net_yardstick(name: str, n: int, data: PreparedData, device: str) -> NetYardstick:
+def _net_yardstick(
+    name: str, n: int, data: PreparedData, device: torch.device | str
+) -> NetYardstick:
     resolved, weights = choose_feature_net(name)
     extractor = load_feature_net(resolved, weights, device)
     reference = reference_set(extractor, data.train, n, CACHE, f"{data.manifest_id}-train")

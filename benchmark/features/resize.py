@@ -9,7 +9,9 @@ Sources: Keys 1981, "Cubic convolution interpolation for digital image processin
 and Zhu 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation".
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,9 @@ _CPU_BLOCK = 40
 """Output pixels whose weights are one product on a CPU: fewer zeros than in the whole matrix."""
 _IN_CACHE = 2**20
 """Numbers of the output made at a time on a CPU: they are clipped while still in its cache."""
+
+_SMALL_IMAGE = 3 * 128**2
+"""Numbers of an image up to which one thread resizes: see ``_fitting_threads``."""
 
 
 class _Block(NamedTuple):
@@ -46,23 +51,39 @@ def resize(images: Tensor, side: int, shift: float = 0.0, scale: float = 1.0) ->
     Returns:
         (B, 3, side, side) float32: (grey − shift) / scale, in the default memory format.
     """
-    count, height, width, channels = images.shape
-    planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    # Weights sum to 1, so the few numbers of a small image can be mapped before it grows.
-    planes = planes.sub_(shift).div_(scale)
-    if (height, width) == (side, side):
-        return planes
-    block = side if images.is_cuda else min(side, _CPU_BLOCK)
-    across = _blocks(width, side, block, images.device)
-    down = _blocks(height, side, block, images.device)
-    resized = torch.empty(count, channels, side, side, device=images.device)
-    low, high = -shift / scale, (_MAX_GREY - shift) / scale
-    at_once = count if images.is_cuda else max(1, _IN_CACHE // (channels * side**2))
-    for start in range(0, count, at_once):
-        part = resized[start : start + at_once]
-        _resize_planes(planes[start : start + at_once].flatten(0, 1), across, down, part)
-        part.clamp_(low, high)
-    return resized
+    with _fitting_threads(images):
+        count, height, width, channels = images.shape
+        planes = images.permute(0, 3, 1, 2).to(torch.float32).contiguous()
+        # Weights sum to 1, so the few numbers of a small image can be mapped before it grows.
+        planes = planes.sub_(shift).div_(scale)
+        if (height, width) == (side, side):
+            return planes
+        block = side if images.is_cuda else min(side, _CPU_BLOCK)
+        across = _blocks(width, side, block, images.device)
+        down = _blocks(height, side, block, images.device)
+        resized = torch.empty(count, channels, side, side, device=images.device)
+        low, high = -shift / scale, (_MAX_GREY - shift) / scale
+        at_once = count if images.is_cuda else max(1, _IN_CACHE // (channels * side**2))
+        for start in range(0, count, at_once):
+            part = resized[start : start + at_once]
+            _resize_planes(planes[start : start + at_once].flatten(0, 1), across, down, part)
+            part.clamp_(low, high)
+        return resized
+
+
+@contextlib.contextmanager
+def _fitting_threads(images: Tensor) -> Iterator[None]:
+    """One thread for small images: two would wait for each other at every product.
+
+    That is worst where other threads decode the next images on the same cores.
+    """
+    threads = torch.get_num_threads()
+    if not images.is_cuda and images[0:1].numel() <= _SMALL_IMAGE:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _resize_planes(

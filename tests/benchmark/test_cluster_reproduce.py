@@ -34,7 +34,11 @@ run:
     threads: 1
   sampler: {steps: 4, chunk: 8}
 evaluation:
-  {num_generated: 12, num_reference: 64, feature_nets: [effnet-lite0-64], profile_images: 8, strip: 4}
+  num_generated: 12
+  num_reference: 64
+  feature_nets: [effnet-lite0-64]
+  profile_images: 8
+  strip: 4
 """
 CLOCK = ("time", "host", "train_seconds", "git", "crc")
 COMMAND = ["-m", "benchmark", "reproduce", "mine.yaml"]

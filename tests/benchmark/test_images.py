@@ -215,7 +215,9 @@ def add_transparent(folder, images):
 
 
 def add_keyed(folder, images):
-    Image.fromarray(images[0]).save(folder / "odd.png", transparency=tuple(images[0][0, 0].tolist()))
+    Image.fromarray(images[0]).save(
+        folder / "odd.png", transparency=tuple(images[0][0, 0].tolist())
+    )
 
 
 def add_16_bit_grey(folder, images):

@@ -44,7 +44,11 @@ run:
     threads: 1
   sampler: {steps: 4, chunk: 8}
 evaluation:
-  {num_generated: 12, num_reference: 64, feature_nets: [effnet-lite0-64], profile_images: 8, strip: 4}
+  num_generated: 12
+  num_reference: 64
+  feature_nets: [effnet-lite0-64]
+  profile_images: 8
+  strip: 4
 """
 CLOCK = ("time", "host", "train_seconds", "git", "crc")
 COMMAND = ["-m", "benchmark", "reproduce", "mine.yaml"]
@@ -156,6 +160,23 @@ def test_dry_run_of_a_finished_study_has_nothing_left(finished, run_cli):
 def fresh(workdir):
     (workdir / "mine.yaml").write_text(STUDY)
     return workdir
+
+
+def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, run_cli):
+    """The two cells run one after the other, the finisher second: the first goes on afterwards."""
+    words = ["metrics=[fd,stitched]", "finisher=low-first", "stitch_levels=[0.5]"]
+    options = [part for word in words for part in ("--set", f"evaluation.{word}")]
+    options += ["--set", 'training.milestones=["100%"]', "--set", "training.threads=2"]
+    done = run_cli([*COMMAND, *options], fresh)
+    assert done.returncode == 0, done.stderr
+    rows = read_rows(fresh / "results" / "mine" / "rows.jsonl")
+    stitched = {(r.arm, r.metric): r for r in rows if r.metric.startswith("stitched-")}
+    sides = [f"stitched-{side}/FD-EffNet-Lite0-64px@12" for side in ("above", "below")]
+    assert set(stitched) == {(arm, side) for arm in ("CS", "low-first") for side in sides}
+    own = next(r for r in rows if r.arm == "low-first" and r.metric.startswith("FD-"))
+    assert stitched["low-first", sides[0]].value == pytest.approx(own.value, rel=1e-6)
+    assert stitched["CS", sides[0]].value != stitched["CS", sides[1]].value
+    assert all(r.weights == "ema0.9 with ema0.9 of low-first/0" for r in stitched.values())
 
 
 def test_dry_run_lists_all_cells_and_writes_nothing(fresh, run_cli):

@@ -28,7 +28,7 @@ NET = SimpleNamespace(label="Stub", frechet_name="FD-Stub", kernel_name="KD-Stub
 
 
 class Seeing:
-    """Stands in for a net: colours of squares, how rough colours are, and edges of JPEG's blocks."""
+    """Stands in for a net: colours of squares, their roughness, and edges of JPEG's blocks."""
 
     net = NET
 

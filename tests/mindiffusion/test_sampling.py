@@ -21,7 +21,7 @@ from mindiffusion.sampling import (
     sampler_steps,
     sampling_process,
     save_png,
-    stitched_images,
+    stitched_process,
     tile,
     to_uint8,
 )
@@ -333,7 +333,7 @@ def scaled_process(factor, n_T=12):
 @each_sampler
 def test_stitched_images_of_one_network_are_its_own(sampler):
     one = process()
-    stitched = stitched_images(one, one, 0.4, sampler, 6, 8)
+    stitched = sample_images(stitched_process(one, one, 0.4), sampler, 6, 8)
     assert np.array_equal(stitched, sample_images(process(), sampler, 6, 8))
 
 
@@ -341,18 +341,12 @@ def test_stitched_images_of_one_network_are_its_own(sampler):
 def test_stitched_images_go_from_one_network_to_the_other_with_tau(sampler):
     above, below = scaled_process(0.9), scaled_process(0.5)
     own = [sample_images(one, sampler, 4, 8) for one in (above, below)]
-    mixed = [stitched_images(above, below, tau, sampler, 4, 8) for tau in (0.0, 0.5, 1.0)]
+    stitched = [stitched_process(above, below, tau) for tau in (0.0, 0.5, 1.0)]
+    mixed = [sample_images(one, sampler, 4, 8) for one in stitched]
     assert np.array_equal(mixed[0], own[0]) and np.array_equal(mixed[2], own[1])
     assert not np.array_equal(mixed[1], own[0]) and not np.array_equal(mixed[1], own[1])
 
 
-def test_stitched_images_tell_how_far_they_are():
-    done, calls = [], []
-    one = process()
-    stitched_images(one, one, 0.4, SAMPLERS["ddim"], 6, 8, done.append, lambda: calls.append(True))
-    assert done == [4, 6] and len(calls) == 8
-
-
 def test_stitched_images_need_one_process():
     with pytest.raises(UserError, match="same process settings"):
-        stitched_images(process(), scaled_process(0.5, n_T=13), 0.4, SAMPLERS["ddim"], 4, 8)
+        stitched_process(process(), scaled_process(0.5, n_T=13), 0.4)

@@ -3,6 +3,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from benchmark.results import to_frame
+from plots.build import write_figures
 from plots.learnable import figure, learnable_rows, relative_to_oracle
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -29,8 +30,8 @@ def rows_of(make, arms=("B", "C", "CS", "CR"), seeds=(0,), steps=(281, 750, 1500
                     wiggle = 1 + 0.03 * np.sin(7 * level + seed)
                     net = (linear * (0.55 + miss) + 4e-3 * miss) * wiggle
                     net = net if full or level > 0.4 else max(net, 0.6 * mean + 0.3)
-                    cell = {"arm": arm, "seed": seed, "step": step, "level": level, "n_generated": 0,
-                            "n_reference": 512, "sampler": "", "sampler_steps": 0}  # fmt: skip
+                    cell = {"arm": arm, "seed": seed, "step": step, "level": level}
+                    cell |= {"n_reference": 512, "n_generated": 0, "sampler": ""}
                     rows.append(make.row(**cell, metric="eps-MSE", value=net, full_range=full))
                     for name, value in (("mean", mean), ("linear", linear)):
                         rows.append(
@@ -90,6 +91,14 @@ def test_figure_draws_bounds_last_milestone_and_earlier_ones(make):
     expected = [part.sort_values("level")["value"] for _, part in own.groupby("step")]
     for found, wanted in zip(curves_of(upper, "#0072B2"), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_a_study_without_bounds_has_no_such_figure(tmp_path, make):
+    rows = rows_of(make, arms=("B",), steps=(1500,))
+    folder = make.write(tmp_path / "with", rows)
+    assert {path.stem for path in write_figures(folder)} == {"denoising_profile", "learnable"}
+    folder = make.write(tmp_path / "without", [row for row in rows if "linear" not in row.metric])
+    assert {path.stem for path in write_figures(folder)} == {"denoising_profile"}
 
 
 def test_points_of_an_arm_without_all_levels_are_hollow(make):

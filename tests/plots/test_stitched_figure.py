@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from benchmark.results import over_seeds, to_frame
+from plots.build import write_figures
 from plots.stitched import figure, stitched_rows
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -54,16 +55,18 @@ def test_panels_are_the_arm_above_and_below(make):
             for line in ax.get_lines()
             if same_color(line.get_color(), "#D55E00") and len(line.get_xdata()) == len(TAUS)
         ]
-        early, late, *dots = lines
+        dots = [line for line in lines if line.get_linestyle() == "None"]
+        early, late = (line for line in lines if line not in dots)
         for line, step in ((early, 281), (late, 1500)):
             points = wanted[wanted["step"] == step]
             np.testing.assert_allclose(line.get_ydata(), points["mean"])
             assert np.asarray(line.get_xdata()).tolist() == list(TAUS)
-        assert len(dots) == 1 and same_color(dots[0].get_markerfacecolor(), "#D55E00")
+        assert same_color(dots[-1].get_markerfacecolor(), "#D55E00")
 
 
-def test_points_where_the_arm_is_untrained_are_hollow(make):
-    above, below = figure(to_frame(rows_of(make, arms=("B", "C"), steps=(281,)))).axes
+@pytest.mark.parametrize("steps", [(281,), (281, 1500)])
+def test_points_where_the_arm_is_untrained_are_hollow(make, steps):
+    above, below = figure(to_frame(rows_of(make, arms=("B", "C"), steps=steps))).axes
     for ax, taus in ((above, [0.1, 0.2, 0.4]), (below, list(TAUS))):
         hollow = [
             line
@@ -76,9 +79,16 @@ def test_points_where_the_arm_is_untrained_are_hollow(make):
 def test_note_names_sampler_smoke_and_steps(make):
     note = figure(to_frame(rows_of(make))).get_supxlabel()
     for part in (
-        "step 1500", "ddim-eta1/chunk64, 50 steps", "smoke: n < 2048", "n=1 seed", "hollow",
+        "step 1500, light: earlier ones", "ddim-eta1/chunk64, 50 steps", "smoke: n < 2048",
+        "n=1 seed", "hollow",
         "exploratory",
     ):  # fmt: skip
         assert part in note
     many = [dataclasses.replace(row, n_generated=10_000) for row in rows_of(make, steps=(1500,))]
-    assert "smoke" not in figure(to_frame(many)).get_supxlabel()
+    note = figure(to_frame(many)).get_supxlabel()
+    assert "smoke" not in note and "light" not in note
+
+
+def test_build_draws_it_where_there_are_such_rows(tmp_path, make):
+    folder = make.write(tmp_path, rows_of(make))
+    assert {path.stem for path in write_figures(folder)} == {"stitched"}

@@ -86,10 +86,10 @@ def test_rejected_images_are_counted_and_left_out():
     assert found.single[0].value == 0 and found.n == 10
 
 
-def test_frequencies_need_images_that_are_not_rejected():
+def test_images_that_are_all_rejected_leave_their_share_alone():
     good = drawn(5, 0)
     bad = dataclasses.replace(good, rejected=np.array([True] * 4 + [False]))
-    with pytest.raises(UserError, match="1 of 5 generated images are not rejected"):
-        attribute_frequencies(bad, good, (HAIR,))
+    found = attribute_frequencies(bad, good, (HAIR, EYES))
+    assert found.rejected == 0.8 and found.single == found.pairs == ()
     with pytest.raises(UserError, match="1 of 5 training images are not rejected"):
         attribute_frequencies(good, bad, (HAIR,))

@@ -1,4 +1,4 @@
-"""``evaluate`` on a run's folder and on one weights file, through the command line's own functions."""
+"""``evaluate`` on a run's folder and on one weights file."""
 
 import pytest
 
@@ -82,3 +82,19 @@ def test_run_without_a_milestone_and_a_state_are_named(trained, tmp_path):
     state = next(trained.glob("ckpt-*.pt"))
     with pytest.raises(UserError, match=r"weights-<step>\.pt"):
         evaluate_run(state, how, None)
+
+
+def test_two_ranks_share_the_work_and_give_the_rows_of_one(trained, torchrun, run_cli):
+    """At one thread the numbers have the same bits: ranks only exchange images and moments."""
+    how = ["--metrics", "fd,kd,prdc", "--net", "effnet-lite0-64"]
+    words = [part for word in WORDS for part in ("--set", word)]
+    path = weights_path(trained, 24)
+    command = ["evaluate", str(path), *how, *words]
+    assert run_cli(["-m", "benchmark", *command], trained).returncode == 0
+    alone = read_rows(trained / "rows.jsonl")
+    (trained / "rows.jsonl").unlink()
+    done = run_cli([*torchrun, "-m", "benchmark", *command], trained)
+    assert done.returncode == 0, done.stderr
+    shared = read_rows(trained / "rows.jsonl")
+    assert [(row.metric, row.value) for row in shared] == [(r.metric, r.value) for r in alone]
+    assert done.stdout.count("FD-EffNet-Lite0-64px@8") == 1
