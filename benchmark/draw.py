@@ -13,14 +13,16 @@ from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.sampling import (
     config_of,
+    load_weights,
     primary_weights,
-    process_of,
     sample_images,
+    sampling_process,
     save_png,
     tile,
 )
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run import trained_on
+from mindiffusion.training.runtime import resolve_sampler
 
 
 def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | None) -> int:
@@ -46,7 +48,9 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
     config = config_of(content)
     sampler = config.sampler if seed is None else replace(config.sampler, seed=seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    process = process_of(content, weights or primary_weights(config), device)
+    # As studies draw the images that they score.
+    process = sampling_process(config, resolve_sampler(config, device.type), device)
+    load_weights(process, content, weights or primary_weights(config))
     with tqdm(total=count, unit="image", file=sys.stderr) as bar:
 
         def on_chunk(done: int) -> None:

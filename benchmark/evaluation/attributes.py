@@ -21,6 +21,7 @@ from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.profiles import first_images, noise_source
 from benchmark.evaluation.yardstick import Yardstick
 from benchmark.metrics.denoising import profile_levels
+from benchmark.provenance import versions
 from benchmark.results import Row, metric_label
 from mindiffusion.data.avatars import AvatarSource, avatar_styles
 from mindiffusion.ddpm import DDPM
@@ -63,6 +64,7 @@ def emergence_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) ->
                     direction="higher",
                     n_reference=one.n,
                     weights=primary_weights(config),
+                    versions=versions() | {"classifier": yardstick.classifier.fingerprint},
                 )
     if config.data.dataset == "avatars":
         for amplitude in amplitudes(avatar_styles(config.data), config.data.size):
@@ -109,20 +111,22 @@ def attribute_rows(
 ) -> Iterator[Row]:
     """Total variation of attributes and pairs between samples and training images; share rejected.
 
-    Where fewer than two samples look whole, the share rejected is all there is to say.
+    Where hardly any sample looks whole, the share rejected is all there is to say.
     """
-    n, training = len(images), yardstick.training_readings
-    found = yardstick.classifier.read_uint8(images)
-    share = float(found.rejected.mean())
-    lower = common | {"direction": "lower", "n_reference": len(training.rejected)}
-    error = (share * (1 - share) / n) ** 0.5
-    yield milestone.row(metric_label("rejected", n), share, **lower, error=error)
-    if int((~found.rejected).sum()) < 2:
-        return
-    frequencies = attribute_frequencies(found, training, yardstick.classifier.attributes)
-    for one in frequencies.single:
+    n, classifier = len(images), yardstick.classifier
+    found = attribute_frequencies(
+        classifier.read_uint8(images), yardstick.training_readings, classifier.attributes
+    )
+    lower = common | {
+        "direction": "lower",
+        "n_reference": found.n_training,
+        "versions": versions() | {"classifier": classifier.fingerprint},
+    }
+    name = metric_label("rejected", n)
+    yield milestone.row(name, found.rejected, **lower, error=found.rejected_error)
+    for one in found.single:
         yield _variation_row(milestone, f"attribute/{one.names[0]}", one, n, lower)
-    for one in frequencies.pairs:
+    for one in found.pairs:
         yield _variation_row(milestone, f"attribute-pair/{'+'.join(one.names)}", one, n, lower)
 
 

@@ -5,6 +5,7 @@ Made once, used for all milestones of a cell; whatever takes long is kept in the
 
 import functools
 import os
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,8 @@ class Yardstick:
         if {"profile", "emergence"} & set(self.evaluation.metrics):
             _ = self.oracle
         if {"attributes", "emergence"} & set(self.evaluation.metrics):
-            _ = self.classifier
+            for line in self.classifier.dropped:
+                print(line, file=sys.stderr)
 
 
 @functools.lru_cache(maxsize=8)

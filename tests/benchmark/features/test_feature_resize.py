@@ -93,3 +93,14 @@ def test_bicubic_weights_sum_to_one_and_mirror(old, new):
     weights = bicubic_weights(old, new)
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-12)
     np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [20, 200])
+def test_resize_leaves_the_number_of_threads_as_it_was(side):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        resized(hard_images(1, side, side), 30)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
