@@ -136,26 +136,20 @@ def run_on_cluster(study: Study, arguments: Sequence[str], options: ClusterOptio
             without finishing its cells.
     """
     # Imported here: a job unpickles this module and has no use for torch.
+    from benchmark.evaluation.scores import parts_of
     from benchmark.runner import check_runs, finish, is_unfinished, write_index
 
     if options.cells_per_job is not None and options.cells_per_job < 1:
         raise UserError(f"--cells-per-job is {options.cells_per_job}; give 1 or more.")
     check_runs(study)
     write_index(study)
-    folder = study.folder / CLUSTER_FOLDER
-    with exclusive_lock(folder / ".lock", wait_seconds=60):
-        jobs = _earlier_jobs(folder) if options.cluster == "slurm" else {}
-        submitted = {cell for cells in jobs.values() for cell in cells}
-        pending = [run for run in study.runs if is_unfinished(study, run)]
-        fresh = [run for run in pending if _key(run) not in submitted]
-        _refuse_running(study, fresh)
-        jobs |= _submit(study, fresh, arguments, options, folder)
-        if options.cluster == "slurm":
-            record = [{"job": job.job_id, "cells": cells} for job, cells in jobs.items()]
-            write_json(folder / JOBS_FILE, record)
     try:
-        if jobs:
-            _wait(study, list(jobs))
+        # Stitched samples need the finisher, which another job may train: then in a second round.
+        for _ in parts_of(study.evaluation):
+            pending = [run for run in study.runs if is_unfinished(study, run)]
+            jobs = _submitted(study, pending, arguments, options)
+            if jobs:
+                _wait(study, list(jobs))
     except KeyboardInterrupt as stop:
         print(
             f"the jobs go on; follow them with: python -m benchmark status {study.folder}\n"
@@ -168,6 +162,26 @@ def run_on_cluster(study: Study, arguments: Sequence[str], options: ClusterOptio
         raise _unfinished_error(unfinished, jobs)
     finish(study)
     return 0
+
+
+def _submitted(
+    study: Study,
+    pending: Sequence[RunConfig],
+    arguments: Sequence[str],
+    options: ClusterOptions,
+) -> "_Jobs":
+    """Jobs that are on their way for the pending runs, after submitting those that are not."""
+    folder = study.folder / CLUSTER_FOLDER
+    with exclusive_lock(folder / ".lock", wait_seconds=60):
+        jobs = _earlier_jobs(folder) if options.cluster == "slurm" else {}
+        submitted = {cell for cells in jobs.values() for cell in cells}
+        fresh = [run for run in pending if _key(run) not in submitted]
+        _refuse_running(study, fresh)
+        jobs |= _submit(study, fresh, arguments, options, folder)
+        if options.cluster == "slurm":
+            record = [{"job": job.job_id, "cells": cells} for job, cells in jobs.items()]
+            write_json(folder / JOBS_FILE, record)
+    return jobs
 
 
 _Key = tuple[str, int]

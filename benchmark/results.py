@@ -23,6 +23,7 @@ from mindiffusion.errors import UserError
 LOGGER = logging.getLogger(__name__)
 ROWS_FILE = "rows.jsonl"
 SMOKE_BELOW = 2048
+MEMORISED_PIXELS = "memorised-pixels"
 STAGE_METRICS = ("t_min", "t_max", "active_channels", "penalty_lambda")
 EPS_MSE = "eps-MSE"
 # What no network is needed for: the best linear denoiser, and always answering with the mean.

@@ -19,7 +19,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from benchmark.cell import refuse_stale_rows, scored_steps, work_of
-from benchmark.evaluation.scores import parts_of
+from benchmark.evaluation.scores import parts_of, proof
 from benchmark.evaluation.yardstick import make_yardstick
 from benchmark.results import ROWS_FILE
 from benchmark.status import last_line, newest_checkpoint
@@ -155,7 +155,9 @@ def write_index(study: Study) -> None:
                 "milestones": whole.milestones,
             }
         )
-    write_json(study.folder / INDEX_FILE, {"study": study.name, "cells": cells})
+    proofs = [proof(study.evaluation, part) for part in parts_of(study.evaluation)]
+    index = {"study": study.name, "proofs": proofs, "cells": cells}
+    write_json(study.folder / INDEX_FILE, index)
 
 
 def is_unfinished(study: Study, config: RunConfig) -> bool:

@@ -20,7 +20,8 @@ from benchmark.study import INDEX_FILE
 from mindiffusion.errors import UserError
 from mindiffusion.training.metrics_log import METRICS_FILE, read_metrics
 
-_DISTANCES = ("FID@", "FD-")
+_PROOF = "scored-own/"
+"""How the row begins that proves a milestone's rows, where no index names it exactly."""
 _MARK = "error: "
 _REFRESH_SECONDS = 2.0
 _HEADER = ("cell", "state", "step", "", "stage", "loss", "img/s", "time left", "last sign")
@@ -250,13 +251,19 @@ def last_line(log: Path) -> str:
 
 
 def _scored(rows: Path) -> dict[str, set[int]]:
-    """Scored milestones by arm/seed: the distance is the last of a milestone's rows."""
-    steps: dict[str, set[int]] = {}
+    """Scored milestones by arm/seed: those that have the rows that prove all others."""
+    proofs = _read_json(rows.parent / INDEX_FILE).get("proofs")
+    wanted = {str(name) for name in proofs} if isinstance(proofs, list) else set()
+    found: dict[str, dict[int, set[str]]] = {}
     for row in _read_lines(rows):
-        if str(row.get("metric")).startswith(_DISTANCES):
+        metric = str(row.get("metric"))
+        if metric in wanted or (not wanted and metric.startswith(_PROOF)):
             name = f"{row.get('arm')}/{row.get('seed')}"
-            steps.setdefault(name, set()).add(_as_int(row["step"]))
-    return steps
+            found.setdefault(name, {}).setdefault(_as_int(row["step"]), set()).add(metric)
+    return {
+        name: {step for step, metrics in steps.items() if metrics >= wanted}
+        for name, steps in found.items()
+    }
 
 
 # -- tolerant reading ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmark.results import EPS_MSE, STAGE_METRICS, distance_rows, load_study
 from plots import (
+    closest,
     curriculum,
     denoising_profile,
     feature_emergence,
@@ -23,8 +24,8 @@ LOGGER = logging.getLogger(__name__)
 def write_figures(study_dir: Path) -> list[Path]:
     """Write ``<study_dir>/figures/*.{png,pdf}``; a figure without rows is left out.
 
-    So is the figure of samples, with a warning, where strips are missing: they are larger than
-    the rows, and not every copy of a study has them.
+    So are those of samples and of closest pairs, with a warning, where pictures are missing: they
+    are larger than the rows, and not every copy of a study has them.
 
     Raises:
         UserError: the study has no rows, contradicting ones, or a strip is broken.
@@ -50,8 +51,14 @@ def write_figures(study_dir: Path) -> list[Path]:
         ),
         ("learnable", not learnable.learnable_rows(frame).empty, lambda: learnable.figure(frame)),
         ("stitched", not stitched.stitched_rows(frame).empty, lambda: stitched.figure(frame)),
-        # Last, for it alone reads files that may be broken.
-        ("samples", _has_strips(frame, study_dir), lambda: samples.figure(frame, study_dir)),
+        # Last, for they alone read files that may be broken.
+        *(
+            (name, _has_pictures(name, cells(frame), study_dir), draw)
+            for name, cells, draw in (
+                ("samples", samples.sample_cells, lambda: samples.figure(frame, study_dir)),
+                ("closest", closest.closest_cells, lambda: closest.figure(frame, study_dir)),
+            )
+        ),
     )
     written: list[Path] = []
     with paper_style():
@@ -61,15 +68,15 @@ def write_figures(study_dir: Path) -> list[Path]:
     return written
 
 
-def _has_strips(frame: pd.DataFrame, study_dir: Path) -> bool:
-    """Whether rows name strips and all that the figure needs are there; warns if some are not."""
-    named = bool(frame["samples"].notna().any())
-    missing = samples.missing_strips(frame, study_dir) if named else []
+def _has_pictures(name: str, cells: pd.DataFrame, study_dir: Path) -> bool:
+    """Whether a figure's cells name pictures and all are there; warns if some are not."""
+    missing = samples.missing_strips(cells, study_dir)
     if missing:
         LOGGER.warning(
-            "figure of samples left out: %d of its strips missing, the first is %s; restore "
+            "figure of %s left out: %d of its strips missing, the first is %s; restore "
             "them or sample again.",
+            name,
             len(missing),
             missing[0],
         )
-    return named and not missing
+    return not cells.empty and not missing

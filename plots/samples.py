@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.results import arm_order
+from benchmark.results import MEMORISED_PIXELS, arm_order
 from mindiffusion.errors import UserError
 from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 
@@ -24,7 +24,8 @@ GAP = 3
 
 def sample_cells(frame: pd.DataFrame) -> pd.DataFrame:
     """One strip per arm and milestone: the first weights label, sampler and seed by name."""
-    rows = frame[frame["samples"].notna()]
+    # Rows of memorised pixels name another kind of picture.
+    rows = frame[frame["samples"].notna() & ~frame["metric"].str.startswith(MEMORISED_PIXELS)]
     order = ["weights", "sampler", "sampler_steps", "seed", "sampling_seed"]
     rows = rows.sort_values([*order, "samples"], kind="stable")
     if not rows.empty:
@@ -42,23 +43,32 @@ def read_strip(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: no such file, no image, or a width that is no multiple of the height.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror or 'no readable image'}; a row names it as its strip of "
-            "samples, so restore it or sample that milestone again."
-        ) from None
+    pixels = read_picture(path)
     size, width = pixels.shape[:2]
     if width % size:
         raise UserError(f"{path} is {width}x{size}; a strip is k square images side by side.")
     return pixels.reshape(size, width // size, size, 3).swapaxes(0, 1)
 
 
-def missing_strips(frame: pd.DataFrame, study_dir: Path) -> list[Path]:
-    """The strips that the figure needs and that are no file, in the order of its cells."""
-    strips = [study_dir / name for name in sample_cells(frame)["samples"]]
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture that a row names, (H, W, 3) uint8.
+
+    Raises:
+        UserError: no such file, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror or 'no readable image'}; a row names it as its strip of "
+            "samples, so restore it or sample that milestone again."
+        ) from None
+
+
+def missing_strips(cells: pd.DataFrame, study_dir: Path) -> list[Path]:
+    """The pictures that a figure's cells name and that are no file, in the order of the cells."""
+    strips = [study_dir / name for name in cells["samples"]]
     return [strip for strip in strips if not strip.is_file()]
 
 

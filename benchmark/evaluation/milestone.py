@@ -94,6 +94,10 @@ class Milestone:
         )
         return replace(base, **fields)
 
+    def relative(self, picture: Path) -> str:
+        """A picture's path as rows name it: relative to the study's folder."""
+        return picture.relative_to(self.study.folder).as_posix()
+
     def stage_rows(self) -> Iterator[Row]:
         """What is trained when: rows of the stages begun since the milestone before."""
         before = [step for step in self.plan.milestones if step < self.step]

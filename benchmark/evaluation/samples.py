@@ -29,9 +29,9 @@ from benchmark.features.extract import (
     group_ranges,
     own_ranges,
 )
-from benchmark.metrics.memorisation import Memorisation, memorisation
+from benchmark.metrics.memorisation import memorisation
 from benchmark.metrics.roughness import corner_roughness
-from benchmark.results import Row, metric_label
+from benchmark.results import MEMORISED_PIXELS, Row, metric_label
 from mindiffusion.ddpm import DDPM
 from mindiffusion.sampling import (
     load_weights,
@@ -76,7 +76,7 @@ def sample_rows(
         save_png(strip, tile(np.array(images[: evaluation.strip]), evaluation.strip))
     common = milestone.sampler_fields() | {
         "n_generated": n,
-        "samples": strip.relative_to(milestone.study.folder).as_posix(),
+        "samples": milestone.relative(strip),
     }
     yield from _image_rows(milestone, yardstick, images, common)
     for net in yardstick.nets:
@@ -149,9 +149,13 @@ def _image_rows(
             yardstick.train_and_mirrored.reshape(2 * len(yardstick.data.train), -1),
             _PAIRS,
         )
-        yield _score_row(milestone, memorisation_score("memorised-pixels", found), common)
+        picture = milestone.folder / f"closest-{milestone.step:09d}.png"
         if yardstick.ranks.is_main:
-            _save_pairs(milestone, yardstick, images, found)
+            nearest = yardstick.train_and_mirrored[found.pairs.train]
+            pairs = np.concatenate([images[found.pairs.generated], nearest])
+            save_png(picture, tile(pairs, len(nearest)))
+        score = memorisation_score(MEMORISED_PIXELS, found)
+        yield _score_row(milestone, score, common | {"samples": milestone.relative(picture)})
     if "attributes" in metrics:
         yield from attribute_rows(milestone, yardstick, images, common)
 
@@ -175,13 +179,3 @@ def _net_rows(
 def _score_row(milestone: Milestone, score: Score, common: dict[str, Any]) -> Row:
     measured = {name: getattr(score, name) for name in ("error", "direction", *_COUNTS)}
     return milestone.row(score.metric, score.value, **common | measured)
-
-
-def _save_pairs(
-    milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], found: Memorisation
-) -> None:
-    """The closest pairs as a picture: samples above, their nearest training images below."""
-    nearest = yardstick.train_and_mirrored[found.pairs.train]
-    pairs = np.concatenate([images[found.pairs.generated], nearest])
-    path = milestone.folder / f"closest-{milestone.step:09d}.png"
-    save_png(path, tile(pairs, len(nearest)))

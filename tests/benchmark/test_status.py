@@ -56,13 +56,13 @@ def make(tmp_path):
 
 @pytest.fixture
 def rows(tmp_path):
-    """A function that writes distance rows of (arm, step)."""
+    """A function that writes rows of (arm, step), the proof of a part last."""
 
-    def write(*pairs):
+    def write(*pairs, proof="scored-own/0a"):
         lines = [
             json.dumps({"arm": arm, "seed": 0, "step": step, "metric": metric}) + "\n"
             for arm, step in pairs
-            for metric in ("eps-MSE", "FD-EffNet-Lite0-64px@12")
+            for metric in ("eps-MSE", "FD-EffNet-Lite0-64px@12", proof)
         ]
         (tmp_path / "rows.jsonl").write_text("".join(lines))
 
@@ -165,7 +165,7 @@ def test_a_damaged_index_leaves_the_runs_found(study, make, rows, content):
     rows(("B", 100))
     (study / "study.json").write_bytes(content)
     with (study / "rows.jsonl").open("ab") as handle:
-        handle.write(b'[3]\n{"step": "x", "metric": "FID@10k"}\n{"st')
+        handle.write(b'[3]\n{"step": "x", "metric": "scored-own/0a"}\n{"st')
     assert states(study) == {"X/0": "stopped"}
 
 
@@ -227,3 +227,17 @@ def test_status_needs_no_torch(study, repository):
 )  # fmt: skip
 def test_durations_are_readable(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_milestone_is_scored_once_all_parts_of_the_index_are(study, make, rows):
+    make("b/seed0", saved=200, logged=(200,))
+    index = json.loads((study / "study.json").read_text())
+    index["proofs"] = ["scored-own/0a", "scored-stitched/0a"]
+    (study / "study.json").write_text(json.dumps(index))
+    rows(("B", 100), ("B", 200))
+    before = (study / "rows.jsonl").read_text()
+    assert states(study)["B/0"] == "trained 0/2"
+    rows(("B", 100), proof="scored-stitched/0a")
+    with (study / "rows.jsonl").open("a") as handle:
+        handle.write(before)
+    assert states(study)["B/0"] == "trained 1/2"

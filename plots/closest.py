@@ -1,0 +1,66 @@
+"""The samples nearest to a training image, each over its nearest: is any of them a copy?"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.results import MEMORISED_PIXELS, arm_order
+from plots.samples import ENLARGE, read_picture
+from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
+
+GAP = 3
+
+
+def closest_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row an arm: the last milestone, of the first seed and sampling seed with a picture."""
+    rows = frame[frame["metric"].str.startswith(MEMORISED_PIXELS) & frame["samples"].notna()]
+    rows = rows[rows["step"] == rows["step"].max()]
+    return rows.sort_values(["seed", "sampling_seed", "sampler"]).drop_duplicates("arm")
+
+
+def closest(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
+    """Draw the arms' pictures one below the other: samples above, nearest training images below.
+
+    Args:
+        cells: what ``closest_cells`` returns, at least one row.
+        study_dir: the folder that the pictures' paths are relative to.
+        ax: axes to draw on.
+    """
+    by_arm = cells.set_index("arm")
+    arms = arm_order(cells)
+    pictures = [read_picture(study_dir / by_arm.loc[arm, "samples"]) for arm in arms]
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    canvas = np.full((len(arms) * (height + GAP) - GAP, width, 3), 255, dtype=np.uint8)
+    for number, picture in enumerate(pictures):
+        top = number * (height + GAP)
+        canvas[top : top + picture.shape[0], : picture.shape[1]] = picture
+    extent = (0, canvas.shape[1], canvas.shape[0], 0)
+    ax.imshow(canvas.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1), extent=extent)
+    shares = [f"{arm}\n{by_arm.loc[arm, 'value']:.1%}" for arm in arms]
+    ax.set_yticks([number * (height + GAP) + height / 2 for number in range(len(arms))], shares)
+    ax.set_xticks([])
+    ax.tick_params(length=0, pad=2)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
+    """All arms' closest pairs, in the width of a page."""
+    cells = closest_cells(frame)
+    first = cells.iloc[0]
+    picture = read_picture(study_dir / first["samples"])
+    inches = (PAGE_INCHES - 0.5) * picture.shape[0] / picture.shape[1] * 1.05
+    result = new_figure(PAGE_INCHES, inches * len(cells) + 0.3)
+    closest(cells, study_dir, result.subplots())
+    notes = [
+        "above: samples nearest to a training image, in pixels; below: that image or its mirror",
+        "percent: share of samples nearer than 1 % of unseen real images are",
+        f"step {first['step']:,}, seed {first['seed']}, n = {first['n_generated']}",
+        declared_note(cells),
+    ]
+    note_below(result, notes)
+    return result
