@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dotenv import load_dotenv
 
 from mindiffusion.cli import add_run_options, add_set_option
-from mindiffusion.errors import guarded
+from mindiffusion.errors import UserError, guarded
 from mindiffusion.machine import yield_cores
 
 if TYPE_CHECKING:
@@ -256,7 +256,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     from benchmark.evaluation.run import evaluate_run, is_run_or_checkpoint, run_evaluation
 
     metrics = options.metrics.split(",") if options.metrics else None
-    if is_run_or_checkpoint(options.path):
+    is_run = is_run_or_checkpoint(options.path)
+    idle = ("reference", "json") if is_run else ("finisher", "overrides")
+    for name in idle:
+        if getattr(options, name):
+            word = "set" if name == "overrides" else name
+            kind = "a run" if is_run else "images"
+            raise UserError(f"--{word} says nothing for {kind}, such as {options.path}; drop it.")
+    if is_run:
         evaluation = run_evaluation(metrics, options.net, options.overrides)
         return evaluate_run(options.path, evaluation, options.finisher)
     return evaluate_images(options.path, options.reference, options.net, metrics, options.json)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from benchmark.evaluation.keep import append_new
 from benchmark.evaluation.milestone import Milestone
-from benchmark.evaluation.scores import Part, parts_of, proof, score_milestone
+from benchmark.evaluation.scores import Part, finisher_key, parts_of, proof, score_milestone
 from benchmark.evaluation.yardstick import make_yardstick
-from benchmark.results import ROWS_FILE, Row, append_rows, key, read_rows
+from benchmark.results import ROWS_FILE, read_rows
 from benchmark.study import Study
 from mindiffusion.data.prepared import PreparedData
-from mindiffusion.data.store import prepared_data
+from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.sampling import sampler_steps
@@ -30,11 +31,28 @@ from mindiffusion.training.signals import Interrupted
 from mindiffusion.training.trainer import Trainer
 
 
+def study_proofs(study: Study) -> dict[Part, str]:
+    """The parts that a study's milestones are scored in, and the row that proves each."""
+    finisher = study.finisher
+    key = "" if finisher is None else finisher_key(finisher, _last_step(finisher))
+    return {part: proof(study.evaluation, part, key) for part in parts_of(study.evaluation)}
+
+
+def finisher_path(study: Study) -> Path | None:
+    """Weights file that finishes stitched samples; None without such a run."""
+    config = study.finisher
+    if config is None:
+        return None
+    return checkpoint.weights_path(config.run_dir, _last_step(config))
+
+
+def _last_step(config: RunConfig) -> int:
+    return resolve_plan(config, num_train_images(config.data)).total_steps
+
+
 def scored_steps(study: Study, config: RunConfig, part: Part | None = None) -> set[int]:
     """Milestones of a run that have all rows of a part, or of all parts."""
-    wanted = [proof(study.evaluation, one) for one in parts_of(study.evaluation)]
-    if part is not None:
-        wanted = [proof(study.evaluation, part)]
+    wanted = [name for one, name in study_proofs(study).items() if part in (None, one)]
     run_key = (config.arm, config.seed, config_hash(config))
     rows = read_rows(study.folder / ROWS_FILE)
     mine = [row for row in rows if (row.arm, row.seed, row.config_hash) == run_key]
@@ -129,13 +147,15 @@ def _score(study: Study, config: RunConfig, data: PreparedData, device: str) -> 
     """Score what is not scored; a signal may end this anywhere, only whole parts count."""
     plan = resolve_plan(config, len(data.train))
     work = work_of(study, config)
-    finisher = _finisher_weights(study, len(data.train))
-    parts = [part for part in parts_of(study.evaluation) if part == "own" or finisher is not None]
+    path = finisher_path(study)
+    has_finisher = path is not None and path.exists()
+    parts = [part for part in parts_of(study.evaluation) if part == "own" or has_finisher]
     missing = {part: set(plan.milestones) - scored_steps(study, config, part) for part in parts}
     base = work.step * plan.total_steps
     if any(missing.values()):
         with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
             yardstick = make_yardstick(study.evaluation, data, device)
+            finisher = checkpoint.load(path) if path is not None and "stitched" in parts else None
             for number, step in enumerate(plan.milestones):
                 wanted = [part for part in parts if step in missing[part]]
                 if not wanted:
@@ -144,28 +164,14 @@ def _score(study: Study, config: RunConfig, data: PreparedData, device: str) -> 
                 milestone = Milestone(
                     study, config, plan, data.manifest_id, content, config.run_dir
                 )
-                for part in wanted:
-                    progress = partial(_report_scoring, base + number * work.milestone, work)
+                for k, part in enumerate(wanted):
+                    share = work.milestone / len(wanted)
+                    before = base + number * work.milestone + k * share
+                    progress = partial(_report_scoring, before, share)
                     rows = score_milestone(milestone, yardstick, part, finisher, progress)
-                    _append_new(study, rows)
+                    append_new(study.folder / ROWS_FILE, rows)
     report(work.total(plan), "done")
 
 
-def _finisher_weights(study: Study, num_train: int) -> Path | None:
-    """Weights file that finishes stitched samples, once it is there."""
-    config = study.finisher
-    if config is None:
-        return None
-    path = checkpoint.weights_path(config.run_dir, resolve_plan(config, num_train).total_steps)
-    return path if path.exists() else None
-
-
-def _append_new(study: Study, rows: list[Row]) -> None:
-    """Append the rows that are not there yet (a cut write, or another metric, left some)."""
-    path = study.folder / ROWS_FILE
-    known = {key(row) for row in read_rows(path)}
-    append_rows(path, [row for row in rows if key(row) not in known])
-
-
-def _report_scoring(base: float, work: Work, what: str, fraction: float) -> None:
-    report(base + fraction * work.milestone, what)
+def _report_scoring(before: float, share: float, what: str, fraction: float) -> None:
+    report(before + fraction * share, what)

@@ -145,8 +145,10 @@ def run_on_cluster(study: Study, arguments: Sequence[str], options: ClusterOptio
     write_index(study)
     try:
         # Stitched samples need the finisher, which another job may train: then in a second round.
-        for _ in parts_of(study.evaluation):
+        for part in parts_of(study.evaluation):
             pending = [run for run in study.runs if is_unfinished(study, run)]
+            if part != "own":
+                pending = [run for run in pending if not is_unfinished(study, run, "own")]
             jobs = _submitted(study, pending, arguments, options)
             if jobs:
                 _wait(study, list(jobs))

@@ -18,8 +18,14 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from benchmark.cell import refuse_stale_rows, scored_steps, work_of
-from benchmark.evaluation.scores import parts_of, proof
+from benchmark.cell import (
+    finisher_path,
+    refuse_stale_rows,
+    scored_steps,
+    study_proofs,
+    work_of,
+)
+from benchmark.evaluation.scores import Part, parts_of
 from benchmark.evaluation.yardstick import make_yardstick
 from benchmark.results import ROWS_FILE
 from benchmark.status import last_line, newest_checkpoint
@@ -122,8 +128,24 @@ def run_study(
         if pending:
             _run_cells(study, runs, pending, arguments, slots)
     if only is None:
+        refuse_unfinished(study)
         finish(study)
     return 0
+
+
+def refuse_unfinished(study: Study) -> None:
+    """Make no tables of a study of which cells have ended and milestones are not scored.
+
+    Raises:
+        UserError: so it is: the finisher of stitched samples is not there.
+    """
+    left = [title(config) for config in study.runs if is_unfinished(study, config)]
+    if left:
+        raise UserError(
+            f"{', '.join(left)}: not all milestones are scored, because the finisher's weights "
+            f"{finisher_path(study)} are missing; train that run, or drop stitched from "
+            "evaluation.metrics."
+        )
 
 
 def _kinds_of_data(runs: Sequence[RunConfig]) -> list[DataConfig]:
@@ -155,15 +177,15 @@ def write_index(study: Study) -> None:
                 "milestones": whole.milestones,
             }
         )
-    proofs = [proof(study.evaluation, part) for part in parts_of(study.evaluation)]
+    proofs = list(study_proofs(study).values())
     index = {"study": study.name, "proofs": proofs, "cells": cells}
     write_json(study.folder / INDEX_FILE, index)
 
 
-def is_unfinished(study: Study, config: RunConfig) -> bool:
-    """Whether a run has milestones that are not scored."""
+def is_unfinished(study: Study, config: RunConfig, part: Part | None = None) -> bool:
+    """Whether a run has milestones that are not scored, in one part or in any."""
     milestones = resolve_plan(config, num_train_images(config.data)).milestones
-    return not scored_steps(study, config) >= set(milestones)
+    return not scored_steps(study, config, part) >= set(milestones)
 
 
 def finish(study: Study) -> None:

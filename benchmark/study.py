@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +51,7 @@ class EvaluationConfig:
     """
 
     num_generated: int = Field(default=10_000, ge=8)
-    num_reference: int = Field(default=50_000, ge=2)
+    num_reference: int = Field(default=50_000, ge=8)
     feature_nets: tuple[str, ...] = Field(default=("auto",), min_length=1)
     metrics: tuple[str, ...] = ("profile", "fd", "kd", "prdc", "memorisation")
     profile_images: int = Field(default=1024, ge=2)
@@ -88,6 +88,8 @@ class Study:
         runs: one config per arm and seed; seed by seed, so that pairs finish together.
         evaluation: how milestones are scored.
         runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
+        finisher: the run whose last milestone finishes stitched samples, of the first seed of the
+            file whatever seeds are run; None if no arm is called so.
     """
 
     name: str
@@ -95,12 +97,7 @@ class Study:
     runs: tuple[RunConfig, ...]
     evaluation: EvaluationConfig
     runs_per_device: int = 1
-
-    @property
-    def finisher(self) -> RunConfig | None:
-        """The run whose last milestone finishes stitched samples; None if there is none such."""
-        arm = self.evaluation.finisher
-        return next((run for run in self.runs if run.arm == arm), None)
+    finisher: RunConfig | None = None
 
 
 SMOKE_RUN = {
@@ -173,7 +170,9 @@ def load_study(
                 f"{path}: {count} runs are called {name!r} with seed {seed}; give each arm a name "
                 "of its own (arm: …) and each seed once."
             )
-    study = Study(title, folder, tuple(runs), parsed.evaluation, parsed.runs_per_device)
+    named = (run for run in runs if run.arm == parsed.evaluation.finisher)
+    finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
+    study = Study(title, folder, tuple(runs), parsed.evaluation, parsed.runs_per_device, finisher)
     if "stitched" in study.evaluation.metrics and study.finisher is None:
         raise UserError(
             f"{path}: evaluation.finisher is {study.evaluation.finisher!r}, which is none of the "

@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.results import (
     BASELINE,
+    CONDITION,
     EPS_MSE,
     SUMMARIES,
     arm_order,
@@ -67,6 +68,7 @@ _QUALITY = (
     "rejected",
     "attribute/",
 )
+_OF_WEIGHTS = ("weight-movement-", "group-norm-")
 _ARROWS = {"lower": "lower is better", "higher": "higher is better", "none": "no direction"}
 
 
@@ -120,7 +122,7 @@ def _notes(rows: pd.DataFrame, summary: pd.DataFrame, smoke: bool) -> list[str]:
 def _summary(rows: pd.DataFrame, by: Sequence[str] = BY) -> pd.DataFrame:
     """``over_seeds``; numbers of the weights alone depend on no noise level, trained or not."""
     summary = over_seeds(rows, by)
-    if not rows["sampler"].any() and rows["level"].isna().all():
+    if rows["metric"].iloc[0].startswith(_OF_WEIGHTS):
         summary["full_range"] = True
     return summary
 
@@ -209,7 +211,7 @@ def fid_vs_steps(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     numbers: list[pd.DataFrame] = []
     for part in split_conditions(distance_rows(frame)):
         name = part["metric"].iloc[0]
-        limits = frame[frame["metric"] == limit_name(name)]
+        limits = _same_condition(frame[frame["metric"] == limit_name(name)], part)
         moved = ranks_that_depend_on_n(part, limits)
         tables.append(milestone_table(part, marked=moved))
         numbers.append(_numbers(part, name))
@@ -217,6 +219,12 @@ def fid_vs_steps(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
             tables.append(milestone_table(limit, " (extrapolated in 1/n)", marked=moved))
             numbers.append(_numbers(limit, limit_name(name)))
     return tables, _stack(numbers)
+
+
+def _same_condition(rows: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
+    """Those rows that were measured as ``part`` was, but for the metric."""
+    names = [name for name in CONDITION if name != "metric"]
+    return rows[(rows[names] == part.iloc[0][names]).all(axis=1)]
 
 
 def quality(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
@@ -238,13 +246,15 @@ def denoising(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
 
 def _by_prefix(frame: pd.DataFrame, prefixes: Sequence[str]) -> tuple[list[Table], pd.DataFrame]:
     """A table for every condition whose metric begins with one of ``prefixes``, in their order."""
-    parts = [
-        part
-        for prefix in prefixes
-        for part in split_conditions(frame[frame["metric"].str.startswith(prefix)])
-    ]
-    numbers = [_numbers(part, part["metric"].iloc[0]) for part in parts]
-    return [milestone_table(part) for part in parts], _stack(numbers)
+    tables: list[Table] = []
+    numbers: list[pd.DataFrame] = []
+    for prefix in prefixes:
+        for part in split_conditions(frame[frame["metric"].str.startswith(prefix)]):
+            for level, rows in part.groupby("level", dropna=False):
+                what = "" if pd.isna(level) else f" at τ = {level}"
+                tables.append(milestone_table(rows, what))
+                numbers.append(_numbers(rows, rows["metric"].iloc[0] + what))
+    return tables, _stack(numbers)
 
 
 def kid_and_eps_mse(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:

@@ -29,9 +29,9 @@ def closest(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
         study_dir: the folder that the pictures' paths are relative to.
         ax: axes to draw on.
     """
-    by_arm = cells.set_index("arm")
     arms = arm_order(cells)
-    pictures = [read_picture(study_dir / by_arm.loc[arm, "samples"]) for arm in arms]
+    names, values = (dict(zip(cells["arm"], cells[k], strict=True)) for k in ("samples", "value"))
+    pictures = [read_picture(study_dir / names[arm]) for arm in arms]
     height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)
     canvas = np.full((len(arms) * (height + GAP) - GAP, width, 3), 255, dtype=np.uint8)
@@ -40,7 +40,7 @@ def closest(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
         canvas[top : top + picture.shape[0], : picture.shape[1]] = picture
     extent = (0, canvas.shape[1], canvas.shape[0], 0)
     ax.imshow(canvas.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1), extent=extent)
-    shares = [f"{arm}\n{by_arm.loc[arm, 'value']:.1%}" for arm in arms]
+    shares = [f"{arm}\n{values[arm]:.1%}" for arm in arms]
     ax.set_yticks([number * (height + GAP) + height / 2 for number in range(len(arms))], shares)
     ax.set_xticks([])
     ax.tick_params(length=0, pad=2)

@@ -17,6 +17,7 @@ from benchmark.attributes.emergence import (
     read_denoised,
 )
 from benchmark.attributes.frequencies import TotalVariation, attribute_frequencies
+from benchmark.evaluation.keep import INSTRUMENT
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.profiles import first_images, noise_source
 from benchmark.evaluation.yardstick import Yardstick
@@ -64,7 +65,7 @@ def emergence_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) ->
                     direction="higher",
                     n_reference=one.n,
                     weights=primary_weights(config),
-                    versions=versions() | {"classifier": yardstick.classifier.fingerprint},
+                    versions=versions() | {INSTRUMENT: yardstick.classifier.fingerprint},
                 )
     if config.data.dataset == "avatars":
         for amplitude in amplitudes(avatar_styles(config.data), config.data.size):
@@ -111,7 +112,8 @@ def attribute_rows(
 ) -> Iterator[Row]:
     """Total variation of attributes and pairs between samples and training images; share rejected.
 
-    Where hardly any sample looks whole, the share rejected is all there is to say.
+    The variation is of the samples that are not rejected; where these are fewer than half, n would
+    be another number than the name says, and the share rejected is all there is to say.
     """
     n, classifier = len(images), yardstick.classifier
     found = attribute_frequencies(
@@ -120,12 +122,16 @@ def attribute_rows(
     lower = common | {
         "direction": "lower",
         "n_reference": found.n_training,
-        "versions": versions() | {"classifier": classifier.fingerprint},
+        "versions": versions() | {INSTRUMENT: classifier.fingerprint},
     }
     name = metric_label("rejected", n)
     yield milestone.row(name, found.rejected, **lower, error=found.rejected_error)
+    if found.rejected > 0.5:
+        return
     for one in found.single:
         yield _variation_row(milestone, f"attribute/{one.names[0]}", one, n, lower)
+        floor = metric_label(f"attribute-floor/{one.names[0]}", n)
+        yield milestone.row(floor, one.floor, **lower | {"direction": "none"})
     for one in found.pairs:
         yield _variation_row(milestone, f"attribute-pair/{'+'.join(one.names)}", one, n, lower)
 

@@ -50,12 +50,6 @@ class Milestone:
         """How it is scored."""
         return self.study.evaluation
 
-    @property
-    def lowest_trained(self) -> float:
-        """Lowest noise level t / n_T that any stage begun so far trains on."""
-        begun = [stage for stage in self.plan.stages if stage.start < self.step]
-        return min(stage.config.density.t_min for stage in begun)
-
     def row(self, metric: str, value: float, **fields: Any) -> Row:
         """A row of this milestone; ``fields`` replace what rows have by default."""
         runtime = Runtime(**self.content["runtime"])

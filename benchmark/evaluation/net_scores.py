@@ -35,7 +35,7 @@ class Score:
     metric: str
     value: float
     error: float
-    direction: Literal["lower", "higher"]
+    direction: Literal["lower", "higher", "none"]
     n_generated: int
     n_reference: int
 
@@ -99,4 +99,5 @@ def net_scores(
 def memorisation_score(name: str, found: Memorisation) -> Score:
     """Share of samples nearer to the training images than 1 % of unseen real images are."""
     label = metric_label(name, found.n)
-    return Score(label, found.share, found.standard_error, "lower", found.n, found.n_train)
+    # More than expected is copying, much less is no virtue: it has no better direction.
+    return Score(label, found.share, found.standard_error, "none", found.n, found.n_train)

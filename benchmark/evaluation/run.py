@@ -4,17 +4,19 @@ Under torchrun the ranks share the drawing of images and the feature nets; numbe
 Rows go to ``rows.jsonl`` beside the weights; what is there already is not measured again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from benchmark.evaluation.keep import append_new
 from benchmark.evaluation.milestone import Milestone
-from benchmark.evaluation.scores import parts_of, proof, score_milestone
+from benchmark.evaluation.scores import finisher_key, parts_of, proof, score_milestone
+from benchmark.evaluation.stitched import check_finisher
 from benchmark.evaluation.yardstick import Yardstick, make_yardstick
-from benchmark.results import ROWS_FILE, Row, append_rows, is_smoke, key, read_rows
+from benchmark.results import ROWS_FILE, Row, is_smoke, read_rows
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
@@ -25,7 +27,8 @@ from mindiffusion.training.config import check
 from mindiffusion.training.distributed import process_group, ranks_from_environment
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.presets import apply_overrides
-from mindiffusion.training.run import CONFIG_FILE
+from mindiffusion.training.run import CONFIG_FILE, trained_on
+from mindiffusion.training.runtime import Runtime, check_runtime
 
 WEIGHTS = "weights-*.pt"
 
@@ -82,7 +85,11 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
         raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
     contents = [checkpoint.load(file) for file in files]
     config = config_of(contents[0])
+    end = None if finisher is None else checkpoint.load(finisher)
+    if end is not None:
+        check_finisher(config, end)
     data = prepared_data(config.data, show_progress=True)
+    _refuse_other_data(files[0].parent, data)
     evaluation = _within(evaluation, data)
     folder = files[0].parent
     study = Study(folder.name, folder, (config,), evaluation)
@@ -91,37 +98,59 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
         Milestone(study, config, plan, data.manifest_id, content, folder) for content in contents
     ]
     ranks = ranks_from_environment()
-    runtime = str(contents[0]["runtime"]["device"])
-    with process_group(ranks, runtime, config.training.timeout_seconds) as device:
+    runtime = Runtime(**contents[0]["runtime"])
+    check_runtime(runtime, ranks.local_world)
+    with process_group(ranks, runtime.device, config.training.timeout_seconds) as device:
         yardstick = make_yardstick(evaluation, data, device, ranks)
         # Disabled but on the main rank, and where nobody watches.
         bar = tqdm(milestones, unit="milestone", disable=None if ranks.is_main else True)
         for milestone in bar:
-            _score(milestone, yardstick, finisher, bar)
+            _score(milestone, yardstick, end, bar)
     if ranks.is_main:
         print(results_text([row for one in milestones for row in _rows_of(folder, one)]))
         print(f"\nrows: {folder / ROWS_FILE}")
     return 0
 
 
+def _refuse_other_data(folder: Path, data: PreparedData) -> None:
+    """Refuse to score a run by other data than it was trained on, say since its files changed.
+
+    Raises:
+        UserError: the manifest is another one.
+    """
+    known = trained_on(folder)
+    if known is not None and known != data.manifest_id:
+        raise UserError(
+            f"{folder} was trained on data {known}, which are now {data.manifest_id}; restore the "
+            "files that it was trained on."
+        )
+
+
 def _score(
-    milestone: Milestone, yardstick: Yardstick, finisher: Path | None, bar: "tqdm[Milestone]"
+    milestone: Milestone,
+    yardstick: Yardstick,
+    finisher: Mapping[str, Any] | None,
+    bar: "tqdm[Milestone]",
 ) -> None:
     """Add the rows of the parts that are not scored yet; the ranks share the work."""
 
     def on_progress(what: str, fraction: float) -> None:
         bar.set_postfix_str(f"{what} {fraction:.0%}")
 
+    key = ""
+    if finisher is not None:
+        key = finisher_key(config_of(finisher), int(finisher["step"]))
+    ranks = yardstick.ranks
     for part in parts_of(milestone.evaluation):
-        done = _rows_of(milestone.folder, milestone)
-        is_scored = any(row.metric == proof(milestone.evaluation, part) for row in done)
+        wanted = proof(milestone.evaluation, part, key)
+        is_scored = any(row.metric == wanted for row in _rows_of(milestone.folder, milestone))
         # What the main rank saw counts: it alone writes.
-        if not yardstick.ranks.max(int(yardstick.ranks.is_main and not is_scored)):
-            continue
-        rows = score_milestone(milestone, yardstick, part, finisher, on_progress)
-        if yardstick.ranks.is_main:
-            known = {key(row) for row in done}
-            append_rows(milestone.folder / ROWS_FILE, [r for r in rows if key(r) not in known])
+        with ranks.phase("choice of what to score"):
+            is_left = ranks.max(int(ranks.is_main and not is_scored))
+        if is_left:
+            rows = score_milestone(milestone, yardstick, part, finisher, on_progress)
+            if ranks.is_main:
+                append_new(milestone.folder / ROWS_FILE, rows)
 
 
 def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfig:
@@ -133,24 +162,34 @@ def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfi
 
 
 def _rows_of(folder: Path, milestone: Milestone) -> list[Row]:
-    """Rows that were measured of this very milestone."""
+    """Rows that were measured of this very milestone, by these metrics' versions."""
     sample = milestone.row("", 0.0)
-    same = ("arm", "seed", "step", "config_hash", "manifest")
+    same = ("arm", "seed", "step", "config_hash", "manifest", "metric_version")
     wanted = [getattr(sample, name) for name in same]
     rows = read_rows(folder / ROWS_FILE)
     return [row for row in rows if [getattr(row, name) for name in same] == wanted]
 
 
 def results_text(rows: Sequence[Row]) -> str:
-    """A line a number; what has a value at every noise level is in the rows alone."""
-    shown = [row for row in rows if row.level is None and not row.metric.startswith("scored-")]
-    lines = [("step", "metric", "weights", "value", "± se", "note")]
+    """A line a number; profiles, which have a value at every noise level, are in the rows alone."""
+    shown = [
+        row
+        for row in rows
+        if (row.level is None or row.metric.startswith("stitched-"))
+        and not row.metric.startswith("scored-")
+    ]
+    lines = [("step", "metric", "weights", "value", "± se", "n", "reference", "note")]
     for row in shown:
-        smoke = "@" in row.metric and is_smoke(row.n_generated)
+        counts = [n for n in (row.n_generated, row.n_reference) if n]
+        notes = ["smoke"] if "@" in row.metric and is_smoke(min(counts, default=0)) else []
+        if row.sampler and not row.full_range:
+            notes.append("not all noise levels trained yet")
+        at = "" if row.level is None else f" at {row.level:g}"
         error = "" if row.error is None else f"{row.error:.2g}"
-        value = f"{row.value:.5g}"
-        note = "smoke" if smoke else ""
-        lines.append((str(row.step), row.metric, row.weights, value, error, note))
+        numbers = (str(row.n_generated or ""), str(row.n_reference or ""))
+        name = row.metric + at
+        line = (str(row.step), name, row.weights, f"{row.value:.5g}", error, *numbers)
+        lines.append((*line, ", ".join(notes)))
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.evaluation.attributes import attribute_rows
+from benchmark.evaluation.keep import INSTRUMENT
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.net_scores import (
     NEED_FEATURES,
@@ -31,6 +32,7 @@ from benchmark.features.extract import (
 )
 from benchmark.metrics.memorisation import memorisation
 from benchmark.metrics.roughness import corner_roughness
+from benchmark.provenance import versions
 from benchmark.results import MEMORISED_PIXELS, Row, metric_label
 from mindiffusion.ddpm import DDPM
 from mindiffusion.sampling import (
@@ -96,20 +98,25 @@ def draw_into(
     """
     n = len(images)
     size = chunk_size(config.sampler, config.data.size, process.beta.device.type)
-    own = own_ranges(n, _groups(n), ranks)
-    wanted = sorted({k // size for part in own for k in (*part[::size], part[-1])})
-    for done, number in enumerate(wanted, 1):
-        chunk = sample_chunk(process, config.sampler, number, config.data.size)
-        rows = images[number * size : (number + 1) * size]
-        rows[:] = chunk[: len(rows)]
-        on_chunk(n * done // len(wanted))
-    if ranks.world == 1:
-        return
-    for group, part in enumerate(group_ranges(n, _groups(n))):
-        with ranks.phase(f"samples of group {group}"):
-            shared = torch.from_numpy(np.array(images[part.start : part.stop]))
-            ranks.same(shared, group % ranks.world)
-            images[part.start : part.stop] = shared.numpy()
+    groups = group_ranges(n, _groups(n))
+    drawn: set[int] = set()
+    # A group of each rank at a time: nobody waits longer than a group takes.
+    for first in range(0, len(groups), ranks.world):
+        turn = groups[first : first + ranks.world]
+        for part in turn[ranks.rank : ranks.rank + 1]:
+            for number in sorted({k // size for k in part} - drawn):
+                chunk = sample_chunk(process, config.sampler, number, config.data.size)
+                rows = images[number * size : (number + 1) * size]
+                rows[:] = chunk[: len(rows)]
+                drawn.add(number)
+            on_chunk(turn[-1].stop)
+        if ranks.world == 1:
+            continue
+        for source, part in enumerate(turn):
+            with ranks.phase(f"samples {part.start} to {part.stop}"):
+                shared = torch.from_numpy(np.array(images[part.start : part.stop]))
+                ranks.same(shared, source)
+                images[part.start : part.stop] = shared.numpy()
 
 
 def features_of(
@@ -172,6 +179,7 @@ def _net_rows(
     keep = bool(metrics & NEED_FEATURES)
     found = features_of(net.extractor, images, keep, yardstick.ranks)
     unseen = yardstick.unseen_features(net) if "memorisation" in metrics else None
+    common = common | {"versions": versions() | {INSTRUMENT: net.extractor.weights_sha256[:12]}}
     for score in net_scores(net.extractor, found, net.reference, metrics, unseen):
         yield _score_row(milestone, score, common)
 

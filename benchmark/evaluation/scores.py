@@ -4,10 +4,11 @@ Everything is drawn by image index from the sampling seed, so a milestone scores
 scores it, and all arms of a seed meet the same noise.
 """
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -15,13 +16,13 @@ from benchmark.evaluation.attributes import emergence_rows
 from benchmark.evaluation.milestone import METRIC_VERSION, Milestone
 from benchmark.evaluation.profiles import profile_rows
 from benchmark.evaluation.samples import sample_rows
-from benchmark.evaluation.stitched import stitched_rows
+from benchmark.evaluation.stitched import check_finisher, stitched_rows
 from benchmark.evaluation.yardstick import Yardstick, choose_feature_net
 from benchmark.results import Row
 from benchmark.study import SAMPLE_METRICS, EvaluationConfig
-from mindiffusion.files import sha256_of_json
-from mindiffusion.sampling import primary_weights, process_of
-from mindiffusion.training import checkpoint
+from mindiffusion.files import sha256_of_file, sha256_of_json
+from mindiffusion.sampling import config_of, primary_weights, process_of
+from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.runtime import Runtime, check_runtime
 
 Part = Literal["own", "stitched"]
@@ -34,23 +35,46 @@ def parts_of(evaluation: EvaluationConfig) -> tuple[Part, ...]:
     return ("own", "stitched") if "stitched" in evaluation.metrics else ("own",)
 
 
-def proof(evaluation: EvaluationConfig, part: Part) -> str:
+def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:
     """Metric of the row that is written last and proves all others of a part.
 
-    It names the settings: with another one, say one metric more, the part is scored again.
+    It names what the part depends on: with another setting, say one metric more, or other weights
+    of a feature net, the part is scored again.
+
+    Args:
+        evaluation: the settings.
+        part: which part.
+        finisher: names the finisher of stitched samples and its config.
     """
-    settings = asdict(evaluation) | {
-        "nets": [choose_feature_net(name)[0] for name in evaluation.feature_nets],
-        "version": METRIC_VERSION,
-    }
+    chosen = [choose_feature_net(name) for name in evaluation.feature_nets]
+    nets = [(name, _sha256_of_weights(path)) for name, path in chosen]
+    settings = asdict(evaluation) | {"feature_nets": nets, "version": METRIC_VERSION}
+    if part == "own":
+        for name in ("finisher", "stitch_levels", "strip"):
+            del settings[name]
+        settings["metrics"] = sorted(set(evaluation.metrics) - {"stitched"})
+    else:
+        names = ("num_generated", "num_reference", "stitch_levels", "version")
+        settings = {name: settings[name] for name in names}
+        settings |= {"feature_nets": nets[:1], "finisher": finisher}
     return f"scored-{part}/{sha256_of_json(settings)[:12]}"
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256_of_weights(path: Path) -> str:
+    return sha256_of_file(path)
+
+
+def finisher_key(config: RunConfig, step: int) -> str:
+    """What tells one finisher from another: arm, seed, step and config."""
+    return f"{config.arm}/{config.seed}@{step} {config_hash(config)}"
 
 
 def score_milestone(
     milestone: Milestone,
     yardstick: Yardstick,
     part: Part = "own",
-    finisher: Path | None = None,
+    finisher: Mapping[str, Any] | None = None,
     on_progress: OnProgress = lambda what, fraction: None,
 ) -> list[Row]:
     """Score one part of a milestone; also writes its strip of sample images.
@@ -59,18 +83,21 @@ def score_milestone(
         milestone: the milestone.
         yardstick: feature nets, references, data.
         part: which part.
-        finisher: weights file of the frozen finisher, for the part "stitched".
+        finisher: loaded weights file of the frozen finisher, for the part "stitched".
         on_progress: told how far the scoring is.
     """
     runtime = Runtime(**milestone.content["runtime"])
     check_runtime(runtime, local_ranks=1)
     torch.set_num_threads(runtime.threads)
+    key = ""
     if part == "own":
         rows = list(_own_rows(milestone, yardstick, on_progress))
     else:
         assert finisher is not None
-        rows = list(stitched_rows(milestone, yardstick, checkpoint.load(finisher), on_progress))
-    return [*rows, milestone.row(proof(milestone.evaluation, part), float(len(rows)))]
+        check_finisher(milestone.config, finisher)
+        rows = list(stitched_rows(milestone, yardstick, finisher, on_progress))
+        key = finisher_key(config_of(finisher), int(finisher["step"]))
+    return [*rows, milestone.row(proof(milestone.evaluation, part, key), float(len(rows)))]
 
 
 def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgress) -> Iterator[Row]:

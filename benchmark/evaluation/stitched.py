@@ -12,14 +12,38 @@ from benchmark.evaluation.samples import draw_into, features_of
 from benchmark.evaluation.yardstick import Yardstick, image_store
 from benchmark.metrics.frechet import frechet_distance, merge_moments
 from benchmark.results import Row, metric_label
+from mindiffusion.curriculum.stages import trained_on_all_levels
+from mindiffusion.errors import UserError
 from mindiffusion.sampling import (
     config_of,
     load_weights,
     primary_weights,
     stitched_process,
 )
+from mindiffusion.training.config import RunConfig
 
 SIDES = ("above", "below")
+
+
+def finisher_name(finisher: Mapping[str, Any]) -> str:
+    """Arm, seed and step of a loaded finisher, as rows name it: "B/0@1200"."""
+    config = config_of(finisher)
+    return f"{config.arm}/{config.seed}@{finisher['step']}"
+
+
+def check_finisher(config: RunConfig, finisher: Mapping[str, Any]) -> None:
+    """Refuse a finisher of other data or another chain.
+
+    Raises:
+        UserError: it cannot go on where the run's network stops.
+    """
+    other = config_of(finisher)
+    ours, theirs = ((c.data.dataset, c.data.size, c.process) for c in (config, other))
+    if ours != theirs:
+        raise UserError(
+            f"the finisher {finisher_name(finisher)} is of data and process {theirs}, the run of "
+            f"{ours}; give a finisher of the same kind."
+        )
 
 
 def stitched_rows(
@@ -56,9 +80,9 @@ def stitched_rows(
         value = frechet_distance(
             merge_moments(found.groups), net.reference.moments, net.reference.root
         )
-        lowest = tau if side == "above" else 0.0
+        low, high = (tau, 1.0) if side == "above" else (0.0, tau)
         fields = milestone.sampler_fields()
-        fields["weights"] += f" with {primary_weights(other)} of {other.arm}/{other.seed}"
+        fields["weights"] += f" with {primary_weights(other)} of {finisher_name(finisher)}"
         yield milestone.row(
             metric_label(f"stitched-{side}/{net.extractor.net.frechet_name}", n),
             value,
@@ -66,6 +90,6 @@ def stitched_rows(
             n_generated=n,
             n_reference=net.reference.n,
             direction="lower",
-            full_range=milestone.lowest_trained <= lowest,
+            full_range=trained_on_all_levels(milestone.plan.stages, milestone.step, low, high),
             **fields,
         )

@@ -165,6 +165,7 @@ def make_yardstick(
     for name, count, images, kind in (
         ("num_reference", evaluation.num_reference, data.train, "training"),
         ("profile_images", evaluation.profile_images, data.held_out, "held-out"),
+        ("profile_images", evaluation.profile_images, data.train, "training"),
     ):
         if count > len(images):
             raise UserError(

@@ -167,7 +167,7 @@ def array_batches(
         size: images a batch at most.
         ranges: indices wanted, such as :func:`own_ranges`.
     """
-    for wanted in ranges or [range(len(images))]:
+    for wanted in [range(len(images))] if ranges is None else ranges:
         for start in range(wanted.start, wanted.stop, size):
             stop = min(start + size, wanted.stop)
             yield np.arange(start, stop), images[start:stop]

@@ -90,8 +90,12 @@ def stage_at(stages: tuple[Stage, ...], step: int) -> Stage:
     return stages[-1]
 
 
-def trained_on_all_levels(stages: tuple[Stage, ...], step: int) -> bool:
+def trained_on_all_levels(
+    stages: tuple[Stage, ...], step: int, low: float = 0.0, high: float = 1.0
+) -> bool:
     """Whether the stages trained in the first ``step`` steps cover all noise levels together.
+
+    Levels t / n_T between ``low`` and ``high`` are asked for.
 
     Sampling runs the full chain, so an arm for which they do not samples through levels that
     were never trained: its scores are hollow points.
@@ -101,9 +105,9 @@ def trained_on_all_levels(stages: tuple[Stage, ...], step: int) -> bool:
         for stage in stages
         if stage.start < max(step, 1)
     )
-    covered = 0.0
+    covered = low
     for t_min, t_max in windows:
         if t_min > covered:
             return False
         covered = max(covered, t_max)
-    return covered >= 1.0
+    return covered >= high

@@ -159,12 +159,12 @@ def plan_avatars(config: DataConfig) -> Plan:
     )
 
 
-@functools.cache
 def avatar_styles(config: DataConfig) -> tuple[str, ...]:
     """The styles that portraits take in turn."""
     return AVATAR_STYLES if config.style == "mixed" else (config.style,)
 
 
+@functools.cache
 def label_names(styles: tuple[str, ...]) -> dict[str, list[str]]:
     """Attribute to the names of its codes; what a style or portrait lacks is ``none``, code 0.
 

@@ -59,6 +59,10 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, has no seal, was cut or changed, or is not one of ours.
     """
+    if not re.fullmatch(FILES, path.name):
+        raise UserError(
+            f"{path.name} is no name of a checkpoint; give a weights-<step>.pt as it was written."
+        )
     data = _sealed_bytes(path)
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

@@ -176,7 +176,7 @@ def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, run_cl
     own = next(r for r in rows if r.arm == "low-first" and r.metric.startswith("FD-"))
     assert stitched["low-first", sides[0]].value == pytest.approx(own.value, rel=1e-6)
     assert stitched["CS", sides[0]].value != stitched["CS", sides[1]].value
-    assert all(r.weights == "ema0.9 with ema0.9 of low-first/0" for r in stitched.values())
+    assert all(r.weights == "ema0.9 with ema0.9 of low-first/0@16" for r in stitched.values())
 
 
 def test_dry_run_lists_all_cells_and_writes_nothing(fresh, run_cli):

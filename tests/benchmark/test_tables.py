@@ -151,6 +151,29 @@ def test_summaries_are_held_against_the_baseline_as_log_ratios():
     assert ratios.body[2][1].startswith("1.099")
 
 
+def test_summaries_of_a_young_arm_stay_hollow_though_no_sampler_drew_them():
+    rows = [row(arm=arm, metric="eps-MSE/ELBO", sampler="", full_range=arm == "B")
+            for arm in ("B", "C")]  # fmt: skip
+    tables, numbers = denoising(to_frame(rows))
+    assert [table.body[1][1][-1] for table in tables] == ["†", "†"]
+    assert set(numbers["full_range"]) == {True, False}
+
+
+def test_stitched_distances_have_a_table_for_each_level():
+    rows = [row(metric="stitched-above/FD-Net@256", level=tau, value=tau) for tau in (0.2, 0.6)]
+    tables, numbers = quality(to_frame(rows))
+    assert [table.title.split(",")[0] for table in tables] == [
+        "stitched-above/FD-Net@256 at τ = 0.2", "stitched-above/FD-Net@256 at τ = 0.6"
+    ]  # fmt: skip
+    assert sorted(numbers["mean"]) == [0.2, 0.6]
+
+
+def test_rank_is_held_against_limits_of_the_same_condition_alone():
+    other = [dataclasses.replace(one, sampler="other") for one in limits(180.0, 170.0)]
+    tables, _ = fid_vs_steps(to_frame(study_rows() + limits(170.0, 180.0) + other))
+    assert "‡" not in str(tables[0])
+
+
 def test_quality_has_a_table_a_metric_and_net_in_a_fixed_order():
     names = ["memorised-pixels@256", "IS@256", "precision-Net@256", "recall-Net@256"]
     tables, numbers = quality(to_frame([row(metric=name, value=0.5) for name in names]))

@@ -114,3 +114,17 @@ def test_stage_config_refuses_values_out_of_range(bad):
 def test_curriculum_presets_hold_the_ladder_of_the_seed_document(arm):
     rows = load_preset(f"arms/{arm}")["curriculum"]
     assert tuple((row["weight"], row["density"]["t_min"]) for row in rows) == LADDER
+
+
+@pytest.mark.parametrize(
+    ("bounds", "low", "high", "is_whole"),
+    [
+        ([(0.4, 1.0)], 0.4, 1.0, True),
+        ([(0.4, 1.0)], 0.2, 1.0, False),
+        ([(0.0, 0.5)], 0.2, 1.0, False),
+        ([(0.0, 0.5)], 0.0, 0.5, True),
+        ([(0.4, 1.0)], 0.0, 0.6, False),
+    ],
+)
+def test_trained_on_all_levels_of_a_part_of_the_chain(bounds, low, high, is_whole):
+    assert trained_on_all_levels(windows(*bounds), 20, low, high) is is_whole

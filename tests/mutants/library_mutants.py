@@ -123,7 +123,7 @@ CURRICULUM_MUTANTS = (
     Mutant(
         "milestone-of-high-noise-alone-counts-as-whole",
         "mindiffusion/curriculum/stages.py",
-        "return covered >= 1.0",
+        "return covered >= high",
         "return covered >= 0.5",
         (f"{UNITS}/test_stages.py",),
     ),

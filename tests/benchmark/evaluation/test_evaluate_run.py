@@ -1,7 +1,11 @@
 """``evaluate`` on a run's folder and on one weights file."""
 
+import dataclasses
+
 import pytest
 
+from benchmark.__main__ import main
+from benchmark.evaluation.keep import INSTRUMENT, append_new
 from benchmark.evaluation.run import (
     evaluate_run,
     is_run_or_checkpoint,
@@ -46,7 +50,9 @@ def test_table_leaves_profiles_to_the_rows(trained, capsys):
     assert not any(" eps-MSE " in line for line in lines)
     assert sum("eps-MSE/L_simple" in line for line in lines) == 2  # raw and average
     assert not any("scored-" in line for line in lines)
-    assert results_text([]).split() == ["step", "metric", "weights", "value", "±", "se", "note"]
+    assert results_text([]).split() == [
+        "step", "metric", "weights", "value", "±", "se", "n", "reference", "note"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,59 @@ def test_a_mistaken_option_is_one_line(metrics, words, match):
 def test_stitched_samples_need_a_finisher(trained):
     with pytest.raises(UserError, match="--finisher"):
         evaluate_run(trained, run_evaluation(["stitched"], [], []), None)
+
+
+def test_another_finisher_is_another_result(trained, capsys):
+    words = [*WORDS, "evaluation.stitch_levels=[0.5]"]
+    how = run_evaluation(["stitched"], ["effnet-lite0-64"], words)
+    for step in (12, 24):
+        evaluate_run(weights_path(trained, 24), how, weights_path(trained, step))
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("stitched-above/" in line and "of B/0@12" in line for line in lines) == 2
+    assert sum("stitched-above/" in line and "of B/0@24" in line for line in lines) == 1
+
+
+def test_run_is_not_scored_by_other_data(trained, monkeypatch, avatars):
+    other = dataclasses.replace(avatars, manifest_id="0123456789ab")
+    monkeypatch.setattr("benchmark.evaluation.run.prepared_data", lambda *a, **k: other)
+    with pytest.raises(UserError, match="0123456789ab"):
+        evaluate_run(trained, run_evaluation(["fd"], ["effnet-lite0-64"], WORDS), None)
+
+
+def test_a_renamed_file_is_no_checkpoint(trained):
+    path = trained / "best.pt"
+    path.write_bytes(weights_path(trained, 24).read_bytes())
+    path.with_suffix(".json").write_bytes(
+        weights_path(trained, 24).with_suffix(".json").read_bytes()
+    )
+    with pytest.raises(UserError, match=r"best\.pt is no name of a checkpoint"):
+        evaluate_run(path, run_evaluation(["fd"], ["effnet-lite0-64"], WORDS), None)
+
+
+@pytest.mark.parametrize(
+    "words", [["--reference", "x"], ["--json", "x.json"]], ids=["reference", "json"]
+)
+def test_an_option_of_images_is_refused_for_a_run(words, trained, call):
+    code, _, errors = call(main, ["evaluate", str(trained), *words])
+    assert code == 2 and f"{words[0]} says nothing for a run" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_rows_of_other_instruments_or_levels_are_refused(trained):
+    path = trained / "rows.jsonl"
+    words = [*WORDS, "evaluation.profile_levels=5", "evaluation.profile_images=4"]
+    how = run_evaluation(["fd", "profile"], ["effnet-lite0-64"], words)
+    evaluate_run(weights_path(trained, 24), how, None)
+    rows = read_rows(path)
+    before = path.read_bytes()
+    distance = next(row for row in rows if row.metric.startswith("FD-"))
+    other = dataclasses.replace(distance, versions=distance.versions | {INSTRUMENT: "ffff"})
+    with pytest.raises(UserError, match="measured by .*, now it is ffff"):
+        append_new(path, [other])
+    level = next(row for row in rows if row.metric == "eps-MSE")
+    with pytest.raises(UserError, match="at 5 noise levels, now they are 1"):
+        append_new(path, [level])
+    assert path.read_bytes() == before
 
 
 def test_what_is_a_run_is_told_from_images(trained, tmp_path):

@@ -183,14 +183,14 @@ def test_all_metrics_give_rows_with_errors_and_stitching_is_apart(scored, monkey
     assert any(name.startswith("emergence/") for name in by_name)
     keys = [key(row) for row in rows]
     assert len(keys) == len(set(keys))
-    finisher = checkpoint.weights_path(config.run_dir, 24)
+    finisher = checkpoint.load(checkpoint.weights_path(config.run_dir, 24))
     stitched = score_milestone(milestone(24), yardstick, "stitched", finisher)
     assert [row.metric for row in stitched[:-1]] == [
         f"stitched-above/FD-{net}@8", f"stitched-below/FD-{net}@8"
     ]  # fmt: skip
     own = by_name[f"FD-{net}@8"].value
     assert [row.value for row in stitched[:-1]] == pytest.approx([own, own], rel=1e-6)
-    assert all(row.level == 0.4 and row.weights.endswith("of C/0") for row in stitched[:-1])
+    assert all(row.level == 0.4 and row.weights.endswith("of C/0@24") for row in stitched[:-1])
     early = score_milestone(milestone(12), yardstick, "stitched", finisher)
     # At step 12 of 24 stage 4 of 5 has begun: levels from .2 up are trained.
     assert [row.full_range for row in early[:-1]] == [True, False]
