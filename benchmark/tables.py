@@ -250,8 +250,9 @@ def _by_prefix(frame: pd.DataFrame, prefixes: Sequence[str]) -> tuple[list[Table
     numbers: list[pd.DataFrame] = []
     for prefix in prefixes:
         for part in split_conditions(frame[frame["metric"].str.startswith(prefix)]):
-            for level, rows in part.groupby("level", dropna=False):
-                what = "" if pd.isna(level) else f" at τ = {level}"
+            for _, rows in part.groupby("level", dropna=False):
+                level = float(rows["level"].iloc[0])
+                what = "" if math.isnan(level) else f" at τ = {level:g}"
                 tables.append(milestone_table(rows, what))
                 numbers.append(_numbers(rows, rows["metric"].iloc[0] + what))
     return tables, _stack(numbers)

@@ -120,7 +120,7 @@ def test_rows_of_other_instruments_or_levels_are_refused(trained):
     before = path.read_bytes()
     distance = next(row for row in rows if row.metric.startswith("FD-"))
     other = dataclasses.replace(distance, versions=distance.versions | {INSTRUMENT: "ffff"})
-    with pytest.raises(UserError, match="measured by .*, now it is ffff"):
+    with pytest.raises(UserError, match=r"measured by .*, now it is ffff"):
         append_new(path, [other])
     level = next(row for row in rows if row.metric == "eps-MSE")
     with pytest.raises(UserError, match="at 5 noise levels, now they are 1"):
