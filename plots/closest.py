@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.results import MEMORISED_PIXELS, arm_order
+from benchmark.results import MEMORISED_PIXELS, arm_order, is_smoke
 from plots.samples import ENLARGE, read_picture
 from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 
@@ -60,6 +60,7 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
         "above: samples nearest to a training image, in pixels; below: that image or its mirror",
         "percent: share of samples nearer than 1 % of unseen real images are",
         f"step {first['step']:,}, seed {first['seed']}, n = {first['n_generated']}",
+        *(["smoke: n < 2048 images"] if is_smoke(int(first["n_generated"])) else []),
         declared_note(cells),
     ]
     note_below(result, notes)

@@ -130,7 +130,7 @@ def _levels(part: SubFigure, rows: pd.DataFrame, amplitudes: dict[str, float]) -
         ax.set_title(f"{name}{size}", loc="left", fontsize=7)
     for ax in grid.flat[len(amplitudes) :]:
         ax.set_axis_off()
-    part.supylabel("accuracy gain over the linear oracle", fontsize=7.5)
+    part.supylabel("accuracy gain\nover the linear oracle", fontsize=7.5)
     part.supxlabel("noise level $t\\,/\\,n_T$ (1 = pure noise)", fontsize=7.5)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     part.legend(handles, labels, loc="outside upper left", ncols=len(labels))
