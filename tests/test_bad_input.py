@@ -94,8 +94,7 @@ def test_inception_path_that_is_wrong_is_an_error_not_a_fallback(workdir, call, 
 
 @pytest.mark.parametrize("field", ["num_reference", "profile_images"])
 def test_more_images_asked_for_than_there_are_is_an_error(field, avatars):
-    from benchmark.evaluate import make_yardstick
-
+    from benchmark.evaluation.yardstick import make_yardstick
     from benchmark.study import EvaluationConfig
     from mindiffusion.errors import UserError
 

@@ -16,7 +16,6 @@ from mindiffusion.files import atomic_write, exclusive_lock, sha256_of_json
 
 _LAYOUT = 2
 """Of the file; part of its key."""
-_FEWEST = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -296,7 +296,7 @@ def test_work_counts_backward_passes_and_network_calls(finished, monkeypatch):
     study = load_study("mine.yaml")
     work = work_of(study, study.runs[0])
     assert work.step == 3 * 8
-    assert work.milestone == 12 * 4 + 2 * 20 * 8
+    assert work.milestone == 12 * 4 + 4 * 20 * 8
 
 
 def test_study_options_lie_over_every_run(finished, monkeypatch):
