@@ -146,7 +146,8 @@ def test_run_without_a_milestone_and_a_state_are_named(trained, tmp_path):
 def test_two_ranks_share_the_work_and_give_the_rows_of_one(trained, torchrun, run_cli):
     """At one thread the numbers have the same bits: ranks only exchange images and moments."""
     how = ["--metrics", "fd,kd,prdc", "--net", "effnet-lite0-64"]
-    words = [part for word in WORDS for part in ("--set", word)]
+    # Groups of four images, as chunks are: each rank draws half of them.
+    words = [part for word in (*WORDS, "evaluation.num_generated=40") for part in ("--set", word)]
     path = weights_path(trained, 24)
     command = ["evaluate", str(path), *how, *words]
     assert run_cli(["-m", "benchmark", *command], trained).returncode == 0
@@ -156,4 +157,4 @@ def test_two_ranks_share_the_work_and_give_the_rows_of_one(trained, torchrun, ru
     assert done.returncode == 0, done.stderr
     shared = read_rows(trained / "rows.jsonl")
     assert [(row.metric, row.value) for row in shared] == [(r.metric, r.value) for r in alone]
-    assert done.stdout.count("FD-EffNet-Lite0-64px@8") == 1
+    assert done.stdout.count("FD-EffNet-Lite0-64px@40") == 1

@@ -191,6 +191,10 @@ def test_all_metrics_give_rows_with_errors_and_stitching_is_apart(scored, monkey
     own = by_name[f"FD-{net}@8"].value
     assert [row.value for row in stitched[:-1]] == pytest.approx([own, own], rel=1e-6)
     assert all(row.level == 0.4 and row.weights.endswith("of C/0@24") for row in stitched[:-1])
+    # Two sampler steps, at t = 1 and .5: both lie above .4, so one network draws it all.
+    first = checkpoint.load(checkpoint.weights_path(config.run_dir, 12))
+    above, below = score_milestone(milestone(24), yardstick, "stitched", first)[:-1]
+    assert above.value == pytest.approx(own, rel=1e-6) and below.value != above.value
     early = score_milestone(milestone(12), yardstick, "stitched", finisher)
     # At step 12 of 24 stage 4 of 5 has begun: levels from .2 up are trained.
     assert [row.full_range for row in early[:-1]] == [True, False]
