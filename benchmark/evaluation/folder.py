@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmark.evaluation.net_scores import NEED_FEATURES, Score, memorisation_score, net_scores
 from benchmark.evaluation.yardstick import (
@@ -27,9 +26,8 @@ from benchmark.features.nets import load_feature_net
 from benchmark.features.reference import ReferenceSet, reference_of_batches, reference_set
 from benchmark.images import ImageSource, open_images
 from benchmark.metrics.extrapolation import MIN_GROUPS, can_extrapolate
-from benchmark.metrics.memorisation import memorisation
 from benchmark.provenance import git_revision, now, versions
-from benchmark.results import limit_name, metric_label
+from benchmark.results import MEMORISED_PIXELS, limit_name, metric_label
 from benchmark.speed.report import text_table
 from benchmark.study import EvaluationConfig
 from mindiffusion.data.prepared import PreparedData, is_whole, load_prepared
@@ -237,14 +235,7 @@ def _pixel_scores(generated: ImageSource, yardstick: Yardstick) -> Iterator[Scor
     images = image_store(generated.count, side)
     for indices, batch in _shuffled(generated, _PIXEL_BATCH):
         images[indices] = batch
-    found = memorisation(
-        _flat(images), _flat(yardstick.unseen), _flat(yardstick.train_and_mirrored)
-    )
-    yield memorisation_score("memorised-pixels", found)
-
-
-def _flat(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return images.reshape(len(images), -1)
+    yield memorisation_score(MEMORISED_PIXELS, yardstick.pixel_memorisation(images))
 
 
 def _notes(generated: ImageSource, reference: ImageSource | PreparedData) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """One milestone of one run, and the rows that its numbers become."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from mindiffusion.training.plan import Plan
 from mindiffusion.training.runtime import Runtime, resolve_sampler
 
 METRIC_VERSION = 2
+OnProgress = Callable[[str, float], None]
+"""Called with what is going on and the fraction of this milestone's scoring that is done."""
 
 
 @dataclass(frozen=True)

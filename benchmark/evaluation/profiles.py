@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.attributes.classifier import to_float
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.yardstick import Yardstick
 from benchmark.metrics.denoising import Network, NoiseSource, denoising_profiles, profile_levels
@@ -94,8 +95,7 @@ def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
 
 def first_images(images: np.ndarray, count: int, device: torch.device) -> Tensor:
     """The first ``count`` of uint8 images (N, H, W, 3) as (count, 3, H, W) float32 in [-1, 1]."""
-    pixels = torch.from_numpy(np.array(images[:count])).to(device)
-    return pixels.float().permute(0, 3, 1, 2) / 127.5 - 1.0
+    return to_float(images[:count]).to(device)
 
 
 def _profiles(
@@ -177,15 +177,7 @@ def _mask_rows(
         lifted = _profiles(only, process, config, yardstick, yardstick.data.held_out)[""]
         mask.copy_(kept)
     effect = paired_difference(lifted, under)
-    for level, value, error in zip(effect.levels, effect.mse, effect.standard_error, strict=True):
-        yield milestone.row(
-            "mask-effect",
-            float(value),
-            level=level / process.n_T,
-            error=float(error),
-            weights=weights,
-            n_reference=milestone.evaluation.profile_images,
-        )
+    yield from _level_rows(milestone, "mask-effect", effect, weights, direction="none")
     for name, value in weight_movement(network, build_network(config), kept.cpu()).items():
         yield milestone.row(f"weight-movement-{name}", value, weights=weights)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.evaluation.attributes import attribute_rows
 from benchmark.evaluation.keep import INSTRUMENT
-from benchmark.evaluation.milestone import Milestone
+from benchmark.evaluation.milestone import Milestone, OnProgress
 from benchmark.evaluation.net_scores import (
     NEED_FEATURES,
     Score,
@@ -30,7 +30,6 @@ from benchmark.features.extract import (
     group_ranges,
     own_ranges,
 )
-from benchmark.metrics.memorisation import memorisation
 from benchmark.metrics.roughness import corner_roughness
 from benchmark.provenance import versions
 from benchmark.results import MEMORISED_PIXELS, Row, metric_label
@@ -46,9 +45,7 @@ from mindiffusion.training.config import RunConfig
 from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.runtime import chunk_size
 
-OnProgress = Callable[[str, float], None]
 _BATCH = 256
-_PAIRS = 16
 _COUNTS = ("n_generated", "n_reference")
 
 
@@ -150,12 +147,7 @@ def _image_rows(
             **common,
         )
     if "memorisation" in metrics:
-        found = memorisation(
-            images.reshape(n, -1),
-            yardstick.unseen.reshape(len(yardstick.unseen), -1),
-            yardstick.train_and_mirrored.reshape(2 * len(yardstick.data.train), -1),
-            _PAIRS,
-        )
+        found = yardstick.pixel_memorisation(images)
         picture = milestone.folder / f"closest-{milestone.step:09d}.png"
         if yardstick.ranks.is_main:
             nearest = yardstick.train_and_mirrored[found.pairs.train]

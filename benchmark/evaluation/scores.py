@@ -5,7 +5,7 @@ scores it, and all arms of a seed meet the same noise.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from benchmark.evaluation.attributes import emergence_rows
-from benchmark.evaluation.milestone import METRIC_VERSION, Milestone
+from benchmark.evaluation.milestone import METRIC_VERSION, Milestone, OnProgress
 from benchmark.evaluation.profiles import profile_rows
 from benchmark.evaluation.samples import sample_rows
 from benchmark.evaluation.stitched import check_finisher, stitched_rows
@@ -26,8 +26,6 @@ from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.runtime import Runtime, check_runtime
 
 Part = Literal["own", "stitched"]
-OnProgress = Callable[[str, float], None]
-"""Called with what is going on and the fraction of this milestone's scoring that is done."""
 
 
 def parts_of(evaluation: EvaluationConfig) -> tuple[Part, ...]:

@@ -4,10 +4,10 @@ The finisher is one frozen network for all arms, so what differs comes from the 
 τ: where quality arises, and how good an arm is that knows only part of the levels so far.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmark.evaluation.milestone import Milestone
+from benchmark.evaluation.milestone import Milestone, OnProgress
 from benchmark.evaluation.samples import draw_into, features_of
 from benchmark.evaluation.yardstick import Yardstick, image_store
 from benchmark.metrics.frechet import frechet_distance, merge_moments
@@ -50,7 +50,7 @@ def stitched_rows(
     milestone: Milestone,
     yardstick: Yardstick,
     finisher: Mapping[str, Any],
-    on_progress: Callable[[str, float], None],
+    on_progress: OnProgress,
 ) -> Iterator[Row]:
     """Distance of samples drawn by the milestone above τ and the finisher below, and the reverse.
 

@@ -21,7 +21,7 @@ from benchmark.features.extract import FeatureExtractor
 from benchmark.features.nets import find_weights, load_feature_net
 from benchmark.features.reference import ReferenceSet, reference_set
 from benchmark.metrics.linear_oracle import LinearOracle, linear_oracle
-from benchmark.metrics.memorisation import unseen_images
+from benchmark.metrics.memorisation import Memorisation, memorisation, unseen_images
 from benchmark.study import EvaluationConfig
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.ddpm import DDPM
@@ -79,6 +79,13 @@ class Yardstick:
             both[start : start + len(block)] = block
             both[len(train) + start : len(train) + start + len(block)] = block[:, :, ::-1]
         return both
+
+    def pixel_memorisation(self, images: NDArray[np.uint8]) -> Memorisation:
+        """Memorisation of images (N, H, W, 3) uint8 in pixels, mirrored training images too."""
+        generated, unseen, train = (
+            kind.reshape(len(kind), -1) for kind in (images, self.unseen, self.train_and_mirrored)
+        )
+        return memorisation(generated, unseen, train)
 
     def unseen_features(self, net: NetYardstick) -> NDArray[np.float64]:
         """Features of the unseen held-out images, computed once a net."""

@@ -45,6 +45,19 @@ def checked_features(features: NDArray) -> FloatArray:
     return array
 
 
+def check_widths(generated: int, reference: int) -> None:
+    """Refuse sets of features of different nets.
+
+    Raises:
+        UserError: their widths differ.
+    """
+    if generated != reference:
+        raise UserError(
+            f"Generated features are {generated} wide, reference features {reference}; "
+            "compute both with one feature net."
+        )
+
+
 class MomentAccumulator:
     """Moments of features that arrive in batches, so that they need not be kept.
 
@@ -167,11 +180,7 @@ def frechet_distance(a: Moments, b: Moments, reference_root: FloatArray | None =
     Raises:
         UserError: the two sets come from nets of different width.
     """
-    if a.mean.shape != b.mean.shape:
-        raise UserError(
-            f"Generated features are {a.mean.size} wide, reference features {b.mean.size}; "
-            "compute both with one feature net."
-        )
+    check_widths(a.mean.size, b.mean.size)
     root = covariance_root(b) if reference_root is None else reference_root
     shift = a.mean - b.mean
     distance = shift @ shift + np.trace(a.covariance) + np.trace(b.covariance)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.metrics.frechet import FloatArray, checked_features
+from benchmark.metrics.frechet import FloatArray, check_widths, checked_features
 from mindiffusion.errors import UserError
 
 # Rows of the kernel matrix held at once: 50k reference images make 400 MB, not 20 GB.
@@ -127,11 +127,7 @@ def draw_subsets(
 
 def _checked_pair(x: NDArray, y: NDArray, smallest: int) -> tuple[FloatArray, FloatArray]:
     first, second = checked_features(x), checked_features(y)
-    if first.shape[1] != second.shape[1]:
-        raise UserError(
-            f"Generated features are {first.shape[1]} wide, reference features "
-            f"{second.shape[1]}; compute both with one feature net."
-        )
+    check_widths(first.shape[1], second.shape[1])
     if min(len(first), len(second)) < smallest:
         raise UserError(
             f"KID of {len(first)} generated and {len(second)} reference images asked for; "

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.metrics.frechet import FloatArray, checked_features
+from benchmark.metrics.frechet import FloatArray, check_widths, checked_features
 from mindiffusion.errors import UserError
 
 MANIFOLD_K = 3
@@ -261,11 +261,7 @@ def _mean(values: NDArray) -> MeanEstimate:
 
 
 def _check_pair(x: _Points, y: _Points, smallest: int) -> None:
-    if x.features.shape[1] != y.features.shape[1]:
-        raise UserError(
-            f"Generated features are {x.features.shape[1]} wide, reference features "
-            f"{y.features.shape[1]}; compute both with one feature net."
-        )
+    check_widths(x.features.shape[1], y.features.shape[1])
     if min(len(x), len(y)) < smallest:
         raise UserError(
             f"Neighbours among {len(x)} generated and {len(y)} reference images asked for; "
