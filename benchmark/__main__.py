@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dotenv import load_dotenv
 
 from mindiffusion.cli import add_run_options, add_set_option
-from mindiffusion.errors import UserError, guarded
+from mindiffusion.errors import UserError, guarded, leave
 from mindiffusion.machine import yield_cores
 
 if TYPE_CHECKING:
@@ -310,4 +310,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -5,13 +5,12 @@ Exit codes: 0 done, 1 or 2 bad input, 130 and 143 stopped by SIGINT or SIGTERM w
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dotenv import load_dotenv
 
-from mindiffusion.errors import UserError, guarded
+from mindiffusion.errors import UserError, guarded, leave
 from mindiffusion.machine import yield_cores
 from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
@@ -110,4 +109,4 @@ def main(preset: str, argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     load_dotenv(Path(".env"))
     yield_cores()
-    sys.exit(guarded(lambda: train_preset(preset, options)))
+    leave(guarded(lambda: train_preset(preset, options)))

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 _TRAIN_PACKAGES = ("torch", "torchvision", "timm", "cleanfid", "dicebear", "resvg_py")
 """What ``pip install '.[train]'`` adds; tables and figures do without."""
@@ -84,6 +85,20 @@ def guarded(action: Callable[[], int]) -> int:
         if is_main_process():
             print("stopped; run the same command again to go on.", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code.
+
+    One of several ranks leaves without Python's own clearing up: a thread of gloo that still holds
+    a tensor then can abort a rank whose work is done (seen once in torch 2.15, signal 6).
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

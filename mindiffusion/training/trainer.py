@@ -6,6 +6,7 @@ interrupted goes on as if it had not been.
 """
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -28,6 +29,15 @@ from mindiffusion.training.plan import Plan, rank_share, resolve_plan
 from mindiffusion.training.runtime import Runtime
 from mindiffusion.training.watch import Watch
 from mindiffusion.unet import NaiveUnet
+
+# Stages change buffers, on all ranks alike: no step has to. Newer versions of torch renamed it.
+_KEEP_BUFFERS: dict[str, Any] = {
+    next(
+        name
+        for name in ("forward_sync_buffers", "broadcast_buffers")
+        if name in inspect.signature(DistributedDataParallel).parameters
+    ): False
+}
 
 
 class Trainer:
@@ -86,9 +96,7 @@ class Trainer:
         if ranks.world > 1:
             ids = [device] if device.type == "cuda" else None
             # The process calls the wrapped network; ``self.network`` stays the bare one.
-            self.process.eps_model = DistributedDataParallel(
-                self.network, ids, broadcast_buffers=False
-            )
+            self.process.eps_model = DistributedDataParallel(self.network, ids, **_KEEP_BUFFERS)
 
     # -- one step ---------------------------------------------------------------------------
 

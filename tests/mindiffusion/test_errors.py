@@ -129,3 +129,18 @@ def test_broken_pipe_ends_quietly(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     assert guarded(fail(BrokenPipeError())) == 141
     assert capsys.readouterr().err == ""
+
+
+CLEARING_UP = """
+import atexit, os
+from mindiffusion.errors import leave
+atexit.register(print, "cleared up")
+print("done")
+leave(3)
+"""
+
+
+@pytest.mark.parametrize(("world", "said"), [("1", "done\ncleared up\n"), ("2", "done\n")])
+def test_one_of_several_ranks_leaves_without_clearing_up(world, said, tmp_path, run_cli):
+    done = run_cli(["-c", CLEARING_UP], tmp_path, timeout=60, WORLD_SIZE=world)
+    assert (done.returncode, done.stdout, done.stderr) == (3, said, "")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mindiffusion.errors import guarded
+from mindiffusion.errors import guarded, leave
 from mindiffusion.training.distributed import ranks_from_environment
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.presets import build_config
@@ -106,4 +106,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    leave(guarded(main))
