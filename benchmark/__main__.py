@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from dotenv import load_dotenv
 
-from mindiffusion.cli import add_run_options, add_set_option
+from mindiffusion.cli import add_run_options, add_seed_option, add_set_option
 from mindiffusion.errors import UserError, guarded, leave
 from mindiffusion.machine import yield_cores
 
 if TYPE_CHECKING:
     from benchmark.study import Study
+    from mindiffusion.training.config import RunConfig
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,14 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    reproduce = commands.add_parser("reproduce", help="run a study and make its tables and figures")
-    reproduce.add_argument("study", help="demo, celeba32, or a YAML file of your own")
-    add_run_options(reproduce)
-    _add_cluster_options(reproduce)
-    # What a study's own processes are told: one cell and how many run beside it; a job's cells.
-    reproduce.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
-    reproduce.add_argument("--only", nargs=2, action="append", help=argparse.SUPPRESS)
-
+    _add_reproduce(commands)
     status = commands.add_parser("status", help="what every cell of a study is doing")
     status.add_argument("folder", type=Path, help="a study's or a run's folder")
     status.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
@@ -37,17 +32,49 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     train = commands.add_parser("train", help="train one preset, such as celeba_b_32")
     train.add_argument("preset")
+    add_seed_option(train)
     add_run_options(train)
 
     _add_sample(commands)
     tables = commands.add_parser("tables", help="rebuild tables from rows alone")
     tables.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
 
+    _add_transport(commands)
     _add_evaluate(commands)
     _add_selfcheck(commands)
     commands.add_parser("doctor", help="versions, devices, weights, known-bad pairs")
     _add_speed(commands)
     return parser
+
+
+def _add_reproduce(commands: Any) -> None:
+    reproduce = commands.add_parser("reproduce", help="run a study and make its tables and figures")
+    reproduce.add_argument("study", help="demo, celeba32, or a YAML file of your own")
+    reproduce.add_argument("--arms", metavar="A,B", help="run these arms' cells only, such as B,C")
+    reproduce.add_argument("--seeds", metavar="K,L", help="run these seeds' cells only: 0,1 or 0-7")
+    reproduce.add_argument("--steps", type=int, metavar="N", help="length of every run")
+    reproduce.add_argument(
+        "--minutes", type=float, metavar="M", help="save and stop after so long, for another time"
+    )
+    add_run_options(reproduce)
+    _add_cluster_options(reproduce)
+    # What a study's own processes are told: one cell and how many run beside it; a job's cells.
+    reproduce.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
+    reproduce.add_argument("--only", nargs=2, action="append", help=argparse.SUPPRESS)
+
+
+def _add_transport(commands: Any) -> None:
+    merge = commands.add_parser("merge", help="join the results of several machines")
+    merge.add_argument("folders", type=Path, nargs="+", help="results folders of one study")
+    merge.add_argument("--output", type=Path, required=True, help="may be one of them")
+    pack = commands.add_parser(
+        "pack", help="a study on its way: rows and unfinished cells in files"
+    )
+    pack.add_argument("folder", type=Path, help="a study's folder, such as results/avatars32")
+    pack.add_argument("output", type=Path, help="folder for the files")
+    unpack = commands.add_parser("unpack", help="take such files into a study's folder")
+    unpack.add_argument("packed", type=Path, help="the folder that pack wrote")
+    unpack.add_argument("folder", type=Path, help="the study's folder, there already or not")
 
 
 def _add_cluster_options(reproduce: argparse.ArgumentParser) -> None:
@@ -144,7 +171,7 @@ def _add_speed(commands: Any) -> None:
 def _study_words(options: argparse.Namespace) -> list[str]:
     """Command-line words that make a child load the same study."""
     words = ["reproduce", options.study]
-    for name in ("seed", "output", "dataset", "global_batch"):
+    for name in ("output", "dataset", "global_batch", "steps"):
         value = getattr(options, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -154,17 +181,15 @@ def _study_words(options: argparse.Namespace) -> list[str]:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    from benchmark.choice import choose_runs
     from benchmark.study import load_study
 
     overrides = _with_dataset(options)
-    if options.global_batch is not None:
-        overrides.insert(0, f"training.global_batch={options.global_batch}")
+    for name in ("global_batch", "steps"):
+        if getattr(options, name) is not None:
+            overrides.insert(0, f"training.{name}={getattr(options, name)}")
     study = load_study(
-        options.study,
-        output=options.output,
-        overrides=overrides,
-        seeds=None if options.seed is None else [options.seed],
-        smoke=options.smoke,
+        options.study, output=options.output, overrides=overrides, smoke=options.smoke
     )
     by_key = {(config.output, config.seed): config for config in study.runs}
     if options.cell is not None:
@@ -172,26 +197,41 @@ def _reproduce(options: argparse.Namespace) -> int:
 
         output, seed, side_by_side = options.cell
         return run_cell(study, by_key[output, int(seed)], int(side_by_side))
-    from benchmark.runner import print_dry_run, run_study
+    runs = choose_runs(study, options.arms, options.seeds)
+    if options.only:
+        runs = tuple(by_key[output, int(seed)] for output, seed in options.only)
+    return _reproduce_runs(study, runs, options)
+
+
+def _reproduce_runs(
+    study: "Study", runs: "Sequence[RunConfig]", options: argparse.Namespace
+) -> int:
+    from benchmark.cost import print_dry_run
+    from benchmark.runner import device_slots, run_study
     from mindiffusion.training.signals import Interrupted
 
     if options.dry_run:
-        return print_dry_run(study)
+        return print_dry_run(study, runs, len(device_slots(runs, study.runs_per_device)))
+    if options.minutes is not None and not (options.minutes > 0 and options.cluster is None):
+        raise UserError("--minutes is a time above 0, on this machine; jobs have --slurm time=M.")
     if options.cluster is not None:
-        return _reproduce_on_cluster(study, options)
-    only = options.only and [by_key[output, int(seed)] for output, seed in options.only]
+        return _reproduce_on_cluster(study, runs, options)
+    minutes = math.inf if options.minutes is None else options.minutes
+    words, is_whole = _study_words(options), not options.only
     try:
-        return run_study(study, _study_words(options), only)
+        return run_study(study, words, runs, minutes=minutes, with_tables=is_whole)
     except Interrupted as stop:
         print("stopped; run the same command again to go on.", file=sys.stderr)
         return 128 + stop.signal_number
 
 
-def _reproduce_on_cluster(study: "Study", options: argparse.Namespace) -> int:
+def _reproduce_on_cluster(
+    study: "Study", runs: "Sequence[RunConfig]", options: argparse.Namespace
+) -> int:
     from benchmark.cluster import ClusterOptions, parse_settings, run_on_cluster
 
     how = ClusterOptions(options.cluster, options.cells_per_job, parse_settings(options.slurm))
-    return run_on_cluster(study, _study_words(options), how)
+    return run_on_cluster(study, _study_words(options), runs, how)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -251,6 +291,28 @@ def _tables(options: argparse.Namespace) -> int:
     return 0
 
 
+def _merge(options: argparse.Namespace) -> int:
+    from benchmark.merge import merge
+
+    print(merge(options.folders, options.output))
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from benchmark.travel import pack
+
+    for path in pack(options.folder, options.output):
+        print(path)
+    return 0
+
+
+def _unpack(options: argparse.Namespace) -> int:
+    from benchmark.travel import unpack
+
+    print(unpack(options.packed, options.folder))
+    return 0
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from benchmark.evaluation.folder import evaluate_images
     from benchmark.evaluation.run import evaluate_run, is_run_or_checkpoint, run_evaluation
@@ -294,6 +356,9 @@ COMMANDS = {
     "train": _train,
     "sample": _sample,
     "tables": _tables,
+    "merge": _merge,
+    "pack": _pack,
+    "unpack": _unpack,
     "evaluate": _evaluate,
     "selfcheck": _selfcheck,
     "doctor": _doctor,

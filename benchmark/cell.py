@@ -1,19 +1,29 @@
-"""One run of a study, in a process of its own: train to the end, then score what is not scored.
+"""One run of a study, in a process of its own: train, and score each milestone as it is reached.
 
 Progress goes to stdout as JSON lines. If nobody reads them any more, the parent is dead and the
 cell ends too: no orphan goes on computing.
 """
 
+import functools
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmark.evaluation.keep import append_new
 from benchmark.evaluation.milestone import Milestone
-from benchmark.evaluation.scores import Part, finisher_key, parts_of, proof, score_milestone
-from benchmark.evaluation.yardstick import make_yardstick
+from benchmark.evaluation.scores import (
+    PROOF,
+    Part,
+    finisher_key,
+    parts_of,
+    proof,
+    score_milestone,
+)
+from benchmark.evaluation.yardstick import Yardstick, make_yardstick
 from benchmark.results import ROWS_FILE, read_rows
 from benchmark.study import Study
 from mindiffusion.data.prepared import PreparedData
@@ -29,6 +39,11 @@ from mindiffusion.training.plan import Plan, resolve_plan
 from mindiffusion.training.run import LOCK_WAIT_SECONDS, run
 from mindiffusion.training.signals import Interrupted
 from mindiffusion.training.trainer import Trainer
+
+
+def title(config: RunConfig) -> str:
+    """How a cell is called on screen, such as "CS/0"."""
+    return f"{config.arm}/{config.seed}"
 
 
 def study_proofs(study: Study) -> dict[Part, str]:
@@ -50,13 +65,52 @@ def _last_step(config: RunConfig) -> int:
     return resolve_plan(config, num_train_images(config.data)).total_steps
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What a study's rows say of its runs.
+
+    Attributes:
+        scored: by arm, seed and config hash: the steps that have a proof, by the proof's name.
+        made_with: by arm and seed: the config hashes and manifests of its rows.
+    """
+
+    scored: dict[tuple[str, int, str], dict[str, set[int]]]
+    made_with: dict[tuple[str, int], set[tuple[str, str]]]
+
+
+def _known(path: Path) -> _Known:
+    """What the rows of a file say; read anew only when the file has changed."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return _Known({}, {})
+    return _read_known(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_known(path: Path, size: int, mtime_ns: int) -> _Known:
+    known = _Known({}, {})
+    for row in read_rows(path):
+        cell = (row.arm, row.seed)
+        known.made_with.setdefault(cell, set()).add((row.config_hash, row.manifest))
+        if row.metric.startswith(PROOF):
+            proofs = known.scored.setdefault((*cell, row.config_hash), {})
+            proofs.setdefault(row.metric, set()).add(row.step)
+    return known
+
+
 def scored_steps(study: Study, config: RunConfig, part: Part | None = None) -> set[int]:
     """Milestones of a run that have all rows of a part, or of all parts."""
     wanted = [name for one, name in study_proofs(study).items() if part in (None, one)]
     run_key = (config.arm, config.seed, config_hash(config))
-    rows = read_rows(study.folder / ROWS_FILE)
-    mine = [row for row in rows if (row.arm, row.seed, row.config_hash) == run_key]
-    return set.intersection(*({row.step for row in mine if row.metric == name} for name in wanted))
+    proofs = _known(study.folder / ROWS_FILE).scored.get(run_key, {})
+    return set.intersection(*(proofs.get(name, set()) for name in wanted))
+
+
+def is_unfinished(study: Study, config: RunConfig, part: Part | None = None) -> bool:
+    """Whether a run has milestones that are not scored, in one part or in any."""
+    milestones = resolve_plan(config, num_train_images(config.data)).milestones
+    return not scored_steps(study, config, part) >= set(milestones)
 
 
 def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str) -> None:
@@ -66,15 +120,13 @@ def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str) -> None
         UserError: the study's rows have this arm and seed with another config or manifest.
     """
     path = study.folder / ROWS_FILE
-    expected = (config_hash(config), manifest_id)
-    for row in read_rows(path):
-        same_cell = (row.arm, row.seed) == (config.arm, config.seed)
-        if same_cell and (row.config_hash, row.manifest) != expected:
-            raise UserError(
-                f"{path} has rows of arm {row.arm!r}, seed {row.seed} with another config or other "
-                f"data (config {row.config_hash}, data {row.manifest}); choose another --output, "
-                f"or delete the folder {study.folder}."
-            )
+    found = _known(path).made_with.get((config.arm, config.seed), set())
+    for hash_of_rows, manifest in sorted(found - {(config_hash(config), manifest_id)}):
+        raise UserError(
+            f"{path} has rows of arm {config.arm!r}, seed {config.seed} with another config or "
+            f"other data (config {hash_of_rows}, data {manifest}); choose another --output, "
+            f"or delete the folder {study.folder}."
+        )
 
 
 @dataclass(frozen=True)
@@ -84,14 +136,17 @@ class Work:
     Attributes:
         step: one training step (backward counts as two forward passes).
         milestone: scoring one milestone.
+        end: what the last milestone takes beyond that.
     """
 
     step: float
     milestone: float
+    end: float = 0.0
 
     def total(self, whole: Plan) -> float:
         """Work of the whole run."""
-        return self.step * whole.total_steps + self.milestone * len(whole.milestones)
+        scoring = self.milestone * len(whole.milestones) + self.end
+        return self.step * whole.total_steps + scoring
 
 
 def work_of(study: Study, config: RunConfig) -> Work:
@@ -100,8 +155,13 @@ def work_of(study: Study, config: RunConfig) -> Work:
     # Two sets of weights on held-out and on training images.
     profiles = 4 * evaluation.profile_levels * evaluation.profile_images
     draws = 1 + 2 * len(evaluation.stitch_levels) * ("stitched" in evaluation.metrics)
-    samples = evaluation.num_generated * sampler_steps(config) * draws
-    return Work(step=3.0 * config.training.global_batch, milestone=float(samples + profiles))
+    samples = evaluation.curve_size * sampler_steps(config) * draws
+    all_sets = evaluation.num_generated * evaluation.num_sampling_seeds
+    return Work(
+        step=3.0 * config.training.global_batch,
+        milestone=float(samples + profiles),
+        end=float((all_sets - evaluation.curve_size) * sampler_steps(config)),
+    )
 
 
 def report(done: float, what: str) -> None:
@@ -114,6 +174,71 @@ def report(done: float, what: str) -> None:
         raise Interrupted(15) from None
 
 
+class Scorer:
+    """Scores the milestones of one run as they are reached.
+
+    Args:
+        study: the study.
+        config: the run.
+        data: its prepared data.
+        device: the kind of device that the run is settled on.
+    """
+
+    def __init__(self, study: Study, config: RunConfig, data: PreparedData, device: str) -> None:
+        self.study = study
+        self.config = config
+        self.data = data
+        self.plan = resolve_plan(config, len(data.train))
+        self.work = work_of(study, config)
+        self._device = device
+        self._finisher_path = finisher_path(study)
+
+    @functools.cached_property
+    def _yardstick(self) -> Yardstick:
+        return make_yardstick(self.study.evaluation, self.data, self._device)
+
+    @functools.cached_property
+    def _finisher(self) -> dict[str, Any]:
+        assert self._finisher_path is not None
+        return checkpoint.load(self._finisher_path)
+
+    def work_before(self, step: int) -> float:
+        """Work of training so far and of scoring all milestones before it."""
+        return self.work.step * step + self.work.milestone * sum(
+            milestone < step for milestone in self.plan.milestones
+        )
+
+    def score_up_to(self, step: int) -> None:
+        """Score what is not scored of the milestones up to ``step``.
+
+        A signal may end this anywhere; only whole parts count.
+        """
+        has_finisher = self._finisher_path is not None and self._finisher_path.exists()
+        parts = [p for p in parts_of(self.study.evaluation) if p == "own" or has_finisher]
+        scored = {p: scored_steps(self.study, self.config, p) for p in parts}
+        for milestone in self.plan.milestones:
+            wanted = [part for part in parts if milestone not in scored[part]]
+            if milestone <= step and wanted:
+                self._score(milestone, step, wanted)
+
+    def _score(self, step: int, trained: int, parts: Sequence[Part]) -> None:
+        content = checkpoint.load(checkpoint.weights_path(self.config.run_dir, step))
+        milestone = Milestone(
+            self.study, self.config, self.plan, self.data.manifest_id, content, self.config.run_dir
+        )
+        for number, part in enumerate(parts):
+            share = self.work.milestone / len(parts)
+            before = self.work.step * (trained - step) + self.work_before(step) + number * share
+            progress = partial(_report_scoring, before, share)
+            finisher = self._finisher if part == "stitched" else None
+            rows = score_milestone(milestone, self._yardstick, part, finisher, progress)
+            append_new(self.study.folder / ROWS_FILE, rows)
+
+
+def _report_scoring(before: float, share: float, what: str, fraction: float) -> None:
+    report(before + fraction * share, what)
+
+
 def run_cell(study: Study, config: RunConfig, side_by_side: int) -> int:
     """Train and score one run of a study, from wherever it is. Returns the exit code.
 
@@ -124,54 +249,32 @@ def run_cell(study: Study, config: RunConfig, side_by_side: int) -> int:
     """
     data = prepared_data(config.data, show_progress=False)
     try:
-        device = _train(study, config, data, side_by_side)
-        _score(study, config, data, device)
+        scorer = _train(study, config, data, side_by_side)
+        with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
+            scorer.score_up_to(scorer.plan.total_steps)
     except Interrupted as stop:
         return 128 + stop.signal_number
+    report(scorer.work.total(scorer.plan), "done")
     return 0
 
 
-def _train(study: Study, config: RunConfig, data: PreparedData, side_by_side: int) -> str:
-    """Bring the run to its last step; returns the kind of device that it is settled on."""
-    work = work_of(study, config)
+def _train(study: Study, config: RunConfig, data: PreparedData, side_by_side: int) -> Scorer:
+    """Bring the run to its last step, scoring each milestone as it is reached.
+
+    A milestone that was reached but not scored when the run was stopped is scored with the next
+    one. Scoring it first would make the compiler see the sampler's batches before the training's,
+    and compile the training otherwise than in a run that was never stopped.
+    """
+    scorers: list[Scorer] = []
 
     def hooks(trainer: Trainer) -> Hooks:
-        report(work.step * trainer.step, "training")
-        return Hooks(on_step=lambda done, total: report(work.step * done, "training"))
+        scorer = Scorer(study, config, data, trainer.runtime.device)
+        scorers.append(scorer)
+        report(scorer.work_before(trainer.step), "training")
+        return Hooks(
+            on_step=lambda done, total: report(scorer.work_before(done), "training"),
+            on_milestone=lambda step, path: scorer.score_up_to(step),
+        )
 
-    ranks = Ranks(runs_on_machine=side_by_side)
-    return run(config, data.train, data.manifest_id, ranks, hooks).runtime.device
-
-
-def _score(study: Study, config: RunConfig, data: PreparedData, device: str) -> None:
-    """Score what is not scored; a signal may end this anywhere, only whole parts count."""
-    plan = resolve_plan(config, len(data.train))
-    work = work_of(study, config)
-    path = finisher_path(study)
-    has_finisher = path is not None and path.exists()
-    parts = [part for part in parts_of(study.evaluation) if part == "own" or has_finisher]
-    missing = {part: set(plan.milestones) - scored_steps(study, config, part) for part in parts}
-    base = work.step * plan.total_steps
-    if any(missing.values()):
-        with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
-            yardstick = make_yardstick(study.evaluation, data, device)
-            finisher = checkpoint.load(path) if path is not None and "stitched" in parts else None
-            for number, step in enumerate(plan.milestones):
-                wanted = [part for part in parts if step in missing[part]]
-                if not wanted:
-                    continue
-                content = checkpoint.load(checkpoint.weights_path(config.run_dir, step))
-                milestone = Milestone(
-                    study, config, plan, data.manifest_id, content, config.run_dir
-                )
-                for k, part in enumerate(wanted):
-                    share = work.milestone / len(wanted)
-                    before = base + number * work.milestone + k * share
-                    progress = partial(_report_scoring, before, share)
-                    rows = score_milestone(milestone, yardstick, part, finisher, progress)
-                    append_new(study.folder / ROWS_FILE, rows)
-    report(work.total(plan), "done")
-
-
-def _report_scoring(before: float, share: float, what: str, fraction: float) -> None:
-    report(before + fraction * share, what)
+    run(config, data.train, data.manifest_id, Ranks(runs_on_machine=side_by_side), hooks)
+    return scorers[0]

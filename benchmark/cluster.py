@@ -123,12 +123,15 @@ def parse_settings(words: Sequence[str]) -> dict[str, str]:
     return settings
 
 
-def run_on_cluster(study: Study, arguments: Sequence[str], options: ClusterOptions) -> int:
+def run_on_cluster(
+    study: Study, arguments: Sequence[str], runs: Sequence[RunConfig], options: ClusterOptions
+) -> int:
     """Submit the cells that are not done, wait for them, then make tables; returns the exit code.
 
     Args:
         study: the study.
         arguments: command-line words that make a child load the same study.
+        runs: those of its runs that are to be done.
         options: how its cells become jobs.
 
     Raises:
@@ -136,8 +139,9 @@ def run_on_cluster(study: Study, arguments: Sequence[str], options: ClusterOptio
             without finishing its cells.
     """
     # Imported here: a job unpickles this module and has no use for torch.
+    from benchmark.cell import is_unfinished
     from benchmark.evaluation.scores import parts_of
-    from benchmark.runner import check_runs, finish, is_unfinished, write_index
+    from benchmark.runner import check_runs, finish, write_index
 
     if options.cells_per_job is not None and options.cells_per_job < 1:
         raise UserError(f"--cells-per-job is {options.cells_per_job}; give 1 or more.")
@@ -146,7 +150,7 @@ def run_on_cluster(study: Study, arguments: Sequence[str], options: ClusterOptio
     try:
         # Stitched samples need the finisher, which another job may train: then in a second round.
         for part in parts_of(study.evaluation):
-            pending = [run for run in study.runs if is_unfinished(study, run)]
+            pending = [run for run in runs if is_unfinished(study, run)]
             if part != "own":
                 pending = [run for run in pending if not is_unfinished(study, run, "own")]
             jobs = _submitted(study, pending, arguments, options)
@@ -159,7 +163,7 @@ def run_on_cluster(study: Study, arguments: Sequence[str], options: ClusterOptio
             file=sys.stderr,
         )
         return 143 if isinstance(stop, Terminated) else 130
-    unfinished = [run for run in study.runs if is_unfinished(study, run)]
+    unfinished = [run for run in runs if is_unfinished(study, run)]
     if unfinished:
         raise _unfinished_error(unfinished, jobs)
     finish(study)

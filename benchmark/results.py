@@ -24,14 +24,16 @@ LOGGER = logging.getLogger(__name__)
 ROWS_FILE = "rows.jsonl"
 SMOKE_BELOW = 2048
 MEMORISED_PIXELS = "memorised-pixels"
+REALISED_SPARSITY = "realised-sparsity/"  # and where: a block, or the bottleneck
 STAGE_METRICS = ("t_min", "t_max", "active_channels", "penalty_lambda")
 EPS_MSE = "eps-MSE"
 # What no network is needed for: the best linear denoiser, and always answering with the mean.
 EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
 EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
 SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
-# Arms of the three-way question come first, in the order of their complexity.
-KNOWN_ARMS = ("B", "C", "CS", "CR")
+# The factorial comes first, in the order of its arms' complexity; then C's controls, then checks.
+KNOWN_ARMS: tuple[str, ...] = ("B", "S", "R", "C", "CS", "CR")
+KNOWN_ARMS += ("density*", "shuffled*", "anti*", "C-flat", "A/A", "B-80%", "B-half")
 BASELINE = "B"
 
 
@@ -124,7 +126,8 @@ def key(row: Row) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in IDENTITY)
 
 
-def _encode(row: Row) -> bytes:
+def encode(row: Row) -> bytes:
+    """A row as its line of the file, with a checksum."""
     line = json.dumps(dataclasses.asdict(row), ensure_ascii=False).encode("utf-8")
     try:
         # As it will be read: what is written can always be read again.
@@ -174,7 +177,7 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
         UserError: a row has a value its field does not allow (nothing is written).
         OSError: the disk is full, or so; the file is as it was before.
     """
-    data = b"".join(_encode(row) for row in rows)
+    data = b"".join(encode(row) for row in rows)
     if not data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -297,7 +300,7 @@ def _check_one_configuration(frame: pd.DataFrame, path: Path) -> None:
 
 
 def arm_order(frame: pd.DataFrame) -> list[str]:
-    """The frame's arms: B, C, CS, CR, then the others by name."""
+    """The frame's arms: factorial, controls of C, checks (``KNOWN_ARMS``), the others by name."""
     arms = set(frame["arm"].astype(str))
     return [arm for arm in KNOWN_ARMS if arm in arms] + sorted(arms.difference(KNOWN_ARMS))
 

@@ -6,13 +6,14 @@ unfinished ones go on where they were; the same command does both.
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,24 +21,27 @@ from tqdm import tqdm
 
 from benchmark.cell import (
     finisher_path,
+    is_unfinished,
     refuse_stale_rows,
-    scored_steps,
     study_proofs,
+    title,
     work_of,
 )
-from benchmark.evaluation.scores import Part, parts_of
+from benchmark.cost import minutes_left
+from benchmark.evaluation.scores import parts_of
 from benchmark.evaluation.yardstick import make_yardstick
+from benchmark.index import INDEX_FILE
 from benchmark.results import ROWS_FILE
-from benchmark.status import last_line, newest_checkpoint
-from benchmark.study import INDEX_FILE, Study
+from benchmark.status import last_line
+from benchmark.study import Study
 from benchmark.tables import write_tables
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.files import write_json
 from mindiffusion.machine import available_cores
-from mindiffusion.training.config import RunConfig
-from mindiffusion.training.metrics_log import METRICS_FILE, read_metrics
+from mindiffusion.networks import build_network
+from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.signals import Interrupted
 from mindiffusion.unet import check_sizes
@@ -68,11 +72,6 @@ class Cell:
     reader: threading.Thread | None = field(default=None, repr=False)
 
 
-def title(config: RunConfig) -> str:
-    """How a cell is called on screen, such as "CS/0"."""
-    return f"{config.arm}/{config.seed}"
-
-
 def device_slots(configs: Sequence[RunConfig], runs_per_device: int = 1) -> list[str | None]:
     """Places to run cells side by side: a GPU index each, or None for a share of the CPU's cores.
 
@@ -97,23 +96,31 @@ def device_slots(configs: Sequence[RunConfig], runs_per_device: int = 1) -> list
 
 
 def run_study(
-    study: Study, arguments: Sequence[str], only: Sequence[RunConfig] | None = None
+    study: Study,
+    arguments: Sequence[str],
+    runs: Sequence[RunConfig],
+    *,
+    minutes: float = math.inf,
+    with_tables: bool = True,
 ) -> int:
-    """Bring a study, or some of its cells, to the end; returns the exit code.
+    """Bring cells of a study to the end, then make its tables; returns the exit code.
 
     Args:
         study: the study.
         arguments: command-line words that make a child load the same study.
-        only: its runs to do, as a part of the study that makes no tables; all if not given.
+        runs: those of its runs that are to be done.
+        minutes: how long this may take; then the cells save their state, and what is left is said.
+        with_tables: whether tables and figures are made, from all rows there are.
 
     Raises:
         UserError: a mistake in a run, found before any is trained, or a cell that failed.
         Interrupted: a cell was stopped; the cells have saved their state.
     """
+    give_up = time.monotonic() + 60 * minutes
     check_runs(study)
-    runs = study.runs if only is None else only
-    data = {kind: prepared_data(kind, show_progress=True) for kind in _kinds_of_data(runs)}
-    for config in runs:
+    data = {kind: prepared_data(kind, show_progress=True) for kind in _kinds_of_data(study.runs)}
+    # Also of runs that are not to be done: tables are made of the rows of all.
+    for config in study.runs:
         refuse_stale_rows(study, config, data[config.data].manifest_id)
     write_index(study)
     slots = device_slots(runs, study.runs_per_device)[: len(runs)]
@@ -125,21 +132,31 @@ def run_study(
                 # Computed once and cached, before the cells would all do so at once.
                 device = "cpu" if slots[0] is None else "cuda"
                 make_yardstick(study.evaluation, prepared, device).fill_cache()
-        if pending:
-            _run_cells(study, runs, pending, arguments, slots)
-    if only is None:
-        refuse_unfinished(study)
+        if pending and not _run_cells(study, runs, pending, arguments, slots, give_up):
+            print(_what_is_left(study, runs, minutes))
+            return 0
+    if with_tables:
+        refuse_unfinished(study, runs)
         finish(study)
     return 0
 
 
-def refuse_unfinished(study: Study) -> None:
-    """Make no tables of a study of which cells have ended and milestones are not scored.
+def _what_is_left(study: Study, runs: Sequence[RunConfig], minutes: float) -> str:
+    done = sum(not is_unfinished(study, config) for config in runs)
+    left = minutes_left(study, runs, len(device_slots(runs, study.runs_per_device)))
+    return (
+        f"stopped after {minutes:g} minutes: {done} of {len(runs)} cells done, about {left:.0f} "
+        f"minutes left. {GO_ON}"
+    )
+
+
+def refuse_unfinished(study: Study, runs: Sequence[RunConfig]) -> None:
+    """Make no tables when cells have ended and milestones are not scored.
 
     Raises:
         UserError: so it is: the finisher of stitched samples is not there.
     """
-    left = [title(config) for config in study.runs if is_unfinished(study, config)]
+    left = [title(config) for config in runs if is_unfinished(study, config)]
     if left:
         raise UserError(
             f"{', '.join(left)}: not all milestones are scored, because the finisher's weights "
@@ -164,7 +181,10 @@ def check_runs(study: Study) -> None:
 
 
 def write_index(study: Study) -> None:
-    """List the study's cells in its folder, for those who look on (``benchmark.status``)."""
+    """Keep in the study's folder which cells it has and what its arms and its scoring are.
+
+    ``benchmark.status`` reads it to look on, tables to say how rows were made.
+    """
     cells = []
     for config in study.runs:
         whole = resolve_plan(config, num_train_images(config.data))
@@ -178,14 +198,26 @@ def write_index(study: Study) -> None:
             }
         )
     proofs = list(study_proofs(study).values())
-    index = {"study": study.name, "proofs": proofs, "cells": cells}
+    # In the order of the file; of each arm the first seed's run.
+    arms = {config.arm: config for config in reversed(study.runs)}
+    index = {
+        "study": study.name,
+        "proofs": proofs,
+        "evaluation": asdict(study.evaluation),
+        "arms": {arm: _arm_entry(arms[arm]) for arm in reversed(arms)},
+        "cells": cells,
+    }
     write_json(study.folder / INDEX_FILE, index)
 
 
-def is_unfinished(study: Study, config: RunConfig, part: Part | None = None) -> bool:
-    """Whether a run has milestones that are not scored, in one part or in any."""
-    milestones = resolve_plan(config, num_train_images(config.data)).milestones
-    return not scored_steps(study, config, part) >= set(milestones)
+def _arm_entry(config: RunConfig) -> dict[str, Any]:
+    """What is the same for all seeds of an arm; its curriculum may not be, and is in the rows."""
+    content = to_dict(config)
+    for name in ("arm", "seed", "output", "samples", "curriculum"):
+        del content[name]
+    parameters = sum(weights.numel() for weights in build_network(config).parameters())
+    sizes = {"num_train": num_train_images(config.data), "parameters": parameters}
+    return {"config": content, **sizes}
 
 
 def finish(study: Study) -> None:
@@ -204,8 +236,14 @@ def _run_cells(
     pending: list[RunConfig],
     arguments: Sequence[str],
     slots: Sequence[str | None],
-) -> None:
-    """Run cells, as many at a time as there are slots, under one progress bar."""
+    give_up: float,
+) -> bool:
+    """Run cells, as many at a time as there are slots, under one progress bar.
+
+    Returns:
+        False if the monotonic clock reached ``give_up`` before all had ended; they were asked to
+        save their state.
+    """
     totals = {title(c): _total_work(study, c) for c in runs}
     finished = sum(totals[title(c)] for c in runs if c not in pending)
     waiting = list(pending)
@@ -213,6 +251,8 @@ def _run_cells(
     with _bar(sum(totals.values())) as bar, _stopping(running):
         is_under_way = False
         while waiting or running:
+            if time.monotonic() > give_up:
+                return False
             for number in range(len(slots)):
                 if number not in running and waiting:
                     running[number] = _start(waiting.pop(0), slots, number, arguments)
@@ -231,6 +271,7 @@ def _run_cells(
                 ", ".join(f"{title(c.config)} {c.what}" for c in running.values()), refresh=False
             )
             bar.update(amount - bar.n)
+    return True
 
 
 def _total_work(study: Study, config: RunConfig) -> float:
@@ -310,86 +351,3 @@ def _stopping(running: dict[int, Cell]) -> Iterator[None]:
                 cell.process.wait(max(0.0, give_up - time.monotonic()))
             except subprocess.TimeoutExpired:
                 cell.process.kill()
-
-
-# -- dry run ------------------------------------------------------------------------------------
-
-
-def cell_states(study: Study, num_train: int) -> list[tuple[str, str, float]]:
-    """Every (cell, state, work left): states are "scored", "trained", "at step …", "to do"."""
-    states = []
-    for config in study.runs:
-        whole, work = resolve_plan(config, num_train), work_of(study, config)
-        done = scored_steps(study, config)
-        step = newest_checkpoint(config.run_dir)
-        for milestone in whole.milestones:
-            name = f"{title(config)} step {milestone}"
-            before = max((m for m in whole.milestones if m < milestone), default=0)
-            training = work.step * (milestone - min(milestone, max(step, before)))
-            if milestone in done:
-                states.append((name, "scored", 0.0))
-            elif step >= milestone:
-                states.append((name, "trained", work.milestone))
-            else:
-                state = f"at step {step}" if step > before else "to do"
-                states.append((name, state, training + work.milestone))
-    return states
-
-
-def seconds_per_work(study: Study) -> tuple[float, str]:
-    """Seconds for a forward pass of one image, and how that was found.
-
-    From the logs of the study's own runs where there are any, else three steps timed now.
-    """
-    for config in study.runs:
-        log = config.run_dir / METRICS_FILE
-        entries = read_metrics(log) if log.exists() else []
-        if entries:
-            last = entries[-1]
-            work = work_of(study, config).step * last["step"]
-            return last["train_seconds"] / work, f"speed of {title(config)} so far"
-    return _time_steps(study.runs[0]), "three steps timed now"
-
-
-def _time_steps(config: RunConfig) -> float:
-    import numpy as np
-
-    from mindiffusion.training.distributed import Ranks, process_group
-    from mindiffusion.training.runtime import resolve_runtime
-    from mindiffusion.training.trainer import Trainer
-
-    side, batch = config.data.size, config.training.global_batch
-    images = np.zeros((batch, side, side, 3), dtype=np.uint8)
-    runtime = resolve_runtime(config, 1)
-    with process_group(Ranks(), runtime.device) as device:
-        trainer = Trainer(_in_steps(config), runtime, Ranks(), device, images)
-        trainer.train_step()
-        trainer.watch.read(trainer.step)
-        started = time.perf_counter()
-        for _ in range(3):
-            trainer.train_step()
-        # On a GPU the steps are done only when their results are asked for.
-        trainer.watch.read(trainer.step)
-    return (time.perf_counter() - started) / 3 / (3.0 * batch)
-
-
-def _in_steps(config: RunConfig) -> RunConfig:
-    """The run with a length that does not depend on the data."""
-    from dataclasses import replace
-
-    training = replace(config.training, epochs=None, steps=1000, milestones=("100%",), log_every=50)
-    return replace(config, training=training)
-
-
-def print_dry_run(study: Study) -> int:
-    """List every cell with its state and estimated minutes; nothing is written."""
-    num_train = num_train_images(study.runs[0].data)
-    states = cell_states(study, num_train)
-    seconds, how = seconds_per_work(study)
-    slots = len(device_slots(study.runs, study.runs_per_device))
-    width = max(len(name) for name, _, _ in states)
-    for name, state, work in states:
-        print(f"{name:<{width}}  {state:<14} {work * seconds / 60:6.1f} min")
-    total = sum(work for _, _, work in states) * seconds / 60 / slots
-    print(f"about {total:.1f} minutes in all, {slots} cells at a time ({how})")
-    return 0

@@ -10,13 +10,13 @@ import fcntl
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.index import INDEX_FILE
 from benchmark.results import ROWS_FILE
-from benchmark.study import INDEX_FILE
 from mindiffusion.errors import UserError
 from mindiffusion.training.metrics_log import METRICS_FILE, read_metrics
 
@@ -182,14 +182,16 @@ def _cell(run: Path, plan: Plan, scored: dict[str, set[int]]) -> CellStatus:
 
 
 def _state(
-    plan: Plan, is_locked: bool, is_trained: bool, step: int, scored: Iterable[int], error: str
+    plan: Plan, is_locked: bool, is_trained: bool, step: int, scored: Collection[int], error: str
 ) -> str:
     done = f"{len(set(scored) & set(plan.milestones or ()))}/{len(plan.milestones or ())}"
     is_done = plan.milestones is not None and set(scored) >= set(plan.milestones)
     if is_trained and plan.is_scored and is_done:
         return f"scored {done}"
     if is_locked:
-        if is_trained and plan.is_scored:
+        # A milestone is scored before the next step.
+        is_at_milestone = step in (plan.milestones or ()) and step not in scored
+        if plan.is_scored and (is_trained or is_at_milestone):
             return f"scoring {done}"
         return "training" if step else "starting"
     if error:

@@ -1,7 +1,7 @@
 """A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from benchmark.arm_entries import resolve_entries, with_controls
 from benchmark.results import BASELINE
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.training.config import RunConfig, check
@@ -22,13 +23,11 @@ from mindiffusion.training.presets import (
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 RESULTS = Path("results")
-INDEX_FILE = "study.json"
-"""In a study's folder: which cells it has, for those who look on."""
 SAMPLE_METRICS = ("fd", "kd", "prdc", "is", "memorisation", "attributes")
 """Metrics of generated images."""
 METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_STUDY_KEYS = ("evaluation.", "runs_per_device=")
+_STUDY_KEYS = ("evaluation.", "runs_per_device=", "seeds=")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -38,6 +37,10 @@ class EvaluationConfig:
     Attributes:
         num_generated: images sampled from the primary average; n in the metrics' names. The
             jackknife of a distance takes 8 or more.
+        num_curve: the first so many of them at every milestone, and all at the last one alone: a
+            cheap curve with an end that counts; None: all at every milestone.
+        num_sampling_seeds: sets of images at the last milestone. The first, of the run's sampling
+            seed, is scored by all metrics, the others, of the seeds after it, by distances.
         num_reference: training images they are compared with.
         feature_nets: entries of ``benchmark.features.nets.FEATURE_NETS``, the primary one first;
             "auto" is clean-fid's Inception where its weights are there, else EfficientNet-Lite0 at
@@ -51,6 +54,8 @@ class EvaluationConfig:
     """
 
     num_generated: int = Field(default=10_000, ge=8)
+    num_curve: int | None = Field(default=None, ge=8)
+    num_sampling_seeds: int = Field(default=1, ge=1)
     num_reference: int = Field(default=50_000, ge=8)
     feature_nets: tuple[str, ...] = Field(default=("auto",), min_length=1)
     metrics: tuple[str, ...] = ("profile", "fd", "kd", "prdc", "memorisation")
@@ -61,10 +66,20 @@ class EvaluationConfig:
     stitch_levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.2, 0.4, 0.6, 0.8)
 
     def __post_init__(self) -> None:
-        """Refuse a metric that there is not."""
+        """Refuse a metric that there is not, and a part that is larger than the whole."""
+        if self.num_curve is not None and self.num_curve > self.num_generated:
+            raise UserError(
+                f"evaluation.num_curve is {self.num_curve}, more than num_generated "
+                f"({self.num_generated}); give at most that, or null."
+            )
         for name in self.metrics:
             if name not in METRICS:
                 raise UserError(f"evaluation.metrics has {name!r}.{did_you_mean(name, METRICS)}")
+
+    @property
+    def curve_size(self) -> int:
+        """Images at every milestone."""
+        return self.num_generated if self.num_curve is None else self.num_curve
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -74,6 +89,7 @@ class _StudyFile:
     seeds: tuple[int, ...]
     arms: dict[str, dict[str, Any]]
     run: dict[str, Any]
+    controls_of: tuple[str, ...] = ()
     evaluation: EvaluationConfig = EvaluationConfig()
     runs_per_device: int = Field(default=1, ge=1)
 
@@ -88,8 +104,8 @@ class Study:
         runs: one config per arm and seed; seed by seed, so that pairs finish together.
         evaluation: how milestones are scored.
         runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
-        finisher: the run whose last milestone finishes stitched samples, of the first seed of the
-            file whatever seeds are run; None if no arm is called so.
+        finisher: the run whose last milestone finishes stitched samples, of the study's first
+            seed; None if no arm is called so.
     """
 
     name: str
@@ -111,7 +127,12 @@ SMOKE_RUN = {
     },
     "sampler": {"steps": 5, "chunk": 8},
 }
-SMOKE_EVALUATION = {"num_generated": 16, "num_reference": 64, "profile_images": 8}
+SMOKE_EVALUATION = {
+    "num_generated": 16,
+    "num_curve": None,
+    "num_reference": 64,
+    "profile_images": 8,
+}
 
 
 def study_names() -> list[str]:
@@ -124,7 +145,6 @@ def load_study(
     *,
     output: str | None = None,
     overrides: Sequence[str] = (),
-    seeds: Sequence[int] | None = None,
     smoke: bool = False,
 ) -> Study:
     """Read a study by name, or from a YAML file of one's own.
@@ -132,9 +152,8 @@ def load_study(
     Args:
         name: a protocol's name, or a path that ends in .yaml.
         output: folder instead of ``results/<name>``.
-        overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "runs_per_device=…" to
-            the study, the rest to each run.
-        seeds: training seeds instead of the file's.
+        overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "runs_per_device=…" and
+            "seeds=[…]" to the study, the rest to each run.
         smoke: a few steps and images, to see the whole path work.
 
     Raises:
@@ -153,15 +172,16 @@ def load_study(
     folder = Path(output) if output else RESULTS / title
     rest = [text for text in overrides if text not in own]
     runs = []
-    for seed in seeds if seeds is not None else parsed.seeds:
-        for arm, fields in parsed.arms.items():
-            base = merge({"arm": arm}, resolve_extends(parsed.run))
-            run = merge(base, resolve_extends(fields))
-            run = apply_overrides(run, rest)
+    base = resolve_extends(parsed.run)
+    entries = resolve_entries(parsed.arms, parsed.controls_of, base, str(path))
+    for seed in parsed.seeds:
+        for entry in entries:
+            run = apply_overrides(merge(base, entry.content), rest)
             if smoke:
                 run = merge(run, SMOKE_RUN)
-            where: Mapping[str, Any] = {"output": str(folder / arm), "samples": None, "seed": seed}
-            runs.append(build_config(merge(run, where), f"{path}, arm {arm}"))
+            where = {"output": str(folder / entry.folder), "samples": None, "seed": seed}
+            config = build_config(merge(run, where), f"{path}, arm {entry.key}")
+            runs.append(with_controls(config, entry, str(path)))
     if not runs:
         raise UserError(f"{path} has no runs; give at least one arm and one seed.")
     for (name, seed), count in Counter((run.arm, run.seed) for run in runs).items():

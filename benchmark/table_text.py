@@ -19,6 +19,17 @@ _LATEX = {
     "∞": r"$\infty$",
     "τ": r"$\tau$",
     "→": r"$\to$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "≤": r"$\leq$",
+    "Σ": r"$\Sigma$",
+    "σ": r"$\sigma$",
+    "γ": r"$\gamma$",
+    "η": r"$\eta$",
+    "ᾱ": r"$\bar\alpha$",
+    "·": r"$\cdot$",
+    "×": r"$\times$",
+    "²": r"$^2$",
     "−": r"$-$",
     "–": "--",
 }
@@ -71,7 +82,8 @@ def to_latex(table: Table, label: str) -> str:
     def line(cells: Sequence[str]) -> str:
         return " & ".join(_escape(cell) for cell in cells) + r" \\"
 
-    caption = _escape(" ".join([f"{table.title}.", table.caption, *table.notes]))
+    caption = _escape(f"{table.title}. {table.caption}")
+    notes = [rf"\par\smallskip{{\footnotesize {_escape(note)}\par}}" for note in table.notes]
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -84,6 +96,7 @@ def to_latex(table: Table, label: str) -> str:
         *(line(row) for row in table.body),
         r"\bottomrule",
         r"\end{tabular}",
+        *notes,
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

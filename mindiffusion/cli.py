@@ -23,9 +23,13 @@ SMOKE = {
 }
 
 
+def add_seed_option(parser: argparse.ArgumentParser) -> None:
+    """``--seed``, which an entry to one run has."""
+    parser.add_argument("--seed", type=int, help="training seed; runs live in seed<k>/")
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options that every entry to training has."""
-    parser.add_argument("--seed", type=int, help="training seed; runs live in seed<k>/")
     parser.add_argument("--output", help="folder of checkpoints and sample grids")
     parser.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
     parser.add_argument("--global-batch", type=int, help="images per step over all ranks")
@@ -105,6 +109,7 @@ def main(preset: str, argv: Sequence[str] | None = None) -> None:
         argv: arguments; those of the process if not given.
     """
     parser = argparse.ArgumentParser(description=f"Train the preset {preset}.")
+    add_seed_option(parser)
     add_run_options(parser)
     options = parser.parse_args(argv)
     load_dotenv(Path(".env"))

@@ -14,14 +14,14 @@ IMAGE_CHANNELS = 3
 
 
 def _naive(config: RunConfig) -> NaiveUnet:
-    return NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.n_feat)
+    return NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.base_width)
 
 
 def _sparse(config: RunConfig) -> NaiveUnet:
     return SparseNaiveUnet(
         IMAGE_CHANNELS,
         IMAGE_CHANNELS,
-        config.model.n_feat,
+        config.model.base_width,
         config.curriculum[0].sparsity,
         placement=config.model.placement,
         regrow_method=config.model.regrow_method,
@@ -30,7 +30,7 @@ def _sparse(config: RunConfig) -> NaiveUnet:
 
 
 def _reg(config: RunConfig) -> NaiveUnet:
-    return RegNaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.n_feat)
+    return RegNaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.base_width)
 
 
 NETWORKS: dict[str, Callable[[RunConfig], NaiveUnet]] = {
@@ -46,7 +46,7 @@ def build_network(config: RunConfig) -> NaiveUnet:
     Layers are made in one order by all classes, so arms of one seed start from the same weights.
     The caller's generator is left as it was.
     """
-    check_sizes(config.model.n_feat, config.data.size)
+    check_sizes(config.model.base_width, config.data.size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return NETWORKS[config.model.network](config)
@@ -55,4 +55,5 @@ def build_network(config: RunConfig) -> NaiveUnet:
 def build_process(config: RunConfig) -> CurriculumDDPM:
     """The process around a fresh network."""
     process = config.process
-    return CurriculumDDPM(build_network(config), (process.beta1, process.beta2), process.n_T)
+    betas = (process.beta1, process.beta2)
+    return CurriculumDDPM(build_network(config), betas, process.n_T, process.loss_weight)

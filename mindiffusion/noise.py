@@ -1,7 +1,8 @@
 """Every random draw of the project: a counter-based generator, a pure function of its key.
 
 A draw is keyed by (seed, stream, index, step): which run, what the numbers are for, which image
-or position, and which step. Nothing depends on the order of calls, the batch split, the number
+or position, and which step; ``variant``, the counter's fourth word, gives a run of the same seed
+other draws. Nothing depends on the order of calls, the batch split, the number
 of ranks or an interruption, and no generator state is ever saved. Integer arithmetic makes the
 uniforms the same bits on CPU and GPU; normals agree to rounding of log and cos.
 
@@ -35,6 +36,7 @@ class Stream(enum.IntEnum):
     EVALUATION_NOISE = 10
     CLASSIFIER_WEIGHTS = 11
     CLASSIFIER_NOISE = 12
+    STAGE_ORDER = 13
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
@@ -62,7 +64,9 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return [c0, c1, c2, c3]
 
 
-def random_bits(seed: int, stream: Stream, index: Tensor, step: int | Tensor, count: int) -> Tensor:
+def random_bits(
+    seed: int, stream: Stream, index: Tensor, step: int | Tensor, count: int, variant: int = 0
+) -> Tensor:
     """``count`` 32-bit words for every index: (N,) → (N, count) int64 in [0, 2³²).
 
     Args:
@@ -72,6 +76,7 @@ def random_bits(seed: int, stream: Stream, index: Tensor, step: int | Tensor, co
         step: training step, sampling step or epoch, in [0, 2³²); a number, or a scalar int64
             tensor on the index's device, whose range is not checked.
         count: words per index.
+        variant: which draws of this seed, in [0, 2¹⁶).
 
     Raises:
         ValueError: for a seed or step outside [0, 2³²).
@@ -86,31 +91,41 @@ def random_bits(seed: int, stream: Stream, index: Tensor, step: int | Tensor, co
         blocks.expand(shape),
         index[:, None].expand(shape),
         step.expand(shape),
-        torch.zeros((), dtype=torch.int64, device=index.device).expand(shape),
+        torch.full((), variant, dtype=torch.int64, device=index.device).expand(shape),
     )
     words = philox(counter, (seed, int(stream)))
     return torch.stack(words, dim=2).flatten(1)[:, :count]
 
 
 def uniforms(
-    seed: int, stream: Stream, index: Tensor, step: int | Tensor, count: int = 1
+    seed: int,
+    stream: Stream,
+    index: Tensor,
+    step: int | Tensor,
+    count: int = 1,
+    variant: int = 0,
 ) -> Tensor:
     """Uniforms in [0, 1) with 24 bits, (N, count) float32; the same bits on every device.
 
     Arguments as in ``random_bits``.
     """
-    return (random_bits(seed, stream, index, step, count) >> 8).float() * 2.0**-24
+    return (random_bits(seed, stream, index, step, count, variant) >> 8).float() * 2.0**-24
 
 
 def normals(
-    seed: int, stream: Stream, index: Tensor, step: int | Tensor, shape: tuple[int, ...]
+    seed: int,
+    stream: Stream,
+    index: Tensor,
+    step: int | Tensor,
+    shape: tuple[int, ...],
+    variant: int = 0,
 ) -> Tensor:
     """Standard normals by Box–Muller, (N, *shape) float32.
 
     Other arguments as in ``random_bits``.
     """
     count = math.prod(shape)
-    bits = random_bits(seed, stream, index, step, 2 * ((count + 1) // 2))
+    bits = random_bits(seed, stream, index, step, 2 * ((count + 1) // 2), variant)
     first, second = bits.chunk(2, dim=1)
     # (bits + ½)/2³² is in (0, 1], so that the logarithm is finite.
     radius = torch.sqrt(-2.0 * torch.log((first.float() + 0.5) * 2.0**-32))
@@ -119,7 +134,17 @@ def normals(
     return pair[:, :count].reshape(len(index), *shape)
 
 
-def permutation(seed: int, epoch: int, size: int) -> Tensor:
-    """The order in which one epoch visits ``size`` images: (size,) int64 permutation."""
-    bits = random_bits(seed, Stream.ORDER, torch.arange(size), epoch, 1)[:, 0]
+def permutation(
+    seed: int, epoch: int, size: int, variant: int = 0, stream: Stream = Stream.ORDER
+) -> Tensor:
+    """A keyed order of ``size`` things, (size,) int64: that in which an epoch visits its images.
+
+    Args:
+        seed: as in ``random_bits``.
+        epoch: number of the order.
+        size: how many things.
+        variant: as in ``random_bits``.
+        stream: what is ordered.
+    """
+    bits = random_bits(seed, stream, torch.arange(size), epoch, 1, variant)[:, 0]
     return torch.argsort(bits, stable=True)

@@ -180,17 +180,36 @@ def weight_movement(network: nn.Module, initial: nn.Module, mask: Tensor) -> dic
     return movement
 
 
+GONE_BELOW = 0.01
+"""A group of weights counts as gone below this share of its norm at the start."""
+
+
+@torch.no_grad()
+def vanished_groups(network: nn.Module, initial: nn.Module) -> dict[str, float]:
+    """Share of output groups that are gone, by block: "init_conv", "down1" … "out".
+
+    Args:
+        network: trained, on any device.
+        initial: the same network at the start.
+    """
+    gone: dict[str, list[Tensor]] = {}
+    for (name, after), (_, before) in zip(conv_layers(network), conv_layers(initial), strict=True):
+        is_gone = group_norms(after).cpu() < GONE_BELOW * group_norms(before).cpu()
+        gone.setdefault(name.split(".")[0], []).append(is_gone)
+    return {block: float(torch.cat(parts).double().mean()) for block, parts in gone.items()}
+
+
 @torch.no_grad()
 def group_norm_summary(network: nn.Module, initial: nn.Module) -> dict[str, float]:
     """What a group penalty did: "group-norm-mean" and "group-norm-share-below-1%".
 
     Args:
         network: trained, on any device.
-        initial: the same network at the start; a group counts as gone below 1 % of its norm there.
+        initial: the same network at the start; groups below 1 % of their norm there are counted.
     """
     after = torch.cat([group_norms(layer).double().cpu() for _, layer in conv_layers(network)])
     before = torch.cat([group_norms(layer).double() for _, layer in conv_layers(initial)])
     return {
         "group-norm-mean": float(after.mean()),
-        "group-norm-share-below-1%": float((after < 0.01 * before).double().mean()),
+        "group-norm-share-below-1%": float((after < GONE_BELOW * before).double().mean()),
     }

@@ -1,24 +1,141 @@
 """Every figure of a study, from its rows and the sample strips they name."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from benchmark.results import EPS_MSE, STAGE_METRICS, distance_rows, load_study
+from benchmark.results import EPS_MSE, distance_rows, load_study
 from plots import (
+    capacity,
+    channel_births,
     closest,
+    cost_vs_quality,
     curriculum,
     denoising_profile,
     feature_emergence,
     fid_vs_steps,
+    forest,
+    group_norms,
     learnable,
+    order_exposure,
     samples,
     stitched,
 )
 from plots.style import paper_style, save
 
 LOGGER = logging.getLogger(__name__)
+CAPTIONS: dict[str, str] = {
+    "fid_vs_steps": (
+        "Distance between generated and real images over training, and its change against plain "
+        "training (B) of the same seed. Lower is better. Hollow points are of networks that have "
+        "not yet been trained on all noise levels; no verdict uses them. An arm is better than B "
+        "if its band stays below the grey zone of ±3 % at the end. Ratios of early milestones may "
+        "lie outside the panel."
+    ),
+    "forest": (
+        "Every comparison of the study: the change of the distance at the end with its 95 % "
+        "interval. An effect is supported if the interval lies wholly beyond the grey zone of "
+        "±3 % on the claimed side, refuted if it lies on the other side, equal if it lies within "
+        "the zone, and undecided otherwise. Two equal arms (A/A) must not be told apart, and the "
+        "weakened ones must be worse: else the instrument is broken."
+    ),
+    "order_exposure": (
+        "Is it the order, or only that other noise levels are trained more often? Left: the arms "
+        "with and without the order, at plain training's share of noise levels and at the "
+        "curriculum's. If the two lines lie on each other, order adds nothing; if both are level, "
+        "neither do the shares. Right: the same effects with their 95 % intervals; total = "
+        "exposure + order."
+    ),
+    "denoising_profile": (
+        "Error of the noise prediction on held-out images by noise level at each arm's last step, "
+        "and its change against plain training (B). An arm below 0 denoises that level better. "
+        "Gains at high noise that are paid for at low noise are an exchange and no progress."
+    ),
+    "learnable": (
+        "What there is to learn at each noise level: the grey area lies between always answering "
+        "with the mean and the best linear denoiser. Only what lies below the linear one takes a "
+        "network. Where the two bounds nearly meet, a curriculum stage has little to teach."
+    ),
+    "stitched": (
+        "Where quality comes from: each arm's network works on one side of the noise level τ, one "
+        "common network on the other. Where a curve falls, the arm's own levels matter; where arms "
+        "meet, they are equally good there."
+    ),
+    "feature_emergence": (
+        "Which attributes can be read in the denoised images beyond what a linear denoiser shows, "
+        "by noise level and by step. Coarse attributes before fine ones is no merit of a "
+        "curriculum if plain training (B) shows the same order: the difference to B decides."
+    ),
+    "samples": (
+        "Samples from the same noise in each column, at milestones of training. A dashed frame "
+        "marks networks that have not yet been trained on all noise levels."
+    ),
+    "curriculum": (
+        "What is trained when: how often each noise level is drawn, relative to plain training, "
+        "over the steps; bars show the average of the run by fifths. Arms with the same bars "
+        "differ in order alone. Arms that share all of it share a panel."
+    ),
+    "capacity": (
+        "What the networks may use when: channels that are switched on, and the weight of the "
+        "group penalty. Arms that use neither are not shown."
+    ),
+    "channel_births": (
+        "When channels are switched on, how repeatable their choice is (1: both halves of the "
+        "probe rank the channels alike, 0: by chance), what lifting the mask does to the error, "
+        "and whether masked channels' weights stay where they were (0) or move as all others (1). "
+        "If the effect of the mask stays within the grey zone, the masked arms have not tested "
+        "masks."
+    ),
+    "group_norms": (
+        "Norms of the filters of penalised networks over training, and the share that fell below "
+        "1 % of its first norm. If no share vanishes, the penalty has not made the network sparse."
+    ),
+    "cost_vs_quality": (
+        "Distance against the time of training: along the runs, and at their end relative to "
+        "plain training (B). Below and left of B is better and cheaper. Shorter and narrower runs "
+        "show what the same saving costs without any curriculum."
+    ),
+    "closest": (
+        "The generated images that are nearest to a training image, each above it. Copies would "
+        "show that the network remembers its data."
+    ),
+}
+"""What each figure shows, and what would mean what."""
+
+# A figure with what says whether a study has the rows for it.
+_FIGURES: dict[str, tuple[Callable[[pd.DataFrame], bool], Callable[[pd.DataFrame], Figure]]] = {
+    "fid_vs_steps": (lambda frame: not distance_rows(frame).empty, fid_vs_steps.figure),
+    "forest": (forest.has_rows, forest.figure),
+    "order_exposure": (order_exposure.has_rows, order_exposure.figure),
+    "curriculum": (curriculum.has_rows, curriculum.figure),
+    "capacity": (lambda frame: bool(capacity.capacity_stages(frame)), capacity.figure),
+    "channel_births": (channel_births.has_rows, channel_births.figure),
+    "group_norms": (lambda frame: not group_norms.norm_rows(frame).empty, group_norms.figure),
+    "cost_vs_quality": (
+        lambda frame: not cost_vs_quality.cost_rows(frame).empty,
+        cost_vs_quality.figure,
+    ),
+    "denoising_profile": (
+        lambda frame: bool((frame["metric"] == EPS_MSE).any()),
+        denoising_profile.figure,
+    ),
+    "feature_emergence": (
+        lambda frame: not feature_emergence.gain_rows(frame).empty,
+        feature_emergence.figure,
+    ),
+    "learnable": (lambda frame: not learnable.learnable_rows(frame).empty, learnable.figure),
+    "stitched": (lambda frame: not stitched.stitched_rows(frame).empty, stitched.figure),
+}
+# The same with what names the pictures; last, for they alone read files that may be broken.
+_PICTURES: dict[
+    str, tuple[Callable[[pd.DataFrame], pd.DataFrame], Callable[[pd.DataFrame, Path], Figure]]
+] = {
+    "samples": (samples.page_cells, samples.figure),
+    "closest": (closest.closest_cells, closest.figure),
+}
 
 
 def write_figures(study_dir: Path) -> list[Path]:
@@ -31,40 +148,15 @@ def write_figures(study_dir: Path) -> list[Path]:
         UserError: the study has no rows, contradicting ones, or a strip is broken.
     """
     frame = load_study(study_dir)
-    metrics = frame["metric"]
-    jobs = (
-        ("fid_vs_steps", not distance_rows(frame).empty, lambda: fid_vs_steps.figure(frame)),
-        (
-            "curriculum",
-            bool(metrics.isin(STAGE_METRICS).any()),
-            lambda: curriculum.figure(frame),
-        ),
-        (
-            "denoising_profile",
-            bool((metrics == EPS_MSE).any()),
-            lambda: denoising_profile.figure(frame),
-        ),
-        (
-            "feature_emergence",
-            bool(metrics.str.startswith(feature_emergence.GAIN).any()),
-            lambda: feature_emergence.figure(frame),
-        ),
-        ("learnable", not learnable.learnable_rows(frame).empty, lambda: learnable.figure(frame)),
-        ("stitched", not stitched.stitched_rows(frame).empty, lambda: stitched.figure(frame)),
-        # Last, for they alone read files that may be broken.
-        *(
-            (name, _has_pictures(name, cells(frame), study_dir), draw)
-            for name, cells, draw in (
-                ("samples", samples.sample_cells, lambda: samples.figure(frame, study_dir)),
-                ("closest", closest.closest_cells, lambda: closest.figure(frame, study_dir)),
-            )
-        ),
-    )
     written: list[Path] = []
     with paper_style():
-        for name, has_rows, draw in jobs:
-            if has_rows:
-                written += save(draw(), study_dir / "figures" / name)
+        for name, (has_rows, draw) in _FIGURES.items():
+            if has_rows(frame):
+                written += save(draw(frame), study_dir / "figures" / name)
+        for name, (cells, draw_pictures) in _PICTURES.items():
+            if _has_pictures(name, cells(frame), study_dir):
+                picture = draw_pictures(frame, study_dir)
+                written += save(picture, study_dir / "figures" / name)
     return written
 
 

@@ -1,117 +1,154 @@
-"""What is trained when: noise range, active channels and penalty over the steps of each arm."""
+"""What is trained when: exposure of each noise level over the steps, and in all, of each arm."""
 
+import textwrap
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from benchmark.exposure import EXPOSURE, NUM_BINS, NUM_PARTS, stage_exposure
 from benchmark.results import arm_order, curriculum_frame
-from plots.style import GREY, PAGE_INCHES, arm_styles, new_figure, note_below, step_axis
+from plots.style import PAGE_INCHES, new_figure, note_below, step_axis, text_beside
 
-ARMS_PER_ROW = 4
-_PANELS = (
-    ("noise range\n$t\\,/\\,n_T$", ("t_min", "t_max")),
-    ("active\nchannels", ("active_channels",)),
-    ("penalty λ", ("penalty_lambda",)),
-)
+ARMS_PER_ROW = 3
+ROW_INCHES = 1.55
+TITLE_WIDTH = 32
+# The darker, the more is trained (in grey too); white is not at all.
+COLOURS = "viridis_r"
+RANGE = (0.2, 5.0)
+_BAR = "0.75"
 
 
-def first_seed_stages(frame: pd.DataFrame) -> pd.DataFrame:
-    """The stages of each arm's first seed (a paced curriculum differs between seeds)."""
-    stages = curriculum_frame(frame)
+def has_rows(frame: pd.DataFrame) -> bool:
+    """Whether stages were written, with or without their exposure."""
+    return bool(frame["metric"].isin(("t_min", EXPOSURE)).any())
+
+
+def exposure(frame: pd.DataFrame) -> pd.DataFrame:
+    """The exposure of each arm's first seed by stage and bin (a paced curriculum's seeds differ).
+
+    Arms whose rows have windows only are those trained uniformly within them.
+
+    Returns:
+        What ``stage_exposure`` returns, of one seed an arm.
+    """
+    known = stage_exposure(frame)
+    windows = curriculum_frame(frame)
+    windows = windows[~windows["arm"].isin(known["arm"]) & windows["t_min"].notna()]
+    stages = pd.concat([known, *(_of_window(row) for _, row in windows.iterrows())])
     return stages[stages["seed"] == stages.groupby("arm")["seed"].transform("min")]
 
 
-def noise_range(stages: pd.DataFrame, colour: str, ax: Axes) -> Axes:
-    """A band from t_min to t_max for each stage of one arm, stages apart by thin white lines."""
-    ax.bar(
-        stages["from_step"],
-        stages["t_max"] - stages["t_min"],
-        width=stages["to_step"] - stages["from_step"],
-        bottom=stages["t_min"],
-        align="edge",
-        color=colour,
-        alpha=0.4,
-        edgecolor="white",
-        linewidth=0.8,
+def _of_window(stage: pd.Series) -> pd.DataFrame:
+    """Exposure of a stage that draws t uniformly from its window."""
+    edges = np.arange(NUM_BINS + 1) / NUM_BINS
+    # The lowest level of a whole range is the first one above 0.
+    low = 0.0 if stage["t_min"] < 0.5 / NUM_BINS else stage["t_min"]
+    inside = np.diff(np.clip(edges, low, stage["t_max"]))
+    columns = ["arm", "seed", "stage", "from_step", "to_step"]
+    return pd.DataFrame(
+        {name: stage[name] for name in columns}
+        | {"level": edges[1:], EXPOSURE: inside / inside.sum() * NUM_BINS}
     )
-    ax.set_ylim(0, 1)
-    ax.set_yticks([0, 0.5, 1])
-    return ax
 
 
-def level_by_stage(stages: pd.DataFrame, name: str, colour: str, ax: Axes) -> Axes:
-    """A step line of one quantity of one arm; ``not used`` where the arm has none."""
-    if stages[name].isna().all():
-        ax.text(0.5, 0.5, "not used", transform=ax.transAxes, color=GREY, ha="center", va="center")
-        return ax
-    edges = [*stages["from_step"], stages["to_step"].iloc[-1]]
-    ax.stairs(stages[name], edges, baseline=None, color=colour, linewidth=1.4)
-    return ax
+def run_average(stages: pd.DataFrame) -> pd.Series:
+    """Time average of one run's exposure over the fifths of t, indexed by their upper edges."""
+    steps = stages["to_step"] - stages["from_step"]
+    part = np.ceil(np.round(stages["level"] * NUM_PARTS, 6)) / NUM_PARTS
+    return (stages[EXPOSURE] * steps).groupby(part).sum() / steps.groupby(part).sum()
 
 
-def curriculum(stages: pd.DataFrame, arm: str, look: dict[str, Any], axes: Any) -> Any:
-    """Draw one arm on a column of three axes: noise range, active channels, penalty.
+def alike(stages: pd.DataFrame) -> list[list[str]]:
+    """The arms, those with the same exposure at the same steps together, in arm order."""
+    found: dict[bytes, list[str]] = {}
+    for arm in arm_order(stages):
+        own = stages[stages["arm"] == arm][["from_step", "to_step", "level", EXPOSURE]]
+        found.setdefault(own.to_numpy(dtype=np.float64).tobytes(), []).append(arm)
+    return list(found.values())
+
+
+def heat_map(stages: pd.DataFrame, ax: Axes) -> QuadMesh:
+    """Exposure of one run by step and noise level, the colours in equal ratios; 0 is white.
 
     Args:
-        stages: rows of ``curriculum_frame``, of one arm and seed.
-        arm: the name in the title.
-        look: the arm's style; its colour is used.
-        axes: three axes.
+        stages: rows of ``exposure``, of one arm.
+        ax: axes to draw on.
     """
-    noise_range(stages, look["color"], axes[0])
-    for ax, (_, (name,)) in zip(axes[1:], _PANELS[1:], strict=True):
-        level_by_stage(stages, name, look["color"], ax)
-    axes[0].set_title(arm)
-    return axes
+    grid = stages.pivot_table(index="level", columns="from_step", values=EXPOSURE)
+    steps = [*grid.columns, stages["to_step"].max()]
+    levels = [0.0, *grid.index]
+    values = np.ma.masked_equal(grid.to_numpy(), 0.0)
+    mesh = ax.pcolormesh(steps, levels, values, cmap=COLOURS, norm=LogNorm(*RANGE), rasterized=True)
+    for step in steps[1:-1]:
+        ax.axvline(step, color="0.6", linewidth=0.5)
+    ax.set_ylim(0, 1)
+    ax.set_yticks([0, 0.5, 1])
+    return mesh
+
+
+def averages(average: pd.Series, ax: Axes) -> Axes:
+    """Bars of the run's average exposure beside the heat map; the line is plain training's 1.
+
+    Args:
+        average: of ``run_average``.
+        ax: axes that share the heat map's y.
+    """
+    width = 1 / len(average)
+    ax.barh(average.index - width / 2, average, height=0.85 * width, color=_BAR)
+    ax.axvline(1, color="black", linewidth=0.8)
+    for place, value in zip(average.index - width / 2, average, strict=True):
+        text_beside(ax, 1, place, f"{value:.2f}")
+    ax.set_xticks([0, 1])
+    ax.tick_params(labelleft=False, left=False)
+    ax.spines["left"].set_visible(False)
+    return ax
 
 
 def figure(frame: pd.DataFrame) -> Figure:
-    """A column of panels per arm, at most four arms side by side; x and y are shared."""
-    stages = first_seed_stages(frame)
-    arms, looks = arm_order(stages), arm_styles(stages)
-    bands = [arms[start : start + ARMS_PER_ROW] for start in range(0, len(arms), ARMS_PER_ROW)]
-    result = new_figure(PAGE_INCHES, 2.75 * len(bands) + 0.1)
-    grid = result.subplots(
-        3 * len(bands),
-        min(len(arms), ARMS_PER_ROW),
-        squeeze=False,
-        sharex=True,
-        gridspec_kw={"height_ratios": [1.6, 1, 1] * len(bands)},
-    )
-    for index, band in enumerate(bands):
-        _draw_band(stages, band, looks, grid[3 * index : 3 * index + 3])
-    seeds = sorted(set(stages["seed"]))
-    note = [f"seed {', '.join(map(str, seeds))}", "$t\\,/\\,n_T=1$ is pure noise"]
-    note_below(result, note)
+    """A heat map and its bars for each curriculum, three side by side."""
+    stages = exposure(frame)
+    groups = alike(stages)
+    columns = min(len(groups), ARMS_PER_ROW)
+    rows = -(-len(groups) // ARMS_PER_ROW)
+    result = new_figure(PAGE_INCHES, ROW_INCHES * rows + 0.25)
+    grid: Any = result.subplots(
+        rows, 2 * columns, squeeze=False, sharey=True,
+        gridspec_kw={"width_ratios": [2.6, 1] * columns},
+    )  # fmt: skip
+    total = int(stages["to_step"].max())
+    pairs = grid.reshape(rows * columns, 2)
+    widest = max(run_average(own).max() for _, own in stages.groupby("arm"))
+    for arms, (left, right) in zip(groups, pairs, strict=False):
+        own = stages[stages["arm"] == arms[0]]
+        mesh = heat_map(own, left)
+        left.set_title(textwrap.fill(", ".join(arms), TITLE_WIDTH), loc="left")
+        step_axis(left, total, label=False)
+        averages(run_average(own), right)
+        right.set_xlim(0, widest)
+    for ax in pairs[len(groups) :].flat:
+        ax.set_axis_off()
+    for left in grid[:, 0]:
+        left.set_ylabel("$t\\,/\\,n_T$")
+    for left, right in pairs[max(0, len(groups) - columns) : len(groups)]:
+        left.set_xlabel("training steps")
+        right.set_xlabel("average")
+    bar = result.colorbar(mesh, ax=grid[:, -1].tolist(), aspect=30, extend="both", label="exposure")
+    bar.set_ticks([0.2, 0.5, 1, 2, 5], labels=["0.2", "0.5", "1", "2", "5"])
+    bar.ax.minorticks_off()
+    note_below(result, _notes(stages))
     return result
 
 
-def _draw_band(stages: pd.DataFrame, arms: list[str], looks: dict[str, Any], grid: Any) -> None:
-    total = int(stages["to_step"].max())
-    for column in range(grid.shape[1]):
-        if column >= len(arms):
-            for ax in grid[:, column]:
-                ax.remove()
-            continue
-        arm = arms[column]
-        curriculum(stages[stages["arm"] == arm], arm, looks[arm], grid[:, column])
-        for ax in grid[:, column]:
-            step_axis(ax, total, label=False)
-            ax.tick_params(labelleft=column == 0)
-        grid[2, column].set_xlabel("training steps")
-        grid[2, column].tick_params(labelbottom=True)
-    for row, (label, names) in enumerate(_PANELS):
-        grid[row, 0].set_ylabel(label)
-        if row:
-            _share_limits(grid[row, : len(arms)], float(stages[names[0]].max()))
-
-
-def _share_limits(axes: Any, highest: float) -> None:
-    """One scale from zero for all arms; none of it if no arm has the quantity."""
-    for ax in axes:
-        used = highest > 0
-        ax.set_ylim((-0.06 * highest, 1.12 * highest) if used else (0, 1))
-        ax.set_yticks([0, highest / 2, highest] if used else [])
-        ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4), useMathText=True)
+def _notes(stages: pd.DataFrame) -> list[str]:
+    seeds = sorted(set(stages["seed"]))
+    return [
+        "exposure: how often a noise level is trained, 1: as in plain training, white: not at all",
+        "bars: average over the run, by fifths of t",
+        f"seed {', '.join(map(str, seeds))}",
+        "$t\\,/\\,n_T=1$ is pure noise",
+    ]

@@ -1,40 +1,63 @@
-"""Held-out ε-MSE by noise level at the last milestone, and its ratio to the baseline."""
+"""Held-out ε-MSE by noise level at the last milestone, and its ratio to the baseline.
+
+Few arms share a panel; many are shown by family, each beside the baseline.
+"""
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.results import BASELINE, CONDITION, EPS_MSE, over_seeds, split_conditions
-from plots.fid_vs_steps import LOG_SPAN
+from benchmark.results import (
+    BASELINE,
+    CONDITION,
+    EPS_MSE,
+    arm_order,
+    log_ratio_to_baseline,
+    over_seeds,
+    split_conditions,
+)
+from plots.families import Family, families
+from plots.percent import covering, margin_zone, percent_axis
 from plots.style import (
+    COLUMN_CHARACTERS,
     COLUMN_INCHES,
+    LINE_INCHES,
+    PAGE_INCHES,
     arm_styles,
     declared_note,
-    legend_above,
+    legend_lines,
+    legend_over,
     new_figure,
     note_below,
     seed_note,
 )
 
 BY = ("arm", "level")
+# Levels' values may differ by more than this before the axis is logarithmic.
+LOG_SPAN = 10
+LEGEND_CHARACTERS = 34
+PER_BAND = 3
 
 
 def last_profile(frame: pd.DataFrame) -> pd.DataFrame:
-    """ε-MSE rows of the last milestone, of the first condition by name (EMA before raw)."""
+    """ε-MSE rows of each arm's last milestone, of the first condition by name (EMA before raw)."""
     parts = split_conditions(frame[frame["metric"] == EPS_MSE])
     if not parts:
         return frame.iloc[:0]
-    return parts[0][parts[0]["step"] == parts[0]["step"].max()]
+    rows = parts[0]
+    return rows[rows["step"] == rows.groupby("arm")["step"].transform("max")]
 
 
 def ratio_to_baseline(profile: pd.DataFrame) -> pd.DataFrame:
-    """Profile rows with value / B's value at the same seed and level; seeds without B drop out."""
-    pair = ["seed", "sampling_seed", "level"]
-    baseline = profile[profile["arm"] == BASELINE].set_index(pair)["value"].rename("baseline")
-    joined = profile.join(baseline, on=pair, how="inner")
-    return joined.assign(value=joined["value"] / joined["baseline"]).drop(columns="baseline")
+    """Log ratio to B's value at the same seed and level, of the other arms.
+
+    The arms' last milestones are compared, at whatever step they are.
+    """
+    ratios = log_ratio_to_baseline(profile.assign(step=0))
+    return ratios[ratios["arm"] != BASELINE]
 
 
 def denoising_profile(profile: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
@@ -59,25 +82,67 @@ def denoising_profile(profile: pd.DataFrame, looks: dict[str, Any], ax: Axes) ->
 
 
 def figure(frame: pd.DataFrame) -> Figure:
-    """The profiles of all arms; below them, if the study has B, their ratio to B."""
+    """The profiles of all arms; below them, if the study has B, their change against B."""
     profile = last_profile(frame)
-    looks = arm_styles(profile)
-    has_baseline = BASELINE in looks
-    result = new_figure(COLUMN_INCHES, 3.2 if has_baseline else 2.0)
-    axes = result.subplots(1 + has_baseline, 1, sharex=True, squeeze=False).ravel()
-    denoising_profile(profile, looks, axes[0])
-    if profile["value"].max() > LOG_SPAN * profile["value"].min():
-        axes[0].set_yscale("log")
-    axes[0].set_ylabel("ε-MSE")
-    if has_baseline:
-        ratio = ratio_to_baseline(profile)
-        denoising_profile(ratio, looks, axes[1])
-        axes[1].set_ylabel(f"ratio to {BASELINE}")
-    axes[-1].set_xlabel("noise level $t\\,/\\,n_T$ (1 = pure noise)")
-    legend_above(axes[0])
-    first = profile.iloc[0]
-    notes = [f"step {first['step']}", f"{first['weights']} weights"]
-    notes += [f"{first['n_reference']} held-out images"] if first["n_reference"] else []
-    seeds = over_seeds(profile, (*CONDITION, *BY))["seeds"]
-    note_below(result, [*notes, seed_note(seeds), declared_note(profile)])
+    ratios = ratio_to_baseline(profile)
+    groups = families(arm_order(profile))
+    bands = [groups[i : i + PER_BAND] for i in range(0, len(groups), PER_BAND)]
+    columns = 1 if len(groups) == 1 else PER_BAND
+    heights = [
+        (2.0 if ratios.empty else 3.4) + LINE_INCHES * _legend_height(band) for band in bands
+    ]
+    result = new_figure(COLUMN_INCHES if columns == 1 else PAGE_INCHES, sum(heights))
+    shares = result.subfigures(len(bands), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for band, share in zip(bands, shares, strict=True):
+        grid = share.subplots(2 - ratios.empty, columns, sharex=True, sharey="row", squeeze=False)
+        for family, column in zip(band, grid.T, strict=False):
+            _draw_family(profile, ratios, family, column)
+        for ax in grid[:, len(band) :].flat:
+            ax.set_axis_off()
+        grid[0, 0].set_ylabel("ε-MSE")
+        if not ratios.empty:
+            grid[1, 0].set_ylabel(f"against {BASELINE}")
+            percent_axis(grid[1, 0], "y", *_limits(ratios))
+    note_below(result, _notes(profile, ratios))
     return result
+
+
+def _legend_height(band: list[Family]) -> int:
+    lines = max(legend_lines(family.arms, _characters(family)) for family in band)
+    return lines + bool(band[0].title)
+
+
+def _characters(family: Family) -> int:
+    return LEGEND_CHARACTERS if family.title else COLUMN_CHARACTERS
+
+
+def _draw_family(
+    profile: pd.DataFrame, ratios: pd.DataFrame, family: Family, column: np.ndarray
+) -> None:
+    """The family's profile and, where there is a second panel, its change against B."""
+    looks = {arm: look for arm, look in arm_styles(profile).items() if arm in family.arms}
+    denoising_profile(profile, looks, column[0])
+    if profile["value"].max() > LOG_SPAN * profile["value"].min():
+        column[0].set_yscale("log")
+    legend_over(column[0], _characters(family), family.title)
+    if len(column) > 1:
+        margin_zone(column[1], "y")
+        denoising_profile(ratios, looks, column[1])
+    column[-1].set_xlabel("noise level $t\\,/\\,n_T$")
+
+
+def _limits(ratios: pd.DataFrame) -> tuple[float, float]:
+    summary = over_seeds(ratios, BY)
+    half = summary["half_width"].fillna(0.0)
+    return covering(np.concatenate([summary["mean"] - half, summary["mean"] + half]))
+
+
+def _notes(profile: pd.DataFrame, ratios: pd.DataFrame) -> list[str]:
+    first = profile.iloc[0]
+    steps = sorted(set(profile["step"]))
+    notes = [f"step {', '.join(f'{step:,}' for step in steps)}", "1 is pure noise"]
+    notes.append(f"{first['weights']} weights")
+    notes += [f"{first['n_reference']} held-out images"] if first["n_reference"] else []
+    notes += [] if ratios.empty else [f"change against {BASELINE} of the same seed, grey: ±3 %"]
+    seeds = over_seeds(profile, (*CONDITION, *BY))["seeds"]
+    return [*notes, seed_note(seeds), declared_note(profile)]

@@ -7,7 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from benchmark.results import BASELINE, mean_over_levels, over_seeds
+from benchmark.results import BASELINE, arm_order, mean_over_levels, over_seeds
+from plots.families import main_arms, selection_note
+from plots.milestones import spread
 from plots.style import (
     GREY,
     LINE_INCHES,
@@ -113,13 +115,6 @@ def _hollow(look: dict[str, Any]) -> dict[str, Any]:
     return {"markerfacecolor": "white", "markeredgecolor": look["color"]}
 
 
-def _milestones(rows: pd.DataFrame) -> list[int]:
-    """At most four of the steps: the first, the last, and those evenly between."""
-    steps = sorted(set(rows["step"]))
-    chosen = np.linspace(0, len(steps) - 1, min(MILESTONES, len(steps))).round().astype(int)
-    return [int(steps[index]) for index in chosen]
-
-
 def _levels(part: SubFigure, rows: pd.DataFrame, amplitudes: dict[str, float]) -> None:
     columns = _columns(len(amplitudes))
     grid = part.subplots(-(-len(amplitudes) // columns), columns, sharey=True, squeeze=False)
@@ -137,7 +132,11 @@ def _levels(part: SubFigure, rows: pd.DataFrame, amplitudes: dict[str, float]) -
 
 
 def _steps(part: SubFigure, rows: pd.DataFrame, attributes: list[str]) -> None:
-    steps, looks, means = _milestones(rows), arm_styles(rows), means_over_levels(rows)
+    steps, looks, means = (
+        spread(rows["step"], MILESTONES),
+        arm_styles(rows),
+        means_over_levels(rows),
+    )
     columns = {"mean gain over levels": means}
     if not against_baseline(means).empty:
         columns[f"the same, minus {BASELINE}'s"] = against_baseline(means)
@@ -160,9 +159,11 @@ def _columns(count: int) -> int:
 def figure(frame: pd.DataFrame) -> Figure:
     """Above: gain by level at the last milestone, a panel an attribute. Below: by milestone."""
     rows, amplitudes = gain_rows(frame), by_amplitude(frame)
+    arms = arm_order(rows)
+    rows = rows[rows["arm"].isin(main_arms(arms))]
     last = rows[rows["step"] == rows["step"].max()]
     above = PANEL_INCHES * -(-len(amplitudes) // _columns(len(amplitudes))) + 2 * LINE_INCHES
-    below = STEP_INCHES * len(_milestones(rows)) + 1.0
+    below = STEP_INCHES * len(spread(rows["step"], MILESTONES)) + 1.0
     result = new_figure(PAGE_INCHES, above + below)
     parts = result.subfigures(2, 1, squeeze=False, height_ratios=(above, below))
     _levels(parts[0, 0], last, amplitudes)
@@ -177,6 +178,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     ]
     if not rows["full_range"].all():
         notes.append("hollow: not all noise levels trained yet")
+    notes += selection_note(arm_order(rows), arms)
     note_below(result, [*notes, declared_note(rows)])
     return result
 

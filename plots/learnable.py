@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.results import CONDITION, EPS_MSE, over_seeds, split_conditions
+from benchmark.results import CONDITION, EPS_MSE, arm_order, over_seeds, split_conditions
+from plots.families import main_arms, selection_note
 from plots.milestones import lines_by_level, step_note
 from plots.style import (
     COLUMN_INCHES,
@@ -70,6 +71,8 @@ def learnable(rows: pd.DataFrame, ax: Axes) -> Axes:
 def figure(frame: pd.DataFrame) -> Figure:
     """Above: ε-MSE. Below: the same over the linear oracle's, so that 1 is as good as linear."""
     rows = learnable_rows(frame)
+    arms = arm_order(rows)
+    rows = rows[rows["arm"].isin(main_arms(arms))]
     result = new_figure(COLUMN_INCHES, 4.0)
     upper, lower = result.subplots(2, 1, sharex=True)
     learnable(rows, upper)
@@ -85,5 +88,6 @@ def figure(frame: pd.DataFrame) -> Figure:
     if not last["full_range"].all():
         notes.append("hollow: not all noise levels trained yet")
     seeds = over_seeds(rows, (*CONDITION, "arm", "step", "level"))["seeds"]
-    note_below(result, [*notes, seed_note(seeds), declared_note(rows)])
+    notes += [seed_note(seeds), *selection_note(arm_order(rows), arms)]
+    note_below(result, [*notes, declared_note(rows)])
     return result

@@ -1,7 +1,9 @@
 """Lines over noise levels, one an arm, of the last milestone; earlier milestones stay visible."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -36,6 +38,13 @@ def lines_by_level(rows: pd.DataFrame, looks: dict[str, dict[str, Any]], ax: Axe
     ax.set_xlim(0, 1)
     ax.grid(axis="y")
     return ax
+
+
+def spread(steps: Iterable[int], most: int) -> list[int]:
+    """At most so many of the steps: the first, the last, and those evenly between."""
+    known = sorted(set(steps))
+    chosen = np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int)
+    return [int(known[index]) for index in chosen]
 
 
 def step_note(rows: pd.DataFrame) -> str:

@@ -12,11 +12,14 @@ from PIL import Image
 
 from benchmark.results import MEMORISED_PIXELS, arm_order
 from mindiffusion.errors import UserError
+from plots.milestones import spread
 from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 
 MARK = "†"
 ROWS_PER_CELL = 2
 IMAGES_PER_ROW = 4
+# So many milestones side by side; with more arms than that, one row of images each.
+MILESTONES, ARMS_IN_TWO_ROWS = 5, 6
 # Each pixel becomes a block, so that no viewer blurs the small images.
 ENLARGE = 8
 GAP = 3
@@ -32,6 +35,19 @@ def sample_cells(frame: pd.DataFrame) -> pd.DataFrame:
         first = rows.iloc[0]
         rows = rows[(rows[order] == first[order]).all(axis=1)]
     return rows.drop_duplicates(["arm", "step"])
+
+
+def page_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells of a page: up to five of the milestones that most arms have, and every arm's end.
+
+    The end of a shorter run stands in the column of the others' end; its ``total_steps`` tells.
+    """
+    cells = sample_cells(frame)
+    ended = cells["step"] == cells["total_steps"]
+    cells = cells.assign(step=cells["step"].where(~ended, cells["total_steps"].max()))
+    held_by = cells.groupby("step")["arm"].transform("nunique")
+    steps = cells[2 * held_by >= cells["arm"].nunique()]["step"]
+    return cells[cells["step"].isin(spread(steps, MILESTONES))]
 
 
 def read_strip(path: Path) -> NDArray[np.uint8]:
@@ -72,21 +88,27 @@ def missing_strips(cells: pd.DataFrame, study_dir: Path) -> list[Path]:
     return [strip for strip in strips if not strip.is_file()]
 
 
-def tile(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The first 2 x 4 images as one picture; a short strip leaves white places.
+def tile(images: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
+    """The first rows x 4 images as one picture; a short strip leaves white places.
 
     Args:
         images: (k, size, size, 3) uint8.
+        rows: how many rows of 4 images.
 
     Returns:
-        (2 size, 4 size, 3) uint8.
+        (rows * size, 4 size, 3) uint8.
     """
-    places, size = ROWS_PER_CELL * IMAGES_PER_ROW, images.shape[1]
+    places, size = rows * IMAGES_PER_ROW, images.shape[1]
     cell = np.full((places, size, size, 3), 255, dtype=np.uint8)
     count = min(places, len(images))
     cell[:count] = images[:count]
-    grid = cell.reshape(ROWS_PER_CELL, IMAGES_PER_ROW, size, size, 3).swapaxes(1, 2)
-    return grid.reshape(ROWS_PER_CELL * size, IMAGES_PER_ROW * size, 3)
+    grid = cell.reshape(rows, IMAGES_PER_ROW, size, size, 3).swapaxes(1, 2)
+    return grid.reshape(rows * size, IMAGES_PER_ROW * size, 3)
+
+
+def rows_per_cell(arms: list[str]) -> int:
+    """Rows of images that an arm gets at each milestone, so that all arms fit a page."""
+    return ROWS_PER_CELL if len(arms) <= ARMS_IN_TWO_ROWS else 1
 
 
 def samples(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
@@ -100,7 +122,7 @@ def samples(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
     arms, steps = arm_order(cells), sorted(set(cells["step"]))
     pictures = {
         (arms.index(row["arm"]), steps.index(row["step"])): (
-            tile(read_strip(study_dir / row["samples"])),
+            tile(read_strip(study_dir / row["samples"]), rows_per_cell(arms)),
             bool(row["full_range"]),
         )
         for _, row in cells.iterrows()
@@ -146,12 +168,12 @@ def _label(
 
 
 def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
-    """All arms and milestones that have samples, in the width of a page."""
-    cells = sample_cells(frame)
+    """All arms at up to five of the milestones that have samples, in the width of a page."""
+    cells = page_cells(frame)
     first = cells.iloc[0]
     arms, steps = arm_order(cells), sorted(set(cells["step"]))
     cell_inches = (PAGE_INCHES - 0.4) / len(steps)
-    ratio = ROWS_PER_CELL / IMAGES_PER_ROW
+    ratio = rows_per_cell(arms) / IMAGES_PER_ROW
     result = new_figure(PAGE_INCHES, cell_inches * ratio * 1.03 * len(arms) + 0.22)
     samples(cells, study_dir, result.subplots())
     sampler = f"{first['sampler']} {first['sampler_steps']} steps"
@@ -163,5 +185,8 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     if not hollow.empty:
         names = ", ".join(arm_order(hollow))
         notes.append(f"{MARK} dashed frame ({names}): not all noise levels trained yet")
+    shorter = cells[(cells["total_steps"] < cells["step"])].drop_duplicates("arm")
+    for arm, total in zip(shorter["arm"], shorter["total_steps"], strict=True):
+        notes.append(f"{arm} ends at step {total:,}")
     note_below(result, [*notes, declared_note(cells)])
     return result

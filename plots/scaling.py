@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from benchmark.results import KNOWN_ARMS
 from plots.style import PAGE_INCHES, arm_style, new_figure, note_below
 
 Rows = Sequence[Mapping[str, Any]]
+_ARMS = ("B", "C", "CS", "CR")
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
@@ -81,8 +81,8 @@ def figure(rows: Rows) -> Figure:
 
 
 def _look(index: int) -> dict[str, Any]:
-    """The look that the arm of that place has in other figures."""
-    return arm_style(KNOWN_ARMS[index], KNOWN_ARMS)
+    """The look that the arm of that place has in the figures of the seeds' four arms."""
+    return arm_style(_ARMS[index], _ARMS)
 
 
 def _powers(ax: Axes, label: str, values: Sequence[int]) -> None:

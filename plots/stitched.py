@@ -10,8 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.results import CONDITION, is_smoke, over_seeds, split_conditions
-from plots.fid_vs_steps import LABEL_WIDTH, LOG_SPAN
+from benchmark.results import CONDITION, arm_order, is_smoke, over_seeds, split_conditions
+from plots.denoising_profile import LOG_SPAN
+from plots.families import main_arms, selection_note
+from plots.fid_vs_steps import LABEL_WIDTH
 from plots.milestones import lines_by_level, step_note
 from plots.style import (
     COLUMN_INCHES,
@@ -54,6 +56,8 @@ def stitched(rows: pd.DataFrame, ax: Axes) -> Axes:
 def figure(frame: pd.DataFrame) -> Figure:
     """A panel for the arm above τ, one for the arm below."""
     rows = stitched_rows(frame)
+    arms = arm_order(rows)
+    rows = rows[rows["arm"].isin(main_arms(arms))]
     parts = split_conditions(rows)
     result = new_figure(COLUMN_INCHES, 2.2 * len(parts))
     axes = result.subplots(len(parts), 1, sharex=True, squeeze=False).ravel()
@@ -69,5 +73,6 @@ def figure(frame: pd.DataFrame) -> Figure:
     if is_smoke(int(rows["n_generated"].min())):
         notes.append("smoke: n < 2048 images")
     seeds = over_seeds(rows, (*CONDITION, "arm", "step", "level"))["seeds"]
-    note_below(result, [*notes, seed_note(seeds), declared_note(rows)])
+    notes += [seed_note(seeds), *selection_note(arm_order(rows), arms)]
+    note_below(result, [*notes, declared_note(rows)])
     return result

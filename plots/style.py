@@ -14,15 +14,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from benchmark.results import KNOWN_ARMS, arm_order
+from benchmark.results import arm_order
 from mindiffusion.files import atomic_write
 
 COLUMN_INCHES = 3.3
 PAGE_INCHES = 6.8
 LINE_INCHES = 0.16
+# Characters of a legend that are as wide as a column of a paper, and as its page.
+COLUMN_CHARACTERS, PAGE_CHARACTERS = 56, 120
 GREY = "0.45"
 
-# Okabe-Ito colours (jfly.uni-koeln.de/color), the first four also apart in grey.
+# Okabe-Ito colours (jfly.uni-koeln.de/color) and, for further arms, the darker ones of Paul Tol's
+# "muted" scheme (personal.sron.nl/~pault). Arms that share a panel are apart in grey too, by
+# colour or by marker and dashes.
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _DASHES: tuple[Any, ...] = (
@@ -33,20 +37,39 @@ _DASHES: tuple[Any, ...] = (
     (0, (7, 2)),
     (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
 )
+# Colour, marker and number of the dashes of the arms of ``KNOWN_ARMS``.
+_LOOKS: dict[str, tuple[str, str, int]] = {
+    "B": ("#000000", "o", 0),
+    "S": ("#E69F00", "v", 4),
+    "R": ("#882255", "P", 5),
+    "C": ("#0072B2", "s", 1),
+    "CS": ("#D55E00", "^", 2),
+    "CR": ("#CC79A7", "D", 3),
+    "density*": ("#56B4E9", "X", 0),
+    "shuffled*": ("#009E73", "<", 2),
+    "anti*": ("#999933", ">", 3),
+    "C-flat": ("#882255", "p", 4),
+    "A/A": ("#777777", "P", 4),
+    "B-80%": ("#E69F00", "<", 1),
+    "B-half": ("#009E73", "d", 3),
+}
 
 
 def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
     """Colour, marker and dashes of an arm among the study's ``arms``.
 
-    B, C, CS and CR always look the same; other arms take the next looks in their given order.
+    The known arms always look the same; others take the next looks in their given order.
     """
-    others = [name for name in arms if name not in KNOWN_ARMS]
-    known = KNOWN_ARMS.index(arm) if arm in KNOWN_ARMS else None
-    index = len(KNOWN_ARMS) + others.index(arm) if known is None else known
+    if arm in _LOOKS:
+        colour, marker, dashes = _LOOKS[arm]
+    else:
+        index = 4 + [name for name in arms if name not in _LOOKS].index(arm)
+        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+        dashes = index % len(_DASHES)
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
-        "marker": _MARKERS[index % len(_MARKERS)],
-        "linestyle": _DASHES[index % len(_DASHES)],
+        "color": colour,
+        "marker": marker,
+        "linestyle": _DASHES[dashes],
         # A white rim keeps markers that touch apart.
         "markeredgecolor": "white",
         "markeredgewidth": 0.5,
@@ -85,13 +108,33 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def legend_above(ax: Axes) -> None:
     """A frameless legend above the axes, the figure is made taller by its height."""
+    _add_lines(ax.get_figure(root=True), legend_over(ax, COLUMN_CHARACTERS))
+
+
+def legend_over(ax: Axes, characters: int, title: str = "") -> int:
+    """A frameless legend above axes of so many characters' width; returns its lines."""
     handles, labels = ax.get_legend_handles_labels()
-    # A handle and its gaps are as wide as 8 characters, a column of a paper as 56.
-    per_row = max(1, min(len(labels), 56 // (8 + max(map(len, labels)))))
     ax.legend(
-        handles, labels, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=per_row, borderpad=0.2
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.02),
+        ncols=_per_row(labels, characters),
+        borderpad=0.2,
+        title=title or None,
+        alignment="left",
     )
-    _add_lines(ax.get_figure(root=True), math.ceil(len(labels) / per_row))
+    return legend_lines(labels, characters) + bool(title)
+
+
+def legend_lines(labels: Sequence[str], characters: int) -> int:
+    """How many lines a legend of these labels takes."""
+    return math.ceil(len(labels) / _per_row(labels, characters))
+
+
+def _per_row(labels: Sequence[str], characters: int) -> int:
+    # A handle and its gaps are as wide as 8 characters.
+    return max(1, min(len(labels), characters // (8 + max(map(len, labels)))))
 
 
 def _add_lines(figure: Figure | None, lines: int) -> None:
@@ -113,6 +156,21 @@ def note_below(figure: Figure, parts: Sequence[str]) -> None:
     text = "\n".join(textwrap.fill(line, width) for line in lines)
     _add_lines(figure, text.count("\n") + 1)
     figure.supxlabel(text, fontsize=7, color=GREY, x=0.01, ha="left")
+
+
+def text_beside(ax: Axes, points: float, y: float, text: str, **look: Any) -> None:
+    """Small text beside the axes: so many points left (negative) or right of them, at y."""
+    ax.annotate(
+        text,
+        (0 if points < 0 else 1, y),
+        (points, 0),
+        ("axes fraction", "data"),
+        "offset points",
+        ha="right" if points < 0 else "left",
+        va="center",
+        fontsize=7,
+        **look,
+    )
 
 
 def step_axis(ax: Axes, total_steps: int, label: bool = True) -> None:

@@ -1,5 +1,6 @@
 """One milestone of one run, and the rows that its numbers become."""
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark.exposure import EXPOSURE, relative_exposure
+from benchmark.prereg import declaration
 from benchmark.provenance import git_revision, host, now, versions
 from benchmark.results import Row
 from benchmark.study import EvaluationConfig, Study
@@ -52,6 +55,11 @@ class Milestone:
         """How it is scored."""
         return self.study.evaluation
 
+    @functools.cached_property
+    def declared(self) -> str:
+        """Whether the study was declared before it was run, and where."""
+        return declaration(self.study)
+
     def row(self, metric: str, value: float, **fields: Any) -> Row:
         """A row of this milestone; ``fields`` replace what rows have by default."""
         runtime = Runtime(**self.content["runtime"])
@@ -87,6 +95,7 @@ class Milestone:
             threads=runtime.threads,
             train_seconds=round(float(self.content["train_seconds"]), 3),
             time=now(),
+            declared=self.declared,
         )
         return replace(base, **fields)
 
@@ -101,10 +110,10 @@ class Milestone:
             if not (before[-1] if before else 0) <= entry["step"] < self.step:
                 continue
             stage = stage_at(self.plan.stages, entry["step"])
-            density = stage.config.density
+            lows, highs = zip(*stage.density.intervals, strict=True)
             numbers = {
-                "t_min": density.t_min,
-                "t_max": density.t_max,
+                "t_min": min(lows),
+                "t_max": max(highs),
                 **{k: entry[k] for k in ("active_channels", "penalty_lambda")},
             }
             if entry.get("saliency_split_half_correlation") is not None:
@@ -114,6 +123,10 @@ class Milestone:
             for name, value in numbers.items():
                 if np.isfinite(value):
                     yield self.row(name, float(value), step=stage.start, stage=stage.config.name)
+            masses = stage.density.probabilities(self.config.process.n_T)
+            for level, value in relative_exposure(masses):
+                place = {"step": stage.start, "stage": stage.config.name, "level": level}
+                yield self.row(EXPOSURE, value, **place)
 
     def sampler_fields(self) -> dict[str, Any]:
         """How this milestone's images were drawn."""

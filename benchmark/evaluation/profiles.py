@@ -23,13 +23,14 @@ from benchmark.results import (
     EPS_MSE_GAP,
     EPS_MSE_LINEAR,
     EPS_MSE_MEAN,
+    REALISED_SPARSITY,
     Row,
 )
 from mindiffusion.ddpm import DDPM
 from mindiffusion.networks import IMAGE_CHANNELS, build_network, build_process
 from mindiffusion.noise import Stream, normals
 from mindiffusion.sampling import primary_weights, process_of
-from mindiffusion.sparsity import group_norm_summary, weight_movement
+from mindiffusion.sparsity import group_norm_summary, vanished_groups, weight_movement
 from mindiffusion.training.config import RunConfig
 
 _BATCH = 64
@@ -180,12 +181,17 @@ def _mask_rows(
     yield from _level_rows(milestone, "mask-effect", effect, weights, direction="none")
     for name, value in weight_movement(network, build_network(config), kept.cpu()).items():
         yield milestone.row(f"weight-movement-{name}", value, weights=weights)
+    masked = float((kept == 0).double().mean())
+    yield milestone.row(f"{REALISED_SPARSITY}bottleneck", masked, weights=weights)
 
 
 def _norm_rows(milestone: Milestone, process: DDPM) -> Iterator[Row]:
-    """Group norms of a penalised network: their mean, and the share that fell below 1 %."""
+    """Group norms of a penalised network: their mean, and the share below 1 %, also by block."""
     if not hasattr(process.eps_model, "get_group_l1_penalty"):
         return
-    summary = group_norm_summary(process.eps_model, build_network(milestone.config))
-    for name, value in summary.items():
+    network, initial = process.eps_model, build_network(milestone.config)
+    found = group_norm_summary(network, initial)
+    for block, share in vanished_groups(network, initial).items():
+        found[f"{REALISED_SPARSITY}{block}"] = share
+    for name, value in found.items():
         yield milestone.row(name, value, weights=primary_weights(milestone.config))

@@ -4,7 +4,8 @@ Images are drawn once and rounded to uint8 once; every metric reads these. They 
 without a name, so memory does not grow with their number, except where a metric needs features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from benchmark.features.extract import (
 from benchmark.metrics.roughness import corner_roughness
 from benchmark.provenance import versions
 from benchmark.results import MEMORISED_PIXELS, Row, metric_label
+from benchmark.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.ddpm import DDPM
 from mindiffusion.sampling import (
     load_weights,
@@ -47,6 +49,43 @@ from mindiffusion.training.runtime import chunk_size
 
 _BATCH = 256
 _COUNTS = ("n_generated", "n_reference")
+DISTANCES = frozenset({"fd", "kd"})
+"""Metrics of every sampling seed."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that are drawn from one sampling seed, and what is made of them.
+
+    Attributes:
+        sampling_seed: the seed.
+        sizes: how many of the first images are scored, rising; all are as many as the last says.
+        metrics: by what.
+    """
+
+    sampling_seed: int
+    sizes: tuple[int, ...]
+    metrics: frozenset[str]
+
+
+def image_sets(evaluation: EvaluationConfig, sampling_seed: int, is_last: bool) -> list[ImageSet]:
+    """What is drawn at a milestone: the curve's images, at the last one all, and further seeds'.
+
+    Args:
+        evaluation: the settings.
+        sampling_seed: the run's.
+        is_last: whether this is the run's last milestone.
+    """
+    metrics = frozenset(evaluation.metrics) & frozenset(SAMPLE_METRICS)
+    if not is_last:
+        return [ImageSet(sampling_seed, (evaluation.curve_size,), metrics)]
+    whole = evaluation.num_generated
+    sizes = tuple(sorted({evaluation.curve_size, whole}))
+    further = range(sampling_seed + 1, sampling_seed + evaluation.num_sampling_seeds)
+    return [
+        ImageSet(sampling_seed, sizes, metrics),
+        *(ImageSet(seed, (whole,), metrics & DISTANCES) for seed in further),
+    ]
 
 
 def sample_rows(
@@ -59,27 +98,48 @@ def sample_rows(
         yardstick: feature nets and references.
         on_progress: told how far the milestone's scoring is.
     """
-    config, evaluation = milestone.config, milestone.evaluation
-    n = evaluation.num_generated
+    config = milestone.config
     process = yardstick.sampling_process(config)
     load_weights(process, milestone.content, primary_weights(config))
+    is_last = milestone.step == milestone.plan.total_steps
+    sets = image_sets(milestone.evaluation, config.sampler.seed, is_last)
+    for number, one in enumerate(sets):
+
+        def tell(what: str, fraction: float, number: int = number) -> None:
+            on_progress(what, 0.3 + 0.7 * (number + fraction) / len(sets))
+
+        yield from _set_rows(milestone, yardstick, process, one, tell)
+
+
+def _set_rows(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    process: DDPM,
+    images_of: ImageSet,
+    on_progress: OnProgress,
+) -> Iterator[Row]:
+    """Draw one set of images and score it, at each of its sizes."""
+    n, seed = images_of.sizes[-1], images_of.sampling_seed
+    config = replace(milestone.config, sampler=replace(milestone.config.sampler, seed=seed))
     images = image_store(n, config.data.size)
 
     def on_chunk(done: int) -> None:
-        on_progress("sampling", 0.3 + 0.5 * done / n)
+        on_progress("sampling", 0.7 * done / n)
 
     draw_into(images, process, config, yardstick.ranks, on_chunk)
-    on_progress("features", 0.8)
-    strip = milestone.folder / f"samples-{milestone.step:09d}.png"
-    if yardstick.ranks.is_main:
-        save_png(strip, tile(np.array(images[: evaluation.strip]), evaluation.strip))
-    common = milestone.sampler_fields() | {
-        "n_generated": n,
-        "samples": milestone.relative(strip),
-    }
-    yield from _image_rows(milestone, yardstick, images, common)
-    for net in yardstick.nets:
-        yield from _net_rows(milestone, yardstick, net, images, common)
+    on_progress("features", 0.7)
+    common = milestone.sampler_fields() | {"sampling_seed": seed}
+    if seed == milestone.config.sampler.seed:
+        strip = milestone.folder / f"samples-{milestone.step:09d}.png"
+        count = milestone.evaluation.strip
+        if yardstick.ranks.is_main:
+            save_png(strip, tile(np.array(images[:count]), count))
+        common |= {"samples": milestone.relative(strip)}
+    for size in images_of.sizes:
+        some, fields = images[:size], common | {"n_generated": size}
+        yield from _image_rows(milestone, yardstick, some, images_of.metrics, fields)
+        for net in yardstick.nets:
+            yield from _net_rows(milestone, yardstick, net, some, images_of.metrics, fields)
 
 
 def draw_into(
@@ -131,10 +191,14 @@ def _groups(n: int) -> int:
 
 
 def _image_rows(
-    milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], common: dict[str, Any]
+    milestone: Milestone,
+    yardstick: Yardstick,
+    images: NDArray[np.uint8],
+    metrics: Set[str],
+    common: dict[str, Any],
 ) -> Iterator[Row]:
     """What is measured on pixels."""
-    metrics, n = milestone.evaluation.metrics, len(images)
+    n = len(images)
     if milestone.config.data.dataset == "avatars":
         # Only avatars are known to have a smooth background in their corners.
         blocks = [corner_roughness(images[k : k + _BATCH]) for k in range(0, n, _BATCH)]
@@ -164,10 +228,10 @@ def _net_rows(
     yardstick: Yardstick,
     net: NetYardstick,
     images: NDArray[np.uint8],
+    metrics: Set[str],
     common: dict[str, Any],
 ) -> Iterator[Row]:
     """What is measured on the features of one net."""
-    metrics = set(milestone.evaluation.metrics)
     keep = bool(metrics & NEED_FEATURES)
     found = features_of(net.extractor, images, keep, yardstick.ranks)
     unseen = yardstick.unseen_features(net) if "memorisation" in metrics else None

@@ -26,6 +26,8 @@ from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.runtime import Runtime, check_runtime
 
 Part = Literal["own", "stitched"]
+PROOF = "scored-"
+"""How the metric of a row begins that proves the others of a part."""
 
 
 def parts_of(evaluation: EvaluationConfig) -> tuple[Part, ...]:
@@ -52,10 +54,11 @@ def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:
             del settings[name]
         settings["metrics"] = sorted(set(evaluation.metrics) - {"stitched"})
     else:
-        names = ("num_generated", "num_reference", "stitch_levels", "version")
+        names = ("num_reference", "stitch_levels", "version")
         settings = {name: settings[name] for name in names}
+        settings |= {"num_generated": evaluation.curve_size}
         settings |= {"feature_nets": nets[:1], "finisher": finisher}
-    return f"scored-{part}/{sha256_of_json(settings)[:12]}"
+    return f"{PROOF}{part}/{sha256_of_json(settings)[:12]}"
 
 
 @functools.lru_cache(maxsize=8)

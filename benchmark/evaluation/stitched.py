@@ -73,7 +73,7 @@ def stitched_rows(
     for number, (side, tau) in enumerate(parts):
         on_progress(f"stitched at {tau:g}", number / len(parts))
         pair = (own, theirs) if side == "above" else (theirs, own)
-        n = evaluation.num_generated
+        n = evaluation.curve_size
         images = image_store(n, config.data.size)
         draw_into(images, stitched_process(*pair, tau), config, yardstick.ranks)
         found = features_of(net.extractor, images, keep=False, ranks=yardstick.ranks)

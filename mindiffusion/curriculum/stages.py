@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from mindiffusion.curriculum.density import TimeDensity, Window
+from mindiffusion.curriculum.density import IndexDensity, TimeDensity, Window, on_index
 from mindiffusion.errors import UserError
 
 
@@ -48,6 +48,11 @@ class Stage:
     start: int
     end: int
     config: StageConfig
+
+    @property
+    def density(self) -> IndexDensity:
+        """On which levels it trains; on the index clock, as plans have it."""
+        return on_index(self.config.density)
 
 
 def resolve_stages(configs: tuple[StageConfig, ...], total_steps: int) -> tuple[Stage, ...]:
@@ -100,13 +105,14 @@ def trained_on_all_levels(
     Sampling runs the full chain, so an arm for which they do not samples through levels that
     were never trained: its scores are hollow points.
     """
-    windows = sorted(
-        (stage.config.density.t_min, stage.config.density.t_max)
+    intervals = sorted(
+        interval
         for stage in stages
         if stage.start < max(step, 1)
+        for interval in stage.config.density.intervals
     )
     covered = low
-    for t_min, t_max in windows:
+    for t_min, t_max in intervals:
         if t_min > covered:
             return False
         covered = max(covered, t_max)

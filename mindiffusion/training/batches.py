@@ -12,22 +12,23 @@ from mindiffusion.noise import Stream, normals, permutation, uniforms
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, size: int) -> Tensor:
-    return permutation(seed, epoch, size)
+def _order(seed: int, epoch: int, size: int, variant: int) -> Tensor:
+    return permutation(seed, epoch, size, variant)
 
 
-def image_indices(seed: int, step: int, global_batch: int, size: int) -> Tensor:
+def image_indices(seed: int, step: int, global_batch: int, size: int, variant: int = 0) -> Tensor:
     """Images of one global batch: (global_batch,) int64 indices into the training array.
 
     Position p = step · global_batch + j is visited as image ``order(p // size)[p % size]``: every
-    epoch has its own permutation, and a batch may span two of them.
+    epoch has its own permutation, and a batch may span two of them. ``variant`` is as in
+    ``noise.random_bits``.
     """
     positions = torch.arange(step * global_batch, (step + 1) * global_batch)
     epochs = positions // size
     indices = torch.empty_like(positions)
     for epoch in epochs.unique().tolist():
         inside = epochs == epoch
-        indices[inside] = _order(seed, epoch, size)[positions[inside] % size]
+        indices[inside] = _order(seed, epoch, size, variant)[positions[inside] % size]
     return indices
 
 
@@ -58,6 +59,7 @@ class BatchSource:
         dtype: float type of images and noise.
         compile_draws: compile the drawing of noise. On a GPU that makes some two hundred kernels
             one; on a CPU it gains nothing.
+        noise_stream: other draws for the same seed.
 
     Attributes:
         size: number of training images.
@@ -74,6 +76,7 @@ class BatchSource:
         device: torch.device,
         dtype: torch.dtype,
         compile_draws: bool = False,
+        noise_stream: int = 0,
     ) -> None:
         self._images: np.ndarray | Tensor = images
         if device.type != "cpu":
@@ -83,6 +86,7 @@ class BatchSource:
         self._seed = seed
         self._global_batch = global_batch
         self._flip = flip
+        self._variant = noise_stream
         self._device = device
         self._dtype = dtype
         self._normals = torch.compile(normals, dynamic=False) if compile_draws else normals
@@ -102,8 +106,8 @@ class BatchSource:
             stop: one past the last.
             streams: what the uniforms and the noise are keyed by.
         """
-        started = time.perf_counter()
-        index = image_indices(self._seed, step, self._global_batch, self.size)[start:stop]
+        started, seed, variant = time.perf_counter(), self._seed, self._variant
+        index = image_indices(seed, step, self._global_batch, self.size, variant)[start:stop]
         images = self._gather(index)
         self.wait_seconds += time.perf_counter() - started
         position = torch.arange(start, stop, device=self._device)
@@ -111,14 +115,14 @@ class BatchSource:
         # since a copy waits for the device.
         at = torch.full((), step, dtype=torch.int64, device=self._device)
         if self._flip:
-            flip = uniforms(self._seed, Stream.FLIP, position, at)[:, 0] < 0.5
+            flip = uniforms(seed, Stream.FLIP, position, at, 1, variant)[:, 0] < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(2), images)
         floats = images.to(self._dtype) / 127.5 - 1.0
         shape = (floats.shape[3], floats.shape[1], floats.shape[2])
-        noise = self._normals(self._seed, streams[1], position, at, shape).to(self._dtype)
+        noise = self._normals(seed, streams[1], position, at, shape, variant).to(self._dtype)
         return Batch(
             images=floats.permute(0, 3, 1, 2),
-            u=uniforms(self._seed, streams[0], position, at)[:, 0],
+            u=uniforms(seed, streams[0], position, at, 1, variant)[:, 0],
             noise=noise.contiguous(memory_format=torch.channels_last),
         )
 

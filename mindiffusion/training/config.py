@@ -3,6 +3,7 @@
 Every mistake in a value is one line that names its source, its key and what was expected.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
@@ -12,6 +13,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from mindiffusion.curriculum.density import KINDS
+from mindiffusion.curriculum.loss_weight import WEIGHT_KINDS, LossWeight
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError, did_you_mean
@@ -20,7 +23,16 @@ from mindiffusion.files import sha256_of_json
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MAY_CHANGE = ("output", "samples", "training.checkpoint_every", "training.timeout_seconds")
 """Keys that a run may be resumed with another value of."""
+_LATER: dict[str, Any] = {
+    "noise_stream": 0,
+    "training.length": 1.0,
+    "model.width": 1.0,
+    "process.loss_weight": None,
+}
+"""Fields younger than runs that are kept: left out at their default, so that those runs keep their
+hash and go on."""
 
+_KINDS: dict[str, type[Any]] = KINDS | WEIGHT_KINDS
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
 
@@ -31,6 +43,7 @@ class ModelConfig:
     Attributes:
         network: which class, see ``mindiffusion.networks``.
         n_feat: base width, a multiple of 8.
+        width: factor on ``n_feat``, in (0, 1], for an arm with a narrower network than its study's.
         placement: where a channel mask acts (networks with a mask).
         regrow_method: how channels are chosen (networks with a mask).
         probe_batches: batches behind a regrowth's saliency.
@@ -39,19 +52,43 @@ class ModelConfig:
 
     network: Literal["naive_unet", "sparse_unet", "reg_unet"] = "naive_unet"
     n_feat: int = 32
+    width: float = Field(default=1.0, gt=0, le=1)
     placement: Literal["bottleneck", "silent"] = "bottleneck"
     regrow_method: Literal["gradient", "random"] = "gradient"
     probe_batches: int = Field(default=4, ge=1)
     probe_batch_size: int = Field(default=64, ge=2)
 
+    def __post_init__(self) -> None:
+        """Refuse a width that leaves no multiple of 8."""
+        if self.width != 1.0 and (
+            self.base_width % 8 or self.base_width != self.n_feat * self.width
+        ):
+            raise UserError(
+                f"model.width {self.width:g} of model.n_feat {self.n_feat} is "
+                f"{self.n_feat * self.width:g}, no multiple of 8; change one of the two."
+            )
+
+    @property
+    def base_width(self) -> int:
+        """Width of the network that is built: n_feat · width."""
+        return round(self.n_feat * self.width)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class ProcessConfig:
-    """The forward process: linear betas over n_T levels."""
+    """The forward process: linear betas over n_T levels.
+
+    Attributes:
+        beta1: β at t = 0.
+        beta2: β at t = n_T.
+        n_T: number of levels.
+        loss_weight: factor on the loss by noise level; None: 1 at all.
+    """
 
     beta1: float = 1e-4
     beta2: float = 0.02
     n_T: int = Field(default=1000, ge=2)
+    loss_weight: LossWeight | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -61,6 +98,8 @@ class TrainingConfig:
     Attributes:
         epochs: length in passes over the training images; give this or ``steps``.
         steps: length in optimizer steps.
+        length: share of that length that is trained, in (0, 1]; stages and milestones in % are of
+            what is trained.
         global_batch: images per step over all ranks.
         micro_batch: images per forward pass of a rank; None: the rank's whole share.
         lr: Adam's learning rate.
@@ -80,6 +119,7 @@ class TrainingConfig:
 
     epochs: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)
+    length: float = Field(default=1.0, gt=0, le=1)
     global_batch: int = Field(default=256, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
     lr: float = Field(default=2e-5, gt=0)
@@ -146,6 +186,8 @@ class RunConfig:
         arm: name shown in tables and figures.
         output: folder of checkpoints; runs live in ``seed<k>/`` inside it.
         samples: folder of sample grids, likewise; None: ``samples/`` inside the run's folder.
+        noise_stream: other draws of order, flips, time and noise for the same initial weights; arms
+            to be compared as pairs share it.
     """
 
     arm: str
@@ -153,6 +195,7 @@ class RunConfig:
     output: str
     samples: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
+    noise_stream: int = Field(default=0, ge=0, lt=2**16)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     process: ProcessConfig = ProcessConfig()
@@ -173,8 +216,14 @@ class RunConfig:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Nested plain types of a config, as JSON would hold them."""
-    return json.loads(json.dumps(asdict(config)))
+    """Nested plain types of a config, as JSON would hold them, without ``_LATER`` defaults."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    for key, default in _LATER.items():
+        *path, name = key.split(".")
+        inner = functools.reduce(lambda part, step: part.get(step, {}), path, content)
+        if name in inner and inner[name] == default:
+            del inner[name]
+    return content
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -220,7 +269,8 @@ def _first_line(kind: type[Any], error: ValidationError) -> str:
     """The first mistake of a ValidationError as one line; a misspelt key is also a missing one."""
     found = error.errors()
     first = next((e for e in found if e["type"] in _UNKNOWN_KEY), found[0])
-    path = [str(part) for part in first["loc"]]
+    # A density's kind is part of pydantic's path, but no key that anybody wrote.
+    path = [str(part) for part in first["loc"] if part not in _KINDS]
     key = ".".join(path)
     if first["type"] in _UNKNOWN_KEY:
         return f"unknown key {key!r}.{did_you_mean(path[-1], _keys_at(kind, first['loc'][:-1]))}"
@@ -228,12 +278,18 @@ def _first_line(kind: type[Any], error: ValidationError) -> str:
         return f"key {key!r} is missing."
     if isinstance(first.get("ctx", {}).get("error"), UserError):
         return f"key {key!r}: {first['ctx']['error']}"
+    if first["type"] == "union_tag_invalid":
+        kinds = WEIGHT_KINDS if path[-1] == "loss_weight" else KINDS
+        return f"key {key + '.kind'!r} is {first['ctx']['tag']!r}; allowed are {', '.join(kinds)}."
     return f"key {key!r} is {first['input']!r}: {first['msg'].lower()}."
 
 
 def _keys_at(kind: Any, path: Sequence[str | int]) -> list[str]:
     """Names of the fields of the dataclass at a path inside ``kind``."""
     for part in path:
+        if part in _KINDS:
+            kind = _KINDS[str(part)]
+            continue
         inner: Any = next((f.type for f in fields(kind) if f.name == part), None)
         candidates = [inner, *getattr(inner, "__args__", ())]
         kind = next((c for c in candidates if is_dataclass(c)), kind)

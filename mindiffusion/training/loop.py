@@ -193,9 +193,9 @@ def _divergence_error(trainer: Trainer, diverged: Divergence) -> UserError:
     """What the user reads: step, rank, noise times, and what to do."""
     stage = stage_at(trainer.plan.stages, diverged.step - 1)
     if diverged.t_range is None:
-        density = stage.config.density
+        n_T = trainer.process.n_T
         what, where = "gradient or the weights are", "all ranks"
-        low, high = density.t_min, density.t_max
+        low, high = (level / n_T for level in stage.density.bounds(n_T))
     else:
         what, where = "loss is", f"rank {diverged.rank}"
         low, high = diverged.t_range

@@ -2,8 +2,9 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mindiffusion.curriculum.clock import to_index_clock
 from mindiffusion.curriculum.stages import Stage, resolve_stages
 from mindiffusion.errors import UserError
 from mindiffusion.training.config import RunConfig
@@ -41,11 +42,15 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
             "give exactly one of the two (set the other to null)."
         )
     steps_per_epoch = num_train / training.global_batch
-    total = training.steps or max(1, math.floor((training.epochs or 0) * steps_per_epoch + 0.5))
-    stages = resolve_stages(config.curriculum, total)
+    whole = training.steps or (training.epochs or 0) * steps_per_epoch
+    total = max(1, math.floor(whole * training.length + 0.5))
+    process = config.process
+    levels = (process.beta1, process.beta2, process.n_T)
+    curriculum = (replace(c, density=to_index_clock(c.density, *levels)) for c in config.curriculum)
+    stages = resolve_stages(tuple(curriculum), total)
     for stage in stages:
         # Refused here, not when the stage is entered after hours.
-        stage.config.density.bounds(config.process.n_T)
+        stage.density.bounds(process.n_T)
     milestones: set[int] = set()
     for spec in training.milestones:
         if spec == "stages":

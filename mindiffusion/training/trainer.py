@@ -77,6 +77,7 @@ class Trainer:
             device=device,
             dtype=runtime.dtype,
             compile_draws=runtime.compile and device.type == "cuda",
+            noise_stream=config.noise_stream,
         )
         self.process: CurriculumDDPM = build_process(config)
         self.process.eps_model.to(runtime.dtype)
@@ -144,13 +145,13 @@ class Trainer:
             noisy = self.process.noisy_batch(batch.images, batch.u, batch.noise)
             losses = self.process.eps_error(noisy, batch.noise)
         self.watch.add_losses(first, losses.detach(), noisy.time)
-        return losses.sum() / self.share
+        return self.process.weighted(losses, noisy).sum() / self.share
 
     # -- stages -----------------------------------------------------------------------------
 
     def enter_stage(self, stage: Stage) -> None:
         """Train on the stage's density with its capacity; doing so again changes nothing."""
-        self.process.set_density(stage.config.density)
+        self.process.set_density(stage.density)
         capacity = StageCapacity(
             stage.index, stage.config.sparsity, stage.config.penalty_lambda, self.config.seed
         )
@@ -173,7 +174,7 @@ class Trainer:
             step = stage.start + number
             batch = self.source.batch(step, 0, size, (Stream.PROBE_TIME, Stream.PROBE_NOISE))
             noisy = self.process.add_noise(
-                batch.images, stage.config.density.quantile(batch.u, self.process.n_T), batch.noise
+                batch.images, stage.density.quantile(batch.u, self.process.n_T), batch.noise
             )
             yield ProbeBatch(noisy.x_t, noisy.time, batch.noise)
 

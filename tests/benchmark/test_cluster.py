@@ -59,7 +59,7 @@ def executor(monkeypatch, study):
 
 def submit(study, cells_per_job=None):
     return cluster.run_on_cluster(
-        study, ["reproduce", "x"], ClusterOptions("slurm", cells_per_job, {})
+        study, ["reproduce", "x"], study.runs, ClusterOptions("slurm", cells_per_job, {})
     )
 
 
@@ -146,7 +146,7 @@ def test_slurm_script_asks_to_be_queued_again(study, tmp_path, monkeypatch):
         cluster, "_wait", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     options = ClusterOptions("slurm", 1, parse_settings(["partition=gpu", "cpus_per_task=4"]))
-    assert cluster.run_on_cluster(study, ["reproduce", "x"], options) == 130
+    assert cluster.run_on_cluster(study, ["reproduce", "x"], study.runs, options) == 130
     script = Path("script").read_text()
     for line in ("--requeue", "--signal=USR2@90", "--partition=gpu", "--time=240", "--array=0-3%4",
                  "--cpus-per-task=4", "--job-name=tiny"):  # fmt: skip
@@ -180,7 +180,7 @@ def test_mistakes_in_settings_are_told(words, message):
 def test_mistakes_in_options_are_told(study, options, message, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=message):
-        cluster.run_on_cluster(study, [], options)
+        cluster.run_on_cluster(study, [], study.runs, options)
 
 
 def test_group_ends_with_the_exit_code_of_its_cells():

@@ -141,5 +141,5 @@ def test_study_is_seen_and_stopped_while_it_scores(fresh, start_cli, run_cli):
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and "Traceback" not in errors
-    assert states(folder)["CS/0"] == "trained 0/2"
+    assert states(folder)["CS/0"] == "stopped"
     assert "Traceback" not in (folder / "cs" / "seed0" / "cell.log").read_text()

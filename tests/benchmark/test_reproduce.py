@@ -10,8 +10,8 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.cell import scored_steps, work_of
+from benchmark.cost import cell_states
 from benchmark.results import read_rows
-from benchmark.runner import cell_states
 from benchmark.study import load_study
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
@@ -73,6 +73,22 @@ def finished(tmp_path_factory, avatars, shared_folder, run_cli):
     done = run_cli(COMMAND, cwd)
     assert done.returncode == 0, done.stderr
     return cwd
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--arms", "CSS"], "no arm 'CSS'. Did you mean 'CS'?"),
+        (["--seeds", "0,7"], "mine has the seeds 0; give other ones"),
+        (["--minutes", "0"], "--minutes is a time above 0"),
+        (["--minutes", "9", "--cluster", "local"], "on this machine"),
+        (["--steps", "0"], "'training.steps'"),
+    ],
+)
+def test_mistaken_choice_is_one_line(words, message, fresh, call):
+    code, _, errors = call(main, ["reproduce", "mine.yaml", *words])
+    assert code == 2 and message in errors and len(errors.splitlines()) == 1
+    assert not (fresh / "results").exists()
 
 
 @pytest.fixture
@@ -152,8 +168,8 @@ def test_running_again_trains_nothing_and_leaves_the_rows(finished, run_cli):
 def test_dry_run_of_a_finished_study_has_nothing_left(finished, run_cli):
     done = run_cli([*COMMAND, "--dry-run"], finished)
     lines = done.stdout.splitlines()
-    assert len(lines) == 5 and all("scored" in line for line in lines[:4])
-    assert lines[-1].startswith("about 0.0 minutes")
+    assert len(lines) == 3 and all("scored 2/2" in line for line in lines[:2])
+    assert lines[-1].startswith("2 cells, about 0.0 minutes")
 
 
 @pytest.fixture
@@ -182,9 +198,8 @@ def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, run_cl
 def test_dry_run_lists_all_cells_and_writes_nothing(fresh, run_cli):
     before = sorted(fresh.iterdir())
     done = run_cli([*COMMAND, "--dry-run"], fresh)
-    assert [line.split()[:4] for line in done.stdout.splitlines()[:4]] == [
-        ["CS/0", "step", "8", "to"], ["CS/0", "step", "16", "to"],
-        ["low-first/0", "step", "8", "to"], ["low-first/0", "step", "16", "to"],
+    assert [line.split()[:3] for line in done.stdout.splitlines()[:2]] == [
+        ["CS/0", "to", "do"], ["low-first/0", "to", "do"]
     ]  # fmt: skip
     assert sorted(fresh.iterdir()) == before
 
@@ -228,12 +243,17 @@ def test_stopped_study_saves_its_state_and_goes_on(number, fresh, finished, star
 
 
 def test_interrupted_cell_saves_the_step_it_was_at(fresh, start_cli):
-    process = start_cli([*COMMAND, "--set", "training.steps=4000"], fresh)
+    words = ["--steps", "4000", "--arms", "CS", "--set", 'training.milestones=[3,"100%"]']
+    process = start_cli([*COMMAND, *words], fresh)
     run = fresh / "results" / "mine" / "cs" / "seed0"
-    wait_for((run, "ckpt-*.pt"), process)
+    wait_for((run.parent.parent, "rows.jsonl"), process)
+    wait_for((run, "ckpt-*5.pt"), process)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     newest = max(int(path.stem[5:]) for path in run.glob("ckpt-*.json"))
+    # The first milestone was scored while there was still much to train.
+    assert {row.step for row in read_rows(run.parent.parent / "rows.jsonl")} >= {3}
+    assert newest < 4000
     # Steps that are no multiple of checkpoint_every = 3 are saved only because of the signal.
     assert newest % 3 or (run / "cell.log").read_text() == ""
 
@@ -285,9 +305,10 @@ def test_error_in_a_cell_is_told_in_one_line(fresh, run_cli):
 def test_states_follow_the_files(finished, monkeypatch):
     monkeypatch.chdir(finished)
     study = load_study("mine.yaml")
-    assert [state for _, state, _ in cell_states(study, 256)] == ["scored"] * 4
+    found = [one.state for config in study.runs for one in cell_states(study, config)]
+    assert found == ["scored"] * 4
     other = load_study("mine.yaml", overrides=["evaluation.num_generated=13"])
-    assert {state for _, state, _ in cell_states(other, 256)} == {"trained"}
+    assert {one.state for one in cell_states(other, other.runs[0])} == {"trained"}
     assert scored_steps(other, other.runs[0]) == set()
 
 
@@ -301,7 +322,7 @@ def test_work_counts_backward_passes_and_network_calls(finished, monkeypatch):
 
 def test_study_options_lie_over_every_run(finished, monkeypatch):
     monkeypatch.chdir(finished)
-    study = load_study("mine.yaml", overrides=["training.lr=1e-5"], seeds=[3, 4], output="o")
+    study = load_study("mine.yaml", overrides=["training.lr=1e-5", "seeds=[3, 4]"], output="o")
     assert [(run.seed, run.output) for run in study.runs] == [
         (3, "o/cs"), (3, "o/mine"), (4, "o/cs"), (4, "o/mine")
     ]  # fmt: skip

@@ -1,17 +1,22 @@
 """The runner's decisions, on files made by hand; whole studies are in test_reproduce.py."""
 
+import dataclasses
 import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmark import runner
-from benchmark.cell import work_of
-from benchmark.runner import Cell, cell_states, device_slots, seconds_per_work, title
+from benchmark.cell import title, work_of
+from benchmark.cost import cell_states, print_dry_run, seconds_per_work
+from benchmark.results import Row, append_rows
+from benchmark.runner import Cell, device_slots
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.errors import UserError
 from mindiffusion.training import runtime
@@ -95,25 +100,50 @@ def test_cells_side_by_side_never_ask_for_more_cores_than_there_are(
     assert str(settled.threads) == environment["OMP_NUM_THREADS"]
 
 
+def states_of(study, config):
+    return [(one.step, one.state, one.work_left) for one in cell_states(study, config)]
+
+
 def test_states_count_what_is_left(study):
-    work = work_of(study, study.runs[0])
+    first, second = study.runs
+    work = work_of(study, first)
     whole = 12 * work.step + work.milestone
-    assert cell_states(study, 256) == [
-        ("B/0 step 12", "to do", whole), ("B/0 step 24", "to do", whole),
-        ("C/0 step 12", "to do", whole), ("C/0 step 24", "to do", whole),
-    ]  # fmt: skip
-    run_dir = study.runs[0].run_dir
-    run_dir.mkdir(parents=True)
+    to_do = [(12, "to do", whole), (24, "to do", whole)]
+    assert [states_of(study, config) for config in study.runs] == [to_do, to_do]
+    first.run_dir.mkdir(parents=True)
     for step, expected in (
         (7, [("at step 7", 5 * work.step + work.milestone), ("to do", whole)]),
         (12, [("trained", work.milestone), ("to do", whole)]),
         (20, [("trained", work.milestone), ("at step 20", 4 * work.step + work.milestone)]),
         (24, [("trained", work.milestone), ("trained", work.milestone)]),
     ):
-        (run_dir / f"ckpt-{step:09d}.json").write_text("{}")
-        found = [(state, left) for _, state, left in cell_states(study, 256)[:2]]
-        assert found == expected
-    assert [state for _, state, _ in cell_states(study, 256)[2:]] == ["to do", "to do"]
+        (first.run_dir / f"ckpt-{step:09d}.json").write_text("{}")
+        assert [found[1:] for found in states_of(study, first)] == expected
+    assert states_of(study, second) == to_do
+
+
+def test_dry_run_lists_cells_and_the_milestones_of_one_under_way(study, capsys):
+    log = study.runs[1].run_dir / "metrics.jsonl"
+    log.parent.mkdir(parents=True)
+    work = work_of(study, study.runs[0])
+    # A training step takes a minute.
+    entry = {"step": 8, "train_seconds": 8 * 60.0}
+    log.write_text(json.dumps(entry) + "\n")
+    (study.runs[1].run_dir / "ckpt-000000008.json").write_text("{}")
+    assert print_dry_run(study, study.runs, slots=2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    scoring = 2 * work.milestone / work.step
+    minutes = [24 + scoring, 16 + scoring, 4 + scoring / 2, 12 + scoring / 2]
+    assert [line.split()[-2] for line in lines[:-1]] == [f"{value:.1f}" for value in minutes]
+    assert [" ".join(line.split()[:-2]) for line in lines[:-1]] == [
+        "B/0 to do", "C/0 scored 0/2", "step 12 at step 8", "step 24 to do"
+    ]  # fmt: skip
+    total = sum(minutes[:2])
+    assert lines[-1].startswith(f"2 cells, about {total / 2:.1f} minutes in all, 2 at a time (")
+    print_dry_run(study, study.runs[:1], slots=2)
+    alone = capsys.readouterr().out.splitlines()
+    assert alone[0].startswith("B/0") and len(alone) == 2
+    assert f"about {minutes[0]:.1f} minutes in all, 1 at a time" in alone[-1]
 
 
 def test_speed_is_taken_from_the_runs_own_log(study):
@@ -129,6 +159,70 @@ def test_speed_without_a_log_is_measured(study):
     seconds, how = seconds_per_work(study)
     assert 0 < seconds < 1 and how == "three steps timed now"
     assert not study.folder.exists()
+
+
+@pytest.fixture
+def hollow(monkeypatch):
+    """A function: how cells end → what ``run_study`` then did, with nothing really run."""
+    did = []
+    monkeypatch.setattr(runner, "make_yardstick", lambda *how: SimpleNamespace(fill_cache=list))
+    monkeypatch.setattr(runner, "finish", lambda study: did.append("tables"))
+    monkeypatch.setattr(runner, "refuse_unfinished", lambda study, runs: did.append(runs))
+
+    def set_end(is_whole):
+        def run_cells(study, runs, pending, words, slots, give_up):
+            did.append([title(config) for config in pending])
+            return is_whole
+
+        monkeypatch.setattr(runner, "_run_cells", run_cells)
+        return did
+
+    return set_end
+
+
+def test_only_chosen_cells_are_run_and_the_index_has_all(study, hollow):
+    did = hollow(is_whole=True)
+    assert runner.run_study(study, [], study.runs[1:]) == 0
+    assert did == [["C/0"], study.runs[1:], "tables"]
+    cells = json.loads((study.folder / "study.json").read_text())["cells"]
+    assert [cell["arm"] for cell in cells] == ["B", "C"]
+    assert runner.run_study(study, [], study.runs, with_tables=False) == 0
+    assert did[3:] == [["B/0", "C/0"]]
+
+
+def test_a_part_ends_well_and_says_what_is_left(study, hollow, capsys):
+    did = hollow(is_whole=False)
+    assert runner.run_study(study, [], study.runs, minutes=8.0) == 0
+    assert did == [["B/0", "C/0"]]
+    said = capsys.readouterr().out
+    assert said.startswith("stopped after 8 minutes: 0 of 2 cells done, about ")
+
+
+def test_cells_are_not_started_once_the_time_is_over(study, monkeypatch):
+    monkeypatch.setattr(runner, "_start", lambda *cell: pytest.fail("started"))
+    given = (study, study.runs, list(study.runs), [], [None])
+    assert runner._run_cells(*given, time.monotonic() - 1) is False
+
+
+def test_rows_of_a_run_that_was_not_chosen_must_fit_too(study, hollow, monkeypatch):
+    stale = dataclasses.replace(study.runs[0], seed=1)
+    other = dataclasses.replace(study, runs=(stale, *study.runs[1:]))
+    hollow(is_whole=True)
+    write_rows(study, config=stale, config_hash="0" * 12)
+    with pytest.raises(UserError, match="rows of arm 'B', seed 1 with another config"):
+        runner.run_study(other, [], other.runs[1:])
+
+
+def write_rows(study, config, **changes):
+    """A row of a run as another config would have made it."""
+    row = Row(
+        study="tiny", arm=config.arm, seed=config.seed, step=12, total_steps=24, metric="x",
+        value=1.0, level=None, error=None, direction="none", metric_version=1, n_generated=0,
+        n_reference=0, weights="", sampler="", sampler_steps=0, sampling_seed=0, full_range=True,
+        stage="", samples=None, dataset="avatars", manifest="m", config_hash="c", git="g",
+        versions={}, device="cpu", host="h", threads=1, train_seconds=1.0, time="t",
+    )  # fmt: skip
+    append_rows(study.folder / "rows.jsonl", [dataclasses.replace(row, **changes)])
 
 
 def ended(study, code, log=""):

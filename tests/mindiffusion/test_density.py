@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from mindiffusion.curriculum.density import Window
+from mindiffusion.curriculum.density import Average, Histogram, Share, Window
 from mindiffusion.errors import UserError
 
 LAST_U = 1 - 2**-24
@@ -80,3 +81,73 @@ def test_window_refuses_ends_that_are_not_finite(bad):
 def test_window_without_a_level_is_an_error_and_never_trains_on_level_zero():
     with pytest.raises(UserError, match=r"\[0\.0, 0\.005\] holds none of the levels 1 to 100"):
         Window(0.0, 0.005).quantile(torch.zeros(1), 100)
+
+
+THREE = Histogram((0.1, 0.3, 0.6, 1.0), (0.5, 0.0, 0.5))
+MIXED = Average((Share(3.0, Window(0.5)), Share(1.0, THREE), Share(1.0, Window(0.0, 0.2))))
+
+
+@pytest.mark.parametrize("n_T", [2, 100, 999, 1000])
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (0.8, 1.0), (0.29, 0.58), (0.2, 1.0)], ids=str)
+def test_histogram_of_one_bin_is_the_window_with_its_ends(n_T, ends):
+    window, histogram = Window(*ends), Histogram(ends, (1.0,))
+    assert histogram.bounds(n_T) == window.bounds(n_T)
+    np.testing.assert_array_equal(histogram.probabilities(n_T), window.probabilities(n_T))
+    # Also where u is a multiple of a level's probability.
+    ties = torch.arange(1024) / 1024
+    u = torch.cat([ties, ties + 2**-24, torch.tensor([LAST_U])])
+    assert torch.equal(histogram.quantile(u, n_T), window.quantile(u, n_T))
+    assert histogram.intervals == window.intervals
+
+
+@pytest.mark.parametrize("n_T", [10, 100, 1000])
+@pytest.mark.parametrize("density", [Window(0.29, 0.58), THREE, MIXED], ids=["w", "h", "a"])
+def test_probabilities_are_those_of_drawn_quantiles(density, n_T):
+    u = (torch.arange(2**16) + 0.5) / 2**16
+    time = density.quantile(u, n_T)
+    assert time.dtype == torch.float64 and bool((time.diff() >= 0).all())
+    drawn = torch.bincount((time * n_T).round().long(), minlength=n_T + 1)[1:].numpy() / len(u)
+    expected = density.probabilities(n_T)
+    assert expected.shape == (n_T,) and expected.sum() == pytest.approx(1, abs=1e-12)
+    # Evenly spaced uniforms: a level's count is off by less than two.
+    np.testing.assert_allclose(drawn, expected, atol=2 / len(u))
+    low, high = density.bounds(n_T)
+    ends = density.quantile(torch.tensor([0.0, LAST_U]), n_T) * n_T
+    assert ends.round().tolist() == [low, high]
+    (inside,) = np.nonzero(expected)
+    assert (inside[0] + 1, inside[-1] + 1) == (low, high)
+
+
+def test_histogram_spreads_a_mass_evenly_over_its_bin():
+    mass = THREE.probabilities(100)
+    assert (mass[:9] == 0).all() and (mass[29:59] == 0).all()
+    np.testing.assert_allclose(mass[9:29], 0.5 / 20)
+    np.testing.assert_allclose(mass[59:], 0.5 / 41)
+    assert THREE.intervals == ((0.1, 0.3), (0.6, 1.0))
+
+
+def test_average_mixes_probabilities_by_weight():
+    parts = [share.density.probabilities(50) for share in MIXED.shares]
+    expected = 0.6 * parts[0] + 0.2 * parts[1] + 0.2 * parts[2]
+    np.testing.assert_allclose(MIXED.probabilities(50), expected, atol=1e-16)
+    assert set(MIXED.intervals) == {(0.5, 1.0), (0.1, 0.3), (0.6, 1.0), (0.0, 0.2)}
+
+
+@pytest.mark.parametrize(
+    ("edges", "masses"),
+    [
+        ((0.5,), ()), ((0.0, 1.0), (0.5, 0.5)), ((0.5, 0.5), (1.0,)), ((0.5, 0.2), (1.0,)),
+        ((0.5, 1.1), (1.0,)), ((-0.1, 1.0), (1.0,)), ((0.0, 1.0), (0.9,)),
+        ((0.0, 0.5, 1.0), (1.5, -0.5)),
+    ],
+)  # fmt: skip
+def test_histogram_refuses_what_is_none(edges, masses):
+    with pytest.raises(ValueError, match="time histogram has"):
+        Histogram(edges, masses)
+
+
+def test_histogram_bin_without_a_level_is_an_error():
+    thin = Histogram((0.0, 0.501, 0.502, 1.0), (0.5, 0.1, 0.4))
+    assert thin.probabilities(1000)[500] == pytest.approx(0.1)
+    with pytest.raises(UserError, match="holds none of the levels 1 to 100"):
+        thin.bounds(100)

@@ -60,6 +60,7 @@ def test_stream_values_never_change():
         "EVALUATION_NOISE": 10,
         "CLASSIFIER_WEIGHTS": 11,
         "CLASSIFIER_NOISE": 12,
+        "STAGE_ORDER": 13,
     }
 
 

@@ -52,22 +52,22 @@ TRAINING_MUTANTS = (
     Mutant(
         "flip-not-keyed-by-the-step",
         "mindiffusion/training/batches.py",
-        "Stream.FLIP, position, at)",
-        "Stream.FLIP, position, 0 * at)",
+        "Stream.FLIP, position, at, 1",
+        "Stream.FLIP, position, 0 * at, 1",
         (f"{TRAINING}/test_batches.py",),
     ),
     Mutant(
         "every-epoch-in-the-same-order",
         "mindiffusion/training/batches.py",
-        "return permutation(seed, epoch, size)",
-        "return permutation(seed, 0, size)",
+        "return permutation(seed, epoch, size",
+        "return permutation(seed, 0, size",
         (f"{TRAINING}/test_batches.py",),
     ),
     Mutant(
         "data-order-starts-again-after-resume",
         "mindiffusion/training/batches.py",
-        "index = image_indices(self._seed, step, ",
-        'index = image_indices(self._seed, step - self.__dict__.setdefault("first", step), ',
+        "index = image_indices(seed, step, ",
+        'index = image_indices(seed, step - self.__dict__.setdefault("first", step), ',
         (f"{TRAINING}/test_resume.py::test_resume_after_sigterm_at_any_step_is_bit_equal",),
     ),
     Mutant(
@@ -153,8 +153,8 @@ LOOP_MUTANTS = (
     Mutant(
         "probe-drawn-in-the-window-before",
         "mindiffusion/training/trainer.py",
-        "stage.config.density.quantile(",
-        "self.plan.stages[stage.index - 1].config.density.quantile(",
+        "stage.density.quantile(",
+        "self.plan.stages[stage.index - 1].density.quantile(",
         (f"{TRAINING}/test_trainer_stages.py",),
     ),
     Mutant(

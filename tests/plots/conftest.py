@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.results import Row, append_rows
+from benchmark.results import Row, append_rows, to_frame
 from plots.style import paper_style
 
 TOTAL = 1500
@@ -142,6 +142,135 @@ def write_study(folder: Path, rows) -> Path:
     append_rows(folder / "rows.jsonl", rows)
     write_strips(folder, rows)
     return folder
+
+
+# Planted log ratios to B at the last step: exposure helps, order adds a little to it.
+EFFECTS = {
+    "B": 0.0, "S": 0.004, "C": -0.075, "CS": -0.115, "CR": -0.06, "density*": -0.055,
+    "C-flat": -0.012, "A/A": 0.0, "B-80%": 0.06,
+}  # fmt: skip
+STAGED = ("C", "CS", "CR", "C-flat")
+WIDE_MILESTONES = (281, 750, 1080, 1290, 1500)
+SHORTER, FINAL = {"B-80%": 0.8}, "FD-EffNet-Lite0-64px@2048"
+
+
+def wide_rows(arms=tuple(EFFECTS), seeds=range(8)):
+    """A study of many arms and seeds with planted effects, and every kind of row."""
+    rows = []
+    for arm in arms:
+        for seed in seeds:
+            rows += [*wide_stages(arm, seed), *exposure_rows(arm, seed)]
+            for step in WIDE_MILESTONES:
+                rows += wide_milestone(arm, seed, round(step * SHORTER.get(arm, 1.0)))
+    return rows
+
+
+def unsampled(**changes):
+    kind = {"direction": "none", "n_generated": 0, "weights": "", "sampler": "", "sampler_steps": 0}
+    return make_row(**kind | changes)
+
+
+def own_total(arm):
+    return round(TOTAL * SHORTER.get(arm, 1.0))
+
+
+def wide_stages(arm, seed):
+    """Window, channels and penalty by stage, as the rows of a run have them."""
+    starts = (0, *ENDS[:-1]) if arm in (*STAGED, "S") else (0,)
+    rows = []
+    for index, start in enumerate(starts):
+        values = {"t_min": T_MIN[index] if arm in STAGED else 0.001, "t_max": 1.0}
+        values["active_channels"] = CHANNELS[index] if arm in ("S", "CS") else 64
+        if arm == "CR":
+            values["penalty_lambda"] = 5e-5 * 0.5 * (1 + math.cos(math.pi * index / 4))
+        if arm in ("S", "CS") and index:
+            values["saliency_split_half_correlation"] = 0.3 + 0.1 * index + 0.02 * seed
+        rows += [
+            unsampled(arm=arm, seed=seed, step=start, metric=name, value=float(value),
+                      n_reference=0, stage=f"stage{index + 1}", total_steps=own_total(arm))
+            for name, value in values.items()
+        ]  # fmt: skip
+    return rows
+
+
+def exposure_rows(arm, seed):
+    """The density of each stage over 20 bins of t / n_T, relative to uniform."""
+    windows = [(0, 0.0)]
+    if arm in STAGED:
+        windows = list(zip((0, *ENDS[:-1]), (0.8, 0.6, 0.4, 0.2, 0.0), strict=True))
+    if arm == "density*":
+        windows = [(0, None), (ENDS[3], 0.0)]
+    rows = []
+    for index, (start, low) in enumerate(windows):
+        edges = np.arange(1, 21) / 20
+        if low is None:
+            density = np.clip(edges * 20 // 4, 0, 4) / 2
+        else:
+            density = (edges > low + 1e-9) / (1 - low)
+        rows += [
+            unsampled(arm=arm, seed=seed, step=start, metric="exposure", value=float(value),
+                      level=float(edge), n_reference=0, stage=f"stage{index + 1}",
+                      total_steps=own_total(arm))
+            for edge, value in zip(edges, density / density.mean(), strict=True)
+        ]  # fmt: skip
+    return rows
+
+
+def wide_milestone(arm, seed, step):
+    """Distance, profile, mask and norms; the primary distance has two sampling seeds."""
+    place, total = list(EFFECTS).index(arm), own_total(arm)
+    rng = np.random.default_rng((seed, place, step))
+    block = 0.04 * np.random.default_rng(seed).standard_normal()
+    full = arm not in STAGED or step > ENDS[3]
+    young = 2.2 * math.exp(-step / total * 3.2) + (0.0 if full else 0.9)
+    log = math.log(60) + young + block + EFFECTS[arm] + 0.018 * rng.standard_normal()
+    cell = {"arm": arm, "seed": seed, "step": step, "full_range": full, "total_steps": total,
+            "train_seconds": 0.2 * step * (1.04 if arm == "CS" else 1.0)}  # fmt: skip
+    rows = [make_row(**cell, metric="FD-EffNet-Lite0-64px@512", n_generated=512,
+                     value=1.1 * math.exp(log))]  # fmt: skip
+    if step == total:
+        rows += [
+            make_row(**cell, metric=FINAL, n_generated=2048, sampling_seed=k,
+                     value=math.exp(log + 0.004 * rng.standard_normal()))
+            for k in (0, 1)
+        ]  # fmt: skip
+    if step in (WIDE_MILESTONES[1], total):
+        rows += wide_profile(cell, arm, rng)
+    return rows
+
+
+def wide_profile(cell, arm, rng):
+    rows = []
+    for index in range(10):
+        level = (index + 0.5) / 10
+        mse = (0.9 * math.exp(-4.2 * level) + 0.004) * math.exp(EFFECTS[arm] * (1 - level))
+        mse *= 1 + 0.01 * rng.standard_normal()
+        rows.append(unsampled(**cell, metric="eps-MSE", value=float(mse), level=level,
+                              n_reference=512, weights="ema0.995", direction="lower"))  # fmt: skip
+        if arm in ("S", "CS"):
+            effect = 0.0 if cell["full_range"] and arm == "CS" else 0.04 * mse * (1 - level)
+            rows.append(unsampled(**cell, metric="mask-effect", value=float(effect), level=level,
+                                  n_reference=512, weights="ema0.995"))  # fmt: skip
+    progress, weights = cell["step"] / TOTAL, {"weights": "ema0.995", "n_reference": 0}
+    if arm in ("S", "CS"):
+        for name, scale in (("encoder-on", 0.2), ("encoder-masked", 0.18), ("up0-on", 0.25)):
+            if "masked" in name and progress == 1:
+                continue
+            value = scale * progress + 0.004 * rng.standard_normal()
+            rows.append(unsampled(**cell, metric=f"weight-movement-{name}", value=value, **weights))
+    if arm == "CR":
+        norms = {"mean": 0.8 - 0.1 * progress, "share-below-1%": 0.02 * progress}
+        rows += [
+            unsampled(**cell, metric=f"group-norm-{name}", value=value, **weights)
+            for name, value in norms.items()
+        ]
+    return rows
+
+
+@pytest.fixture(scope="session")
+def wide():
+    """The frame of a study of nine arms and eight seeds."""
+    return to_frame(wide_rows())
 
 
 @pytest.fixture

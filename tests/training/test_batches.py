@@ -107,3 +107,38 @@ def test_arms_of_one_seed_share_images_u_and_noise(arms, avatars, tiny_config):
     one, other = map(batch, arms)
     assert torch.equal(one.u, other.u) and torch.equal(one.noise, other.noise)
     assert torch.equal(one.images, other.images)
+
+
+def test_batch_of_noise_stream_zero_is_what_it_was_before_there_were_others(images):
+    batch = source(images).batch(7, 0, 8)
+    # From the version before noise_stream.
+    assert (batch.u * 2**24).int().tolist() == [
+        835042, 2715169, 3447342, 12025347, 11805590, 4234378, 10977987, 3700388,
+    ]  # fmt: skip
+    assert batch.noise[:, 0, 0, 0].tolist() == pytest.approx(
+        [0.7252, -0.6823, 1.2401, -2.0969, 0.1471, -0.5564, -0.6598, -0.1191], abs=5e-5
+    )
+    assert batch.images[:, 0, 0, 0].tolist() == pytest.approx(
+        [-0.514, 0.475, -0.686, 0.686, 0.639, 0.161, -0.796, 0.475], abs=5e-4
+    )
+
+
+def test_batch_of_another_noise_stream_differs_in_order_flips_time_and_noise(images):
+    one, other = (source(images, noise_stream=n) for n in (0, 1))
+    again = source(images, noise_stream=1)
+    a, b, c = (s.batch(2, 0, 8) for s in (one, other, again))
+    for name in ("images", "u", "noise"):
+        assert not torch.equal(getattr(a, name), getattr(b, name)), name
+        assert torch.equal(getattr(b, name), getattr(c, name)), name
+    assert not torch.equal(image_indices(3, 2, 8, 20), image_indices(3, 2, 8, 20, 1))
+    still = [source(np.stack([images[0]] * 20), noise_stream=n) for n in (0, 1)]
+    flips = [torch.cat([s.batch(k, 0, 8).images for k in range(4)]) for s in still]
+    assert not torch.equal(*flips)
+
+
+def test_noise_streams_share_initial_weights(tiny_config):
+    from mindiffusion.networks import build_network
+
+    one, other = (build_network(tiny_config("cs", f"noise_stream={n}")) for n in (0, 1))
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name

@@ -42,7 +42,25 @@ def build(*words, preset="celeba_c_32"):
         ("curriculum=[{name: a, weight: 0}]", ["curriculum.0.weight", "greater than 0"]),
         ("curriculum=[{name: a}]", ["curriculum.0.weight", "missing"]),
         ("curriculum=[{name: a, weight: 1, density: {t_min: 0.9, t_max: 0.5}}]", ["t_min"]),
+        (
+            "curriculum=[{name: a, weight: 1, density: {t_mi: 0.5}}]",
+            ["'curriculum.0.density.t_mi'", "'t_min'"],
+        ),
+        (
+            "curriculum=[{name: a, weight: 1, density: {kind: windo}}]",
+            ["'curriculum.0.density.kind'", "'windo'", "window, histogram, average"],
+        ),
+        (
+            "curriculum=[{name: a, weight: 1, density: {kind: histogram, edges: [0.0, 1.0]}}]",
+            ["'curriculum.0.density.masses' is missing"],
+        ),
+        ("curriculum=[{name: a, weight: 1, density: {kind: average, shares: []}}]", ["shares"]),
         ("curriculum=[{name: a, weight: 1, sparsity: 1.0}]", ["sparsity", "less than 1"]),
+        ("noise_stream=65536", ["'noise_stream'", "65536"]),
+        ("training.length=1.5", ["'training.length'", "1"]),
+        ("training.length=0", ["'training.length'", "greater than 0"]),
+        ("model.width=0.3", ["model.width 0.3 of model.n_feat 32 is 9.6, no multiple of 8"]),
+        ("model.width=0.125", ["is 4, no multiple of 8"]),
         ("data.dataset=avatar", ["avatar", "'avatars'"]),
         ("data.crop=center17", ["center17", "'center178'"]),
         ("arm=2020-01-01", ["preset celeba_c_32"]),
@@ -106,7 +124,8 @@ def test_config_hash_ignores_where_and_how_it_is_kept(word):
              "training.ema_decays=[0.9]", "training.precision=fp64", "sampler.eta=0",
              "sampler.chunk=8", "sampler.precision=bf16", "sampler.compile=on",
              "data.crop=center140", "arm=other", "process.n_T=500",
-             "curriculum=[{name: stage1_high_noise, weight: 5}]"],
+             "curriculum=[{name: stage1_high_noise, weight: 5}]",
+             "noise_stream=1", "training.length=0.5", "model.width=0.5"],
 )  # fmt: skip
 def test_config_hash_follows_what_can_change_a_result(word):
     hashes = {config_hash(build(word)), config_hash(build())}
@@ -119,3 +138,30 @@ def test_differences_are_dotted_keys_but_for_folders():
     assert differences(a, b) == ["model.n_feat", "training.lr"]
     assert differences(a, a) == []
     assert differences(a, {k: v for k, v in a.items() if k != "seed"}) == ["seed"]
+
+
+@pytest.mark.parametrize(
+    ("arm", "known"),
+    [("b", "40a58ebfc87e"), ("c", "50aad2b40d6a"), ("cs", "5b31e802d0ce"), ("cr", "c3a8c499be4a")],
+)
+def test_config_hash_of_runs_made_before_a_field_was_added_stays(arm, known):
+    config = build(preset=f"celeba_{arm}_32")
+    assert config_hash(config) == known
+    content = to_dict(config)
+    assert "noise_stream" not in content and "width" not in content["model"]
+    assert check(RunConfig, content, "kept") == config
+
+
+def test_config_with_densities_of_every_kind_round_trips():
+    words = (
+        "curriculum=[{name: a, weight: 1, density: {kind: average, shares: [{weight: 2, density:"
+        " {t_min: 0.5}}, {weight: 1, density: {kind: histogram, edges: [0.0, 0.5, 1.0], masses:"
+        " [0.25, 0.75]}}]}}, {name: b, weight: 1, density: {kind: window}}]"
+    )
+    config = build(words)
+    assert check(RunConfig, to_dict(config), "again") == config
+    assert config.curriculum[0].density.shares[1].density.masses == (0.25, 0.75)
+    with pytest.raises(
+        UserError, match=r"key 'curriculum\.0\.density\.shares\.0\.density': .*t_min"
+    ):
+        build(words.replace("t_min: 0.5", "t_min: 1.5"))

@@ -65,3 +65,12 @@ def test_plan_joins_stage_ends_with_other_milestones_in_order(tiny_config):
 def test_plan_refuses_what_does_not_fit(tiny_config, words, match):
     with pytest.raises(UserError, match=match):
         resolve_plan(tiny_config("c", *words), 256)
+
+
+def test_plan_of_a_shorter_length_scales_stages_and_percentages(tiny_config):
+    words = ("training.steps=100", 'training.milestones=["50%", "100%"]', "training.length=0.8")
+    plan = resolve_plan(tiny_config("c", *words), 256)
+    assert (plan.total_steps, plan.milestones) == (80, (40, 80))
+    assert [s.end for s in plan.stages] == [5, 15, 30, 50, 80]
+    by_epochs = tiny_config("b", "training.epochs=2", words[1], "training.length=0.25")
+    assert resolve_plan(by_epochs, 256).total_steps == 16

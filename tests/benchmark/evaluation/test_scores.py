@@ -69,6 +69,25 @@ def test_scoring_again_gives_the_same_rows(sampler, scored):
     assert rows[0][-1].value == len(rows[0]) - 1
 
 
+def test_last_milestone_alone_is_drawn_whole_and_from_every_sampling_seed(scored):
+    evaluation = replace(EVALUATION, num_generated=16, num_curve=8, num_sampling_seeds=2)
+    *_, (early, last), _, _ = scored("b", "sampler.chunk=8", evaluation=evaluation)
+    *_, (_, plain), _, _ = scored("b", "sampler.chunk=8")
+    net = "EffNet-Lite0-64px"
+
+    def found(rows, metric):
+        return [(row.sampling_seed, row.value) for row in rows if row.metric == metric]
+
+    assert len(found(early, f"FD-{net}@8")) == 1 and not found(early, f"FD-{net}@16")
+    # The curve's images are the first of all.
+    for name in (f"FD-{net}@8", f"KD-{net}@8", "memorised-pixels@8"):
+        assert found(last, name) == found(plain, name) != []
+    for name in (f"FD-{net}@16", f"KD-{net}@16"):
+        (first, one), (second, other) = found(last, name)
+        assert (first, second) == (0, 1) and one != other
+    assert [seed for seed, _ in found(last, "memorised-pixels@16")] == [0]
+
+
 def test_strip_holds_the_first_images(scored):
     study, _, rows, *_ = scored("c")
     (row,) = [row for row in rows[1] if row.metric.startswith("FD-")]

@@ -1,0 +1,117 @@
+"""The one number every verdict is about: a distance at each arm's last step, seed by seed."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmark.results import CONDITION, distance_rows, is_smoke
+from mindiffusion.errors import UserError
+
+# Of distances with equally many images: the net that everybody has, without a download.
+_FIRST_NET = "FD-EffNet-Lite0"
+PREREGISTERED = "prereg-"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A measure at each arm's last step, as logs.
+
+    ``values`` has a row per training seed and a column per arm: the log of the measure, a mean
+    over ``sampling_seeds`` sampling seeds, NaN where a cell is missing. ``condition`` holds the
+    fields that all its rows share (``results.CONDITION``). ``declared`` is "exploratory" unless
+    all rows name one preregistration.
+    """
+
+    metric: str
+    condition: Mapping[str, object]
+    step_rule: str
+    values: pd.DataFrame
+    is_smoke: bool
+    sampling_seeds: int
+    declared: str
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the rows are of a preregistered study."""
+        return self.declared.startswith(PREREGISTERED)
+
+
+def primary_endpoint(frame: pd.DataFrame) -> Endpoint | None:
+    """The distance with the most images at each arm's last step; None if no arm got there.
+
+    Between distances with equally many images, the one by EfficientNet-Lite0 comes first, then
+    the one with the most cells, then averaged weights before raw ones.
+
+    Args:
+        frame: the frame of a study's rows, in any order.
+    """
+    rows = at_last_step(distance_rows(frame))
+    if rows.empty:
+        return None
+    rows = rows[rows["n_generated"] == rows["n_generated"].max()]
+    parts = [part for _, part in rows.groupby(list(CONDITION), sort=True)]
+    return endpoint_of(min(parts, key=_preference))
+
+
+def _preference(part: pd.DataFrame) -> tuple[object, ...]:
+    first = part.iloc[0]
+    return (
+        not first["metric"].startswith(_FIRST_NET),
+        -part.groupby(["arm", "seed"]).ngroups,
+        not first["weights"].startswith("ema"),
+        -int(first["metric_version"]),
+        *(str(first[name]) for name in CONDITION),
+    )
+
+
+def at_last_step(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of finished runs at their last step; arms not trained on all noise levels are out."""
+    return rows[rows["full_range"] & (rows["step"] == rows["total_steps"])]
+
+
+def endpoint_of(rows: pd.DataFrame) -> Endpoint:
+    """The endpoint of rows of one condition, at least one, each at its arm's last step.
+
+    Only sampling seeds that all cells have count, so that every cell is a mean over the same.
+
+    Raises:
+        UserError: a value of 0 or below, which has no logarithm, or no shared sampling seed.
+    """
+    first = rows.iloc[0]
+    if (rows["value"] <= 0).any():
+        lowest = rows.sort_values("value").iloc[0]
+        raise UserError(
+            f"{first['metric']}: arm {lowest['arm']!r} has {lowest['value']:g}; ratios need values "
+            "above 0, so find out what went wrong in that cell and measure it again."
+        )
+    by_cell = rows.groupby(["arm", "seed"])["sampling_seed"].agg(set)
+    shared = functools.reduce(set.intersection, by_cell)
+    if not shared:
+        raise UserError(
+            f"{first['metric']}: no sampling seed is shared by all cells; score every arm and seed "
+            "with the same ones."
+        )
+    rows = rows[rows["sampling_seed"].isin(shared)]
+    declared = set(rows["declared"])
+    return Endpoint(
+        metric=str(first["metric"]),
+        condition={name: first[name] for name in CONDITION},
+        step_rule=_step_rule(rows),
+        values=rows.assign(value=np.log(rows["value"])).pivot_table(
+            index="seed", columns="arm", values="value"
+        ),
+        is_smoke="@" in first["metric"] and is_smoke(int(first["n_generated"])),
+        sampling_seeds=len(shared),
+        declared=declared.pop() if len(declared) == 1 else "exploratory",
+    )
+
+
+def _step_rule(rows: pd.DataFrame) -> str:
+    """Which step is meant, in words: most arms' last one, then those of other lengths."""
+    steps = rows.groupby("arm")["total_steps"].max()
+    usual = int(steps.mode().max())
+    others = [f"{arm}: {int(step)}" for arm, step in steps.items() if step != usual]
+    return "; ".join([f"each arm's last step, {usual}", *others])

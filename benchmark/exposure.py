@@ -1,0 +1,75 @@
+"""How much each noise level is trained, relative to training all levels alike.
+
+Exposure is the time density of a stage over that of the uniform one, in ``NUM_BINS`` equal bins of
+t / n_T: 1 everywhere for plain training, of mean 1 over the bins always (METHODS §6).
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmark.results import arm_order
+
+EXPOSURE = "exposure"
+"""Metric of a stage's rows: ``level`` is a bin's upper edge, ``step`` the stage's first one."""
+NUM_BINS = 20
+NUM_PARTS = 5
+
+
+def relative_exposure(probabilities: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Upper edge of each bin of t / n_T with the density there relative to uniform.
+
+    Args:
+        probabilities: (n_T,) of the levels 1 … n_T. Level t stands for ((t − 1)/n_T, t/n_T].
+    """
+    cumulative = np.concatenate([[0.0], np.cumsum(probabilities)])
+    ends = np.linspace(0.0, 1.0, len(cumulative))
+    edges = np.arange(NUM_BINS + 1) / NUM_BINS
+    # A bin without a level would show differences of the sum's rounding, of 1e-16.
+    values = np.round(np.diff(np.interp(edges, ends, cumulative)) * NUM_BINS, 9)
+    return list(zip(np.round(edges[1:], 9).tolist(), values.tolist(), strict=True))
+
+
+def stage_exposure(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per arm, seed, stage and bin, in the order of training.
+
+    Args:
+        frame: rows of a study, or the exposure ones of them.
+
+    Returns:
+        Columns arm, seed, stage, from_step, to_step (the next stage's first step, or the run's
+        length), level (the bin's upper edge in (0, 1]) and exposure (relative to uniform).
+    """
+    rows = frame[frame["metric"] == EXPOSURE]
+    run = ["arm", "seed"]
+    stages = rows[[*run, "step", "stage", "total_steps"]].drop_duplicates()
+    stages = stages.sort_values([*run, "step"], kind="stable")
+    following = stages.groupby(run)["step"].shift(-1)
+    stages["to_step"] = following.fillna(stages["total_steps"]).astype("int64")
+    bins = rows[[*run, "step", "level", "value"]]
+    joined = stages.merge(bins, on=[*run, "step"]).sort_values([*run, "step", "level"])
+    joined = joined.rename(columns={"step": "from_step", "value": EXPOSURE})
+    columns = [*run, "stage", "from_step", "to_step", "level", EXPOSURE]
+    return joined[columns].reset_index(drop=True)
+
+
+def exposure_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The whole run's exposure of each fifth of t, low noise to high, averaged over seeds.
+
+    Args:
+        frame: all rows of a study: runs whose last milestone has not been scored are left out.
+
+    Returns:
+        A row per arm, in the order of ``arm_order``; columns .2 … 1, each fifth's upper edge.
+    """
+    done = frame[frame["step"] == frame["total_steps"]][["arm", "seed"]].drop_duplicates()
+    stages = stage_exposure(frame).merge(done, on=["arm", "seed"])
+    edges = np.arange(1, NUM_PARTS + 1) / NUM_PARTS
+    part = np.ceil(np.round(stages["level"] * NUM_PARTS, 6)).astype("int64")
+    stages = stages.assign(part=edges[part - 1], steps=stages["to_step"] - stages["from_step"])
+    stages = stages.assign(total=stages["steps"] * stages[EXPOSURE])
+    sums = stages.groupby(["arm", "seed", "part"])[["total", "steps"]].sum()
+    per_seed = (sums["total"] / sums["steps"]).rename(EXPOSURE).reset_index()
+    table = per_seed.pivot_table(index="arm", columns="part", values=EXPOSURE, aggfunc="mean")
+    order = [arm for arm in arm_order(frame) if arm in table.index]
+    return table.reindex(index=order, columns=edges).rename_axis(columns=None)

@@ -1,0 +1,39 @@
+"""Was a study declared before it was run? Its fingerprint stands in docs/PREREG.md, or it was not.
+
+Rows of a declared study carry the hash of that document, all others are exploratory (rule 7 of the
+design). The document is the project's; a package installed without its docs declares nothing.
+"""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmark.study import Study
+from mindiffusion.files import sha256_of_file, sha256_of_json
+from mindiffusion.training.config import config_hash
+
+PREREG = Path(__file__).parent.parent / "docs" / "PREREG.md"
+EXPLORATORY = "exploratory"
+# A line of the document that declares: - `avatars32`: `0123456789ab`
+_DECLARED = re.compile(r"^- `(?P<study>[^`]+)`: `(?P<fingerprint>[0-9a-f]{12})`", re.MULTILINE)
+
+
+def fingerprint(study: Study) -> str:
+    """Twelve hex digits over all that a study's verdicts depend on: arms, seeds, runs, scoring."""
+    runs = sorted((run.arm, run.seed, config_hash(run)) for run in study.runs)
+    return sha256_of_json({"runs": runs, "evaluation": asdict(study.evaluation)})[:12]
+
+
+def declaration(study: Study, document: Path = PREREG) -> str:
+    """``prereg-<hash of the document>`` if it declares the very study, else ``exploratory``.
+
+    Args:
+        study: the study, as its file and options say; choosing cells of it changes nothing.
+        document: where studies are declared.
+    """
+    if not document.is_file():
+        return EXPLORATORY
+    found = _DECLARED.finditer(document.read_text(encoding="utf-8"))
+    if (study.name, fingerprint(study)) not in {(m["study"], m["fingerprint"]) for m in found}:
+        return EXPLORATORY
+    return f"prereg-{sha256_of_file(document)[:12]}"

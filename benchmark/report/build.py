@@ -1,0 +1,176 @@
+"""From a study's folder to ``report.html``: gather the parts, fill in the template."""
+
+import base64
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from benchmark.endpoint import primary_endpoint
+from benchmark.report import effects, provenance, words
+from benchmark.report.checks import instrument_checks
+from benchmark.report.overview import cautions, main_table
+from benchmark.report.pictures import MAIN_FIGURE, SAMPLES_FIGURE, Gallery, figures_of, gallery
+from benchmark.results import load_study
+from benchmark.table_text import Table, to_latex
+from benchmark.tables import study_tables
+from benchmark.verdicts import Finding, findings, headline, secondary
+from mindiffusion.files import write_text
+
+REPORT_FILE = "report.html"
+_ASSETS = Path(__file__).parent
+_TRAINING_TABLES = ("arms", "exposure", "curriculum")
+"""Table files shown in full beside the figures of what each arm is trained on."""
+_TRAINING_FIGURE = "curriculum"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table with what its copy buttons copy."""
+
+    identifier: str
+    table: Table
+    latex: str
+    csv: str
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """The tables of one of the study's files, and their full numbers as that file's csv."""
+
+    name: str
+    title: str
+    tables: tuple[Shown, ...]
+    numbers: str
+
+
+def write_report(study_dir: Path) -> Path:
+    """Write ``<study_dir>/report.html`` from the study's rows, figures and strips.
+
+    What is missing is named in the page. The same files give the same bytes.
+
+    Raises:
+        UserError: the study has no rows, or rows that contradict each other.
+    """
+    path = study_dir / REPORT_FILE
+    write_text(path, _render(_page(study_dir)))
+    return path
+
+
+def _page(study_dir: Path) -> dict[str, Any]:
+    """What the template fills in."""
+    # Inside, so that whoever imports the benchmark need not load matplotlib.
+    from plots.build import CAPTIONS
+
+    frame = load_study(study_dir)
+    endpoint, found = primary_endpoint(frame), findings(frame)
+    pictures = figures_of(study_dir, CAPTIONS)
+    samples = gallery(frame, study_dir)
+    files = [_table_file(name, *both) for name, both in study_tables(study_dir).items()]
+    main = None if endpoint is None else shown("main", main_table(frame, endpoint, found))
+    drawn = [name for name in pictures if name not in (MAIN_FIGURE, _TRAINING_FIGURE)]
+    if samples is not None:
+        # The same strips, which can be flicked through below.
+        drawn = [name for name in drawn if name != SAMPLES_FIGURE]
+    return {
+        "study": str(frame["study"].iloc[0]),
+        "dataset": str(frame["dataset"].iloc[0]),
+        "declared": ", ".join(sorted(set(frame["declared"]))),
+        "seeds": words.counted(frame["seed"].nunique(), "training seed"),
+        "words": words,
+        "answer": headline(found, endpoint),
+        "cautions": cautions(frame, endpoint, found),
+        "main_figure": pictures.get(MAIN_FIGURE),
+        "main_table": main,
+        "checks": instrument_checks(frame, endpoint, found),
+        "missing": _missing(pictures, samples, CAPTIONS),
+        "groups": _claims(found, secondary(frame)),
+        "training_figure": pictures.get(_TRAINING_FIGURE),
+        "training_files": [file for file in files if file.name in _TRAINING_TABLES],
+        "figures": [pictures[name] for name in drawn],
+        "files": [file for file in files if file.name not in _TRAINING_TABLES],
+        "gallery": samples,
+        "facts": provenance.facts(frame, study_dir),
+        "configs": shown("configs", provenance.config_table(frame)),
+    }
+
+
+def _claims(
+    found: Sequence[Finding], others: Sequence[Finding]
+) -> list[tuple[str, list[effects.Claimed]]]:
+    """Title and findings of each group; checks have a place of their own.
+
+    Args:
+        found: findings about the distance, drawn on one scale.
+        others: findings about other measures, on another.
+    """
+    listed = [finding for finding in found if finding.group in effects.GROUPS]
+    scale = effects.scale_of(listed)
+    groups = [
+        (title, [effects.claimed(finding, scale) for finding in listed if finding.group == group])
+        for group, title in effects.GROUPS.items()
+    ]
+    scale = effects.scale_of(others)
+    groups.append((effects.SECONDARY, [effects.claimed(one, scale, margin=0) for one in others]))
+    return [(title, group) for title, group in groups if group]
+
+
+def _missing(
+    pictures: Mapping[str, Any], samples: Gallery | None, captions: Mapping[str, str]
+) -> list[str]:
+    """What this copy of the study has not, in sentences."""
+    texts = []
+    absent = [words.title_of(name, words.FIGURES) for name in captions if name not in pictures]
+    if absent:
+        texts.append(f"Figures without rows or files: {words.listed(absent, 20)}.")
+    if samples is None:
+        texts.append("No sample strips: rows name none, or their files are not in this copy.")
+    elif samples.missing:
+        texts.append(f"Sample strips that are not in this copy: {words.listed(samples.missing)}.")
+    return texts
+
+
+def shown(identifier: str, table: Table) -> Shown:
+    """A table with its LaTeX and its cells as csv."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.header, *table.body])
+    return Shown(identifier, table, to_latex(table, identifier), text.getvalue())
+
+
+def _table_file(name: str, tables: Sequence[Table], numbers: pd.DataFrame) -> TableFile:
+    return TableFile(
+        name,
+        words.title_of(name, words.TABLES),
+        tuple(shown(f"{name}_{index}", table) for index, table in enumerate(tables, 1)),
+        numbers.to_csv(index=False, lineterminator="\n"),
+    )
+
+
+def _render(page: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_ASSETS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style, script = (_ASSETS.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    template = environment.get_template("page.html.j2")
+    policy = (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+    )
+    return template.render(page, style=style, script=script, policy=policy)
+
+
+def _digest(text: str) -> str:
+    """The source expression that allows exactly this inline text (W3C CSP 3, §2.3.1)."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")

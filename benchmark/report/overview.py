@@ -1,0 +1,175 @@
+"""The first screen: what to be careful about, and each arm's distance against plain training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmark.endpoint import Endpoint
+from benchmark.report.words import counted, listed, percent_of, ranges
+from benchmark.results import BASELINE, CONDITION, arm_order, over_seeds
+from benchmark.statistics import paired
+from benchmark.table_text import Table, decimals_for
+from benchmark.verdicts import Finding
+
+FEW_SEEDS = 5
+"""Below it an exact sign-flip test cannot reach p < .05, whatever the effect."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An arm's log ratio to B over ``seeds`` seeds with its 95 % interval, NaN with one seed."""
+
+    estimate: float
+    low: float
+    high: float
+    seeds: int
+
+
+def is_full_distance(metric: str) -> bool:
+    """Whether it is the FID that other papers report."""
+    return metric.startswith("FID@")
+
+
+def cautions(frame: pd.DataFrame, endpoint: Endpoint | None, found: Sequence[Finding]) -> list[str]:
+    """What a reader must know before believing the first screen, most serious first."""
+    if endpoint is None:
+        return [
+            "No arm has a distance at its last step with all noise levels trained: there is "
+            "nothing to compare yet."
+        ]
+    texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
+    absent = missing_cells(frame, endpoint)
+    if absent:
+        texts.append(f"Not measured yet: {listed(absent)}.")
+    failed = [finding.key for finding in found if finding.passed is False]
+    if failed:
+        texts.append(f"The instrument fails a check of its own: {listed(failed)}.")
+    return [text for text in texts if text]
+
+
+def _seed_caution(endpoint: Endpoint) -> str:
+    seeds = int(endpoint.values.notna().sum().max())
+    if seeds == 1:
+        return (
+            "One training seed: no difference between arms can be told from the luck of a seed, "
+            "so nothing here is decided."
+        )
+    if seeds <= FEW_SEEDS:
+        return f"Only {seeds} training seeds: intervals are wide and rest on normal scatter."
+    return ""
+
+
+def _smoke_caution(endpoint: Endpoint) -> str:
+    if not endpoint.is_smoke:
+        return ""
+    count = counted(int(str(endpoint.condition["n_generated"])), "generated image")
+    return (
+        f"Smoke: distances from {count}, fewer than 2,048. They are too biased to be compared with "
+        "other work and too noisy for small differences."
+    )
+
+
+def missing_cells(frame: pd.DataFrame, endpoint: Endpoint) -> list[str]:
+    """Arms with the seeds that others have at the last step and they have not."""
+    values, seeds = endpoint.values, endpoint.values.index
+    absent = []
+    for arm in arm_order(frame):
+        has = values.index[values[arm].notna()] if arm in values else seeds[:0]
+        without = [int(seed) for seed in seeds if seed not in has]
+        if without:
+            absent.append(f"{arm} (seed {ranges(without)})")
+    return absent
+
+
+def effect_on(arm: str, endpoint: Endpoint, found: Sequence[Finding]) -> Effect | None:
+    """The arm against B as the findings have it, else by a paired t; None where not paired."""
+    for finding in found:
+        if finding.contrast == f"{arm} − {BASELINE}" and not math.isnan(finding.estimate):
+            return Effect(finding.estimate, finding.low, finding.high, finding.seeds)
+    values = endpoint.values
+    if arm == BASELINE or BASELINE not in values:
+        return None
+    differences = (values[arm] - values[BASELINE]).dropna().to_numpy()
+    if not differences.size:
+        return None
+    result = paired(differences)
+    return Effect(result.estimate, result.low, result.high, differences.size)
+
+
+def main_table(frame: pd.DataFrame, endpoint: Endpoint, found: Sequence[Finding]) -> Table:
+    """Arms by last-step distance, each with its uncertainty, and its change against B.
+
+    Seeds have a column where arms differ in them, else they are in the notes.
+    """
+    rows = _endpoint_rows(frame, endpoint)
+    summary = over_seeds(rows, ("arm",))
+    differ = summary["seeds"].nunique() > 1
+    decimals = decimals_for(list(summary["mean"]))
+    body = []
+    by_arm = {row["arm"]: row for _, row in summary.iterrows()}
+    for arm in (arm for arm in arm_order(frame) if arm in by_arm):
+        effect = effect_on(arm, endpoint, found)
+        seeds = [str(by_arm[arm]["seeds"])] if differ else []
+        body.append((arm, _distance_text(by_arm[arm], decimals), _change(effect), *seeds))
+    return Table(
+        title=f"{endpoint.metric} at the end of training",
+        caption="Lower is better; in brackets the 95 % interval of the change.",
+        header=("arm", "distance", f"against {BASELINE}", *(["seeds"] if differ else [])),
+        body=tuple(body),
+        notes=tuple(_notes(endpoint, summary)),
+    )
+
+
+def _change(effect: Effect | None) -> str:
+    return "–" if effect is None else f"{percent_of(effect.estimate)} ({interval_text(effect)})"
+
+
+def interval_text(effect: Effect | Finding) -> str:
+    """``−6.1 to −2.9 %``; ``n=1`` where one seed gives none."""
+    if effect.seeds == 1:
+        return "n=1"
+    if math.isnan(effect.low):
+        return "–"
+    low, high = percent_of(effect.low), percent_of(effect.high)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def _endpoint_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
+    """The rows behind the endpoint: each arm's last step, under its one condition."""
+    same = pd.Series(True, index=frame.index)
+    for name in CONDITION:
+        same &= frame[name] == endpoint.condition[name]
+    return frame[same & (frame["step"] == frame["total_steps"]) & frame["full_range"]]
+
+
+def _distance_text(row: pd.Series, decimals: int) -> str:
+    text = f"{row['mean']:.{decimals}f}"
+    if row["seeds"] > 1:
+        return f"{text} ± {row['half_width']:.{decimals}f}"
+    return text if math.isnan(row["error"]) else f"{text} ± {row['error']:.{decimals}f} (se)"
+
+
+def _notes(endpoint: Endpoint, summary: pd.DataFrame) -> list[str]:
+    n_generated = int(str(endpoint.condition["n_generated"]))
+    seeds = sorted(set(summary["seeds"]))
+    notes = [
+        f"{endpoint.step_rule[:1].upper()}{endpoint.step_rule[1:]}. "
+        f"{counted(seeds[0], 'training seed') if len(seeds) == 1 else 'Training seeds as listed'}, "
+        f"{counted(endpoint.sampling_seeds, 'sampling seed')}, "
+        f"{counted(n_generated, 'generated image')}, {endpoint.condition['weights']} weights."
+    ]
+    if summary["seeds"].max() > 1:
+        notes.append(
+            "±: half width of the 95 % t-interval of the mean over training seeds. Changes are "
+            "compared within seeds, so they can be sharper than the ± suggest."
+        )
+    if summary["error"].notna().any() and summary["seeds"].max() == 1:
+        notes.append("(se): standard error over the images of one seed, not over seeds.")
+    if not is_full_distance(endpoint.metric):
+        notes.append(
+            "A Fréchet distance in this network’s features, not the FID of other papers: compare "
+            "it within this study only."
+        )
+    return notes

@@ -1,0 +1,186 @@
+"""Figures and sample strips as data URIs: each picture is in the page once."""
+
+import base64
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.report.words import FIGURES, arm_note, title_of
+from benchmark.results import MEMORISED_PIXELS, arm_order
+
+MAIN_FIGURE = "fid_vs_steps"
+SAMPLES_FIGURE = "samples"
+STRIP_BUDGET = 2_000_000
+"""Bytes of strips in a page: seeds are embedded while they fit, the first one always."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_WIDE = 1.9
+"""From this ratio of width to height on, a figure takes the page's whole width."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG in the page; ``width`` and ``height`` in pixels."""
+
+    name: str
+    title: str
+    caption: str
+    uri: str
+    width: int
+    height: int
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it needs the page's whole width."""
+        return self.width > _WIDE * self.height
+
+    @property
+    def alt(self) -> str:
+        """What the picture is, for those who cannot see it; the caption says what it shows."""
+        return f"Figure: {self.title}."
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One strip of an arm, shown at the positions ``first`` to ``last`` of the gallery's steps."""
+
+    seed: int
+    step: int
+    first: int
+    last: int
+    uri: str
+    width: int
+    height: int
+    full_range: bool
+
+
+@dataclass(frozen=True)
+class ArmStrips:
+    """All slots of an arm."""
+
+    arm: str
+    note: str
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What can be flicked through: all arms by step, each strip from the same sampling noise.
+
+    ``steps`` are those of the longest runs. Where an arm has no strip at one of them it shows its
+    newest one before, by its own step.
+    """
+
+    arms: tuple[ArmStrips, ...]
+    steps: tuple[int, ...]
+    seeds: tuple[int, ...]
+    left_out: tuple[int, ...]
+    total_steps: int
+    sampling: str
+    missing: tuple[str, ...]
+
+
+def figures_of(study_dir: Path, captions: Mapping[str, str]) -> dict[str, Picture]:
+    """The figures of ``<study_dir>/figures``, in the order of ``captions``, then by name."""
+    found = {path.stem: path for path in (study_dir / "figures").glob("*.png")}
+    names = [*(name for name in captions if name in found), *sorted(set(found) - set(captions))]
+    pictures = {}
+    for name in names:
+        size = _png_size(found[name].read_bytes())
+        if size is not None:
+            title, caption = title_of(name, FIGURES), captions.get(name, "")
+            pictures[name] = Picture(name, title, caption, _uri(found[name]), *size)
+    return pictures
+
+
+def _png_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG; None for anything else."""
+    if not content.startswith(_PNG) or len(content) < 24:
+        return None
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
+
+
+def _uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def strip_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per strip: arm, seed, step, ``samples``, ``full_range``, of one way of sampling.
+
+    Rows of memorised pixels name another kind of picture and are no strips.
+    """
+    rows = frame[frame["samples"].notna() & ~frame["metric"].str.startswith(MEMORISED_PIXELS)]
+    how = ["weights", "sampler", "sampler_steps", "sampling_seed"]
+    rows = rows.sort_values([*how, "seed", "step", "samples"], kind="stable")
+    if not rows.empty:
+        rows = rows[(rows[how] == rows.iloc[0][how]).all(axis=1)]
+    return rows.drop_duplicates(["arm", "seed", "step"])
+
+
+def gallery(frame: pd.DataFrame, study_dir: Path) -> Gallery | None:
+    """The strips that the rows name and that are there; None if there is none.
+
+    Which arm and step a strip is of is read from its row, never from its name.
+    """
+    rows = strip_rows(frame)
+    if rows.empty:
+        return None
+    paths = {name: _file_in(study_dir, name) for name in sorted(set(rows["samples"]))}
+    there = rows[[paths[name] is not None for name in rows["samples"]]]
+    if there.empty:
+        return None
+    seeds = _seeds_that_fit(there, paths)
+    shown = there[there["seed"].isin(seeds)]
+    total = int(shown["total_steps"].max())
+    steps = sorted(set(shown[shown["total_steps"] == total]["step"]))
+    first = rows.iloc[0]
+    return Gallery(
+        arms=tuple(
+            ArmStrips(arm, arm_note(arm), tuple(_slots(shown[shown["arm"] == arm], paths, steps)))
+            for arm in arm_order(shown)
+        ),
+        steps=tuple(steps),
+        seeds=tuple(seeds),
+        left_out=tuple(sorted(set(there["seed"]) - set(seeds))),
+        total_steps=total,
+        sampling=f"{first['weights']} weights, {first['sampler']}, {first['sampler_steps']} steps",
+        missing=tuple(name for name, path in paths.items() if path is None),
+    )
+
+
+def _file_in(study_dir: Path, name: str) -> Path | None:
+    """The PNG of that name inside the study's folder, if there is one."""
+    path = study_dir / name
+    if not path.resolve().is_relative_to(study_dir.resolve()) or not path.is_file():
+        return None
+    return path if _png_size(path.read_bytes()) else None
+
+
+def _seeds_that_fit(rows: pd.DataFrame, paths: Mapping[str, Path | None]) -> list[int]:
+    sizes = rows["samples"].map(lambda name: path.stat().st_size if (path := paths[name]) else 0)
+    total = sizes.groupby(rows["seed"]).sum().cumsum()
+    return [
+        int(total.index[0]),
+        *(int(seed) for seed in total.index[1:] if total[seed] <= STRIP_BUDGET),
+    ]
+
+
+def _slots(
+    rows: pd.DataFrame, paths: Mapping[str, Path | None], steps: Sequence[int]
+) -> Iterator[Slot]:
+    """The strips of one arm that are shown at some step, seed by seed."""
+    for seed in sorted(set(rows["seed"])):
+        of_seed = rows[rows["seed"] == seed]
+        own = sorted(of_seed["step"])
+        newest = [max((step for step in own if step <= at), default=None) for at in steps]
+        for _, row in of_seed.sort_values("step").iterrows():
+            places = [place for place, step in enumerate(newest) if step == row["step"]]
+            path = paths[row["samples"]]
+            if not places or path is None:
+                continue
+            size = _png_size(path.read_bytes()) or (0, 0)
+            full = bool(row["full_range"])
+            yield Slot(seed, row["step"], places[0], places[-1], _uri(path), *size, full)

@@ -1,0 +1,174 @@
+"""Claims with their verdicts, how fast arms learn, and how much of each noise level they train."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from benchmark.exposure import exposure_table
+from benchmark.learning import learning as learning_of
+from benchmark.results import BASELINE
+from benchmark.table_milestones import MISSING
+from benchmark.table_text import Table
+from benchmark.verdict_text import digits_for, percent, span
+from benchmark.verdicts import (
+    Endpoint,
+    Finding,
+    findings,
+    primary_endpoint,
+)
+from benchmark.verdicts import (
+    secondary as secondary_of,
+)
+
+_GROUPS = {
+    "hypothesis": "Hypotheses",
+    "decomposition": "What the effects are made of",
+    "claim": "Claims that arms are better",
+    "check": "Checks of the instrument",
+}
+_HEADER = (
+    "question", "contrast", "effect", "95 % interval", "seeds", "p", "p (Holm)", "p (sign flip)",
+    "verdict", "seeds needed", "share of B's steps",
+)  # fmt: skip
+_SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by."
+
+
+def verdicts(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Every claim about the primary endpoint, in a table for each kind.
+
+    Args:
+        frame: the frame of a study's rows.
+    """
+    endpoint = primary_endpoint(frame)
+    if endpoint is None:
+        return [], pd.DataFrame()
+    found = findings(frame)
+    tables = [
+        _finding_table(title, [one for one in found if one.group == group], endpoint)
+        for group, title in _GROUPS.items()
+        if any(one.group == group for one in found)
+    ]
+    return tables, _full(found)
+
+
+def secondary(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """The same claims about other measures; none of them decides.
+
+    Args:
+        frame: the frame of a study's rows.
+    """
+    found = secondary_of(frame)
+    if not found:
+        return [], pd.DataFrame()
+    caption = "Log ratios of other measures; exploratory whatever the primary endpoint says."
+    body = tuple(_finding_line(one) for one in found)
+    return [Table("Secondary measures", caption, _HEADER, body, _reasons(found))], _full(found)
+
+
+def _finding_table(title: str, found: Sequence[Finding], endpoint: Endpoint) -> Table:
+    seeds = (
+        "one sampling seed"
+        if endpoint.sampling_seeds == 1
+        else (f"a mean of {endpoint.sampling_seeds} sampling seeds")
+    )
+    caption = (
+        f"{endpoint.metric}, {endpoint.step_rule}, {seeds}; {endpoint.declared}. Effects are "
+        "changes of the distance in percent: below zero the first arm is better."
+    )
+    body = tuple(_finding_line(one) for one in found)
+    notes = (*_reasons(found), *([_SMOKE_NOTE] if endpoint.is_smoke else []))
+    return Table(title, caption, _HEADER, body, notes)
+
+
+def _reasons(found: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(f"{one.title} ({one.contrast}): {one.verdict}. {one.why}" for one in found)
+
+
+def _finding_line(one: Finding) -> tuple[str, ...]:
+    width = one.high - one.low
+    return (
+        one.title,
+        one.contrast,
+        MISSING if math.isnan(one.estimate) else percent(one.estimate, digits_for(width)),
+        MISSING if math.isnan(width) else span(one.low, one.high),
+        str(one.seeds),
+        *(_probability(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
+        one.verdict,
+        MISSING if one.seeds_needed is None else str(one.seeds_needed),
+        MISSING if one.steps_equivalent is None else f"{100 * one.steps_equivalent:.0f} %",
+    )
+
+
+def _probability(p: float | None) -> str:
+    if p is None or math.isnan(p):
+        return MISSING
+    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def _full(found: Sequence[Finding]) -> pd.DataFrame:
+    return pd.DataFrame([dataclasses.asdict(one) for one in found])
+
+
+def learning(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Areas under the learning curves, steps to the baseline's end, steps-equivalents.
+
+    Args:
+        frame: the frame of a study's rows.
+    """
+    numbers = learning_of(frame)
+    if numbers.empty:
+        return [], numbers
+    body = tuple(
+        (
+            str(one["arm"]),
+            str(one["seeds"]),
+            _with_half(one["area"], one["area_half_width"], 3),
+            f"{one['reached']} of {one['seeds']}",
+            _with_half(one["steps_to_reach"], one["steps_to_reach_half_width"], 0),
+            _with_half(one["steps_equivalent"], one["steps_equivalent_half_width"], 3),
+        )
+        for _, one in numbers.iterrows()
+    )
+    header = (
+        "arm", "seeds", "mean log ratio over steps", f"reached {BASELINE}'s end",
+        "at step", f"worth {BASELINE}'s steps",
+    )  # fmt: skip
+    caption = (
+        f"Each arm's curve beside {BASELINE}'s of the same seed, at milestones valid in both. The "
+        f"last column is the share of {BASELINE}'s steps that gives the distance the arm ends "
+        f"with; {MISSING} where it is below {BASELINE}'s last. ±: 95 % Student-t interval."
+    )
+    return [Table("How fast the arms learn", caption, header, body)], numbers
+
+
+def _with_half(value: float, half: float, decimals: int) -> str:
+    if math.isnan(value):
+        return MISSING
+    text = f"{value:.{decimals}f}"
+    return text if math.isnan(half) else f"{text} ± {half:.{decimals}f}"
+
+
+def exposure(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """How much of each fifth of the noise range the arms train, relative to plain training.
+
+    Args:
+        frame: the frame of a study's rows.
+    """
+    shares = exposure_table(frame)
+    if shares.empty:
+        return [], pd.DataFrame()
+    edges = [0.0, *shares.columns]
+    names = [f"{low:g}–{high:g}" for low, high in itertools.pairwise(edges)]
+    body = tuple(
+        (str(arm), *(f"{value:.3f}" for value in values))
+        for arm, values in zip(shares.index, shares.to_numpy(), strict=True)
+    )
+    caption = (
+        "Average over the whole run of how often a noise level is drawn, relative to drawing all "
+        "alike; a column is a fifth of t / n_T, 1 is pure noise."
+    )
+    numbers = shares.set_axis(names, axis="columns").rename_axis("arm").reset_index()
+    return [Table("Exposure to the noise levels", caption, ("arm", *names), body)], numbers

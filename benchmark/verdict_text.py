@@ -1,0 +1,100 @@
+"""What a verdict's reasons and the study's answer read like: numbers in, plain English out."""
+
+import math
+from collections.abc import Sequence
+
+from benchmark.power import MOST_SEEDS
+
+MINUS = "−"
+
+
+def percent(log_ratio: float, digits: int = 1) -> str:
+    """A log ratio as a signed change in percent: ``+3.0 %``, ``−2.9 %``."""
+    text = f"{100 * math.expm1(log_ratio):+.{digits}f} %"
+    # What is rounded to nothing has no sign.
+    if not any(character in "123456789" for character in text):
+        return text[1:]
+    return text.replace("-", MINUS)
+
+
+def digits_for(width: float) -> int:
+    """Decimals (1 to 4) that show two figures of a log ratio's interval of that width."""
+    if not width > 0:
+        return 1
+    return min(4, max(1, 1 - math.floor(math.log10(100 * width / 2))))
+
+
+def span(low: float, high: float) -> str:
+    """``−10.2 % to −4.0 %``."""
+    digits = digits_for(high - low)
+    return f"{percent(low, digits)} to {percent(high, digits)}"
+
+
+def margin_text(margin: float) -> str:
+    """The smallest effect of interest: ``3 %``."""
+    return f"{100 * math.expm1(margin):.3g} %"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``A``, ``A and B``, ``A, B and C``."""
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
+
+
+def seeds_text(n: int) -> str:
+    """``1 seed``, ``8 seeds``."""
+    return f"{n} seed" if n == 1 else f"{n} seeds"
+
+
+def why_decided(
+    verdict: str,
+    interval: tuple[float, float],
+    equal: tuple[float, float],
+    margin: float,
+    direction: int,
+) -> str:
+    """The reason for a verdict that was reached.
+
+    Args:
+        verdict: "supported", "refuted" or "equal".
+        interval: 95 % interval, log ratios.
+        equal: 90 % interval, which decides on equivalence.
+        margin: smallest effect of interest, a log ratio; 0 where none is declared.
+        direction: the sign claimed; 0 for the claim that there is no difference.
+    """
+    if verdict == "equal":
+        return (
+            f"The 90 % interval, {span(*equal)}, lies within the smallest effect of "
+            f"{margin_text(margin)} on both sides."
+        )
+    if verdict == "refuted":
+        side = "above" if interval[0] > 0 else "below"
+        against = "against the claim" if direction else "so the arms differ"
+        return f"The interval, {span(*interval)}, lies {side} zero, {against}."
+    if margin == 0:
+        return f"The interval, {span(*interval)}, lies on the claimed side of zero."
+    return (
+        f"The whole interval, {span(*interval)}, lies beyond the smallest effect of "
+        f"{margin_text(margin)}."
+    )
+
+
+def why_undecided(interval: tuple[float, float], margin: float, seeds_needed: int | None) -> str:
+    """The reason why an interval decides nothing, and how many seeds would.
+
+    Args:
+        interval: 95 % interval, log ratios.
+        margin: smallest effect of interest, a log ratio; 0 where none is declared.
+        seeds_needed: to decide if the estimate is right; None if beyond reach.
+    """
+    low, high = interval
+    text = f"The interval, {span(low, high)}, "
+    if margin == 0:
+        text += "includes zero"
+    elif low <= 0 <= high:
+        text += f"includes both no effect and the smallest effect of {margin_text(margin)}"
+    else:
+        side = "below" if high < 0 else "above"
+        text += f"lies {side} zero but includes effects smaller than {margin_text(margin)}"
+    if seeds_needed is None:
+        return f"{text}; more than {MOST_SEEDS:,} seeds would be needed if the estimate is right."
+    return f"{text}; about {seeds_needed} seeds would decide if the estimate is right."

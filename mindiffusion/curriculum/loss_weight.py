@@ -1,0 +1,79 @@
+"""Loss weights: factors on the ε-error by noise level, as published, not normalised.
+
+A constant factor changes nothing under Adam but for its ε of 1e-8. Logs, pacing and profiles keep
+the unweighted error. A new weight is one class with ``kind`` and ``table``, added to
+``LossWeight``.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_Positive = Annotated[float, Field(gt=0)]
+
+
+def _snr(alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+    return alpha_bar / (1.0 - alpha_bar)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class P2:
+    """1/(1 + SNR)^γ: Choi et al. 2022, "Perception Prioritized Training", 2204.00227, eq. 8, k = 1.
+
+    Attributes:
+        gamma: γ > 0; .5 and 1 in the paper.
+    """
+
+    gamma: _Positive = 1.0
+    kind: Literal["p2"] = "p2"
+
+    def table(self, alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
+        return np.asarray((1.0 + _snr(alpha_bar)) ** -self.gamma)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MinSNR:
+    """min(SNR, γ)/SNR: Hang et al. 2023, "Min-SNR Weighting", 2303.09556, for ε-prediction.
+
+    Attributes:
+        gamma: γ > 0; 5 in the paper.
+    """
+
+    gamma: _Positive = 5.0
+    kind: Literal["min_snr"] = "min_snr"
+
+    def table(self, alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
+        return np.minimum(1.0, self.gamma / _snr(alpha_bar))
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ChangeAware:
+    """d(1 − ᾱ)/dt, scaled into [1 − λ, λ]: Wang et al. 2024, "SpeeD", 2405.17403.
+
+    The factor d(1 − ᾱ)/dt is the paper's; its scaling between a floor and a ceiling, with λ = .6,
+    is unverified [?].
+
+    Attributes:
+        ceiling: λ in (.5, 1]; 1 weights by the derivative alone.
+    """
+
+    ceiling: Annotated[float, Field(gt=0.5, le=1)] = 0.6
+    kind: Literal["change_aware"] = "change_aware"
+
+    def table(self, alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
+        change = np.diff(1.0 - alpha_bar, prepend=0.0)
+        share = change / change[1:].max()
+        return 1.0 - self.ceiling + (2.0 * self.ceiling - 1.0) * share
+
+
+LossWeight = Annotated[P2 | MinSNR | ChangeAware, Field(discriminator="kind")]
+"""All loss weights a process may have, told apart by ``kind``."""
+WEIGHT_KINDS = {cls.kind: cls for cls in (P2, MinSNR, ChangeAware)}
+"""Their classes, as named in configs."""
