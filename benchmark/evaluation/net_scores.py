@@ -77,7 +77,7 @@ def net_scores(
     if found.features is None:
         return
     if "kd" in metrics:
-        kernel = kid_full(found.features, reference.features)
+        kernel = kid_full(found.features, reference.features, reference.kernel_sums)
         name = metric_label(net.kernel_name, n)
         yield Score(name, kernel.value, kernel.standard_error, "lower", n, reference.n)
     if "prdc" in metrics:

@@ -118,6 +118,9 @@ class Yardstick:
 
     def fill_cache(self) -> None:
         """Compute what the metrics need and cells would otherwise compute all at once."""
+        if "kd" in self.evaluation.metrics:
+            for net in self.nets:
+                _ = net.reference.kernel_sums
         if {"profile", "emergence"} & set(self.evaluation.metrics):
             _ = self.oracle
         if {"attributes", "emergence"} & set(self.evaluation.metrics):

@@ -1,8 +1,9 @@
 """References: features of a prepared array's images with their moments, computed once and kept."""
 
+import functools
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.features.extract import FeatureExtractor, ImageBatch, array_batches, feature_set
 from benchmark.metrics.frechet import FloatArray, Moments, covariance_root
+from benchmark.metrics.kid import sums_over_others
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, exclusive_lock, sha256_of_json
 
@@ -27,12 +29,32 @@ class ReferenceSet:
         moments: their mean and covariance.
         root: ``covariance_root(moments)``, (D, k).
         n: number of images.
+        path: its file in the cache; None where it is kept in none.
     """
 
     features: NDArray[np.float32]
     moments: Moments
     root: FloatArray
     n: int
+    path: Path | None = None
+
+    @functools.cached_property
+    def kernel_sums(self) -> FloatArray:
+        """``sums_over_others(features)`` of the kernel distance, (n,); kept in a file of its own.
+
+        It takes n² · D operations, so it is computed when first asked for.
+        """
+        if self.path is None:
+            return sums_over_others(self.features)
+        path = self.path.with_name(f"{self.path.stem}-kernel.npz")
+        with exclusive_lock(path.with_name(f".{path.stem}.lock"), wait_seconds=math.inf):
+            found = _read_arrays(path, ("sums",))
+            if found is not None and found[0].shape == (self.n,):
+                return found[0]
+            sums = sums_over_others(self.features)
+            with atomic_write(path) as handle:
+                np.savez(handle, sums=sums)
+        return sums
 
 
 def reference_set(
@@ -105,7 +127,8 @@ def _compute(
 ) -> ReferenceSet:
     whole = feature_set(extractor, batches, n, groups=1, keep=True)
     assert whole.features is not None
-    found = ReferenceSet(whole.features, whole.moments, covariance_root(whole.moments), whole.n)
+    root = covariance_root(whole.moments)
+    found = ReferenceSet(whole.features, whole.moments, root, whole.n, path)
     with atomic_write(path) as handle:
         np.savez(
             handle,
@@ -118,15 +141,22 @@ def _compute(
 
 
 def _read(path: Path, n: int, dim: int) -> ReferenceSet | None:
-    """The stored reference, or None where there is no whole file (zip entries carry a CRC)."""
+    """The stored reference, or None where there is no whole file."""
+    found = _read_arrays(path, ("features", "mean", "covariance", "root"))
+    if found is None:
+        return None
+    features, mean, covariance, root = found
+    if features.shape != (n, dim) or covariance.shape != (dim, dim) or len(root) != dim:
+        return None
+    return ReferenceSet(features, Moments(mean, covariance, n), root, n, path)
+
+
+def _read_arrays(path: Path, names: Sequence[str]) -> list[NDArray] | None:
+    """Arrays of a file, or None where it is not whole (zip entries carry a CRC)."""
     try:
         # Opened here: np.load leaves a file it cannot read open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            names = ("features", "mean", "covariance", "root")
-            features, mean, covariance, root = (archive[name] for name in names)
+            return [archive[name] for name in names]
     # RuntimeError: a flipped flag says that an entry is encrypted or packed in an unknown way.
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
         return None
-    if features.shape != (n, dim) or covariance.shape != (dim, dim) or len(root) != dim:
-        return None
-    return ReferenceSet(features, Moments(mean, covariance, n), root, n)

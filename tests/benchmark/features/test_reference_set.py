@@ -7,6 +7,7 @@ import pytest
 from benchmark.features import reference
 from benchmark.features.reference import reference_set
 from benchmark.metrics.frechet import covariance_root, moments
+from benchmark.metrics.kid import sums_over_others
 from mindiffusion.errors import UserError
 
 
@@ -112,3 +113,19 @@ def test_reference_set_reads_a_mapped_array(extractor, smooth_images, tmp_path):
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     found = reference_set(extractor, mapped, 4, tmp_path / "cache", "set-a")
     np.testing.assert_allclose(found.features, extractor(smooth_images(5)[:4]), rtol=1e-5)
+
+
+def test_kernel_sums_are_computed_once_and_again_if_their_file_is_bad(
+    extractor, smooth_images, tmp_path, monkeypatch
+):
+    found = reference_set(extractor, smooth_images(9), 7, tmp_path, "set-a")
+    expected = sums_over_others(found.features)
+    assert found.kernel_sums.tobytes() == expected.tobytes()
+    (path,) = tmp_path.glob("*-kernel.npz")
+    calls = []
+    monkeypatch.setattr(reference, "sums_over_others", lambda features: calls.append(1) or expected)
+    again = reference_set(extractor, smooth_images(9), 7, tmp_path, "set-a")
+    assert again.kernel_sums.tobytes() == expected.tobytes() and not calls
+    path.write_bytes(path.read_bytes()[:-9])
+    third = reference_set(extractor, smooth_images(9), 7, tmp_path, "set-a")
+    assert third.kernel_sums.tobytes() == expected.tobytes() and calls == [1]

@@ -9,6 +9,7 @@ from benchmark.metrics.kid import (
     kid_full,
     mmd2_unbiased,
     polynomial_kernel,
+    sums_over_others,
 )
 from mindiffusion.errors import UserError
 
@@ -143,3 +144,10 @@ def test_kid_rejects_bad_input():
         kid_full(x[:2], y)
     with pytest.raises(UserError, match="not finite"):
         mmd2_unbiased(x, np.full_like(y, np.nan))
+
+
+def test_kid_full_takes_known_sums_of_the_reference():
+    x, y = sets(40, 60, shift=0.5, seed=3)
+    assert kid_full(x, y, sums_over_others(y)) == kid_full(x, y)
+    # They are used: those of another reference give another number.
+    assert kid_full(x, y, sums_over_others(2 * y)).value != kid_full(x, y).value
