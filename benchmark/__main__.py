@@ -38,6 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sample(commands)
     tables = commands.add_parser("tables", help="rebuild tables from rows alone")
     tables.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
+    report = commands.add_parser("report", help="rebuild report.html from rows and figures")
+    report.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
 
     _add_transport(commands)
     _add_evaluate(commands)
@@ -313,6 +315,13 @@ def _unpack(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from benchmark.report import write_report
+
+    print(write_report(options.folder))
+    return 0
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from benchmark.evaluation.folder import evaluate_images
     from benchmark.evaluation.run import evaluate_run, is_run_or_checkpoint, run_evaluation
@@ -356,6 +365,7 @@ COMMANDS = {
     "train": _train,
     "sample": _sample,
     "tables": _tables,
+    "report": _report,
     "merge": _merge,
     "pack": _pack,
     "unpack": _unpack,

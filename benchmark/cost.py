@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.cell import scored_steps, title, work_of
+from benchmark.prereg import declaration, fingerprint
 from benchmark.status import newest_checkpoint
 from benchmark.study import Study
 from mindiffusion.data.store import num_train_images
@@ -88,6 +89,7 @@ def print_dry_run(study: Study, runs: Sequence[RunConfig], slots: int) -> int:
     at_a_time = min(slots, len(runs))
     minutes = total * seconds / 60 / at_a_time
     print(f"{len(runs)} cells, about {minutes:.1f} minutes in all, {at_a_time} at a time ({how})")
+    print(f"{declaration(study)}; fingerprint of {study.name}: {fingerprint(study)}")
     return 0
 
 

@@ -13,7 +13,7 @@ from benchmark.results import BASELINE, arm_order, curriculum_frame
 from benchmark.table_milestones import MISSING, short
 from benchmark.table_text import Table
 
-_STAGE = ["arm", "seed", "stage", "from_step", "to_step"]
+_STAGE = ["arm", "seed", "stage", "from_step"]
 _NETWORKS = {
     "naive_unet": "NaiveUnet",
     "sparse_unet": "NaiveUnet with a channel mask",

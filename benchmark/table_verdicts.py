@@ -31,7 +31,7 @@ _GROUPS = {
 }
 _HEADER = (
     "question", "contrast", "effect", "95 % interval", "seeds", "p", "p (Holm)", "p (sign flip)",
-    "verdict", "seeds needed", "share of B's steps",
+    "verdict", "seeds needed", "worth of B's steps",
 )  # fmt: skip
 _SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by."
 

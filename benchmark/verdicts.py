@@ -242,18 +242,15 @@ def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: _Eviden
 
 
 def _seeds_needed(contrast: Contrast, n: int, margin: float, direction: Direction) -> int | None:
-    """Seeds that would decide, one way or the other, if the estimate is right; None for n = 1.
+    """Seeds that would decide, one way or the other, if the estimate is right.
 
     The estimate must come clear of the nearest border whose crossing is a verdict: the margin
-    (beyond it on the claimed side: supported; within: equal) or 0 (refuted).
+    (beyond it on the claimed side: supported; within: equal) or 0 (refuted). None where that takes
+    more than any study has, and for one seed, whose spread is unknown.
     """
-    if contrast.df == 0:
-        return None
     size = abs(contrast.estimate)
     gap = abs(size - margin) if contrast.estimate * direction > 0 else max(size, margin - size)
-    needed = seeds_needed(gap, contrast.standard_error * math.sqrt(n))
-    # As many seeds as there are can miss a verdict by bad luck.
-    return None if needed is None else max(needed, n + 1)
+    return seeds_needed(gap, contrast.standard_error * math.sqrt(n))
 
 
 def _why(

@@ -37,10 +37,11 @@ CAPTIONS: dict[str, str] = {
     ),
     "forest": (
         "Every comparison of the study: the change of the distance at the end with its 95 % "
-        "interval. An effect is supported if the interval lies wholly beyond the grey zone of "
-        "±3 % on the claimed side, refuted if it lies on the other side, equal if it lies within "
-        "the zone, and undecided otherwise. Two equal arms (A/A) must not be told apart, and the "
-        "weakened ones must be worse: else the instrument is broken."
+        "interval. A claim is supported if the interval lies wholly beyond the grey zone of ±3 % "
+        "on the claimed side, and refuted if it lies wholly on the other side of 0; arms are equal "
+        "if the effect is shown to be smaller than the zone; all else is undecided. Two equal arms "
+        "(A/A) must not be told apart, and the weakened ones must be worse: else the instrument is "
+        "broken."
     ),
     "order_exposure": (
         "Is it the order, or only that other noise levels are trained more often? Left: the arms "
@@ -138,6 +139,11 @@ _PICTURES: dict[
 }
 
 
+def drawable(frame: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]:
+    """The figures of rows alone that these rows suffice for, by name."""
+    return {name: draw for name, (has_rows, draw) in _FIGURES.items() if has_rows(frame)}
+
+
 def write_figures(study_dir: Path) -> list[Path]:
     """Write ``<study_dir>/figures/*.{png,pdf}``; a figure without rows is left out.
 
@@ -150,9 +156,8 @@ def write_figures(study_dir: Path) -> list[Path]:
     frame = load_study(study_dir)
     written: list[Path] = []
     with paper_style():
-        for name, (has_rows, draw) in _FIGURES.items():
-            if has_rows(frame):
-                written += save(draw(frame), study_dir / "figures" / name)
+        for name, draw in drawable(frame).items():
+            written += save(draw(frame), study_dir / "figures" / name)
         for name, (cells, draw_pictures) in _PICTURES.items():
             if _has_pictures(name, cells(frame), study_dir):
                 picture = draw_pictures(frame, study_dir)

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.results import arm_order, curriculum_frame
+from benchmark.results import curriculum_frame
+from plots.families import alike, listed
 from plots.style import (
     COLUMN_INCHES,
     arm_styles,
@@ -16,6 +17,7 @@ from plots.style import (
     step_axis,
 )
 
+LABEL_WIDTH = 44
 _LABELS = {"active_channels": "active channels", "penalty_lambda": "penalty λ"}
 
 
@@ -36,7 +38,7 @@ def capacity_stages(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def by_stage(stages: pd.DataFrame, name: str, looks: dict[str, Any], ax: Axes) -> Axes:
-    """Step lines of one quantity; arms with the same steps are drawn as lines of unequal width.
+    """Step lines of one quantity; arms with the same steps share a line.
 
     Args:
         stages: rows of ``curriculum_frame``, one seed an arm.
@@ -44,14 +46,12 @@ def by_stage(stages: pd.DataFrame, name: str, looks: dict[str, Any], ax: Axes) -
         looks: style by arm.
         ax: axes to draw on.
     """
-    arms = arm_order(stages)
-    for place, arm in enumerate(arms):
-        own = stages[stages["arm"] == arm]
+    for arms in alike(stages, ["from_step", "to_step", name]):
+        own = stages[stages["arm"] == arms[0]]
         edges = [*own["from_step"], own["to_step"].iloc[-1]]
-        # What lies below stays visible at both sides of what is drawn on it.
-        width = 1.4 + 1.8 * (len(arms) - 1 - place)
-        colour = looks[arm]["color"]
-        ax.stairs(own[name], edges, baseline=None, linewidth=width, label=arm, color=colour)
+        look = {key: looks[arms[0]][key] for key in ("color", "linestyle")}
+        label = listed(arms, LABEL_WIDTH)
+        ax.stairs(own[name], edges, baseline=None, linewidth=1.4, label=label, **look)
     ax.grid(axis="y")
     return ax
 

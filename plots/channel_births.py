@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmark.manipulation import MANIPULATION_MINIMUM, MASK_EFFECT, mask_effects
 from benchmark.results import EPS_MSE, arm_order, curriculum_frame, over_seeds
+from plots.families import alike, listed
 from plots.style import (
     GREY,
     PAGE_INCHES,
@@ -68,19 +69,20 @@ def has_rows(frame: pd.DataFrame) -> bool:
 
 
 def bars_of_births(born: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
-    """Bars of the channels born in each stage, arms side by side.
+    """Bars of the channels born in each stage; arms with the same ones share their bars.
 
     Args:
         born: of ``births``.
         looks: style by arm.
         ax: axes to draw on.
     """
-    arms = arm_order(born)
-    width = 0.8 / max(1, len(arms))
-    for place, arm in enumerate(arms):
-        own = born[born["arm"] == arm]
-        x = own["stage"] + width * (place - (len(arms) - 1) / 2)
-        bars = ax.bar(x, own["born"], width=0.92 * width, color=looks[arm]["color"], label=arm)
+    groups = alike(born, ["stage", "born"])
+    width = 0.8 / max(1, len(groups))
+    for place, arms in enumerate(groups):
+        own = born[born["arm"] == arms[0]]
+        x = own["stage"] + width * (place - (len(groups) - 1) / 2)
+        look = {"color": looks[arms[0]]["color"], "label": listed(arms, LEGEND_CHARACTERS - 8)}
+        bars = ax.bar(x, own["born"], width=0.92 * width, **look)
         ax.bar_label(bars, fmt="%g", fontsize=7, padding=1)
     ax.set_ylim(top=1.15 * born["born"].max())
     ax.set_xticks(sorted(set(born["stage"])))

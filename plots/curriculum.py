@@ -1,6 +1,5 @@
 """What is trained when: exposure of each noise level over the steps, and in all, of each arm."""
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from benchmark.exposure import EXPOSURE, NUM_BINS, NUM_PARTS, stage_exposure
-from benchmark.results import arm_order, curriculum_frame
+from benchmark.results import curriculum_frame
+from plots.families import alike, listed
 from plots.style import PAGE_INCHES, new_figure, note_below, step_axis, text_beside
 
 ARMS_PER_ROW = 3
@@ -63,15 +63,6 @@ def run_average(stages: pd.DataFrame) -> pd.Series:
     return (stages[EXPOSURE] * steps).groupby(part).sum() / steps.groupby(part).sum()
 
 
-def alike(stages: pd.DataFrame) -> list[list[str]]:
-    """The arms, those with the same exposure at the same steps together, in arm order."""
-    found: dict[bytes, list[str]] = {}
-    for arm in arm_order(stages):
-        own = stages[stages["arm"] == arm][["from_step", "to_step", "level", EXPOSURE]]
-        found.setdefault(own.to_numpy(dtype=np.float64).tobytes(), []).append(arm)
-    return list(found.values())
-
-
 def heat_map(stages: pd.DataFrame, ax: Axes) -> QuadMesh:
     """Exposure of one run by step and noise level, the colours in equal ratios; 0 is white.
 
@@ -112,7 +103,7 @@ def averages(average: pd.Series, ax: Axes) -> Axes:
 def figure(frame: pd.DataFrame) -> Figure:
     """A heat map and its bars for each curriculum, three side by side."""
     stages = exposure(frame)
-    groups = alike(stages)
+    groups = alike(stages, ["from_step", "to_step", "level", EXPOSURE])
     columns = min(len(groups), ARMS_PER_ROW)
     rows = -(-len(groups) // ARMS_PER_ROW)
     result = new_figure(PAGE_INCHES, ROW_INCHES * rows + 0.25)
@@ -126,7 +117,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     for arms, (left, right) in zip(groups, pairs, strict=False):
         own = stages[stages["arm"] == arms[0]]
         mesh = heat_map(own, left)
-        left.set_title(textwrap.fill(", ".join(arms), TITLE_WIDTH), loc="left")
+        left.set_title(listed(arms, TITLE_WIDTH), loc="left")
         step_axis(left, total, label=False)
         averages(run_average(own), right)
         right.set_xlim(0, widest)

@@ -8,6 +8,13 @@ from benchmark.results import BASELINE, over_seeds
 from plots.style import arm_styles
 
 ROW_INCHES = 0.17
+# So high are all arms' places at most; text of 7 pt needs a tenth of an inch.
+MOST_INCHES = 2.9
+
+
+def row_inches(rows: pd.DataFrame) -> float:
+    """Height of the places of all arms of some rows."""
+    return min(ROW_INCHES * rows["arm"].nunique(), MOST_INCHES)
 
 
 def end_points(rows: pd.DataFrame, ax: Axes) -> Axes:

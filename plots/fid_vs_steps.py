@@ -25,7 +25,7 @@ from benchmark.results import (
     over_seeds,
     split_conditions,
 )
-from plots.end_points import ROW_INCHES, end_points
+from plots.end_points import end_points, row_inches
 from plots.families import Family, families
 from plots.percent import covering, margin_zone, percent_axis
 from plots.style import (
@@ -44,10 +44,10 @@ from plots.style import (
 )
 
 LOG_SPAN = 4
-# Characters that fit beside one panel.
-LABEL_WIDTH = 30
-PANEL_INCHES = 2.0
-RATIO_INCHES = 1.3
+# Characters that fit beside one panel, alone and in a page of them.
+LABEL_WIDTH, PAGE_LABEL_WIDTH = 30, 18
+# Heights of the panels; of two and more bands of them all the less.
+PANEL_INCHES, RATIO_INCHES, COMPACT = 2.0, 1.3, 0.7
 # Families side by side, and the characters that fit above one.
 PER_BAND = 3
 LEGEND_CHARACTERS = 34
@@ -150,8 +150,8 @@ def _sampler(rows: pd.DataFrame) -> str:
     return f"{first['sampler']}, {first['sampler_steps']} steps"
 
 
-def _label(rows: pd.DataFrame, with_sampler: bool) -> str:
-    metric = textwrap.fill(str(rows["metric"].iloc[0]), LABEL_WIDTH)
+def _label(rows: pd.DataFrame, with_sampler: bool, width: int) -> str:
+    metric = textwrap.fill(str(rows["metric"].iloc[0]), width)
     label = f"{metric}\n{rows['weights'].iloc[0]} weights"
     return f"{label}\n{_sampler(rows)}" if with_sampler else label
 
@@ -190,8 +190,9 @@ def figure(frame: pd.DataFrame) -> Figure:
     panels = [Panel(rows, full_range_ratios(rows)) for rows in curves]
     groups = families(arm_order(pd.concat(parts)))
     bands = [groups[i : i + PER_BAND] for i in range(0, len(groups), PER_BAND)]
-    heights = [_band_inches(band, panels) for band in bands]
-    heights += [ROW_INCHES * pd.concat(ends)["arm"].nunique() + 0.5] if ends else []
+    scale = COMPACT if len(bands) > 1 else 1.0
+    heights = [_band_inches(band, panels, scale) for band in bands]
+    heights += [row_inches(pd.concat(ends)) + 0.5] if ends else []
     result = new_figure(COLUMN_INCHES if len(groups) == 1 else PAGE_INCHES, sum(heights))
     shares = result.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     staged_arm, boundaries = stage_boundaries(frame)
@@ -204,10 +205,10 @@ def figure(frame: pd.DataFrame) -> Figure:
     return result
 
 
-def _band_inches(band: list[Family], panels: list[Panel]) -> float:
+def _band_inches(band: list[Family], panels: list[Panel], scale: float) -> float:
     inches = sum(PANEL_INCHES + RATIO_INCHES * (not panel.ratios.empty) for panel in panels)
     lines = max(legend_lines(family.arms, _characters(family)) for family in band)
-    return inches + LINE_INCHES * (lines + bool(band[0].title))
+    return scale * inches + LINE_INCHES * (lines + bool(band[0].title))
 
 
 def _characters(family: Family) -> int:
@@ -228,12 +229,13 @@ def _draw_band(
         len(kinds), columns, sharex=True, sharey="row", squeeze=False, gridspec_kw=sizes
     )
     samplers = {_sampler(panel.rows) for panel in panels}
+    width = LABEL_WIDTH if columns == 1 else PAGE_LABEL_WIDTH
     for (panel, is_ratio), row in zip(kinds, grid, strict=True):
         for family, ax in zip(band, row, strict=False):
             _draw_panel(panel, is_ratio, family, boundaries, ax)
         if is_ratio:
             percent_axis(row[0], "y", *ratio_limits(panel.ratios))
-        label = f"against {BASELINE}" if is_ratio else _label(panel.rows, len(samplers) > 1)
+        label = f"against {BASELINE}" if is_ratio else _label(panel.rows, len(samplers) > 1, width)
         row[0].set_ylabel(label)
     for family, column in zip(band, grid.T, strict=False):
         legend_over(column[0], _characters(family), family.title)

@@ -12,7 +12,8 @@ from benchmark.verdicts import Endpoint, Finding, findings, primary_endpoint
 from plots.percent import covering, margin_zone, percent_axis, percent_text
 from plots.style import GREY, PAGE_INCHES, new_figure, note_below, text_beside
 
-ROW_INCHES = 0.185
+# Height of a line, and of all of them at most: a page.
+ROW_INCHES, MOST_INCHES = 0.185, 8.2
 _GROUPS = {
     "hypothesis": "Hypotheses",
     "decomposition": "Where it comes from",
@@ -32,10 +33,10 @@ _LEFT, _COLUMNS = -5, (8, 104, 134)
 
 def has_rows(frame: pd.DataFrame) -> bool:
     """Whether any two arms can be compared at their end."""
-    return bool(tested(findings(frame)))
+    return bool(with_estimate(findings(frame)))
 
 
-def tested(found: Sequence[Finding]) -> list[Finding]:
+def with_estimate(found: Sequence[Finding]) -> list[Finding]:
     """The findings with an estimate, group by group in the order of the groups."""
     order = list(_GROUPS)
     kept = [finding for finding in found if not math.isnan(finding.estimate)]
@@ -46,7 +47,7 @@ def forest(found: Sequence[Finding], ax: Axes) -> Axes:
     """A line per finding under its group's heading, the effects along x as log ratios.
 
     Args:
-        found: what ``tested`` returns, at least one.
+        found: what ``with_estimate`` returns, at least one.
         ax: axes to draw on.
     """
     margin_zone(ax, "x")
@@ -96,9 +97,10 @@ def interval_text(finding: Finding) -> str:
 
 def figure(frame: pd.DataFrame) -> Figure:
     """All findings of a study that has an endpoint and two arms."""
-    endpoint, found = primary_endpoint(frame), tested(findings(frame))
+    endpoint, found = primary_endpoint(frame), with_estimate(findings(frame))
     groups = len({finding.group for finding in found})
-    result = new_figure(PAGE_INCHES, ROW_INCHES * (len(found) + 1.4 * groups + 1) + 0.4)
+    lines = min(ROW_INCHES * (len(found) + 1.4 * groups + 1), MOST_INCHES)
+    result = new_figure(PAGE_INCHES, lines + 0.4)
     ax = forest(found, result.subplots())
     ax.set_xlabel(f"change of {endpoint.metric if endpoint else 'the distance'} (left is better)")
     note_below(result, _notes(found, endpoint))

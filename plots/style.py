@@ -53,6 +53,12 @@ _LOOKS: dict[str, tuple[str, str, int]] = {
     "B-80%": ("#E69F00", "<", 1),
     "B-half": ("#009E73", "d", 3),
 }
+# Every look once, in an order that changes all three at each step, without those above.
+_OTHER_LOOKS = [
+    (_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)], k % len(_DASHES))
+    for k in range(4, math.lcm(len(_COLOURS), len(_MARKERS), len(_DASHES)))
+]
+_OTHER_LOOKS = [look for look in _OTHER_LOOKS if look not in _LOOKS.values()]
 
 
 def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
@@ -63,9 +69,8 @@ def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
     if arm in _LOOKS:
         colour, marker, dashes = _LOOKS[arm]
     else:
-        index = 4 + [name for name in arms if name not in _LOOKS].index(arm)
-        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
-        dashes = index % len(_DASHES)
+        index = [name for name in arms if name not in _LOOKS].index(arm)
+        colour, marker, dashes = _OTHER_LOOKS[index % len(_OTHER_LOOKS)]
     return {
         "color": colour,
         "marker": marker,

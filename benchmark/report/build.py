@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ import jinja2
 import pandas as pd
 
 from benchmark.endpoint import primary_endpoint
+from benchmark.index import read_index
 from benchmark.report import effects, provenance, words
 from benchmark.report.checks import instrument_checks
-from benchmark.report.overview import cautions, main_table
+from benchmark.report.overview import cautions, main_table, missing_cells
 from benchmark.report.pictures import MAIN_FIGURE, SAMPLES_FIGURE, Gallery, figures_of, gallery
 from benchmark.results import load_study
+from benchmark.table_milestones import MISSING
 from benchmark.table_text import Table, to_latex
 from benchmark.tables import study_tables
 from benchmark.verdicts import Finding, findings, headline, secondary
@@ -28,14 +31,18 @@ _ASSETS = Path(__file__).parent
 _TRAINING_TABLES = ("arms", "exposure", "curriculum")
 """Table files shown in full beside the figures of what each arm is trained on."""
 _TRAINING_FIGURE = "curriculum"
+_NUMBER = re.compile(r"(< )?[-+−±]?[\d.]")
+_LONGEST_NUMBER, _LONG = 36, 40
+"""Characters up to which a cell that begins with a digit is a number, and a text needs no wrap."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A table with what its copy buttons copy."""
+    """A table with what its copy buttons copy; ``kinds`` are the attributes of its columns."""
 
     identifier: str
     table: Table
+    kinds: tuple[dict[str, str], ...]
     latex: str
     csv: str
 
@@ -70,14 +77,13 @@ def _page(study_dir: Path) -> dict[str, Any]:
 
     frame = load_study(study_dir)
     endpoint, found = primary_endpoint(frame), findings(frame)
-    pictures = figures_of(study_dir, CAPTIONS)
+    absent = [] if endpoint is None else missing_cells(frame, endpoint, read_index(study_dir))
     samples = gallery(frame, study_dir)
-    files = [_table_file(name, *both) for name, both in study_tables(study_dir).items()]
+    # The figure of samples shows the strips that can be flicked through, where these are there.
+    pictures = figures_of(study_dir, CAPTIONS, () if samples is None else (SAMPLES_FIGURE,))
+    files = {name: _table_file(name, *both) for name, both in study_tables(study_dir).items()}
     main = None if endpoint is None else shown("main", main_table(frame, endpoint, found))
     drawn = [name for name in pictures if name not in (MAIN_FIGURE, _TRAINING_FIGURE)]
-    if samples is not None:
-        # The same strips, which can be flicked through below.
-        drawn = [name for name in drawn if name != SAMPLES_FIGURE]
     return {
         "study": str(frame["study"].iloc[0]),
         "dataset": str(frame["dataset"].iloc[0]),
@@ -85,16 +91,16 @@ def _page(study_dir: Path) -> dict[str, Any]:
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
         "answer": headline(found, endpoint),
-        "cautions": cautions(frame, endpoint, found),
+        "cautions": cautions(endpoint, found, absent),
         "main_figure": pictures.get(MAIN_FIGURE),
         "main_table": main,
-        "checks": instrument_checks(frame, endpoint, found),
+        "checks": instrument_checks(frame, endpoint, found, absent),
         "missing": _missing(pictures, samples, CAPTIONS),
         "groups": _claims(found, secondary(frame)),
         "training_figure": pictures.get(_TRAINING_FIGURE),
-        "training_files": [file for file in files if file.name in _TRAINING_TABLES],
+        "training_files": [files[name] for name in _TRAINING_TABLES if name in files],
         "figures": [pictures[name] for name in drawn],
-        "files": [file for file in files if file.name not in _TRAINING_TABLES],
+        "files": [file for name, file in files.items() if name not in _TRAINING_TABLES],
         "gallery": samples,
         "facts": provenance.facts(frame, study_dir),
         "configs": shown("configs", provenance.config_table(frame)),
@@ -126,7 +132,8 @@ def _missing(
 ) -> list[str]:
     """What this copy of the study has not, in sentences."""
     texts = []
-    absent = [words.title_of(name, words.FIGURES) for name in captions if name not in pictures]
+    wanted = [name for name in captions if name != SAMPLES_FIGURE or samples is None]
+    absent = [words.title_of(name, words.FIGURES) for name in wanted if name not in pictures]
     if absent:
         texts.append(f"Figures without rows or files: {words.listed(absent, 20)}.")
     if samples is None:
@@ -140,7 +147,18 @@ def shown(identifier: str, table: Table) -> Shown:
     """A table with its LaTeX and its cells as csv."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([table.header, *table.body])
-    return Shown(identifier, table, to_latex(table, identifier), text.getvalue())
+    columns = zip(*table.body, strict=True) if table.body else ((),) * len(table.header)
+    kinds = tuple(map(_kind, columns))
+    return Shown(identifier, table, kinds, to_latex(table, identifier), text.getvalue())
+
+
+def _kind(cells: Sequence[str]) -> dict[str, str]:
+    """The class of a column that is to be read as text: it stands left and may wrap."""
+    filled = [cell for cell in cells if cell not in ("", MISSING)]
+    longest = max(map(len, filled), default=0)
+    if longest <= _LONGEST_NUMBER and all(_NUMBER.match(cell) for cell in filled):
+        return {}
+    return {"class": "text long" if longest > _LONG else "text"}
 
 
 def _table_file(name: str, tables: Sequence[Table], numbers: pd.DataFrame) -> TableFile:
@@ -161,6 +179,7 @@ def _render(page: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["tied"] = words.tied
     style, script = (_ASSETS.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
     template = environment.get_template("page.html.j2")
     policy = (

@@ -1,5 +1,6 @@
 """The instrument's checks: what should be seen if it measures right, and what was seen."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +9,7 @@ import pandas as pd
 
 from benchmark.endpoint import Endpoint
 from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, mask_effects
-from benchmark.report.overview import is_full_distance, missing_cells
+from benchmark.report.overview import is_full_distance
 from benchmark.report.words import counted, listed, percent_of
 from benchmark.results import distance_rows
 from benchmark.verdicts import Finding
@@ -34,13 +35,16 @@ _ARM_CHECKS = {
 
 
 def instrument_checks(
-    frame: pd.DataFrame, endpoint: Endpoint | None, found: Sequence[Finding]
+    frame: pd.DataFrame,
+    endpoint: Endpoint | None,
+    found: Sequence[Finding],
+    absent: Sequence[str],
 ) -> list[Check]:
-    """All checks, those not run included."""
+    """All checks, those not run included; ``absent`` is what ``missing_cells`` returns."""
     checks = [_arm_check(key, found) for key in _ARM_CHECKS]
     checks += [_mask_check(effect) for effect in mask_effects(frame).values()]
     if endpoint is not None:
-        checks += [_images(endpoint), _sampling(endpoint), _complete(frame, endpoint)]
+        checks += [_images(endpoint), _sampling(endpoint), _complete(endpoint, absent)]
         checks.append(_declared(endpoint))
     return [*checks, _hollow(frame)]
 
@@ -48,14 +52,12 @@ def instrument_checks(
 def _arm_check(key: str, found: Sequence[Finding]) -> Check:
     name, expected = _ARM_CHECKS[key]
     finding = next((finding for finding in found if finding.key == key), None)
-    if finding is None or finding.passed is None:
+    if finding is None or math.isnan(finding.estimate):
         return Check(name, expected, f"The study has no results of an arm {key}.", "not run")
     text = f"{percent_of(finding.estimate)}. {finding.why}"
-    if not finding.passed:
+    if finding.passed is False:
         return Check(name, expected, text, "failed")
-    if finding.seeds == 1:
-        return Check(name, expected, text, "cannot tell")
-    return Check(name, expected, text, "passed")
+    return Check(name, expected, text, "cannot tell" if finding.seeds == 1 else "passed")
 
 
 def _mask_check(effect: MaskEffect) -> Check:
@@ -87,11 +89,10 @@ def _sampling(endpoint: Endpoint) -> Check:
     )
 
 
-def _complete(frame: pd.DataFrame, endpoint: Endpoint) -> Check:
-    absent = missing_cells(frame, endpoint)
+def _complete(endpoint: Endpoint, absent: Sequence[str]) -> Check:
     cells = counted(int(endpoint.values.notna().sum().sum()), "cell")
     text = f"Not measured: {listed(absent)}." if absent else f"{cells}, all there."
-    expected = "Every arm has every seed at its last step."
+    expected = "Every cell of the study is measured at its last step."
     return Check("Complete", expected, text, "failed" if absent else "passed")
 
 

@@ -47,7 +47,7 @@ class Claimed:
 def scale_of(found: Sequence[Finding]) -> float:
     """The log ratio at the scale's ends: what holds all intervals, within +6 % to +50 %."""
     bounds = [abs(x) for finding in found for x in (finding.estimate, finding.low, finding.high)]
-    largest = max((bound for bound in bounds if not math.isnan(bound)), default=_LEAST)
+    largest = max((bound for bound in bounds if not math.isnan(bound)), default=0.0)
     return min(_MOST, max(_LEAST, 1.1 * largest))
 
 

@@ -1,8 +1,9 @@
 """The first screen: what to be careful about, and each arm's distance against plain training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -32,15 +33,22 @@ def is_full_distance(metric: str) -> bool:
     return metric.startswith("FID@")
 
 
-def cautions(frame: pd.DataFrame, endpoint: Endpoint | None, found: Sequence[Finding]) -> list[str]:
-    """What a reader must know before believing the first screen, most serious first."""
+def cautions(
+    endpoint: Endpoint | None, found: Sequence[Finding], absent: Sequence[str]
+) -> list[str]:
+    """What a reader must know before believing the first screen, most serious first.
+
+    Args:
+        endpoint: the distance that verdicts are about.
+        found: the findings about it.
+        absent: what ``missing_cells`` returns.
+    """
     if endpoint is None:
         return [
             "No arm has a distance at its last step with all noise levels trained: there is "
             "nothing to compare yet."
         ]
     texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
-    absent = missing_cells(frame, endpoint)
     if absent:
         texts.append(f"Not measured yet: {listed(absent)}.")
     failed = [finding.key for finding in found if finding.passed is False]
@@ -71,16 +79,22 @@ def _smoke_caution(endpoint: Endpoint) -> str:
     )
 
 
-def missing_cells(frame: pd.DataFrame, endpoint: Endpoint) -> list[str]:
-    """Arms with the seeds that others have at the last step and they have not."""
-    values, seeds = endpoint.values, endpoint.values.index
-    absent = []
-    for arm in arm_order(frame):
-        has = values.index[values[arm].notna()] if arm in values else seeds[:0]
-        without = [int(seed) for seed in seeds if seed not in has]
-        if without:
-            absent.append(f"{arm} (seed {ranges(without)})")
-    return absent
+def missing_cells(frame: pd.DataFrame, endpoint: Endpoint, index: Mapping[str, Any]) -> list[str]:
+    """Arms with those of their seeds that are not measured at the last step.
+
+    The study's index says which cells there should be; without one, every arm should have every
+    seed.
+    """
+    values = endpoint.values
+    measured = {(arm, seed) for arm in values for seed in values.index[values[arm].notna()]}
+    planned = {(cell["arm"], cell["seed"]) for cell in index.get("cells", ())} or {
+        (arm, seed) for arm in arm_order(frame) for seed in values.index
+    }
+    absent: dict[str, list[int]] = {}
+    for arm, seed in sorted(planned - measured):
+        absent.setdefault(arm, []).append(int(seed))
+    in_order = arm_order(pd.DataFrame({"arm": list(absent)}))
+    return [f"{arm} (seed {ranges(absent[arm])})" for arm in in_order]
 
 
 def effect_on(arm: str, endpoint: Endpoint, found: Sequence[Finding]) -> Effect | None:

@@ -4,11 +4,11 @@
 
   // Tables: a click goes through ascending, descending and the study's own order.
 
-  const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?/i;
+  const NUMBER = /^(?:< )?([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)/i;
 
   function numberIn(text) {
     const found = text.trim().replaceAll("\u2212", "-").replace(/(\d),(?=\d{3})/g, "$1").match(NUMBER);
-    return found ? Number(found[0]) : NaN;
+    return found ? Number(found[1]) : NaN;
   }
 
   const isEmpty = (text) => /^[\u2013\u2014-]?$/.test(text.trim());

@@ -37,7 +37,7 @@ _ARMS = {
     "B-TTDM": "noise levels drawn by a Beta density",
 }
 _CONTROLS = {
-    "density*": "{}’s noise levels, in no order",
+    "density*": "{}’s exposure, no order",
     "shuffled*": "{}’s stages, shuffled",
     "anti*": "{}’s stages, reversed",
     "flat": "{}’s order, uniform exposure",
@@ -114,6 +114,11 @@ def percent_of(log_ratio: float) -> str:
 def p_value(p: float) -> str:
     """``p = .012``, or ``p < .001``."""
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def tied(text: str) -> str:
+    """No line ends between a number and its percent sign, or around an equals sign."""
+    return re.sub(r"\s(?=[%=])|(?<==)\s", "\u00a0", text)
 
 
 def counted(count: int, noun: str) -> str:

@@ -6,10 +6,14 @@ import numpy as np
 
 from mindiffusion.curriculum.density import (
     Average,
+    Beta,
+    Histogram,
     IndexDensity,
     Levels,
     LogSigmaNormal,
+    SimpleDensity,
     TimeDensity,
+    Window,
 )
 
 
@@ -27,9 +31,15 @@ def to_index_clock(density: TimeDensity, beta1: float, beta2: float, n_T: int) -
     """
     if isinstance(density, Average):
         shares = density.shares
-        on_index = (to_index_clock(s.density, beta1, beta2, n_T) for s in shares)
-        parts = zip(shares, on_index, strict=True)
-        return Average(tuple(replace(share, density=part) for share, part in parts))
+        return Average(
+            tuple(replace(s, density=_simple(s.density, beta1, beta2, n_T)) for s in shares)
+        )
+    return _simple(density, beta1, beta2, n_T)
+
+
+def _simple(
+    density: SimpleDensity, beta1: float, beta2: float, n_T: int
+) -> Window | Histogram | Beta | Levels:
     if not isinstance(density, LogSigmaNormal):
         return density
     # Here, so that densities on the index clock never wait for torch.

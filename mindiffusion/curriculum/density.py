@@ -307,7 +307,9 @@ class Average:
 IndexDensity = Window | Histogram | Beta | Levels | Average
 TimeDensity = Annotated[SimpleDensity | Annotated[Average, Tag("average")], Discriminator(_kind)]
 """All densities a stage may hold, told apart by ``kind``."""
-KINDS = {cls.kind: cls for cls in (Window, Histogram, Beta, LogSigmaNormal, Levels, Average)}
+KINDS: dict[str, type[Any]] = {
+    cls.kind: cls for cls in (Window, Histogram, Beta, LogSigmaNormal, Levels, Average)
+}
 """Their classes, as named in configs."""
 
 

@@ -5,7 +5,7 @@ the unweighted error. A new weight is one class with ``kind`` and ``table``, add
 ``LossWeight``.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,5 +75,5 @@ class ChangeAware:
 
 LossWeight = Annotated[P2 | MinSNR | ChangeAware, Field(discriminator="kind")]
 """All loss weights a process may have, told apart by ``kind``."""
-WEIGHT_KINDS = {cls.kind: cls for cls in (P2, MinSNR, ChangeAware)}
+WEIGHT_KINDS: dict[str, type[Any]] = {cls.kind: cls for cls in (P2, MinSNR, ChangeAware)}
 """Their classes, as named in configs."""

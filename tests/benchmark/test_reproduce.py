@@ -1,5 +1,6 @@
 """A whole study at tiny size: rows, resume, kill, rerun, a user's own arm."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 from benchmark.__main__ import main
 from benchmark.cell import scored_steps, work_of
@@ -15,6 +17,7 @@ from benchmark.results import read_rows
 from benchmark.study import load_study
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
+from mindiffusion.training import checkpoint
 
 STUDY = """
 seeds: [0]
@@ -144,6 +147,21 @@ def test_masked_arm_carries_its_manipulation_check(rows):
     both = {f"{place}-{group}" for place in ("encoder", "up0") for group in ("on", "masked")}
     assert {name for step, name in moved if step == 8} == both
     assert {name for step, name in moved if step == 16} == {"encoder-on", "up0-on"}
+    off = {(r.arm, r.step): r.value for r in rows if r.metric == "realised-sparsity/bottleneck"}
+    assert off == {("CS", 8): 3 / 16, ("CS", 16): 0.0}
+
+
+def test_scoring_on_the_way_leaves_the_training_as_it_is(finished, monkeypatch, train_run):
+    """The study's cell scored a milestone between its steps; this run scores nothing."""
+    monkeypatch.chdir(finished)
+    config = dataclasses.replace(load_study("mine.yaml").runs[0], output="alone")
+    train_run(config)
+    both = [
+        checkpoint.load(checkpoint.weights_path(folder, 16))["weights"]
+        for folder in (config.run_dir, finished / "results" / "mine" / "cs" / "seed0")
+    ]
+    for kept, scored in zip(*(weights.values() for weights in both), strict=True):
+        assert all(torch.equal(kept[name], scored[name]) for name in kept | scored)
 
 
 def test_tables_and_figures_show_the_users_arm(finished):

@@ -134,16 +134,18 @@ def test_dry_run_lists_cells_and_the_milestones_of_one_under_way(study, capsys):
     lines = capsys.readouterr().out.splitlines()
     scoring = 2 * work.milestone / work.step
     minutes = [24 + scoring, 16 + scoring, 4 + scoring / 2, 12 + scoring / 2]
-    assert [line.split()[-2] for line in lines[:-1]] == [f"{value:.1f}" for value in minutes]
-    assert [" ".join(line.split()[:-2]) for line in lines[:-1]] == [
+    *lines, summary, declared = lines
+    assert [line.split()[-2] for line in lines] == [f"{value:.1f}" for value in minutes]
+    assert [" ".join(line.split()[:-2]) for line in lines] == [
         "B/0 to do", "C/0 scored 0/2", "step 12 at step 8", "step 24 to do"
     ]  # fmt: skip
     total = sum(minutes[:2])
-    assert lines[-1].startswith(f"2 cells, about {total / 2:.1f} minutes in all, 2 at a time (")
+    assert summary.startswith(f"2 cells, about {total / 2:.1f} minutes in all, 2 at a time (")
+    assert declared.startswith("exploratory; fingerprint of ")
     print_dry_run(study, study.runs[:1], slots=2)
     alone = capsys.readouterr().out.splitlines()
-    assert alone[0].startswith("B/0") and len(alone) == 2
-    assert f"about {minutes[0]:.1f} minutes in all, 1 at a time" in alone[-1]
+    assert alone[0].startswith("B/0") and len(alone) == 3
+    assert f"about {minutes[0]:.1f} minutes in all, 1 at a time" in alone[-2]
 
 
 def test_speed_is_taken_from_the_runs_own_log(study):

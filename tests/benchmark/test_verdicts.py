@@ -9,7 +9,9 @@ import pytest
 from benchmark.endpoint import primary_endpoint
 from benchmark.learning import baseline_curve, learning, worth_in_steps
 from benchmark.manipulation import mask_effects
+from benchmark.power import seeds_needed
 from benchmark.results import EPS_MSE, SUMMARIES, Row, to_frame
+from benchmark.statistics import sign_flip
 from benchmark.verdict_text import digits_for, listed, percent
 from benchmark.verdicts import MARGIN, findings, headline, secondary
 from mindiffusion.errors import UserError
@@ -119,7 +121,11 @@ def test_endpoint_leaves_out_unfinished_and_hollow_cells(frame):
 
 def test_endpoint_uses_the_sampling_seeds_that_all_cells_share(frame):
     rows = frame[~((frame["arm"] == "B") & (frame["seed"] == 0) & (frame["sampling_seed"] == 1))]
-    assert primary_endpoint(rows).sampling_seeds == 1
+    endpoint = primary_endpoint(rows)
+    assert endpoint.sampling_seeds == 1
+    cell = rows[(rows["metric"] == "FD-Net@2048") & (rows["arm"] == "C") & (rows["seed"] == 3)]
+    first = cell.loc[cell["sampling_seed"] == 0, "value"].item()
+    assert endpoint.values.loc[3, "C"] == pytest.approx(np.log(first), rel=1e-12)
 
 
 def test_endpoint_of_rows_of_two_declarations_is_exploratory(frame):
@@ -130,8 +136,11 @@ def test_endpoint_of_rows_of_two_declarations_is_exploratory(frame):
 
 
 def test_endpoint_prefers_the_net_that_everybody_has(frame):
-    other = frame.assign(metric=frame["metric"].str.replace("FD-Net", "FD-EffNet-Lite0-32px"))
-    both = pd.concat([frame, other])
+    one, other = (
+        frame.assign(metric=frame["metric"].str.replace("FD-Net", name))
+        for name in ("FD-Another", "FD-EffNet-Lite0-32px")
+    )
+    both = pd.concat([one, other])
     assert primary_endpoint(both).metric == "FD-EffNet-Lite0-32px@2048"
 
 
@@ -157,7 +166,7 @@ def test_planted_effects_get_their_verdicts(found):
     assert all(finding.seeds == 8 for finding in found.values())
 
 
-def test_hypotheses_alone_are_declared_and_adjusted(found):
+def test_hypotheses_alone_are_declared_and_adjusted(frame, found):
     for finding in found.values():
         is_hypothesis = finding.group == "hypothesis"
         assert finding.declared == is_hypothesis
@@ -165,6 +174,8 @@ def test_hypotheses_alone_are_declared_and_adjusted(found):
     ps = sorted(found[key].p for key in ("H1", "H2", "H3"))
     assert found["H2"].p_holm == pytest.approx(3 * ps[0])
     assert found["H2"].p_sign_flip == 0.0078125
+    differences = np.diff(primary_endpoint(frame).values[["B", "A/A"]].to_numpy(), axis=1)
+    assert found["A/A"].p_sign_flip == sign_flip(differences.ravel()) > 0.01
     assert found["C-B"].p_dunnett < 1e-3 < 0.05 < found["A/A"].p_dunnett
     assert found["H1"].p_dunnett is None
 
@@ -236,6 +247,11 @@ def test_mask_that_does_nothing_tests_nothing():
     assert found["H2"].p_holm == pytest.approx(2 * min(found["H1"].p, found["H2"].p))
 
 
+def test_mask_whose_lifting_lowers_the_error_acts_too():
+    effect = mask_effects(study({"B": 0.0, "S": 0.0}, seeds=1, mask=-0.05))["S"]
+    assert effect.relative == pytest.approx(-0.05) and effect.passed
+
+
 def test_mask_effect_is_read_at_trained_noise_levels_only(frame):
     effect = mask_effects(frame)["CS"]
     assert (effect.relative, effect.level) == pytest.approx((0.05, 0.9))
@@ -265,6 +281,10 @@ def test_undecided_names_the_seeds_that_would_decide():
     assert finding.seeds_needed > 4
     assert f"about {finding.seeds_needed} seeds would decide" in finding.why
     assert "3 %" in finding.why
+    # Pooled over two arms is paired: the estimate must come clear of 3 %.
+    ratios = np.diff(primary_endpoint(rows).values.to_numpy(), axis=1)
+    gap = abs(abs(ratios.mean()) - MARGIN)
+    assert finding.seeds_needed == seeds_needed(gap, float(ratios.std(ddof=1)))
 
 
 def test_supported_hypotheses_need_holms_p_too():
@@ -322,6 +342,14 @@ def test_learning_reads_speed_off_curves_of_the_same_seed(frame):
     assert table.loc["C", "steps_to_reach"] < 400
     assert table.loc["C", "steps_to_reach_half_width"] > 0
     assert table.loc["A/A", "seeds"] == 8 and abs(table.loc["A/A", "area"]) < 0.01
+
+
+def test_learning_and_curve_leave_hollow_milestones_out(frame):
+    rows = frame.copy()
+    rows.loc[(rows["arm"] == "C") & ~rows["full_range"], "value"] *= 0.001
+    pd.testing.assert_frame_equal(learning(rows), learning(frame))
+    rows.loc[(rows["arm"] == "B") & (rows["step"] == 50), "full_range"] = False
+    assert baseline_curve(rows, primary_endpoint(rows))[0].tolist() == list(STEPS[1:])
 
 
 def test_learning_gives_no_mean_over_the_lucky_seeds_alone():

@@ -17,6 +17,7 @@ from mindiffusion.sparsity import (
     initial_mask,
     keyed_order,
     rank_correlation,
+    vanished_groups,
     weight_movement,
 )
 from mindiffusion.unet import NaiveUnet
@@ -181,6 +182,21 @@ def test_weight_movement_is_the_mean_relative_distance_of_each_group():
     )
     all_on = weight_movement(initial, initial, torch.ones_like(mask))
     assert all_on == {"encoder-on": 0.0, "up0-on": 0.0}
+
+
+def test_vanished_groups_are_counted_by_block():
+    before, after = (NaiveUnet(3, 3, 8) for _ in range(2))
+    after.load_state_dict(before.state_dict())
+    with torch.no_grad():
+        after.out.weight[0] *= 0.009
+        after.out.weight[1] *= 0.011
+        # Of a transposed convolution, output channels are along the second dimension.
+        after.up0[0].weight[:, :4] = 0
+    shares = vanished_groups(after, before)
+    assert list(shares) == [
+        "init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out"
+    ]  # fmt: skip
+    assert {block: share for block, share in shares.items() if share} == {"up0": 0.25, "out": 1 / 3}
 
 
 def test_group_norm_summary_counts_groups_below_one_percent():

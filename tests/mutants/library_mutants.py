@@ -34,6 +34,27 @@ PROCESS_MUTANTS = (
         (f"{UNITS}/test_density.py",),
     ),
     Mutant(
+        "time-average-forgets-how-long-stages-are",
+        "mindiffusion/curriculum/controls.py",
+        "shares.append(Share(stage.weight, stage.density))",
+        "shares.append(Share(1.0, stage.density))",
+        (f"{UNITS}/test_controls.py",),
+    ),
+    Mutant(
+        "shuffled-may-be-the-curriculum-itself",
+        "mindiffusion/curriculum/controls.py",
+        "while order == own:",
+        "while draw == 0:",
+        (f"{UNITS}/test_controls.py",),
+    ),
+    Mutant(
+        "loss-weight-of-the-level-below",
+        "mindiffusion/curriculum_ddpm.py",
+        "self.loss_weights[noisy.level]",
+        "self.loss_weights[noisy.level - 1]",
+        (f"{UNITS}/test_loss_weight.py",),
+    ),
+    Mutant(
         "alpha-bar-of-the-level-before",
         "mindiffusion/ddpm.py",
         "alpha_bar = self.alpha_bar[level]",

@@ -278,10 +278,15 @@ def study(tmp_path):
     return write_study(tmp_path / "demo", study_rows())
 
 
-@pytest.fixture
-def make():
+@pytest.fixture(scope="session")
+def generators():
     """The generators, for tests that need another study."""
     return SimpleNamespace(row=make_row, rows=study_rows, write=write_study)
+
+
+@pytest.fixture
+def make(generators):
+    return generators
 
 
 @pytest.fixture

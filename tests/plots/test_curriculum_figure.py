@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -5,55 +6,56 @@ from benchmark.results import to_frame
 from plots import curriculum
 
 pytestmark = pytest.mark.usefixtures("paper")
+ENDS = (94, 281, 563, 938, 1500)
 
 
-def test_bands_span_each_stages_steps_and_noise(make):
-    stages = curriculum.first_seed_stages(to_frame(make.rows()))
-    ax = Figure().subplots()
-    curriculum.noise_range(stages[stages["arm"] == "C"], "C0", ax)
-    boxes = [(p.get_x(), p.get_x() + p.get_width(), p.get_y(), p.get_y() + p.get_height())
-             for p in ax.patches]  # fmt: skip
-    ends, starts = (94, 281, 563, 938, 1500), (0, 94, 281, 563, 938)
-    for box, expected in zip(
-        boxes, zip(starts, ends, (0.8, 0.6, 0.4, 0.2, 0.001), [1] * 5, strict=True), strict=True
-    ):
-        assert box == pytest.approx(expected)
+def test_windows_without_exposure_rows_are_trained_uniformly(make):
+    stages = curriculum.exposure(to_frame(make.rows()))
+    own = stages[stages["arm"] == "C"]
+    assert sorted(set(zip(own["from_step"], own["to_step"], strict=True))) == [
+        *zip((0, *ENDS[:-1]), ENDS, strict=True)
+    ]
+    first = own[own["from_step"] == 0].set_index("level")["exposure"]
+    assert first[:0.8].tolist() == pytest.approx([0] * 16)
+    assert first[0.81:].tolist() == pytest.approx([5] * 4)
+    assert own.groupby("from_step")["exposure"].mean().tolist() == pytest.approx([1] * 5)
 
 
-def test_steps_of_channels_and_penalty_are_the_rows_values(make):
-    stages = curriculum.first_seed_stages(to_frame(make.rows()))
-    for arm, name, first in (("CS", "active_channels", 13), ("CR", "penalty_lambda", 5e-5)):
-        ax = Figure().subplots()
-        own = stages[stages["arm"] == arm]
-        curriculum.level_by_stage(own, name, "C0", ax)
-        values, edges, _ = ax.patches[0].get_data()
-        assert values.tolist() == own[name].tolist()
-        assert values[0] == pytest.approx(first)
-        assert list(edges) == [0, 94, 281, 563, 938, 1500]
+def test_average_is_the_seeds_own(make):
+    """METHODS §6: .375/.688/1.0/1.313/1.625 for C, 1 for B, at stages of 5:10:15:20:30."""
+    stages = curriculum.exposure(to_frame(make.rows()))
+    found = curriculum.run_average(stages[stages["arm"] == "C"])
+    assert found.index.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert found.tolist() == pytest.approx([0.375, 0.688, 1.0, 1.313, 1.625], abs=2e-3)
+    assert curriculum.run_average(stages[stages["arm"] == "B"]).tolist() == pytest.approx([1] * 5)
 
 
-def test_a_quantity_an_arm_has_not_is_said_to_be_unused(make):
-    figure = curriculum.figure(to_frame(make.rows()))
-    titles = [ax.get_title() for ax in figure.axes[:4]]
-    assert titles == ["B", "C", "CS", "CR"]
-    penalty = figure.axes[8:]
-    assert [[text.get_text() for text in ax.texts] for ax in penalty] == [["not used"]] * 3 + [[]]
+def test_rows_of_exposure_come_before_windows(wide):
+    stages = curriculum.exposure(wide)
+    first = stages[(stages["arm"] == "density*") & (stages["from_step"] == 0)]
+    assert first["exposure"].tolist() != pytest.approx([1] * 20)
+    assert set(stages["seed"]) == {0}
 
 
-def test_first_seed_alone_is_drawn(make):
-    rows = make.rows(seeds=(2, 5))
-    assert set(curriculum.first_seed_stages(to_frame(rows))["seed"]) == {2}
+def test_arms_with_the_same_exposure_share_a_panel(wide):
+    figure = curriculum.figure(wide)
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    assert titles == ["B, S, A/A", "C, CS, CR, C-flat", "density*", "B-80%"]
 
 
-def test_more_than_four_arms_take_another_band(make):
-    rows = make.rows()
-    rows += [make.row(arm="extra", metric="t_min", step=0, value=0.5, stage="s"),
-             make.row(arm="extra", metric="t_max", step=0, value=1.0, stage="s")]  # fmt: skip
-    figure = curriculum.figure(to_frame(rows))
-    assert sum(ax.get_title() == "extra" for ax in figure.axes) == 1
-    assert len(figure.axes) == 15
+def test_heat_map_has_the_exposure_of_each_stage_and_level(wide):
+    stages = curriculum.exposure(wide)
+    mesh = curriculum.heat_map(stages[stages["arm"] == "C"], Figure().subplots())
+    values = np.ma.filled(mesh.get_array(), 0.0)
+    assert values.shape == (20, 5)
+    assert values[0].tolist() == pytest.approx([0, 0, 0, 0, 1])
+    assert values[-1].tolist() == pytest.approx([5, 2.5, 5 / 3, 1.25, 1])
+    edges = mesh.get_coordinates()[0, :, 0]
+    assert edges.tolist() == [0, *ENDS]
 
 
-def test_a_study_without_penalty_draws_an_empty_scale(make):
-    figure = curriculum.figure(to_frame(make.rows(arms=("B", "C"))))
-    assert len(figure.axes[4].get_yticks()) == 0
+def test_bars_carry_their_values():
+    average = curriculum.pd.Series([0.5, 1.5], index=[0.5, 1.0])
+    ax = curriculum.averages(average, Figure().subplots())
+    assert [bar.get_width() for bar in ax.patches] == [0.5, 1.5]
+    assert [text.get_text() for text in ax.texts] == ["0.50", "1.50"]

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -25,8 +26,8 @@ def test_ratio_pairs_arms_with_the_baseline_of_their_own_seed(make):
         for (arm, seed), value in values.items()
     ]
     ratio = ratio_to_baseline(to_frame(rows))
-    found = {(row.arm, row.seed): row.value for row in ratio.itertuples()}
-    assert found == {("B", 0): 1.0, ("B", 1): 1.0, ("C", 0): 1.5, ("C", 1): 1.0}
+    found = {(row.arm, row.seed): math.exp(row.value) for row in ratio.itertuples()}
+    assert found == pytest.approx({("C", 0): 1.5, ("C", 1): 1.0})
 
 
 def test_figure_draws_profiles_and_ratios_of_all_arms(make):
@@ -34,10 +35,10 @@ def test_figure_draws_profiles_and_ratios_of_all_arms(make):
     upper, lower = figure(frame).axes
     assert [line.get_label() for line in upper.get_lines()] == ["B", "C", "CS", "CR"]
     baseline, other = (np.asarray(line.get_ydata()) for line in upper.get_lines()[:2])
-    ratio = np.asarray(lower.get_lines()[1].get_ydata())
-    assert np.allclose(ratio, other / baseline, rtol=1e-12)
+    ratio = next(line for line in lower.get_lines() if line.get_label() == "C").get_ydata()
+    assert np.allclose(np.exp(ratio), other / baseline, rtol=1e-12)
     assert upper.get_yscale() == "log"
-    assert lower.get_ylabel() == "ratio to B"
+    assert lower.get_ylabel() == "against B"
 
 
 def test_without_a_baseline_there_is_no_ratio(make):
@@ -46,5 +47,14 @@ def test_without_a_baseline_there_is_no_ratio(make):
 
 def test_note_names_step_images_and_seeds(make):
     note = figure(to_frame(make.rows(seeds=(0, 1)))).get_supxlabel()
-    for part in ("step 1500", "ema0.995 weights", "512 held-out images", "n=2 seeds"):
+    for part in ("step 1,500", "ema0.995 weights", "512 held-out images", "n=2 seeds"):
         assert part in note
+
+
+def test_a_shorter_run_is_compared_at_its_own_end(wide):
+    ratio = ratio_to_baseline(last_profile(wide))
+    short = ratio[ratio["arm"] == "B-80%"]
+    assert len(short) == 8 * 10
+    lowest = short[short["level"] == 0.05]["value"].mean()
+    # Planted: 6 % at no noise, falling to none at pure noise.
+    assert lowest == pytest.approx(0.06 * 0.95, abs=0.01)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmark.results import to_frame
-from plots.build import write_figures
+from plots.build import drawable
 from plots.feature_emergence import by_amplitude, figure, gain_rows
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -131,6 +131,5 @@ def test_note_names_step_images_seeds_and_hollow_points(make):
         assert part in note
 
 
-def test_figure_is_built_from_a_studys_rows(tmp_path, make):
-    folder = make.write(tmp_path, emergence_rows(make, arms=("B",)))
-    assert {path.stem for path in write_figures(folder)} == {"feature_emergence"}
+def test_build_draws_it_where_there_are_such_rows(make):
+    assert set(drawable(to_frame(emergence_rows(make, arms=("B",))))) == {"feature_emergence"}

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 from matplotlib.colors import same_color
@@ -6,13 +7,16 @@ from matplotlib.figure import Figure
 
 from benchmark.results import distance_rows, over_seeds, to_frame
 from plots import fid_vs_steps
+from plots.end_points import end_points
+from plots.style import arm_styles
 
+CURVE = "FD-EffNet-Lite0-64px@512"
 pytestmark = pytest.mark.usefixtures("paper")
 
 
-def draw(frame, boundaries=()):
-    ax = Figure().subplots()
-    assert fid_vs_steps.fid_vs_steps(distance_rows(frame), list(boundaries), ax) is ax
+def draw(frame):
+    ax, rows = Figure().subplots(), distance_rows(frame)
+    assert fid_vs_steps.fid_vs_steps(rows, arm_styles(rows), ax) is ax
     return ax
 
 
@@ -64,8 +68,8 @@ def test_interval_is_shaded_at_full_range_points_of_several_seeds(make, seeds, s
 
 
 def test_axis_is_logarithmic_only_when_the_span_needs_it(make):
-    small = [make.row(step=step, value=value) for step, value in ((500, 90.0), (1500, 10.0))]
-    wide = [make.row(step=step, value=value) for step, value in ((500, 110.0), (1500, 10.0))]
+    small = [make.row(step=step, value=value) for step, value in ((500, 39.0), (1500, 10.0))]
+    wide = [make.row(step=step, value=value) for step, value in ((500, 41.0), (1500, 10.0))]
     assert draw(to_frame(small)).get_yscale() == "linear"
     assert draw(to_frame(wide)).get_yscale() == "log"
 
@@ -120,6 +124,49 @@ def test_unlike_samplers_are_named_on_their_panels(make):
     figure = fid_vs_steps.figure(to_frame(rows))
     assert [ax.get_ylabel().split(", ")[-1] for ax in figure.axes] == ["50 steps", "250 steps"]
     assert "50 steps" not in note_of(figure)
+
+
+def test_ratios_are_to_the_baseline_of_the_same_seed_and_full_range(make):
+    values = {("B", 0): 100.0, ("B", 1): 50.0, ("C", 0): 90.0, ("C", 1): 55.0}
+    rows = [make.row(arm=arm, seed=seed, value=value) for (arm, seed), value in values.items()]
+    rows += [make.row(step=750, value=200.0), make.row(arm="C", step=750, full_range=False)]
+    ratios = fid_vs_steps.full_range_ratios(to_frame(rows))
+    found = {row.seed: math.exp(row.value) for row in ratios.itertuples()}
+    assert found == pytest.approx({0: 0.9, 1: 1.1})
+
+
+def test_ratio_panel_shows_the_last_intervals_and_the_zone_around_no_change(wide):
+    ratios = fid_vs_steps.full_range_ratios(wide[wide["metric"] == CURVE])
+    ax = Figure().subplots()
+    fid_vs_steps.ratio_vs_steps(ratios, arm_styles(wide), ax)
+    low, high = fid_vs_steps.ratio_limits(ratios)
+    summary = over_seeds(ratios[ratios["step"] == 1500], ("arm",)).set_index("arm")
+    assert low < summary["mean"]["CS"] - summary["half_width"]["CS"]
+    assert high > math.log(1.03)
+    (line,) = [
+        line for line in ax.get_lines() if line.get_color() == arm_styles(wide)["CS"]["color"]
+    ]
+    assert line.get_ydata()[-1] == pytest.approx(summary["mean"]["CS"])
+
+
+def test_distance_of_the_end_alone_becomes_points_of_every_seed(wide):
+    rows = wide[wide["metric"] == "FD-EffNet-Lite0-64px@2048"]
+    ax = end_points(rows, Figure().subplots())
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(arm_styles(rows))
+    seeds = rows[rows["arm"] == "B-80%"].groupby("seed")["value"].mean()
+    points = ax.collections[-2].get_offsets()
+    assert sorted(points[:, 0]) == pytest.approx(sorted(seeds))
+    (mean,) = ax.containers[-1][0].get_xdata()
+    assert mean == pytest.approx(seeds.mean())
+
+
+def test_many_arms_are_drawn_by_family_and_the_end_below(wide):
+    figure = fid_vs_steps.figure(wide)
+    titles = [ax.get_legend().get_title().get_text() for ax in figure.axes if ax.get_legend()]
+    assert titles == ["factorial", "controls of C", "instrument checks"]
+    assert figure.axes[-1].get_xlabel() == "FD-EffNet-Lite0-64px@2048 at each arm's last step"
+    note = figure.get_supxlabel().replace("\n", " ")
+    assert f"smoke: n < 2048 images ({CURVE})" in note
 
 
 def test_enough_images_are_no_smoke(make):

@@ -6,109 +6,136 @@ from pathlib import Path
 
 import pytest
 
-from plots.build import write_figures
+from benchmark.results import to_frame
+from plots import build
+from plots.__main__ import main
+from plots.build import CAPTIONS, drawable, write_figures
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"fid_vs_steps", "samples", "curriculum", "denoising_profile"}
+NAMES = {
+    "fid_vs_steps", "forest", "samples", "curriculum", "capacity", "denoising_profile",
+    "cost_vs_quality",
+}  # fmt: skip
+ALL = {
+    "fid_vs_steps", "forest", "order_exposure", "denoising_profile", "learnable", "stitched",
+    "feature_emergence", "samples", "curriculum", "capacity", "channel_births", "group_norms",
+    "cost_vs_quality", "closest",
+}  # fmt: skip
 
 
-def plots(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+def run(code, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "plots", *map(str, arguments)],
-        capture_output=True, text=True, env=environment, check=False,
+        [sys.executable, *code, *map(str, arguments)], cwd=ROOT,
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
 
 
-def test_command_rebuilds_every_figure(study):
-    done = plots(study)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, generators):
+    """A study whose figures the command wrote, what it printed, and the modules it took."""
+    folder = tmp_path_factory.mktemp("built") / "demo"
+    generators.write(folder, generators.rows(arms=("B", "CS"), milestones=(281, 1500)))
+    code = (
+        "import sys; from plots.__main__ import main; status = main(sys.argv[1:]); "
+        "ours = ('mindiffusion.', 'benchmark.', 'torch', 'matplotlib.pyplot'); "
+        "print(*sorted(m for m in sys.modules if m.startswith(ours))); sys.exit(status)"
+    )
+    return folder, run(["-c", code], folder)
+
+
+def test_command_rebuilds_every_figure_and_names_it(built):
+    folder, done = built
     assert (done.returncode, done.stderr) == (0, "")
-    expected = {study / "figures" / f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf")}
-    assert set(map(Path, done.stdout.splitlines())) == expected
+    expected = {folder / "figures" / f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf")}
+    assert set(map(Path, done.stdout.splitlines()[:-1])) == expected
     for path in expected:
         assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF")
 
 
-def test_command_without_a_study_prints_usage():
-    done = plots()
-    assert done.returncode == 2
-    assert done.stderr.startswith("usage: python -m plots")
+def test_command_takes_neither_torch_nor_pyplot_nor_what_measures(built):
+    _, done = built
+    modules = done.stdout.splitlines()[-1].split()
+    assert "benchmark.verdicts" in modules
+    ours = [name for name in modules if not name.startswith("benchmark.")]
+    assert ours == ["mindiffusion.errors", "mindiffusion.files"]
+
+
+def test_pdf_embeds_truetype_and_carries_no_clock(built):
+    folder, _ = built
+    for path in (folder / "figures").glob("*.pdf"):
+        content = path.read_bytes()
+        assert b"/FontFile2" in content, path
+        assert b"/Type3" not in content, path
+        assert b"CreationDate" not in content, path
+
+
+def test_figures_have_the_same_bytes_for_any_row_order(built, tmp_path, make, monkeypatch):
+    folder, _ = built
+    few = {name: build._FIGURES[name] for name in ("fid_vs_steps", "curriculum")}
+    monkeypatch.setattr(build, "_FIGURES", few)
+    rows = make.rows(arms=("B", "CS"), milestones=(281, 1500))
+    random.Random(0).shuffle(rows)
+    again = write_figures(make.write(tmp_path, rows))
+    assert {path.stem for path in again} == {*few, "samples"}
+    for path in again:
+        assert path.read_bytes() == (folder / "figures" / path.name).read_bytes(), path
+
+
+def test_command_without_a_study_prints_usage(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err.startswith("usage: python -m plots")
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_command_without_rows_fails_in_one_line(tmp_path, empty):
+def test_command_without_rows_fails_in_one_line(tmp_path, empty, capsys):
     if empty:
         (tmp_path / "rows.jsonl").touch()
-    done = plots(tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert str(tmp_path / "rows.jsonl") in done.stderr
+    assert main([str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert str(tmp_path / "rows.jsonl") in printed.err
+
+
+@pytest.fixture
+def one_figure(monkeypatch):
+    """Only one figure of rows, for those who look at the pictures'."""
+    monkeypatch.setattr(build, "_FIGURES", {"capacity": build._FIGURES["capacity"]})
 
 
 @pytest.mark.parametrize("gone", ["CS-*", "*"])
-def test_command_draws_the_other_figures_if_strips_are_missing(study, gone):
+@pytest.mark.usefixtures("one_figure")
+def test_other_figures_are_drawn_if_strips_are_missing(study, gone, caplog):
     strips = sorted((study / "samples").glob(gone))
     for strip in strips:
         strip.unlink()
-    done = plots(study)
-    assert done.returncode == 0
-    assert {Path(line).stem for line in done.stdout.splitlines()} == NAMES - {"samples"}
-    assert f"{len(strips)} of its strips missing" in done.stderr
-    assert str(study / "samples") in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert {path.stem for path in write_figures(study)} == {"capacity"}
+    (warning,) = caplog.messages
+    assert f"{len(strips)} of its strips missing" in warning
+    assert str(study / "samples") in warning
 
 
-def test_command_names_a_broken_strip_after_all_other_figures(study):
+@pytest.mark.usefixtures("one_figure")
+def test_command_names_a_broken_strip_after_all_other_figures(study, capsys):
     strip = study / "samples" / "CS-seed0-000281.png"
     strip.write_text("no image")
-    done = plots(study)
-    assert done.returncode == 2
-    assert str(strip) in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert {path.stem for path in (study / "figures").iterdir()} == NAMES - {"samples"}
+    assert main([str(study)]) == 2
+    error = capsys.readouterr().err
+    assert str(strip) in error
+    assert error.count("\n") == 1
+    assert {path.stem for path in (study / "figures").iterdir()} == {"capacity"}
 
 
-def test_plots_import_neither_torch_nor_more_of_ours(study):
-    code = (
-        "import sys; from plots.__main__ import main; main(sys.argv[1:]); "
-        "ours = ('mindiffusion.', 'benchmark.', 'torch'); "
-        "print('modules', *sorted(m for m in sys.modules if m.startswith(ours)))"
-        "; print('pyplot', 'matplotlib.pyplot' in sys.modules)"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", code, str(study)],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
-    lines = out.stdout.splitlines()
-    assert lines[-2].split() == [
-        "modules", "benchmark.results", "benchmark.statistics",
-        "mindiffusion.errors", "mindiffusion.files",
-    ]  # fmt: skip
-    assert lines[-1] == "pyplot False"
+def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):
+    one = to_frame([make.row(step=750), make.row()])
+    assert set(drawable(one)) == {"fid_vs_steps", "cost_vs_quality"}
+    assert set(drawable(wide)) == ALL - {
+        "learnable", "stitched", "feature_emergence", "samples", "closest",
+    }  # fmt: skip
 
 
-def test_figures_have_the_same_bytes_for_any_row_order(tmp_path, make):
-    rows = make.rows(arms=("B", "C"), milestones=(281, 1500))
-    outputs = []
-    for order in range(2):
-        random.Random(order).shuffle(rows)
-        folder = make.write(tmp_path / str(order), rows)
-        outputs.append({path.name: path.read_bytes() for path in write_figures(folder)})
-    assert len(outputs[0]) == 8
-    assert outputs[0] == outputs[1]
-
-
-def test_pdf_embeds_truetype_and_carries_no_clock(study):
-    for path in write_figures(study):
-        if path.suffix == ".pdf":
-            content = path.read_bytes()
-            assert b"/FontFile2" in content, path
-            assert b"/Type3" not in content, path
-            assert b"CreationDate" not in content, path
-
-
-def test_a_study_without_a_kind_of_row_gets_no_such_figure(tmp_path, make):
-    folder = make.write(tmp_path, [make.row(step=750), make.row()])
-    assert {path.stem for path in write_figures(folder)} == {"fid_vs_steps"}
+def test_every_figure_has_a_caption():
+    assert set(CAPTIONS) == ALL == {*build._FIGURES, *build._PICTURES}
+    assert all(text.endswith(".") and len(text) > 80 for text in CAPTIONS.values())

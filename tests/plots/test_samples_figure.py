@@ -7,7 +7,17 @@ from PIL import Image
 
 from benchmark.results import to_frame
 from mindiffusion.errors import UserError
-from plots.samples import ENLARGE, GAP, figure, read_strip, sample_cells, samples, tile
+from plots.samples import (
+    ENLARGE,
+    GAP,
+    figure,
+    page_cells,
+    read_strip,
+    rows_per_cell,
+    sample_cells,
+    samples,
+    tile,
+)
 
 pytestmark = pytest.mark.usefixtures("paper")
 
@@ -36,7 +46,7 @@ def test_read_strip_refuses_what_is_no_strip(tmp_path):
 
 def test_tile_lays_the_first_eight_out_in_two_rows_of_four():
     originals = images(10)
-    picture = tile(originals)
+    picture = tile(originals, 2)
     assert picture.shape == (16, 32, 3)
     for index in range(8):
         row, column = divmod(index, 4)
@@ -45,7 +55,7 @@ def test_tile_lays_the_first_eight_out_in_two_rows_of_four():
 
 
 def test_tile_leaves_missing_images_white():
-    picture = tile(images(3))
+    picture = tile(images(3), 2)
     assert (picture[8:] == 255).all()
     assert (picture[:8, 24:] == 255).all()
 
@@ -58,7 +68,7 @@ def test_picture_has_each_strip_in_its_place(study, make):
     for row, arm in enumerate(("B", "C", "CS", "CR")):
         for column, step in enumerate((281, 563, 975, 1240, 1500)):
             top, left = row * (64 + GAP), column * (128 + GAP)
-            expected = tile(read_strip(study / f"samples/{arm}-seed0-{step:06d}.png"))
+            expected = tile(read_strip(study / f"samples/{arm}-seed0-{step:06d}.png"), 2)
             assert np.array_equal(canvas[top : top + 64, left : left + 128], expected)
     # Three staged arms are hollow at two milestones.
     assert len(ax.patches) == 6
@@ -81,6 +91,21 @@ def test_cells_come_from_one_seed_and_one_kind_of_weights(make):
     rows += [dataclasses.replace(row, weights="raw") for row in rows if row.samples]
     cells = sample_cells(to_frame(rows))
     assert cells[["seed", "weights"]].to_numpy().tolist() == [[1, "ema0.995"]]
+
+
+def test_many_milestones_and_arms_still_fit_a_page(make):
+    arms = [f"x{k}" for k in range(8)]
+    cells = [
+        make.row(arm=arm, step=step, samples=f"{arm}-{step}.png", total_steps=1500)
+        for arm in arms for step in range(150, 1501, 150)
+    ]  # fmt: skip
+    cells += [make.row(arm="B-80%", step=step, total_steps=1200, samples=f"short-{step}.png")
+              for step in (111, 1200)]  # fmt: skip
+    page = page_cells(to_frame(cells))
+    assert sorted(set(page["step"])) == [150, 450, 750, 1200, 1500]
+    short = page[page["arm"] == "B-80%"]
+    assert short[["step", "samples"]].to_numpy().tolist() == [[1500, "short-1200.png"]]
+    assert rows_per_cell(arms) == 1 and rows_per_cell(arms[:4]) == 2
 
 
 def test_strips_of_unlike_image_sizes_are_an_error(study, make):

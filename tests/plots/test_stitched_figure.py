@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from benchmark.results import over_seeds, to_frame
-from plots.build import write_figures
+from plots.build import drawable
 from plots.stitched import figure, stitched_rows
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -89,6 +89,5 @@ def test_note_names_sampler_smoke_and_steps(make):
     assert "smoke" not in note and "light" not in note
 
 
-def test_build_draws_it_where_there_are_such_rows(tmp_path, make):
-    folder = make.write(tmp_path, rows_of(make))
-    assert {path.stem for path in write_figures(folder)} == {"stitched"}
+def test_build_draws_it_where_there_are_such_rows(make):
+    assert set(drawable(to_frame(rows_of(make)))) == {"stitched"}

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from benchmark.results import KNOWN_ARMS, to_frame
-from plots import curriculum, denoising_profile, fid_vs_steps, samples
+from plots import samples
+from plots.build import drawable
+from plots.families import families
 from plots.style import arm_style, paper_style
 
+SEEDS_ARMS = ("B", "C", "CS", "CR")
 LOOK = ("color", "marker", "linestyle")
 
 
@@ -16,20 +19,27 @@ def luminance(colour):
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def test_known_arms_differ_in_colour_marker_line_and_grey():
-    looks = [arm_style(arm, KNOWN_ARMS) for arm in KNOWN_ARMS]
+def test_the_seeds_arms_differ_in_colour_marker_line_and_grey():
+    looks = [arm_style(arm, SEEDS_ARMS) for arm in SEEDS_ARMS]
     for name in LOOK:
-        assert len({str(look[name]) for look in looks}) == len(KNOWN_ARMS)
+        assert len({str(look[name]) for look in looks}) == len(SEEDS_ARMS)
     greys = sorted(luminance(look["color"]) for look in looks)
     assert min(np.diff(greys)) > 0.08
+
+
+@pytest.mark.parametrize("family", families(KNOWN_ARMS), ids=lambda family: family.title)
+def test_arms_of_a_panel_differ_in_colour_and_without_it(family):
+    looks = [arm_style(arm, KNOWN_ARMS) for arm in family.arms]
+    assert len({look["color"] for look in looks}) == len(looks)
+    assert len({(look["marker"], str(look["linestyle"])) for look in looks}) == len(looks)
 
 
 def test_known_arms_look_the_same_in_any_company():
     assert arm_style("CS", ["CS"]) == arm_style("CS", ["B", "CS", "other"])
 
 
-def test_other_arms_get_the_next_looks_in_order():
-    arms = [*KNOWN_ARMS, *(f"x{k}" for k in range(12))]
+def test_every_arm_has_a_look_of_its_own():
+    arms = [*KNOWN_ARMS, *(f"x{k}" for k in range(40))]
     looks = [tuple(str(arm_style(arm, arms)[name]) for name in LOOK) for arm in arms]
     assert len(set(looks)) == len(arms)
     assert arm_style("x0", ["x0"]) == arm_style("x0", arms)
@@ -43,29 +53,39 @@ def test_paper_style_ignores_and_restores_the_users_settings():
         assert mpl.rcParams["font.size"] == 30
 
 
-def all_figures(folder, rows):
-    frame = to_frame(rows)
-    return {
-        "fid_vs_steps": fid_vs_steps.figure(frame),
-        "samples": samples.figure(frame, folder),
-        "curriculum": curriculum.figure(frame),
-        "denoising_profile": denoising_profile.figure(frame),
-    }
+def all_figures(frame, pictures=None):
+    """Every figure that the rows allow, drawn once."""
+    drawn = {name: draw(frame) for name, draw in drawable(frame).items()}
+    return drawn | ({"samples": samples.figure(frame, pictures)} if pictures else {})
 
 
-@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 @pytest.mark.usefixtures("paper")
-def test_text_is_readable_inside_and_clear_of_the_data(tmp_path, make, seeds):
-    rows = make.rows(seeds=seeds)
+def test_text_of_many_arms_is_readable_inside_and_clear_of_the_data(wide):
+    drawn = all_figures(wide)
+    assert len(drawn) == 9
+    check_text(drawn)
+
+
+@pytest.mark.usefixtures("paper")
+def test_text_of_one_seed_is_readable_inside_and_clear_of_the_data(tmp_path, make):
+    rows = make.rows(milestones=(281, 1240, 1500))
     make.write(tmp_path, rows)
-    for name, figure in all_figures(tmp_path, rows).items():
+    drawn = all_figures(to_frame(rows), tmp_path)
+    check_text({name: drawn[name] for name in ("fid_vs_steps", "forest", "samples", "capacity")})
+
+
+def check_text(figures):
+    for name, figure in figures.items():
         figure.canvas.draw()
         assert figure.get_figwidth() in (3.3, 6.8)
+        assert figure.get_figheight() <= 9.2
         texts = [t for t in figure.findobj(mpl.text.Text) if t.get_visible() and t.get_text()]
         assert min(text.get_fontsize() for text in texts) >= 7, name
         edge = figure.bbox.padded(1)
         for ax in figure.axes:
             box = ax.get_tightbbox()
+            if box is None:
+                continue
             assert edge.x0 <= box.x0 and box.x1 <= edge.x1, name
             assert edge.y0 <= box.y0 and box.y1 <= edge.y1, name
             legend = ax.get_legend()
@@ -73,6 +93,7 @@ def test_text_is_readable_inside_and_clear_of_the_data(tmp_path, make, seeds):
                 assert not legend.get_window_extent().overlaps(ax.get_window_extent()), name
         (note,) = (t.get_window_extent() for t in texts if t.get_text() == figure.get_supxlabel())
         assert edge.x0 <= note.x0 and note.x1 <= edge.x1 and note.y0 >= edge.y0, name
-        assert not any(note.overlaps(ax.get_tightbbox()) for ax in figure.axes), name
-        boxes = [ax.get_window_extent() for ax in figure.axes]
+        shown = [ax for ax in figure.axes if ax.axison]
+        assert not any(note.overlaps(ax.get_tightbbox()) for ax in shown), name
+        boxes = [ax.get_window_extent() for ax in shown]
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), name

@@ -5,11 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from mindiffusion.curriculum.stages import resolve_stages, trained_on_all_levels
+from mindiffusion.curriculum.stages import trained_on_all_levels
+from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.presets import PRESETS, build_config, load_preset, merge
 
 ARMS = sorted(path.stem for path in (PRESETS / "arms").glob("*.yaml"))
-WITH_CS_LAST_STAGE = ("s", "r", "c", "cs", "cr")
+IN_CS_LAST_STAGE = (
+    "s", "r", "c", "cs", "cr", "s_silent", "cs_silent", "cr_x10", "cr_x100", "c_snr"
+)  # fmt: skip
+RELATED = {
+    "p2": "P2", "min_snr_5": "MinSNR-5", "edm_lognormal": "EDM-lognormal",
+    "logit_normal": "logit-normal", "speed": "SpeeD", "b_ttdm": "B-TTDM",
+}  # fmt: skip
 
 
 def load(arm, /, **changes):
@@ -20,21 +27,27 @@ def load(arm, /, **changes):
 @pytest.mark.parametrize("arm", ARMS)
 def test_arm_file_loads_and_covers_all_levels_at_its_end(arm):
     config = load(arm)
-    stages = resolve_stages(config.curriculum, 1000)
-    assert trained_on_all_levels(stages, 1000)
+    plan = resolve_plan(config, 162_770)
+    assert trained_on_all_levels(plan.stages, plan.total_steps)
     assert math.fsum(s.weight for s in config.curriculum) == pytest.approx(80)
-    last = config.curriculum[-1]
+    last = plan.stages[-1]
     assert last.density.bounds(config.process.n_T) == (1, config.process.n_T)
-    assert (last.sparsity, last.penalty_lambda) == (0, 0)
+    assert (last.config.sparsity, last.config.penalty_lambda) == (0, 0)
 
 
-@pytest.mark.parametrize("arm", WITH_CS_LAST_STAGE)
+@pytest.mark.parametrize("arm", IN_CS_LAST_STAGE)
 def test_arm_of_the_factorial_ends_in_the_curriculums_own_last_stage(arm):
     assert load(arm).curriculum[-1] == load("c").curriculum[-1]
 
 
 def test_arms_have_names_of_their_own():
     assert len({load(arm).arm for arm in ARMS}) == len(ARMS)
+
+
+def test_every_arm_is_in_the_table_of_arms(repository):
+    text = (repository / "docs" / "arms.md").read_text()
+    for arm in ARMS:
+        assert f"`{load(arm).arm}`" in text and f"`{arm}`" in text, arm
 
 
 @pytest.mark.parametrize(("arm", "of"), [("s", "cs"), ("r", "cr")])
@@ -53,6 +66,58 @@ def test_checks_of_the_instrument_differ_from_b_in_one_thing():
     assert load("b_half", model={"width": 1.0}, arm="B") == baseline
     assert (load("a_a").noise_stream, load("b_80").training.length) == (1, 0.8)
     assert load("b_half").model.base_width == 16
+
+
+@pytest.mark.parametrize(("arm", "of"), [("s_silent", "s"), ("cs_silent", "cs")])
+def test_silent_arm_differs_in_placement_only(arm, of):
+    silent = load(arm)
+    assert silent.model.placement == "silent"
+    assert load(arm, arm=silent.arm.removesuffix("-silent"), model={"placement": "bottleneck"}) == (
+        load(of)
+    )
+
+
+@pytest.mark.parametrize(("arm", "dose"), [("cr_x10", 10), ("cr_x100", 100)])
+def test_dose_of_the_penalty_is_that_of_the_name(arm, dose):
+    stronger, usual = load(arm), load("cr")
+    assert stronger.arm == f"CR-x{dose}" and stronger.model == usual.model
+    for a, b in zip(stronger.curriculum, usual.curriculum, strict=True):
+        assert a.penalty_lambda == pytest.approx(dose * b.penalty_lambda, rel=1e-12)
+        assert (a.name, a.weight, a.density) == (b.name, b.weight, b.density)
+
+
+def test_c_snr_has_stages_equal_in_log_snr_between_the_ends_of_the_ladder():
+    beta = np.linspace(1e-4, 0.02, 1001)
+    alpha_bar = np.cumprod(1 - beta)
+    log_snr = np.log(alpha_bar / (1 - alpha_bar))
+    wanted = np.linspace(log_snr[800], log_snr[1], 5)
+    levels = [int(np.abs(log_snr[1:] - value).argmin()) + 1 for value in wanted]
+    stages = load("c_snr").curriculum
+    assert [stage.density.bounds(1000) for stage in stages] == [(level, 1000) for level in levels]
+    for a, b in zip(stages, load("c").curriculum, strict=True):
+        assert (a.name, a.weight) == (b.name, b.weight)
+
+
+def test_related_methods_are_single_stages_with_names_of_their_own():
+    baseline = load("b")
+    for file, name in RELATED.items():
+        config = load(file)
+        assert config.arm == name and len(config.curriculum) == 1
+        assert (config.model, config.training) == (baseline.model, baseline.training)
+    assert load("p2", arm="B", process={"loss_weight": None}) == baseline
+    assert load("min_snr_5", arm="B", process={"loss_weight": None}) == baseline
+    for file in ("edm_lognormal", "logit_normal", "b_ttdm"):
+        assert load(file).process == baseline.process
+
+
+def test_speed_draws_levels_below_the_bend_five_times_as_often():
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1001))
+    bend = int(np.argmax(np.gradient(np.sqrt(1 - alpha_bar)) < 1e-4))
+    mass = load("speed").curriculum[0].density.probabilities(1000)
+    jump = int(np.argmax(np.diff(mass) < -1e-4)) + 2
+    assert jump == bend
+    # The lower bin has levels 1 to 641, the upper one 642 to 1000 with both its ends.
+    assert mass[0] / mass[-1] == pytest.approx(5 * (642 / 641) * (359 / 358))
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -77,3 +142,20 @@ def test_arm_trains_for_a_step(arm, avatars, tiny_content):
     moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert np.mean(moved) > 0.5
     assert trainer.network.n_feat == config.model.base_width
+
+
+def test_trainer_weights_the_gradient_and_logs_the_plain_error(
+    tiny_config, train_run, log_lines, tmp_path
+):
+    words = ("training.steps=1", "training.log_every=1", "training.milestones=[1]",
+             "training.micro_batch=3")  # fmt: skip
+    first = []
+    for name, weight in (("plain", "null"), ("weighted", "{kind: p2, gamma: 1.0}")):
+        weight_word = f"process.loss_weight={weight}"
+        config = tiny_config("b", *words, weight_word, output=tmp_path / name)
+        train_run(config)
+        first.append(log_lines(config.run_dir)[0])
+    plain, weighted = first
+    # Before the first update both networks are the same, so are their plain losses.
+    assert plain["loss"] == weighted["loss"] and plain["loss_by_t"] == weighted["loss_by_t"]
+    assert weighted["grad_norm"] < 0.95 * plain["grad_norm"]

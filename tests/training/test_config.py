@@ -48,7 +48,7 @@ def build(*words, preset="celeba_c_32"):
         ),
         (
             "curriculum=[{name: a, weight: 1, density: {kind: windo}}]",
-            ["'curriculum.0.density.kind'", "'windo'", "window, histogram, average"],
+            ["'curriculum.0.density.kind'", "'windo'", "window, histogram, beta, "],
         ),
         (
             "curriculum=[{name: a, weight: 1, density: {kind: histogram, edges: [0.0, 1.0]}}]",
@@ -56,6 +56,9 @@ def build(*words, preset="celeba_c_32"):
         ),
         ("curriculum=[{name: a, weight: 1, density: {kind: average, shares: []}}]", ["shares"]),
         ("curriculum=[{name: a, weight: 1, sparsity: 1.0}]", ["sparsity", "less than 1"]),
+        ("process.loss_weight={kind: p3}", ["'process.loss_weight.kind'", "'p3'", "p2, min_snr"]),
+        ("process.loss_weight={kind: p2, gama: 1}", ["'process.loss_weight.gama'", "'gamma'"]),
+        ("process.loss_weight={kind: p2, gamma: 0}", ["'process.loss_weight.gamma'", "0"]),
         ("noise_stream=65536", ["'noise_stream'", "65536"]),
         ("training.length=1.5", ["'training.length'", "1"]),
         ("training.length=0", ["'training.length'", "greater than 0"]),
@@ -125,7 +128,8 @@ def test_config_hash_ignores_where_and_how_it_is_kept(word):
              "sampler.chunk=8", "sampler.precision=bf16", "sampler.compile=on",
              "data.crop=center140", "arm=other", "process.n_T=500",
              "curriculum=[{name: stage1_high_noise, weight: 5}]",
-             "noise_stream=1", "training.length=0.5", "model.width=0.5"],
+             "process.loss_weight={kind: p2}", "noise_stream=1",
+             "training.length=0.5", "model.width=0.5"],
 )  # fmt: skip
 def test_config_hash_follows_what_can_change_a_result(word):
     hashes = {config_hash(build(word)), config_hash(build())}

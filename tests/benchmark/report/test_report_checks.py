@@ -4,14 +4,16 @@ import pytest
 
 from benchmark.endpoint import primary_endpoint
 from benchmark.report.checks import instrument_checks
+from benchmark.report.overview import missing_cells
 from benchmark.results import to_frame
 from benchmark.verdicts import findings
 
 
 def checks_of(rows):
     frame = to_frame(rows)
-    found = findings(frame)
-    return {c.name: c for c in instrument_checks(frame, primary_endpoint(frame), found)}
+    endpoint, found = primary_endpoint(frame), findings(frame)
+    absent = [] if endpoint is None else missing_cells(frame, endpoint, {})
+    return {check.name: check for check in instrument_checks(frame, endpoint, found, absent)}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,11 @@ def test_a_mask_that_does_nothing_fails(planted):
         for row in planted(("B", "S"), [0])
     ]
     assert checks_of(rows)["The mask acts (S)"].state == "failed"
+
+
+def test_missing_cells_make_a_study_incomplete(planted):
+    check = checks_of([*planted(("B",), [0, 1]), *planted(("C",), [1])])["Complete"]
+    assert (check.state, check.found) == ("failed", "Not measured: C (seed 0).")
 
 
 def test_without_an_endpoint_only_what_can_be_said_is_said(planted):

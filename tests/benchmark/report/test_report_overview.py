@@ -66,7 +66,7 @@ def test_one_seed_gives_no_interval_and_the_images_own_error(single, planted):
 
 
 def test_effect_without_a_claim_is_a_paired_one(whole, planted):
-    frame, endpoint, _ = whole
+    _, endpoint, _ = whole
     effect = effect_on("CS", endpoint, [])
     values = endpoint.values["CS"] - endpoint.values["B"]
     assert effect.estimate == pytest.approx(values.mean())
@@ -78,11 +78,12 @@ def test_effect_without_a_claim_is_a_paired_one(whole, planted):
 
 def test_cautions_are_silent_on_a_full_study(whole):
     frame, endpoint, found = whole
-    assert cautions(frame, endpoint, found) == []
+    assert missing_cells(frame, endpoint, {}) == []
+    assert cautions(endpoint, found, []) == []
 
 
 def test_cautions_name_one_seed_and_smoke_in_plain_words(single):
-    texts = cautions(*single)
+    texts = cautions(*single[1:], [])
     assert texts[0].startswith("One training seed:")
     assert "1,024 generated images, fewer than 2,048" in texts[1]
 
@@ -90,20 +91,28 @@ def test_cautions_name_one_seed_and_smoke_in_plain_words(single):
 def test_cautions_name_what_is_not_measured(planted):
     rows = [*planted(("B",), range(6)), *planted(("C",), (0, 1, 4))]
     frame, endpoint, found = parts(rows)
-    assert missing_cells(frame, endpoint) == ["C (seed 2–3, 5)"]
-    assert "Not measured yet: C (seed 2–3, 5)." in cautions(frame, endpoint, found)
+    absent = missing_cells(frame, endpoint, {})
+    assert absent == ["C (seed 2–3, 5)"]
+    assert "Not measured yet: C (seed 2–3, 5)." in cautions(endpoint, found, absent)
+
+
+def test_missing_cells_are_those_of_the_index_where_there_is_one(planted):
+    rows = [*planted(("B",), range(3)), *planted(("C",), (0,))]
+    frame, endpoint, _ = parts(rows)
+    cells = [{"arm": arm, "seed": seed} for arm, seed in (("B", 0), ("CR", 1), ("CR", 0))]
+    assert missing_cells(frame, endpoint, {"cells": cells}) == ["CR (seed 0–1)"]
 
 
 def test_cautions_name_a_failed_instrument(planted):
     rows = planted(("B", "C", "B-80%"), range(6))
     swap = {"B": "B-80%", "B-80%": "B"}
     swapped = [dataclasses.replace(row, arm=swap.get(row.arm, row.arm)) for row in rows]
-    frame, endpoint, found = parts(swapped)
-    assert "The instrument fails a check of its own: B-80%." in cautions(frame, endpoint, found)
+    _, endpoint, found = parts(swapped)
+    assert "The instrument fails a check of its own: B-80%." in cautions(endpoint, found, [])
 
 
 def test_cautions_without_a_finished_arm(planted):
     rows = [row for row in planted(("B",), [0]) if row.step < 1000]
-    frame, endpoint, found = parts(rows)
+    _, endpoint, found = parts(rows)
     assert endpoint is None
-    assert len(cautions(frame, endpoint, found)) == 1
+    assert len(cautions(endpoint, found, [])) == 1

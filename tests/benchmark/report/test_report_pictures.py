@@ -1,6 +1,8 @@
 import base64
 import dataclasses
+import io
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,8 +16,8 @@ def frame(study_dir):
     return load_study(study_dir)
 
 
-def content(uri):
-    assert uri.startswith("data:image/png;base64,")
+def content(uri, kind="png"):
+    assert uri.startswith(f"data:image/{kind};base64,")
     return base64.b64decode(uri.partition(",")[2])
 
 
@@ -24,8 +26,16 @@ def test_figures_come_in_the_captions_order_then_by_name(study_dir):
     assert list(found) == ["forest", "fid_vs_steps", "own"]
     forest = found["forest"]
     assert (forest.width, forest.height, forest.caption) == (600, 200, "A forest.")
-    assert forest.is_wide and not found["fid_vs_steps"].is_wide
-    assert content(forest.uri) == (study_dir / "figures" / "forest.png").read_bytes()
+    assert dataclasses.replace(forest, width=2040).is_wide and not forest.is_wide
+
+
+def test_figures_are_embedded_pixel_for_pixel(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    (tmp_path / "figures").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "figures" / "own.png")
+    uri = figures_of(tmp_path, {})["own"].uri
+    with Image.open(io.BytesIO(content(uri, "webp"))) as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), pixels)
 
 
 def test_figures_that_are_no_png_are_left_out(tmp_path):

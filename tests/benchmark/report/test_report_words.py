@@ -10,6 +10,7 @@ from benchmark.report.words import (
     ranges,
     size_text,
     slug,
+    tied,
     title_of,
 )
 
@@ -45,8 +46,8 @@ def test_p_value_has_three_decimals(p, text):
     ("arm", "note"),
     [
         ("C", "noise curriculum, high noise first"),
-        ("density*", "C’s noise levels, in no order"),
-        ("my arm-density*", "my arm’s noise levels, in no order"),
+        ("density*", "C’s exposure, no order"),
+        ("my arm-density*", "my arm’s exposure, no order"),
         ("mirror-shuffled*", "mirror’s stages, shuffled"),
         ("C-flat", "C’s order, uniform exposure"),
         ("my arm", ""),
@@ -63,6 +64,10 @@ def test_numbers_and_lists_read_well():
     assert ranges([3, 0, 1, 2, 5, 5]) == "0–3, 5"
     assert size_text(1_250_000) == "1.2 MB"
     assert size_text(17_400) == "17 kB"
+
+
+def test_tied_keeps_numbers_with_their_signs():
+    assert tied("3 % of n = 8 seeds") == "3\u00a0% of n\u00a0=\u00a08 seeds"
 
 
 def test_slug_keeps_what_an_anchor_may_have():

@@ -1,0 +1,274 @@
+"""``pack`` and ``unpack``: an unfinished study in a few files, from one machine to the next.
+
+What travels: rows, the pictures they name, the index, and of each cell with milestones left to
+score its config, its log, its newest whole checkpoint and the weights of those milestones. Scored
+cells need no more than their rows. Never imports torch.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from benchmark.index import INDEX_FILE, read_index
+from benchmark.merge import merge
+from benchmark.results import ROWS_FILE, Row, read_rows
+from benchmark.status import is_running
+from mindiffusion.errors import UserError
+from mindiffusion.files import atomic_write, sha256_of_file, write_json
+from mindiffusion.training.metrics_log import METRICS_FILE
+
+MAX_PARTS = 7
+"""With the manifest that is eight files."""
+PART_BYTES = 16_000_000
+MANIFEST = "travel.json"
+_PART = "travel.tar.gz.{}"
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell as the index lists it.
+
+    Attributes:
+        arm: its arm.
+        seed: its training seed.
+        run: its folder, relative to the study's.
+        milestones: steps that are scored.
+    """
+
+    arm: str
+    seed: int
+    run: str
+    milestones: tuple[int, ...]
+
+
+class _Bounded(io.BytesIO):
+    """Bytes in memory, up to what may travel."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_PARTS * PART_BYTES:
+            raise UserError(
+                f"the study needs more than {MAX_PARTS} files of {PART_BYTES // 10**6} MB to "
+                "travel; finish more cells, or have fewer under way: reproduce … --arms or --seeds."
+            )
+        return super().write(data)
+
+
+def pack(folder: Path, output: Path) -> list[Path]:
+    """Write what must travel of a study into ``output``, at most eight files of 16 MB.
+
+    Args:
+        folder: the study's folder, with its index.
+        output: where the files go; those of an earlier ``pack`` are replaced.
+
+    Returns:
+        The files, the manifest with their checksums last.
+
+    Raises:
+        UserError: no index, a run at work, or more than may travel.
+    """
+    cells = _cells(folder)
+    busy = [cell.run for cell in cells if is_running(folder / cell.run)]
+    if busy:
+        raise UserError(f"{folder / busy[0]} is being run; wait for it to end, then pack.")
+    names = sorted(set(_names(folder, cells)))
+    whole = _archive(folder, names)
+    for old in output.glob(_PART.format("*")):
+        old.unlink()
+    written, parts = [], []
+    for number, start in enumerate(range(0, len(whole), PART_BYTES)):
+        piece = whole[start : start + PART_BYTES]
+        path = output / _PART.format(number)
+        with atomic_write(path) as handle:
+            handle.write(piece)
+        written.append(path)
+        parts.append({"name": path.name, "sha256": hashlib.sha256(piece).hexdigest()})
+    # Last: with it, the parts are known to be there.
+    write_json(output / MANIFEST, {"study": read_index(folder)["study"], "parts": parts})
+    return [*written, output / MANIFEST]
+
+
+def _cells(folder: Path) -> list[_Cell]:
+    index = read_index(folder)
+    if not index:
+        raise UserError(f"{folder} has no {INDEX_FILE}; give a study's folder, as results/demo.")
+    return [
+        _Cell(cell["arm"], cell["seed"], cell["run"], tuple(cell["milestones"]))
+        for cell in index["cells"]
+    ]
+
+
+def _names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
+    """Files that must travel, relative to the study's folder."""
+    yield INDEX_FILE
+    rows = read_rows(folder / ROWS_FILE)
+    if rows:
+        yield ROWS_FILE
+        yield from (row.samples for row in rows if row.samples is not None)
+    left = _left(folder, cells, rows)
+    for cell, milestones in left:
+        run = folder / cell.run
+        found = [run / _CONFIG, run / METRICS_FILE, *_newest_state(run)]
+        for step in milestones:
+            found += _sealed(run / f"weights-{step:09d}.pt")
+        yield from (path.relative_to(folder).as_posix() for path in found if path.exists())
+    if left:
+        yield from _finisher_names(folder, cells)
+
+
+def _left(
+    folder: Path, cells: Sequence[_Cell], rows: Sequence[Row]
+) -> list[tuple[_Cell, tuple[int, ...]]]:
+    """Cells with milestones that lack a proof, and these milestones."""
+    proofs = set(read_index(folder)["proofs"])
+    proved = {(row.arm, row.seed, row.step, row.metric) for row in rows if row.metric in proofs}
+    found = []
+    for cell in cells:
+        open_ones = tuple(
+            step
+            for step in cell.milestones
+            if any((cell.arm, cell.seed, step, proof) not in proved for proof in proofs)
+        )
+        if open_ones:
+            found.append((cell, open_ones))
+    return found
+
+
+def _finisher_names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
+    """The weights that finish stitched samples, where a study has such."""
+    evaluation = read_index(folder).get("evaluation", {})
+    if "stitched" in evaluation.get("metrics", ()):
+        runs = [cell for cell in cells if cell.arm == evaluation["finisher"]]
+        for cell in runs[:1]:
+            path = folder / cell.run / f"weights-{cell.milestones[-1]:09d}.pt"
+            yield from (one.relative_to(folder).as_posix() for one in _sealed(path))
+
+
+def _sealed(path: Path) -> tuple[Path, ...]:
+    """A checkpoint and its seal, where both are there and agree."""
+    seal = path.with_suffix(".json")
+    try:
+        is_whole = json.loads(seal.read_text("utf-8"))["sha256"] == sha256_of_file(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return (path, seal) if is_whole else ()
+
+
+def _newest_state(run: Path) -> tuple[Path, ...]:
+    """The newest whole state to go on from, with its seal; nothing where there is none."""
+    for path in sorted(run.glob("ckpt-*.pt"), reverse=True):
+        found = _sealed(path)
+        if found:
+            return found
+    return ()
+
+
+def _archive(folder: Path, names: Sequence[str]) -> bytes:
+    """A compressed archive of some files; the same files give the same bytes."""
+    whole = _Bounded()
+    with (
+        gzip.GzipFile(fileobj=whole, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for name in names:
+            path = folder / name
+            if not path.is_file():
+                raise UserError(f"{path} is missing, which the rows name; restore it, then pack.")
+            member = tarfile.TarInfo(name)
+            member.size = path.stat().st_size
+            with path.open("rb") as handle:
+                archive.addfile(member, handle)
+    return whole.getvalue()
+
+
+def unpack(packed: Path, folder: Path) -> str:
+    """Take a packed study into a folder; returns a line that says what came of it.
+
+    Rows are joined with those that are there (``benchmark.merge``). Of a cell that is further here
+    than in the files, nothing is replaced; no other file that is there is, either.
+
+    Args:
+        packed: what ``pack`` wrote.
+        folder: the study's folder; may be there already.
+
+    Raises:
+        UserError: a part is missing or damaged, or what is there contradicts it; nothing is
+            written then.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary)
+        _extract(_whole(packed), source)
+        cells = _cells(source)
+        for cell in cells:
+            _refuse_other(source / cell.run, folder / cell.run)
+        with_rows = [one for one in (folder, source) if (one / ROWS_FILE).exists()]
+        if with_rows:
+            merge(with_rows, folder)
+        if not (folder / INDEX_FILE).exists():
+            _copy(source / INDEX_FILE, folder / INDEX_FILE)
+        taken = [cell for cell in cells if _take_state(source / cell.run, folder / cell.run)]
+        rows = len(read_rows(folder / ROWS_FILE))
+    return f"{folder}: {rows} rows, and the state of {len(taken)} cells is new."
+
+
+def _whole(packed: Path) -> bytes:
+    try:
+        manifest: Mapping[str, Any] = json.loads((packed / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{packed} has no readable {MANIFEST}; give what pack wrote.") from None
+    pieces = []
+    for part in manifest["parts"]:
+        path = packed / part["name"]
+        if not path.is_file():
+            raise UserError(f"{path} is missing; bring all files that pack wrote.")
+        pieces.append(path.read_bytes())
+        if hashlib.sha256(pieces[-1]).hexdigest() != part["sha256"]:
+            raise UserError(f"{path} is damaged, its SHA-256 is another one; bring it again.")
+    return b"".join(pieces)
+
+
+def _extract(whole: bytes, target: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(whole), mode="r:gz") as archive:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            content = archive.extractfile(member) if member.isfile() else None
+            if content is None or name.is_absolute() or ".." in name.parts:
+                raise UserError(f"the packed study holds {member.name!r}, which pack never writes.")
+            with atomic_write(target / name) as handle:
+                handle.write(content.read())
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_write(target) as handle:
+        handle.write(source.read_bytes())
+
+
+def _refuse_other(source: Path, target: Path) -> None:
+    """Refuse a cell that is being run here, or that is another run."""
+    if is_running(target):
+        raise UserError(f"{target} is being run; wait for it to end, then unpack.")
+    ours, theirs = target / _CONFIG, source / _CONFIG
+    if ours.exists() and theirs.exists() and ours.read_bytes() != theirs.read_bytes():
+        raise UserError(
+            f"{ours} is of another run than the packed one; unpack into another folder, or delete "
+            f"{target}."
+        )
+
+
+def _take_state(source: Path, target: Path) -> bool:
+    """Copy a cell's files that are new here; returns whether its checkpoint was among them."""
+    here, there = _newest_state(target), _newest_state(source)
+    is_newer = bool(there) and (not here or there[0].name > here[0].name)
+    for path in sorted(source.glob("*"), key=lambda one: one.suffix == ".json"):
+        # Seals come after what they seal. The log belongs to the checkpoint.
+        of_state = path.name.startswith("ckpt-") or path.name == METRICS_FILE
+        if path.is_file() and (is_newer if of_state else not (target / path.name).exists()):
+            _copy(path, target / path.name)
+    return is_newer

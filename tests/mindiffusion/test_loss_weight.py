@@ -1,0 +1,68 @@
+"""Loss weights against their formulas, and where they act."""
+
+import numpy as np
+import pytest
+import torch
+
+from mindiffusion.curriculum.loss_weight import P2, ChangeAware, MinSNR
+from mindiffusion.curriculum_ddpm import CurriculumDDPM
+
+BETAS, N_T = (1e-4, 0.02), 1000
+
+
+@pytest.fixture(scope="module")
+def alpha_bar():
+    return np.cumprod(1 - np.linspace(*BETAS, N_T + 1))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+def test_p2_is_the_formula_of_its_paper(gamma, alpha_bar):
+    snr = alpha_bar / (1 - alpha_bar)
+    np.testing.assert_allclose(P2(gamma).table(alpha_bar), 1 / (1 + snr) ** gamma)
+    # With γ = 1 that is the noise variance.
+    np.testing.assert_allclose(P2(1.0).table(alpha_bar), 1 - alpha_bar)
+
+
+def test_min_snr_is_the_formula_of_its_paper(alpha_bar):
+    snr = alpha_bar / (1 - alpha_bar)
+    found = MinSNR(5.0).table(alpha_bar)
+    np.testing.assert_allclose(found, np.minimum(snr, 5) / snr)
+    assert found[-1] == 1 and found[1] == pytest.approx(5 / snr[1])
+
+
+@pytest.mark.parametrize("ceiling", [0.6, 1.0])
+def test_change_aware_follows_the_change_of_the_noise_variance(ceiling, alpha_bar):
+    found = ChangeAware(ceiling).table(alpha_bar)[1:]
+    change = (1 - alpha_bar[1:]) - (1 - alpha_bar[:-1])
+    assert found.max() == pytest.approx(ceiling) and found.argmax() == change.argmax()
+    assert (found >= 1 - ceiling).all()
+    np.testing.assert_allclose(np.corrcoef(found, change)[0, 1], 1)
+    if ceiling == 1.0:
+        np.testing.assert_allclose(found, change / change.max())
+
+
+class Zero(torch.nn.Module):
+    def forward(self, x, t):
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weighted_loss_is_the_plain_one_times_its_levels_weight(dtype, alpha_bar):
+    x = torch.zeros(6, 3, 4, 4, dtype=dtype)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    u = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.9, 0.9999])
+    plain = CurriculumDDPM(Zero(), BETAS, N_T)
+    made = CurriculumDDPM(Zero(), BETAS, N_T, P2())
+    levels = (1 + torch.floor(u.double() * N_T)).long()
+    expected = plain.per_sample_loss(x, u, noise) * torch.from_numpy(1 - alpha_bar)[levels]
+    losses = made.per_sample_loss(x, u, noise)
+    assert losses.dtype == dtype
+    torch.testing.assert_close(losses, expected.to(dtype))
+    torch.testing.assert_close(made(x, u, noise), losses.mean())
+    assert torch.equal(plain.weighted(losses, plain.noisy_batch(x, u, noise)), losses)
+
+
+def test_weights_move_with_the_process_and_are_not_saved():
+    made = CurriculumDDPM(Zero(), BETAS, N_T, MinSNR())
+    assert "loss_weights" not in made.state_dict()
+    assert made.to("meta").loss_weights.device.type == "meta"

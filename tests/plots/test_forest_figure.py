@@ -1,0 +1,63 @@
+import dataclasses
+import math
+
+import pytest
+from matplotlib.figure import Figure
+
+from benchmark.results import to_frame
+from benchmark.verdicts import findings
+from plots.forest import figure, forest, has_rows, interval_text, with_estimate
+
+pytestmark = pytest.mark.usefixtures("paper")
+
+
+@pytest.fixture(scope="module")
+def found(wide):
+    return with_estimate(findings(wide))
+
+
+@pytest.fixture(scope="module")
+def axes(found):
+    return forest(found, Figure().subplots())
+
+
+def test_every_finding_has_its_line_at_its_estimate_and_interval(found, axes):
+    points = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    assert [line.get_xdata()[0] for line in points] == [finding.estimate for finding in found]
+    bars = [line for line in axes.get_lines() if line.get_solid_capstyle() == "butt"]
+    ends = [tuple(line.get_xdata()) for line in bars if len(line.get_xdata()) == 2]
+    assert [(f.low, f.high) for f in found] == ends
+    heights = [line.get_ydata()[0] for line in points]
+    assert heights == sorted(heights)
+
+
+def test_words_name_contrast_effect_seeds_and_verdict(found, axes):
+    words = [text.get_text() for text in axes.texts]
+    for finding in found:
+        start = words.index(f"{finding.title}:  {finding.contrast}")
+        assert words[start + 1 : start + 4] == [
+            interval_text(finding), str(finding.seeds), finding.verdict,
+        ]  # fmt: skip
+    assert [word for word in words if word.startswith(("Hypo", "Where", "Claims", "Instr"))] == [
+        "Hypotheses", "Where it comes from", "Claims, arm by arm", "Instrument checks",
+    ]  # fmt: skip
+
+
+def test_interval_reads_in_percent(found):
+    numbers = {"estimate": math.log(0.95), "low": math.log(0.9), "high": math.log(1.005)}
+    finding = dataclasses.replace(found[0], **numbers)
+    assert interval_text(finding) == "−5.0 % [−10.0, +0.5]"
+    alone = dataclasses.replace(finding, low=math.nan, high=math.nan)
+    assert interval_text(alone) == "−5.0 %"
+
+
+def test_one_seed_is_said_to_decide_nothing(make):
+    drawn = figure(to_frame([make.row(value=100.0), make.row(arm="C", value=90.0)]))
+    assert "n=1 seed, no interval" in drawn.get_supxlabel()
+    assert {"−10.0 %", "undecided"} <= {text.get_text() for text in drawn.axes[0].texts}
+
+
+def test_arms_that_were_not_measured_at_their_end_have_no_forest(make):
+    rows = [make.row(arm=arm, step=750) for arm in ("B", "C")]
+    assert not has_rows(to_frame(rows))
+    assert not has_rows(to_frame([make.row()]))

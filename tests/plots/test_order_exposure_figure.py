@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from benchmark.results import to_frame
+from benchmark.verdicts import findings, primary_endpoint
+from plots.order_exposure import effects, has_rows, interaction, without_blocks
+
+pytestmark = pytest.mark.usefixtures("paper")
+
+
+def test_what_the_arms_of_a_seed_share_is_taken_out():
+    shared = np.array([0.0, 3.0, -7.0])
+    own = {"B": 0.0, "density*": -0.05, "C": -0.08, "C-flat": 0.01}
+    values = pd.DataFrame({arm: 5 + effect + shared for arm, effect in own.items()})
+    left = without_blocks(values.assign(other=9.0))
+    assert list(left.columns) == ["B", "C-flat", "density*", "C"]
+    for arm, effect in own.items():
+        assert left[arm].tolist() == pytest.approx([effect] * 3)
+
+
+def test_a_seed_without_one_of_the_arms_is_left_out():
+    values = pd.DataFrame({"B": [1.0, 1.2], "density*": [0.9, 1.1], "C": [0.8, math.nan]})
+    assert without_blocks(values)["C"].tolist() == pytest.approx([-0.2])
+
+
+def test_lines_join_the_arms_with_and_without_the_order(wide):
+    values = without_blocks(primary_endpoint(wide).values)
+    ax = Figure().subplots()
+    interaction(values, ax)
+    lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+    means = values.mean()
+    assert lines["no order"] == pytest.approx([means["B"], means["density*"]])
+    assert lines["high noise first"] == pytest.approx([means["C-flat"], means["C"]])
+    assert means["B"] == pytest.approx(0)
+    assert {text.get_text() for text in ax.texts} == {"B", "density*", "C-flat", "C"}
+
+
+def test_effects_are_those_of_the_findings(wide):
+    found = {finding.contrast: finding for finding in findings(wide)}
+    ax = effects(found, Figure().subplots())
+    drawn = [bar[0].get_xdata()[0] for bar in ax.containers]
+    names = ("C − B", "density* − B", "C − density*", "C-flat − B")
+    assert drawn == pytest.approx([found[name].estimate for name in names])
+    assert drawn[0] == pytest.approx(drawn[1] + drawn[2])
+
+
+def test_needs_all_of_plain_training_control_and_curriculum(make, wide):
+    rows = [make.row(arm=arm) for arm in ("B", "C")]
+    assert not has_rows(to_frame(rows))
+    assert has_rows(to_frame([*rows, make.row(arm="density*")]))

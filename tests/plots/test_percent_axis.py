@@ -1,0 +1,42 @@
+import math
+
+import pytest
+from matplotlib.figure import Figure
+
+from plots.percent import covering, margin_zone, percent_axis, percent_text, percent_ticks
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(1.03, "+3.0 %"), (0.95, "−5.0 %"), (1.0, "+0.0 %")])
+def test_a_log_ratio_reads_as_a_change_in_percent(ratio, text):
+    assert percent_text(math.log(ratio)) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.94, 1.04, (-6, -4, -2, 0, 2, 4)), (0.4, 3.1, (-50, 0, 50, 100, 150, 200))],
+)
+def test_ticks_stand_at_round_percentages(low, high, expected):
+    ticks = percent_ticks(math.log(low), math.log(high))
+    assert ticks == pytest.approx([math.log1p(value / 100) for value in expected])
+
+
+def test_axis_names_its_ticks_in_percent():
+    ax = Figure().subplots()
+    percent_axis(ax, "x", math.log(0.85), math.log(1.12))
+    ax.figure.draw_without_rendering()
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels == ["−15 %", "−10 %", "−5 %", "0", "+5 %", "+10 %"]
+
+
+def test_limits_hold_all_finite_values_and_the_zone():
+    low, high = covering([0.2, float("nan"), float("inf")])
+    assert low < -math.log(1.03) and high > 0.2
+
+
+def test_zone_is_the_margin_to_both_sides():
+    ax = Figure().subplots()
+    margin_zone(ax, "y")
+    (zone,) = ax.patches
+    assert (zone.get_y(), zone.get_y() + zone.get_height()) == pytest.approx(
+        (-math.log(1.03), math.log(1.03))
+    )
