@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import svdvals
 from scipy.linalg.blas import dsyrk
+from scipy.linalg.lapack import dpstrf
 
 from mindiffusion.errors import UserError
 
@@ -184,8 +186,10 @@ def frechet_distance(a: Moments, b: Moments, reference_root: FloatArray | None =
     root = covariance_root(b) if reference_root is None else reference_root
     shift = a.mean - b.mean
     distance = shift @ shift + np.trace(a.covariance) + np.trace(b.covariance)
+    is_low_rank = 2 * a.n <= a.mean.size
+    cross = _low_rank_cross_trace(a, root) if is_low_rank else _cross_trace(a.covariance, root)
     # Rounding can leave -1e-13 for equal sets; a distance is never negative.
-    return max(float(distance - 2 * _cross_trace(a.covariance, root)), 0.0)
+    return max(float(distance - 2 * cross), 0.0)
 
 
 def _cross_trace(covariance: FloatArray, root: FloatArray) -> float:
@@ -201,3 +205,16 @@ def _cross_trace(covariance: FloatArray, root: FloatArray) -> float:
     scale = len(covariance) * np.finfo(np.float64).eps * np.linalg.norm(covariance)
     floor = scale * np.einsum("dk,dk->k", root, root)
     return float(np.sqrt(values[values > floor]).sum())
+
+
+def _low_rank_cross_trace(a: Moments, root: FloatArray) -> float:
+    """The same for few images: with Σ₁ = F Fᵀ, F (D, r), r < n, the sum of Lᵀ F's singular values.
+
+    F comes from a Cholesky factorisation with pivots, which ends where rounding noise begins. It
+    takes D · n² operations instead of D³.
+    """
+    factor, order, rank, _ = dpstrf(a.covariance, lower=1)
+    rank = min(rank, a.n - 1)
+    rows = np.empty((a.mean.size, rank))
+    rows[order - 1] = np.tril(factor)[:, :rank]
+    return float(svdvals(root.T @ rows).sum()) if rank else 0.0

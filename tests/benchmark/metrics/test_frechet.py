@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
+from benchmark.metrics import frechet
 from benchmark.metrics.frechet import (
     MomentAccumulator,
     Moments,
@@ -282,3 +283,26 @@ def test_frechet_distance_equals_matrix_square_root_of_new_scipy(new_scipy_pytho
     )
     assert done.returncode == 0, done.stderr
     assert "agrees with scipy" in done.stdout
+
+
+@pytest.mark.parametrize("n", [2, 8, 30])
+def test_few_images_take_a_shorter_way_to_the_same_distance(n, monkeypatch):
+    rng = np.random.default_rng(n)
+    scale = np.exp(-np.arange(60) / 8)
+    generated = moments(rng.normal(size=(n, 60)) * scale)
+    reference = moments(rng.normal(size=(200, 60)) * scale + 0.1)
+    short = frechet_distance(generated, reference)
+    calls = []
+    monkeypatch.setattr(
+        frechet, "_low_rank_cross_trace",
+        lambda a, root: calls.append(a.n) or frechet._cross_trace(a.covariance, root),
+    )  # fmt: skip
+    assert short == pytest.approx(frechet_distance(generated, reference), rel=1e-12)
+    assert calls == [n]
+
+
+def test_images_that_are_all_alike_have_no_cross_term():
+    same = moments(np.ones((3, 20)))
+    other = moments(np.random.default_rng(0).normal(size=(50, 20)))
+    expected = ((same.mean - other.mean) ** 2).sum() + np.trace(other.covariance)
+    assert frechet_distance(same, other) == pytest.approx(expected, rel=1e-12)
