@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sample(commands)
     tables = commands.add_parser("tables", help="rebuild tables from rows alone")
     tables.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
-    report = commands.add_parser("report", help="rebuild report.html from rows and figures")
+    report = commands.add_parser("report", help="rebuild tables, figures, paper, report from rows")
     report.add_argument("folder", type=Path, help="a study's folder, such as results/demo")
 
     _add_transport(commands)
@@ -50,8 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_reproduce(commands: Any) -> None:
-    reproduce = commands.add_parser("reproduce", help="run a study and make its tables and figures")
-    reproduce.add_argument("study", help="demo, celeba32, or a YAML file of your own")
+    reproduce = commands.add_parser("reproduce", help="run a study; make its tables and report")
+    reproduce.add_argument("study", help="demo, avatars32, celeba32 … or a YAML file of your own")
     reproduce.add_argument("--arms", metavar="A,B", help="run these arms' cells only, such as B,C")
     reproduce.add_argument("--seeds", metavar="K,L", help="run these seeds' cells only: 0,1 or 0-7")
     reproduce.add_argument("--steps", type=int, metavar="N", help="length of every run")
@@ -316,9 +316,9 @@ def _unpack(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from benchmark.report import write_report
+    from benchmark.outcome import tell, write_outcome
 
-    print(write_report(options.folder))
+    print(tell(options.folder, write_outcome(options.folder)))
     return 0
 
 

@@ -150,8 +150,8 @@ def merged_index(folders: Sequence[Path]) -> dict[str, Any]:
     if not joined:
         return {}
     parts: dict[str, dict[str, Any]] = {"": {}, "arm": {}, "cell": {}}
-    for (kind, name), one in sorted(joined.items()):
-        parts[kind][name] = one.value
+    for kind, label in sorted(joined):
+        parts[kind][label] = joined[kind, label].value
     cells = sorted(parts["cell"].values(), key=lambda cell: (cell["seed"], cell["run"]))
     return parts[""] | {"arms": parts["arm"], "cells": cells}
 

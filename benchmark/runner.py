@@ -31,10 +31,9 @@ from benchmark.cost import minutes_left
 from benchmark.evaluation.scores import parts_of
 from benchmark.evaluation.yardstick import make_yardstick
 from benchmark.index import INDEX_FILE
-from benchmark.results import ROWS_FILE
+from benchmark.outcome import tell, write_outcome
 from benchmark.status import last_line
 from benchmark.study import Study
-from benchmark.tables import write_tables
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.errors import UserError
@@ -221,13 +220,8 @@ def _arm_entry(config: RunConfig) -> dict[str, Any]:
 
 
 def finish(study: Study) -> None:
-    """Tables and figures from the rows."""
-    from plots.build import write_figures
-
-    written = [*write_tables(study.folder), *write_figures(study.folder)]
-    print(f"{study.folder / ROWS_FILE} and {len(written)} tables and figures:")
-    for path in written:
-        print(f"  {path}")
+    """Tables, figures, paper and report from the rows; says where, and the answer."""
+    print(tell(study.folder, write_outcome(study.folder)))
 
 
 def _run_cells(

@@ -59,7 +59,9 @@ def capacity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table]
             "step": numbers["step"],
         }
     )
-    numbers = numbers.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
+    numbers = numbers.loc[keys.sort_values(["arm", "place", "name", "step"]).index].reset_index(
+        drop=True
+    )
     return [_mechanisms(frame, rows, index), *_realised(rows, numbers)], numbers
 
 

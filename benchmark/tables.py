@@ -39,7 +39,7 @@ from benchmark.table_milestones import (
     stack,
 )
 from benchmark.table_text import Table, to_latex, to_markdown
-from benchmark.table_verdicts import exposure, learning, secondary, verdicts
+from benchmark.table_verdicts import exposure, learning, secondary, sensitivity, verdicts
 from mindiffusion.files import write_text
 
 _QUALITY = (
@@ -201,6 +201,7 @@ _OF_ROWS: dict[str, Callable[[pd.DataFrame], Built]] = {
     "kid_and_eps_mse": kid_and_eps_mse,
     "checks": checks,
     "curriculum": curriculum,
+    "sensitivity": sensitivity,
     "exposure": exposure,
 }
 _OF_ROWS_AND_INDEX: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Built]] = {

@@ -11,6 +11,8 @@ PACKAGES = ("mindiffusion", "benchmark", "plots")
 TORCH_FREE = (
     "benchmark.results",
     "benchmark.statistics",
+    "benchmark.outcome",
+    "benchmark.sensitivity",
     "benchmark.tables",
     "benchmark.status",
     "benchmark.cluster",

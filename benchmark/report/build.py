@@ -186,7 +186,7 @@ def _render(page: Mapping[str, Any]) -> str:
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
-    return template.render(page, style=style, script=script, policy=policy)
+    return template.render(page, style=style, script=script, policy=policy).lstrip()
 
 
 def _digest(text: str) -> str:

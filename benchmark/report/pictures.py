@@ -7,6 +7,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image
@@ -151,12 +152,14 @@ def gallery(frame: pd.DataFrame, study_dir: Path) -> Gallery | None:
     seeds = _seeds_that_fit(there, paths)
     shown = there[there["seed"].isin(seeds)]
     total = int(shown["total_steps"].max())
+    records = shown.to_dict("records")
     steps = sorted(set(shown[shown["total_steps"] == total]["step"]))
     first = rows.iloc[0]
     return Gallery(
         arms=tuple(
-            ArmStrips(arm, arm_note(arm), tuple(_slots(shown[shown["arm"] == arm], paths, steps)))
+            ArmStrips(arm, arm_note(arm), tuple(_slots(own, paths, steps)))
             for arm in arm_order(shown)
+            if (own := [record for record in records if record["arm"] == arm])
         ),
         steps=tuple(steps),
         seeds=tuple(seeds),
@@ -185,14 +188,13 @@ def _seeds_that_fit(rows: pd.DataFrame, paths: Mapping[str, Path | None]) -> lis
 
 
 def _slots(
-    rows: pd.DataFrame, paths: Mapping[str, Path | None], steps: Sequence[int]
+    rows: Sequence[Mapping[Any, Any]], paths: Mapping[str, Path | None], steps: Sequence[int]
 ) -> Iterator[Slot]:
     """The strips of one arm that are shown at some step, seed by seed."""
-    for seed in sorted(set(rows["seed"])):
-        of_seed = rows[rows["seed"] == seed]
-        own = sorted(of_seed["step"])
-        newest = [max((step for step in own if step <= at), default=None) for at in steps]
-        for _, row in of_seed.sort_values("step").iterrows():
+    for seed in sorted({row["seed"] for row in rows}):
+        own = sorted((row for row in rows if row["seed"] == seed), key=lambda row: row["step"])
+        newest = [max((r["step"] for r in own if r["step"] <= at), default=None) for at in steps]
+        for row in own:
             places = [place for place, step in enumerate(newest) if step == row["step"]]
             path = paths[row["samples"]]
             if not places or path is None:

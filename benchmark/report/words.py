@@ -117,8 +117,8 @@ def p_value(p: float) -> str:
 
 
 def tied(text: str) -> str:
-    """No line ends between a number and its percent sign, or around an equals sign."""
-    return re.sub(r"\s(?=[%=])|(?<==)\s", "\u00a0", text)
+    """No line ends between a number and its percent sign, or around ``=`` and after ``<``."""
+    return re.sub(r"\s(?=[%=])|(?<=[=<])\s", "\u00a0", text)
 
 
 def counted(count: int, noun: str) -> str:

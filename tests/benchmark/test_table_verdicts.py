@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.results import Row, to_frame
 from benchmark.table_text import alignment
-from benchmark.table_verdicts import exposure, learning, secondary, verdicts
+from benchmark.table_verdicts import exposure, learning, secondary, sensitivity, verdicts
 
 ROW = Row(
     study="two", arm="B", seed=0, step=100, total_steps=100, metric="FD-Net@4k", value=12.5,
@@ -109,3 +109,18 @@ def test_exposure_is_told_in_fifths(frame):
     assert found["C"] == ("1.000", "1.000", "1.250", "1.500", "1.500")
     assert numbers["0.8–1"].tolist().count(1.5) == 1
     assert exposure(frame[frame["metric"] != "exposure"])[0] == []
+
+
+def test_sensitivity_says_what_the_seeds_can_see(frame):
+    ((table,), numbers) = sensitivity(frame)
+    arm, seeds, mean, _, spread, correlation, smallest, below = table.body[0]
+    assert (arm, seeds) == ("C", "8") and below == "1.00"
+    change = numbers.set_index("arm").loc["C"]
+    assert mean.startswith("−2") and float(mean.strip("− %")) == pytest.approx(
+        -100 * np.expm1(change["mean"]), abs=0.06
+    )
+    # Spreads have no sign; noise that is independent makes pairs of no use.
+    assert spread[0].isdigit() and smallest[0].isdigit()
+    assert abs(float(correlation.replace("−", "-"))) < 0.9
+    few = sensitivity(study(seeds=1))[0][0].body[0]
+    assert few[3:] == ("–", "–", "–", "–", "–")

@@ -67,7 +67,7 @@ def test_numbers_and_lists_read_well():
 
 
 def test_tied_keeps_numbers_with_their_signs():
-    assert tied("3 % of n = 8 seeds") == "3\u00a0% of n\u00a0=\u00a08 seeds"
+    assert tied("3 % of n = 8, p < .1") == "3\u00a0% of n\u00a0=\u00a08, p <\u00a0.1"
 
 
 def test_slug_keeps_what_an_anchor_may_have():

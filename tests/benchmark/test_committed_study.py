@@ -1,0 +1,57 @@
+"""The study whose results are committed: its rows still make its tables, and its labels matter."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from benchmark.index import INDEX_FILE
+from benchmark.results import BASELINE, ROWS_FILE, load_study
+from benchmark.verdicts import findings
+
+STUDY = "results/avatars32-cpu"
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+sys.modules["torch"] = None
+from benchmark.tables import write_tables
+write_tables(Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def study(repository):
+    return repository / STUDY
+
+
+@pytest.fixture(scope="module")
+def frame(study):
+    return load_study(study)
+
+
+def test_committed_rows_rebuild_the_committed_tables_without_torch(study, repository, tmp_path):
+    for name in (ROWS_FILE, INDEX_FILE):
+        shutil.copy(study / name, tmp_path / name)
+    words = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    committed, rebuilt = (
+        {path.name: path.read_bytes() for path in (folder / "tables").iterdir()}
+        for folder in (study, tmp_path)
+    )
+    assert rebuilt == committed != {}
+
+
+def test_instrument_passes_its_checks_wherever_they_were_run(frame):
+    assert not [one.key for one in findings(frame) if one.passed is False]
+
+
+def test_swapped_labels_change_the_verdicts(frame):
+    names = {BASELINE: "C", "C": BASELINE}
+    swapped = frame.assign(arm=frame["arm"].replace(names))
+    first, second = ({one.key: one for one in findings(f)} for f in (frame, swapped))
+    assert second["H2"].estimate == pytest.approx(-first["H2"].estimate)
+    assert first["H2"].estimate != 0
+    verdicts = [(one.verdict, one.why) for one in first.values()]
+    assert verdicts != [(second[key].verdict, second[key].why) for key in first]
