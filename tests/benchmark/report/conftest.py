@@ -17,6 +17,7 @@ EFFECTS = {
     EVIL: 0.0,
 }  # fmt: skip
 STEPS, TOTAL, TOTAL_80 = (200, 600, 1000), 1000, 800
+DRAWN_SEEDS = (0, 1)
 CURVE, FINAL = "FD-EffNet-Lite0-64px@512", "FD-EffNet-Lite0-64px@2048"
 ROW = Row(
     study="planted", arm="B", seed=0, step=1000, total_steps=TOTAL, metric=CURVE, value=1.0,
@@ -54,7 +55,8 @@ def run_rows(arm, seed, final):
     for step in (round(share * total / TOTAL) for share in STEPS):
         cell = {**run, "step": step, "full_range": not staged or step > 500}
         log = end + 1.5 * (1 - step / total)
-        rows.append(make_row(**cell, value=math.exp(log), samples=strip_name(arm, seed, step)))
+        strip = strip_name(arm, seed, step) if seed in DRAWN_SEEDS else None
+        rows.append(make_row(**cell, value=math.exp(log), samples=strip))
         rows += profile_rows(cell, arm)
     rows += [
         make_row(**run, step=total, metric=final, n_generated=int(final.rpartition("@")[2]),

@@ -72,10 +72,10 @@ def test_a_shorter_arm_keeps_its_newest_strip_to_the_end(frame, study_dir):
 
 
 def test_seeds_beyond_the_budget_stay_in_the_folder(frame, study_dir, monkeypatch):
-    assert gallery(frame, study_dir).seeds == tuple(range(8))
+    assert gallery(frame, study_dir).seeds == (0, 1)
     monkeypatch.setattr(pictures, "STRIP_BUDGET", 1)
     found = gallery(frame, study_dir)
-    assert (found.seeds, found.left_out) == ((0,), tuple(range(1, 8)))
+    assert (found.seeds, found.left_out) == ((0,), (1,))
     assert {slot.seed for row in found.arms for slot in row.slots} == {0}
 
 
