@@ -11,8 +11,11 @@ PACKAGES = ("mindiffusion", "benchmark", "plots")
 TORCH_FREE = (
     "benchmark.results",
     "benchmark.statistics",
+    "benchmark.index",
+    "benchmark.merge",
     "benchmark.outcome",
     "benchmark.sensitivity",
+    "benchmark.travel",
     "benchmark.tables",
     "benchmark.status",
     "benchmark.cluster",

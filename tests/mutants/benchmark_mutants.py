@@ -85,7 +85,7 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "interval-of-a-normal-not-of-student",
         "benchmark/statistics.py",
-        "stdtrit(array.size - 1, ",
+        "stdtrit(df, ",
         "stdtrit(10**9, ",
         (f"{BENCHMARK}/test_statistics.py",),
     ),
