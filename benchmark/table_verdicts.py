@@ -140,7 +140,8 @@ def learning(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     caption = (
         f"Each arm's curve beside {BASELINE}'s of the same seed, at milestones valid in both. The "
         f"last column is the share of {BASELINE}'s steps that gives the distance the arm ends "
-        f"with; {MISSING} where it is below {BASELINE}'s last. ±: 95 % Student-t interval."
+        f"with; {MISSING} where any seed ends outside what {BASELINE}'s curve covers. ±: 95 % "
+        "Student-t interval."
     )
     return [Table("How fast the arms learn", caption, header, body)], numbers
 

@@ -332,6 +332,12 @@ def headline(found: list[Finding], endpoint: Endpoint | None) -> str:
             f"One training seed decides nothing: {what} ends {change}, and another seed may say "
             f"otherwise ({', '.join(sources)})."
         )
+    failed = [f.contrast for f in found if f.passed is False]
+    if failed:
+        return (
+            f"The instrument fails its own check ({', '.join(failed)}), so no verdict counts: "
+            f"{what} ends {change} ({', '.join(sources)})."
+        )
     sources.insert(0, f"95 % interval {span(benefit.low, benefit.high)}")
     order = next((f for f in found if f.contrast == f"{arm} − {density_control(arm)}"), None)
     return (
@@ -355,6 +361,8 @@ _ORDER: dict[Verdict, str] = {
 
 
 def _answer(benefit: Finding) -> str:
+    if benefit.verdict == "undecided" and benefit.high < -MARGIN:
+        return "Lower, but not beyond chance once all hypotheses are counted"
     if benefit.verdict == "undecided" and benefit.high < 0:
         return f"Lower, but perhaps by less than the {margin_text(MARGIN)} that matter"
     return _ANSWERS[benefit.verdict]

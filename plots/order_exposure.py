@@ -113,8 +113,11 @@ def figure(frame: pd.DataFrame) -> Figure:
     values = without_blocks(endpoint.values)
     interaction(values, left)
     left.set_ylabel(f"{endpoint.metric}\nagainst B's mean")
-    # The same contrast may answer two questions; its numbers are the same.
-    effects({finding.contrast: finding for finding in findings(frame)}, right)
+    found: dict[str, Finding] = {}
+    for finding in findings(frame):
+        # Hypotheses come first; the same contrast may answer a claim that is not adjusted.
+        found.setdefault(finding.contrast, finding)
+    effects(found, right)
     right.set_xlabel(f"change of {endpoint.metric}")
     note_below(result, _notes(endpoint, len(values)))
     return result

@@ -212,7 +212,7 @@ def _image_rows(
         )
     if "memorisation" in metrics:
         found = yardstick.pixel_memorisation(images)
-        picture = milestone.folder / f"closest-{milestone.step:09d}.png"
+        picture = milestone.folder / f"closest-{milestone.step:09d}-of-{n}.png"
         if yardstick.ranks.is_main:
             nearest = yardstick.train_and_mirrored[found.pairs.train]
             pairs = np.concatenate([images[found.pairs.generated], nearest])

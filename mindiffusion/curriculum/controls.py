@@ -67,6 +67,9 @@ def standard_controls(stages: Stages) -> tuple[ControlKind, ...]:
     kinds: tuple[ControlKind, ...] = ("density", "shuffled", "anti", "flat")
     if len(stages) < 3 or _changes_capacity(stages[:-1]):
         return ("density", "flat")
+    if len(stages) == 3:
+        # Two stages have one other order, and that is backwards.
+        return ("density", "anti", "flat")
     return kinds
 
 

@@ -12,9 +12,15 @@ from benchmark.verdicts import findings
 
 STUDY = "results/avatars32-cpu"
 WITHOUT_TORCH = """
-import sys
+import importlib.abc, sys
 from pathlib import Path
-sys.modules["torch"] = None
+
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NoTorch())
 from benchmark.tables import write_tables
 write_tables(Path(sys.argv[1]))
 """

@@ -190,7 +190,11 @@ def test_swapping_two_arms_labels_turns_the_verdict_round(frame, found):
     )
     before, after = (headline(list(f.values()), primary_endpoint(x))
                      for f, x in ((found, frame), (other, swapped)))  # fmt: skip
-    assert before.startswith("Yes: ") and after.startswith("No: ")
+    # What is called B is no longer equal to A/A, so the instrument's check tells.
+    assert before.startswith("Yes: ") and after.startswith("The instrument fails its own check")
+    unchecked = swapped[swapped["arm"] != "A/A"]
+    after = headline(findings(unchecked), primary_endpoint(unchecked))
+    assert after.startswith("No: ")
 
 
 def test_order_of_rows_changes_nothing(frame, found):
@@ -428,3 +432,9 @@ def test_percents_are_signed_and_never_minus_zero():
     assert [listed(names) for names in (["A"], ["A", "B"], ["A", "B", "C"])] == [
         "A", "A and B", "A, B and C",
     ]  # fmt: skip
+
+
+def test_headline_claims_nothing_where_the_instrument_fails_its_check():
+    rows = study({"B": 0.0, "C": -0.2, "A/A": 0.3})
+    text = headline(findings(rows), primary_endpoint(rows))
+    assert text.startswith("The instrument fails its own check (A/A − B), so no verdict counts")

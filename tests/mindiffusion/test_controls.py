@@ -168,6 +168,12 @@ def test_density_of_any_densities_is_their_average():
             control(stages, kind)
 
 
+def test_two_stages_before_the_last_are_not_run_backwards_twice():
+    stages = curriculum("c")[-3:]
+    assert standard_controls(stages) == ("density", "anti", "flat")
+    assert control(stages, "shuffled", 5) == control(stages, "anti")
+
+
 @pytest.mark.parametrize(
     ("arm", "count", "kinds"),
     [
