@@ -124,7 +124,7 @@ def test_smoke_is_small_and_apart(write):
         (("arms/c]", "arms/cc]"), ["unknown preset 'arms/cc'", "Did you mean"]),
         (("n_feat: 16", "n_feat: wide"), ["mine.yaml, arm wide", "'model.n_feat'", "integer"]),
         (("\nrun:", "\nevaluation: {num_generatd: 3}\nrun:"), ["mine.yaml", "'num_generated'"]),
-        (("\nrun:", "\nevaluation: {num_generated: 1}\nrun:"), ["evaluation.num_generated", "2"]),
+        (("\nrun:", "\nevaluation: {num_generated: 1}\nrun:"), ["evaluation.num_generated", "8"]),
         (("\nrun:", "\nevaluation: {num_curve: 20000}\nrun:"), ["num_curve is 20000", "10000"]),
     ],
 )
