@@ -185,9 +185,10 @@ def test_running_again_trains_nothing_and_leaves_the_rows(finished, run_cli):
 
 def test_dry_run_of_a_finished_study_has_nothing_left(finished, run_cli):
     done = run_cli([*COMMAND, "--dry-run"], finished)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 3 and all("scored 2/2" in line for line in lines[:2])
-    assert lines[-1].startswith("2 cells, about 0.0 minutes")
+    *cells, summary, declared = done.stdout.splitlines()
+    assert len(cells) == 2 and all("scored 2/2" in line for line in cells)
+    assert summary.startswith("2 cells, about 0.0 minutes")
+    assert declared.startswith("exploratory; fingerprint of mine: ")
 
 
 @pytest.fixture
