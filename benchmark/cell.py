@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from benchmark.evaluation.keep import append_new
+from benchmark.evaluation.keep import Keeper
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.scores import (
     PROOF,
@@ -24,7 +24,7 @@ from benchmark.evaluation.scores import (
     score_milestone,
 )
 from benchmark.evaluation.yardstick import Yardstick, make_yardstick
-from benchmark.results import ROWS_FILE, read_rows
+from benchmark.rows import ROWS_FILE, Follower
 from benchmark.study import Study
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import num_train_images, prepared_data
@@ -65,38 +65,39 @@ def _last_step(config: RunConfig) -> int:
     return resolve_plan(config, num_train_images(config.data)).total_steps
 
 
-@dataclass(frozen=True)
 class _Known:
-    """What a study's rows say of its runs.
+    """What a study's rows say of its runs, read on as others add to them.
 
     Attributes:
         scored: by arm, seed and config hash: the steps that have a proof, by the proof's name.
         made_with: by arm and seed: the config hashes and manifests of its rows.
     """
 
-    scored: dict[tuple[str, int, str], dict[str, set[int]]]
-    made_with: dict[tuple[str, int], set[tuple[str, str]]]
+    def __init__(self, path: Path) -> None:
+        self._follower = Follower(path)
+        self.scored: dict[tuple[str, int, str], dict[str, set[int]]] = {}
+        self.made_with: dict[tuple[str, int], set[tuple[str, str]]] = {}
+
+    def read_on(self) -> Self:
+        news, is_anew = self._follower.news()
+        if is_anew:
+            self.scored.clear()
+            self.made_with.clear()
+        for row in news:
+            cell = (row.arm, row.seed)
+            self.made_with.setdefault(cell, set()).add((row.config_hash, row.manifest))
+            if row.metric.startswith(PROOF):
+                proofs = self.scored.setdefault((*cell, row.config_hash), {})
+                proofs.setdefault(row.metric, set()).add(row.step)
+        return self
+
+
+# One for each file: a cell asks before and after every milestone.
+_of_file = functools.lru_cache(maxsize=4)(_Known)
 
 
 def _known(path: Path) -> _Known:
-    """What the rows of a file say; read anew only when the file has changed."""
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        return _Known({}, {})
-    return _read_known(path, state.st_size, state.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1)
-def _read_known(path: Path, size: int, mtime_ns: int) -> _Known:
-    known = _Known({}, {})
-    for row in read_rows(path):
-        cell = (row.arm, row.seed)
-        known.made_with.setdefault(cell, set()).add((row.config_hash, row.manifest))
-        if row.metric.startswith(PROOF):
-            proofs = known.scored.setdefault((*cell, row.config_hash), {})
-            proofs.setdefault(row.metric, set()).add(row.step)
-    return known
+    return _of_file(path).read_on()
 
 
 def scored_steps(study: Study, config: RunConfig, part: Part | None = None) -> set[int]:
@@ -192,6 +193,7 @@ class Scorer:
         self.work = work_of(study, config)
         self._device = device
         self._finisher_path = finisher_path(study)
+        self._keeper = Keeper(study.folder / ROWS_FILE, config.arm, config.seed)
 
     @functools.cached_property
     def _yardstick(self) -> Yardstick:
@@ -232,7 +234,7 @@ class Scorer:
             progress = partial(_report_scoring, before, share)
             finisher = self._finisher if part == "stitched" else None
             rows = score_milestone(milestone, self._yardstick, part, finisher, progress)
-            append_new(self.study.folder / ROWS_FILE, rows)
+            self._keeper.add(rows)
 
 
 def _report_scoring(before: float, share: float, what: str, fraction: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.evaluation.keep import INSTRUMENT
 from benchmark.index import INDEX_FILE, read_index
-from benchmark.results import ROWS_FILE, Row, encode, key, read_rows
+from benchmark.rows import ROWS_FILE, Row, encode, key, read_rows
 from benchmark.status import is_running
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json

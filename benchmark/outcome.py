@@ -8,7 +8,8 @@ from pathlib import Path
 
 from benchmark.paper import write_paper
 from benchmark.report import write_report
-from benchmark.results import ROWS_FILE, load_study
+from benchmark.results import load_study
+from benchmark.rows import ROWS_FILE
 from benchmark.tables import write_tables
 from benchmark.verdicts import findings, headline, primary_endpoint
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.index import INDEX_FILE
-from benchmark.results import ROWS_FILE
+from benchmark.rows import ROWS_FILE
 from mindiffusion.errors import UserError
 from mindiffusion.training.metrics_log import METRICS_FILE, read_metrics
 

@@ -5,12 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.results import (
-    REALISED_SPARSITY,
-    arm_order,
-    curriculum_frame,
-    over_seeds,
-)
+from benchmark.results import REALISED_SPARSITY, arm_order, curriculum_frame, over_seeds
 from benchmark.table_arms import sequence
 from benchmark.table_milestones import MISSING
 from benchmark.table_text import Table

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmark.index import INDEX_FILE, read_index
 from benchmark.merge import merge
-from benchmark.results import ROWS_FILE, Row, read_rows
+from benchmark.rows import ROWS_FILE, Row, read_rows
 from benchmark.status import is_running
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_file, write_json

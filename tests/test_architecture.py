@@ -10,6 +10,7 @@ import pytest
 PACKAGES = ("mindiffusion", "benchmark", "plots")
 TORCH_FREE = (
     "benchmark.results",
+    "benchmark.rows",
     "benchmark.statistics",
     "benchmark.index",
     "benchmark.merge",

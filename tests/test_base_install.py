@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from benchmark.results import Row, append_rows
+from benchmark.rows import Row, append_rows
 
 # Distributions whose modules are called otherwise.
 MODULES = {

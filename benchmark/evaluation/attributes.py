@@ -23,7 +23,8 @@ from benchmark.evaluation.profiles import first_images, noise_source
 from benchmark.evaluation.yardstick import Yardstick
 from benchmark.metrics.denoising import profile_levels
 from benchmark.provenance import versions
-from benchmark.results import Row, metric_label
+from benchmark.results import metric_label
+from benchmark.rows import Row
 from mindiffusion.data.avatars import AvatarSource, avatar_styles
 from mindiffusion.ddpm import DDPM
 from mindiffusion.networks import build_process

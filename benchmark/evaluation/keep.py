@@ -3,31 +3,56 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.results import EPS_MSE, Row, append_rows, key, read_rows
+from benchmark.results import EPS_MSE
+from benchmark.rows import Follower, Row, append_rows, key
 from mindiffusion.errors import UserError
 
 INSTRUMENT = "instrument"
 """In a row's versions: which weights of a feature net, or which classifier, measured it."""
 
 
-def append_new(path: Path, rows: Sequence[Row]) -> None:
-    """Append the rows that are not there yet (a cut write, or another metric, left some).
+class Keeper:
+    """Adds one run's rows to a file that other runs may be adding theirs to.
 
-    Raises:
-        UserError: what is there was measured with another net's weights, another classifier or
-            other noise levels; nothing is written.
+    Args:
+        path: the file; there may be none yet.
+        arm, seed: the run.
     """
-    known = {key(row): row for row in read_rows(path)}
-    for row in rows:
-        before = known.get(key(row), row)
-        if before.versions.get(INSTRUMENT) != row.versions.get(INSTRUMENT):
-            raise UserError(
-                f"{path} has {row.metric} of {row.arm}/{row.seed} measured by "
-                f"{before.versions.get(INSTRUMENT)}, now it is {row.versions.get(INSTRUMENT)}; "
-                "keep results of two instruments apart: choose another --output, or move the file."
-            )
-    _refuse_other_levels(path, list(known.values()), rows)
-    append_rows(path, [row for row in rows if key(row) not in known])
+
+    def __init__(self, path: Path, arm: str, seed: int) -> None:
+        self._follower = Follower(path)
+        self._run = (arm, seed)
+        self._known: dict[tuple[object, ...], Row] = {}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Append the rows that are not there yet (a cut write, or another metric, left some).
+
+        Args:
+            rows: rows of the run.
+
+        Raises:
+            UserError: what is there was measured with another net's weights, another classifier or
+                other noise levels; nothing is written.
+        """
+        path = self._follower.path
+        self._read_on()
+        for row in rows:
+            before = self._known.get(key(row), row)
+            if before.versions.get(INSTRUMENT) != row.versions.get(INSTRUMENT):
+                raise UserError(
+                    f"{path} has {row.metric} of {row.arm}/{row.seed} measured by "
+                    f"{before.versions.get(INSTRUMENT)}, now it is "
+                    f"{row.versions.get(INSTRUMENT)}; keep results of two instruments apart: "
+                    "choose another --output, or move the file."
+                )
+        _refuse_other_levels(path, list(self._known.values()), rows)
+        append_rows(path, [row for row in rows if key(row) not in self._known])
+
+    def _read_on(self) -> None:
+        news, is_anew = self._follower.news()
+        if is_anew:
+            self._known.clear()
+        self._known |= {key(row): row for row in news if (row.arm, row.seed) == self._run}
 
 
 def _refuse_other_levels(path: Path, known: Sequence[Row], rows: Sequence[Row]) -> None:

@@ -12,7 +12,7 @@ import torch
 from benchmark.exposure import EXPOSURE, relative_exposure
 from benchmark.prereg import declaration
 from benchmark.provenance import git_revision, host, now, versions
-from benchmark.results import Row
+from benchmark.rows import Row
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.curriculum.stages import stage_at, trained_on_all_levels
 from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps

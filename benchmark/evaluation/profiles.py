@@ -24,8 +24,8 @@ from benchmark.results import (
     EPS_MSE_LINEAR,
     EPS_MSE_MEAN,
     REALISED_SPARSITY,
-    Row,
 )
+from benchmark.rows import Row
 from mindiffusion.ddpm import DDPM
 from mindiffusion.networks import IMAGE_CHANNELS, build_network, build_process
 from mindiffusion.noise import Stream, normals

@@ -11,12 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmark.evaluation.keep import append_new
+from benchmark.evaluation.keep import Keeper
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.scores import finisher_key, parts_of, proof, score_milestone
 from benchmark.evaluation.stitched import check_finisher
 from benchmark.evaluation.yardstick import Yardstick, make_yardstick
-from benchmark.results import ROWS_FILE, Row, is_smoke, read_rows
+from benchmark.results import is_smoke
+from benchmark.rows import ROWS_FILE, Row, read_rows
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
@@ -150,7 +151,12 @@ def _score(
         if is_left:
             rows = score_milestone(milestone, yardstick, part, finisher, on_progress)
             if ranks.is_main:
-                append_new(milestone.folder / ROWS_FILE, rows)
+                _keep(milestone, rows)
+
+
+def _keep(milestone: Milestone, rows: list[Row]) -> None:
+    config = milestone.config
+    Keeper(milestone.folder / ROWS_FILE, config.arm, config.seed).add(rows)
 
 
 def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfig:

@@ -33,7 +33,8 @@ from benchmark.features.extract import (
 )
 from benchmark.metrics.roughness import corner_roughness
 from benchmark.provenance import versions
-from benchmark.results import MEMORISED_PIXELS, Row, metric_label
+from benchmark.results import MEMORISED_PIXELS, metric_label
+from benchmark.rows import Row
 from benchmark.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.ddpm import DDPM
 from mindiffusion.sampling import (

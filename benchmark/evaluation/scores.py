@@ -18,7 +18,7 @@ from benchmark.evaluation.profiles import profile_rows
 from benchmark.evaluation.samples import sample_rows
 from benchmark.evaluation.stitched import check_finisher, stitched_rows
 from benchmark.evaluation.yardstick import Yardstick, choose_feature_net
-from benchmark.results import Row
+from benchmark.rows import Row
 from benchmark.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.files import sha256_of_file, sha256_of_json
 from mindiffusion.sampling import config_of, primary_weights, process_of

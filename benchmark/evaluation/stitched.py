@@ -11,7 +11,8 @@ from benchmark.evaluation.milestone import Milestone, OnProgress
 from benchmark.evaluation.samples import draw_into, features_of
 from benchmark.evaluation.yardstick import Yardstick, image_store
 from benchmark.metrics.frechet import frechet_distance, merge_moments
-from benchmark.results import Row, metric_label
+from benchmark.results import metric_label
+from benchmark.rows import Row
 from mindiffusion.curriculum.stages import trained_on_all_levels
 from mindiffusion.errors import UserError
 from mindiffusion.sampling import (

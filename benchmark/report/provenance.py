@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.report.words import counted, listed, ranges, size_text
-from benchmark.results import ROWS_FILE, arm_order
+from benchmark.results import arm_order
+from benchmark.rows import ROWS_FILE
 from benchmark.table_text import Table
 from mindiffusion.files import sha256_of_file
 

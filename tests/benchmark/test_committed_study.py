@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from benchmark.index import INDEX_FILE
-from benchmark.results import BASELINE, ROWS_FILE, load_study
+from benchmark.results import BASELINE, load_study
+from benchmark.rows import ROWS_FILE
 from benchmark.verdicts import findings
 
 STUDY = "results/avatars32-cpu"

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.merge import merge
-from benchmark.results import Row, append_rows, read_rows
+from benchmark.rows import Row, append_rows, read_rows
 from benchmark.tables import write_tables
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock

@@ -10,7 +10,7 @@ from test_table_arms import CURRICULA, INDEX, REALISED
 from test_table_verdicts import study
 
 from benchmark.paper import write_paper
-from benchmark.results import FIELDS, Row, append_rows
+from benchmark.rows import FIELDS, Row, append_rows
 from benchmark.table_text import Table, escape_latex, to_latex
 from benchmark.tables import write_tables
 

@@ -13,7 +13,7 @@ import torch
 from benchmark.__main__ import main
 from benchmark.cell import scored_steps, work_of
 from benchmark.cost import cell_states
-from benchmark.results import read_rows
+from benchmark.rows import read_rows
 from benchmark.study import load_study
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock

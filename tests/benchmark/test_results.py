@@ -1,229 +1,27 @@
-import dataclasses
-import errno
-import json
-import logging
-import os
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
+from test_rows import row
 
 from benchmark import results
 from benchmark.results import (
-    FIELDS,
-    Row,
-    append_rows,
     arm_order,
     curriculum_frame,
     distance_rows,
     is_smoke,
     kernel_distance_rows,
-    key,
     load_study,
     mean_over_levels,
     metric_label,
     over_seeds,
-    read_rows,
     split_conditions,
     to_frame,
 )
+from benchmark.rows import FIELDS, append_rows
 from mindiffusion.errors import UserError
-
-ROW = Row(
-    study="demo", arm="B", seed=0, step=100, total_steps=200, metric="FID@10k", value=12.5,
-    level=None, error=None, direction="lower", metric_version=1, n_generated=10_000,
-    n_reference=50_000, weights="ema0.999", sampler="ddim", sampler_steps=50, sampling_seed=0,
-    full_range=True, stage="", samples=None, dataset="celeba", manifest="abc", config_hash="c0",
-    git="g", versions={"torch": "2.15", "ε": "1"}, device="cpu", host="h", threads=1,
-    train_seconds=1.5, time="2027-01-01T00:00:00+00:00",
-)  # fmt: skip
-
-
-def row(**changes):
-    return dataclasses.replace(ROW, **changes)
 
 
 def frame_of(*rows):
     return to_frame(rows)
-
-
-# --- the file ---
-
-
-def test_rows_round_trip(tmp_path):
-    path = tmp_path / "study" / "rows.jsonl"
-    rows = [row(), row(step=200, value=1 / 3, error=0.1), row(metric="eps-MSE", level=0.025)]
-    append_rows(path, rows[:1])
-    append_rows(path, rows[1:])
-    assert read_rows(path) == rows
-    assert path.read_text().count("\n") == 3
-    assert set(json.loads(path.read_text().splitlines()[0])) == {*FIELDS, "crc"}
-
-
-def test_read_rows_of_no_file_is_empty(tmp_path):
-    assert read_rows(tmp_path / "rows.jsonl") == []
-
-
-@pytest.mark.parametrize("cut", [1, 2, 50, 200])
-def test_a_cut_last_line_is_skipped_and_then_removed(tmp_path, caplog, cut):
-    path = tmp_path / "rows.jsonl"
-    append_rows(path, [row(step=1), row(step=2)])
-    whole = path.read_bytes()
-    first_line = whole[: whole.index(b"\n") + 1]
-    # One byte less than everything takes only the newline: that line is still whole.
-    path.write_bytes(whole[:-cut])
-    expected = [row(step=1), row(step=2)] if cut == 1 else [row(step=1)]
-    with caplog.at_level(logging.WARNING):
-        assert read_rows(path) == expected
-        assert ("cut last line" in caplog.text) == (cut > 1)
-        append_rows(path, [row(step=3)])
-    assert read_rows(path) == [*expected, row(step=3)]
-    assert path.read_bytes().startswith(first_line)
-    assert caplog.text.count("removed a cut last line") == (cut > 1)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda d: d.pop("seed"), "seed: Field required"),
-        (lambda d: d.update(colour="red"), "colour: Unexpected"),
-        (lambda d: d.update(step="100"), "step: Input should be a valid integer"),
-        (lambda d: d.update(direction="up"), "direction: Input should be 'lower'"),
-        (lambda d: d.update(value=float("nan")), "value: "),
-    ],
-)
-def test_read_rows_names_file_line_and_field(tmp_path, damage, message):
-    path = tmp_path / "rows.jsonl"
-    append_rows(path, [row(step=1), row(step=2), row(step=3)])
-    lines = path.read_text().splitlines()
-    values = json.loads(lines[1])
-    del values["crc"]
-    damage(values)
-    lines[1] = json.dumps(values)
-    path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(UserError) as caught:
-        read_rows(path)
-    assert f"{path}, line 2: {message}" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_read_rows_finds_any_flipped_bit_and_names_its_line(tmp_path, caplog):
-    path = tmp_path / "rows.jsonl"
-    rows = [row(step=1), row(step=2), row(step=3)]
-    append_rows(path, rows)
-    whole = path.read_bytes()
-    length = whole.index(b"\n") + 1
-    for offset in range(length, 2 * length):
-        altered = bytearray(whole)
-        altered[offset] ^= 1 << offset % 8
-        path.write_bytes(altered)
-        with pytest.raises(UserError, match=r"rows\.jsonl, line 2: .*from this line on"):
-            read_rows(path)
-    # A last line that lost its end is passed over, as a cut one is.
-    path.write_bytes(whole[:-1] + b"J")
-    assert read_rows(path) == rows[:2] and "cut last line" in caplog.text
-
-
-def test_read_rows_takes_lines_of_older_files_without_a_checksum(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(dataclasses.asdict(ROW)) + "\n")
-    assert read_rows(path) == [ROW]
-
-
-def test_read_rows_refuses_a_cut_line_in_the_middle(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    append_rows(path, [row(step=1), row(step=2)])
-    path.write_text("{" + path.read_text())
-    with pytest.raises(UserError, match="line 1"):
-        read_rows(path)
-
-
-def test_a_missing_declaration_means_exploratory(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    values = dataclasses.asdict(ROW)
-    del values["declared"]
-    path.write_text(json.dumps(values) + "\n")
-    assert read_rows(path)[0].declared == "exploratory"
-
-
-@pytest.mark.parametrize("bad", [{"value": float("inf")}, {"seed": 1.5}, {"direction": "down"}])
-def test_append_rows_writes_nothing_when_one_row_is_bad(tmp_path, bad):
-    path = tmp_path / "rows.jsonl"
-    with pytest.raises(UserError, match=next(iter(bad))):
-        append_rows(path, [row(), row(**bad)])
-    assert not path.exists()
-
-
-def test_equal_rows_collapse_whatever_clock_and_host_say(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    again = row(time="later", host="other", device="gpu", train_seconds=9.0, threads=4, git="g2")
-    append_rows(path, [row(), again])
-    assert read_rows(path) == [row()]
-
-
-@pytest.mark.parametrize("change", [{"value": 13.0}, {"error": 0.5}])
-def test_two_values_for_one_key_are_a_conflict(tmp_path, change):
-    path = tmp_path / "rows.jsonl"
-    append_rows(path, [row(), row(step=1), row(**change)])
-    with pytest.raises(UserError) as caught:
-        read_rows(path)
-    text = str(caught.value)
-    assert "lines 1 and 3" in text
-    assert all(part in text for part in ("'B'", "seed 0", "step 100", "FID@10k", "12.5"))
-
-
-def test_key_tells_apart_what_was_measured():
-    changes = (
-        {"arm": "C"}, {"seed": 1}, {"step": 1}, {"metric": "FID@50k"}, {"level": 0.5},
-        {"metric_version": 2}, {"n_generated": 1}, {"n_reference": 1}, {"weights": "raw"},
-        {"sampler": "x"}, {"sampler_steps": 1}, {"sampling_seed": 1}, {"manifest": "m"},
-        {"config_hash": "c1"}, {"declared": "sha"},
-    )  # fmt: skip
-    assert len({key(row(**change)) for change in changes} | {key(ROW)}) == len(changes) + 1
-
-
-WRITER = """
-import dataclasses, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_results import ROW
-from benchmark.results import append_rows
-for step in range(25):
-    rows = [dataclasses.replace(ROW, arm=sys.argv[1], step=step, level=k / 40) for k in range(40)]
-    append_rows(Path({path!r}), rows)
-"""
-
-
-def test_two_processes_append_to_one_file(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    code = WRITER.format(tests=os.path.dirname(__file__), path=str(path))  # noqa: PTH120
-    writers = [subprocess.Popen([sys.executable, "-c", code, arm]) for arm in ("C", "CS")]
-    assert [writer.wait() for writer in writers] == [0, 0]
-    rows = read_rows(path)
-    assert len(rows) == 2 * 25 * 40
-    cells = [(r.arm, r.step) for r in rows]
-    # The rows of one call stand together.
-    assert all(len(set(cells[k : k + 40])) == 1 for k in range(0, len(cells), 40))
-
-
-def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "rows.jsonl"
-    append_rows(path, [row()])
-    before = path.read_bytes()
-    write, calls = os.write, []
-
-    def full(descriptor, data):
-        calls.append(len(data))
-        if len(calls) > 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(descriptor, bytes(data[: len(data) // 2]))
-
-    monkeypatch.setattr(results.os, "write", full)
-    with pytest.raises(OSError, match="No space left"):
-        append_rows(path, [row(step=1), row(step=2)])
-    assert len(calls) == 2
-    assert path.read_bytes() == before
 
 
 # --- names ---
@@ -357,3 +155,15 @@ def test_load_study_refuses_rows_that_do_not_belong_together(tmp_path, rows, mes
 def test_load_study_names_the_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"rows\.jsonl does not exist"):
         load_study(tmp_path / "nowhere")
+
+
+def test_load_study_reads_a_file_once_and_hands_out_copies(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    append_rows(path, [row()])
+    first = load_study(tmp_path)
+    first["value"] = 0.0
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "read_rows", lambda path: pytest.fail("read again"))
+        assert load_study(tmp_path)["value"].tolist() == [12.5]
+    append_rows(path, [row(step=200, value=3.0)])
+    assert load_study(tmp_path)["value"].tolist() == [12.5, 3.0]

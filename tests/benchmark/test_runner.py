@@ -15,7 +15,7 @@ import torch
 from benchmark import runner
 from benchmark.cell import title, work_of
 from benchmark.cost import cell_states, print_dry_run, seconds_per_work
-from benchmark.results import Row, append_rows
+from benchmark.rows import Row, append_rows
 from benchmark.runner import Cell, device_slots
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.errors import UserError

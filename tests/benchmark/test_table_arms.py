@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from benchmark.results import Row, append_rows, to_frame
+from benchmark.results import to_frame
+from benchmark.rows import Row, append_rows
 from benchmark.table_arms import arms, configuration
 from benchmark.table_capacity import capacity
 from benchmark.tables import study_tables, write_tables

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmark.results import Row, to_frame
+from benchmark.results import to_frame
+from benchmark.rows import Row
 from benchmark.table_text import alignment
 from benchmark.table_verdicts import exposure, learning, secondary, sensitivity, verdicts
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from benchmark.results import Row, append_rows, to_frame
+from benchmark.results import to_frame
+from benchmark.rows import Row, append_rows
 from benchmark.table_text import Table, decimals_for, to_latex, to_markdown
 from benchmark.tables import (
     checks,

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark import travel
 from benchmark.__main__ import main
-from benchmark.results import Row, append_rows, read_rows
+from benchmark.rows import Row, append_rows, read_rows
 from benchmark.travel import pack, unpack
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock

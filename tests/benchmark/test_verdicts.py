@@ -10,7 +10,8 @@ from benchmark.endpoint import primary_endpoint
 from benchmark.learning import baseline_curve, learning, worth_in_steps
 from benchmark.manipulation import mask_effects
 from benchmark.power import seeds_needed
-from benchmark.results import EPS_MSE, SUMMARIES, Row, to_frame
+from benchmark.results import EPS_MSE, SUMMARIES, to_frame
+from benchmark.rows import Row
 from benchmark.statistics import sign_flip
 from benchmark.verdict_text import digits_for, listed, percent
 from benchmark.verdicts import MARGIN, findings, headline, secondary

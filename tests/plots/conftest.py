@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.results import Row, append_rows, to_frame
+from benchmark.results import to_frame
+from benchmark.rows import Row, append_rows
 from plots.style import paper_style
 
 TOTAL = 1500

@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.evaluation.keep import INSTRUMENT, append_new
+from benchmark.evaluation.keep import INSTRUMENT, Keeper
 from benchmark.evaluation.run import (
     evaluate_run,
     is_run_or_checkpoint,
     results_text,
     run_evaluation,
 )
-from benchmark.results import read_rows
+from benchmark.rows import read_rows
 from mindiffusion.errors import UserError
 from mindiffusion.training.checkpoint import weights_path
 
@@ -121,10 +121,10 @@ def test_rows_of_other_instruments_or_levels_are_refused(trained):
     distance = next(row for row in rows if row.metric.startswith("FD-"))
     other = dataclasses.replace(distance, versions=distance.versions | {INSTRUMENT: "ffff"})
     with pytest.raises(UserError, match=r"measured by .*, now it is ffff"):
-        append_new(path, [other])
+        Keeper(path, other.arm, other.seed).add([other])
     level = next(row for row in rows if row.metric == "eps-MSE")
     with pytest.raises(UserError, match="at 5 noise levels, now they are 1"):
-        append_new(path, [level])
+        Keeper(path, level.arm, level.seed).add([level])
     assert path.read_bytes() == before
 
 

@@ -10,7 +10,8 @@ from benchmark.attributes.fit import ClassifierConfig
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.scores import proof, score_milestone
 from benchmark.evaluation.yardstick import choose_feature_net, make_yardstick
-from benchmark.results import SUMMARIES, key
+from benchmark.results import SUMMARIES
+from benchmark.rows import key
 from benchmark.study import METRICS, EvaluationConfig, Study
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint

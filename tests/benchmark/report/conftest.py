@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.results import Row, append_rows
+from benchmark.rows import Row, append_rows
 
 EVIL = 'x<b>&"%/*'
 """An arm's name with everything that HTML, CSS selectors and LaTeX take for their own."""

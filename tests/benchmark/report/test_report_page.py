@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.__main__ import build_parser
 from benchmark.report import write_report
-from benchmark.results import append_rows
+from benchmark.rows import append_rows
 from benchmark.tables import write_tables
 from mindiffusion.errors import UserError
 
