@@ -3,11 +3,12 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmark.results import CONDITION, distance_rows, is_smoke
+from benchmark.results import CONDITION, arm_order, distance_rows, is_smoke
 from mindiffusion.errors import UserError
 
 # Of distances with equally many images: the net that everybody has, without a download.
@@ -20,7 +21,7 @@ class Endpoint:
     """A measure at each arm's last step, as logs.
 
     ``values`` has a row per training seed and a column per arm: the log of the measure, a mean
-    over ``sampling_seeds`` sampling seeds, NaN where a cell is missing. ``condition`` holds the
+    over ``sampling_seeds``, NaN where a cell is missing. ``condition`` holds the
     fields that all its rows share (``results.CONDITION``). ``declared`` is "exploratory" unless
     all rows name one preregistration.
     """
@@ -30,7 +31,7 @@ class Endpoint:
     step_rule: str
     values: pd.DataFrame
     is_smoke: bool
-    sampling_seeds: int
+    sampling_seeds: tuple[int, ...]
     declared: str
 
     @property
@@ -104,9 +105,31 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
             index="seed", columns="arm", values="value"
         ),
         is_smoke="@" in first["metric"] and is_smoke(int(first["n_generated"])),
-        sampling_seeds=len(shared),
+        sampling_seeds=tuple(sorted(shared)),
         declared=declared.pop() if len(declared) == 1 else "exploratory",
     )
+
+
+def missing_cells(
+    frame: pd.DataFrame, endpoint: Endpoint, index: Mapping[str, Any]
+) -> dict[str, list[int]]:
+    """By arm: those of its seeds that are not measured at the last step.
+
+    Args:
+        frame: the frame of the study's rows.
+        endpoint: what is measured.
+        index: the study's, which says which cells there should be; without one, every arm with
+            rows should have every seed.
+    """
+    values = endpoint.values
+    measured = {(arm, seed) for arm in values for seed in values.index[values[arm].notna()]}
+    planned = {(cell["arm"], cell["seed"]) for cell in index.get("cells", ())} or {
+        (arm, seed) for arm in arm_order(frame) for seed in values.index
+    }
+    absent: dict[str, list[int]] = {}
+    for arm, seed in sorted(planned - measured):
+        absent.setdefault(arm, []).append(int(seed))
+    return absent
 
 
 def _step_rule(rows: pd.DataFrame) -> str:

@@ -6,12 +6,11 @@ No torch: a reviewer rebuilds it on a laptop, byte by byte.
 from collections import Counter
 from pathlib import Path
 
+from benchmark.answer import study_answer
 from benchmark.paper import write_paper
 from benchmark.report import write_report
-from benchmark.results import load_study
 from benchmark.rows import ROWS_FILE
 from benchmark.tables import write_tables
-from benchmark.verdicts import findings, headline, primary_endpoint
 
 
 def write_outcome(study_dir: Path) -> list[Path]:
@@ -32,6 +31,4 @@ def tell(study_dir: Path, written: list[Path]) -> str:
     """What there is now, and the answer: lines for whoever ran the command."""
     places = Counter(path.relative_to(study_dir).parts[0] for path in written)
     files = ", ".join(f"{place}/ ({count} files)" for place, count in places.items() if count > 1)
-    frame = load_study(study_dir)
-    answer = headline(findings(frame), primary_endpoint(frame))
-    return f"{study_dir}: {ROWS_FILE}, {files}\n{answer}\nOpen {written[-1]}"
+    return f"{study_dir}: {ROWS_FILE}, {files}\n{study_answer(study_dir)}\nOpen {written[-1]}"

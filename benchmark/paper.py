@@ -6,10 +6,10 @@ single files over with ``\input{tables/fid_vs_steps}``.
 
 from pathlib import Path
 
+from benchmark.answer import study_answer
 from benchmark.results import load_study
 from benchmark.table_text import escape_latex, to_latex
 from benchmark.tables import study_tables
-from benchmark.verdicts import findings, headline, primary_endpoint
 from mindiffusion.files import atomic_write, write_text
 
 PAPER = "paper"
@@ -64,7 +64,7 @@ def write_paper(study_dir: Path) -> list[Path]:
         written.append(folder / "tables" / f"{name}.tex")
         write_text(written[-1], "\n".join(latex))
         body.append(rf"\input{{tables/{name}}}" + "\n" + r"\clearpage" + "\n")
-    answer = headline(findings(frame), primary_endpoint(frame))
+    answer = study_answer(study_dir)
     head = _HEAD.format(name=escape_latex(str(frame["study"].iloc[0])), answer=escape_latex(answer))
     written.append(folder / "main.tex")
     write_text(written[-1], head + "".join(body) + r"\end{document}" + "\n")

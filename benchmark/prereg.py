@@ -1,7 +1,8 @@
 """Was a study declared before it was run? Its fingerprint stands in docs/PREREG.md, or it was not.
 
-Rows of a declared study carry the hash of that document, all others are exploratory (rule 7 of the
-design). The document is the project's; a package installed without its docs declares nothing.
+Rows of a declared study carry the hash of what binds it, the document's rules and its own line; all
+others are exploratory (rule 7 of the design). The document is the project's; a package installed
+without its docs declares nothing.
 """
 
 import re
@@ -9,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.study import Study
-from mindiffusion.files import sha256_of_file, sha256_of_json
+from mindiffusion.files import sha256_of_json
 from mindiffusion.training.config import config_hash
 
 PREREG = Path(__file__).parent.parent / "docs" / "PREREG.md"
 EXPLORATORY = "exploratory"
-# A line of the document that declares: - `avatars32`: `0123456789ab`
+# The lines that declare follow this one, such as: - `avatars32`: `0123456789ab`
+_LIST = "## Declared studies"
 _DECLARED = re.compile(r"^- `(?P<study>[^`]+)`: `(?P<fingerprint>[0-9a-f]{12})`", re.MULTILINE)
 
 
@@ -25,7 +27,10 @@ def fingerprint(study: Study) -> str:
 
 
 def declaration(study: Study, document: Path = PREREG) -> str:
-    """``prereg-<hash of the document>`` if it declares the very study, else ``exploratory``.
+    """``prereg-<hash>`` if the document declares the very study, else ``exploratory``.
+
+    The hash is of all that stands before the list of declared studies and of the study's own line:
+    declaring another study later changes nothing, changing the rules does.
 
     Args:
         study: the study, as its file and options say; choosing cells of it changes nothing.
@@ -33,7 +38,8 @@ def declaration(study: Study, document: Path = PREREG) -> str:
     """
     if not document.is_file():
         return EXPLORATORY
-    found = _DECLARED.finditer(document.read_text(encoding="utf-8"))
-    if (study.name, fingerprint(study)) not in {(m["study"], m["fingerprint"]) for m in found}:
+    rules, _, declared = document.read_text(encoding="utf-8").partition(_LIST)
+    own = study.name, fingerprint(study)
+    if own not in {(m["study"], m["fingerprint"]) for m in _DECLARED.finditer(declared)}:
         return EXPLORATORY
-    return f"prereg-{sha256_of_file(document)[:12]}"
+    return f"prereg-{sha256_of_json([rules, *own])[:12]}"

@@ -112,11 +112,14 @@ def run_study(
         with_tables: whether tables and figures are made, from all rows there are.
 
     Raises:
-        UserError: a mistake in a run, found before any is trained, or a cell that failed.
+        UserError: a mistake in a run or a finisher that nobody trains, found before any is
+            trained, or a cell that failed.
         Interrupted: a cell was stopped; the cells have saved their state.
     """
     give_up = time.monotonic() + 60 * minutes
     check_runs(study)
+    if with_tables:
+        refuse_without_finisher(study, runs)
     data = {kind: prepared_data(kind, show_progress=True) for kind in _kinds_of_data(study.runs)}
     # Also of runs that are not to be done: tables are made of the rows of all.
     for config in study.runs:
@@ -135,7 +138,6 @@ def run_study(
             print(_what_is_left(study, runs, minutes))
             return 0
     if with_tables:
-        refuse_unfinished(study, runs)
         finish(study)
     return 0
 
@@ -149,18 +151,25 @@ def _what_is_left(study: Study, runs: Sequence[RunConfig], minutes: float) -> st
     )
 
 
-def refuse_unfinished(study: Study, runs: Sequence[RunConfig]) -> None:
-    """Make no tables when cells have ended and milestones are not scored.
+def refuse_without_finisher(study: Study, runs: Sequence[RunConfig]) -> None:
+    """Train nothing where stitched samples are wanted and nobody would finish them.
+
+    Args:
+        study: the study.
+        runs: those of its runs that are to be done.
 
     Raises:
-        UserError: so it is: the finisher of stitched samples is not there.
+        UserError: so it is: the finisher is neither trained nor chosen.
     """
-    left = [title(config) for config in runs if is_unfinished(study, config)]
-    if left:
+    path, finisher = finisher_path(study), study.finisher
+    if "stitched" not in parts_of(study.evaluation) or path is None or finisher is None:
+        return
+    is_there = path.exists() or (finisher.arm, finisher.seed) in {(c.arm, c.seed) for c in runs}
+    if not is_there and any(is_unfinished(study, config) for config in runs):
         raise UserError(
-            f"{', '.join(left)}: not all milestones are scored, because the finisher's weights "
-            f"{finisher_path(study)} are missing; train that run, or drop stitched from "
-            "evaluation.metrics."
+            f"stitched samples are finished by {title(finisher)}, which is not trained "
+            f"({path} is missing) and not chosen; choose it too, run it first (--arms "
+            f'"{finisher.arm}" --seeds {finisher.seed}), or drop stitched from evaluation.metrics.'
         )
 
 

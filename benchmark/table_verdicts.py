@@ -13,8 +13,9 @@ from benchmark.results import BASELINE
 from benchmark.sensitivity import sensitivity as sensitivity_of
 from benchmark.table_milestones import MISSING
 from benchmark.table_text import Table
-from benchmark.verdict_text import digits_for, percent, span
+from benchmark.verdict_text import digits_for, margin_text, percent, span
 from benchmark.verdicts import (
+    MARGIN,
     Endpoint,
     Finding,
     findings,
@@ -72,8 +73,8 @@ def secondary(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
 def _finding_table(title: str, found: Sequence[Finding], endpoint: Endpoint) -> Table:
     seeds = (
         "one sampling seed"
-        if endpoint.sampling_seeds == 1
-        else (f"a mean of {endpoint.sampling_seeds} sampling seeds")
+        if len(endpoint.sampling_seeds) == 1
+        else (f"a mean of {len(endpoint.sampling_seeds)} sampling seeds")
     )
     caption = (
         f"{endpoint.metric}, {endpoint.step_rule}, {seeds}; {endpoint.declared}. Effects are "
@@ -174,8 +175,9 @@ def sensitivity(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     )  # fmt: skip
     caption = (
         f"{endpoint.metric} of each arm beside {BASELINE}'s of the same seeds, as a change. Pairs "
-        "pay where the correlation is above 0. The smallest effect is found with 80 % power at "
-        f"level .05/3 by a paired test. {MISSING} where there are too few seeds."
+        "pay where the correlation is above 0. The sign of the smallest effect is found with 80 % "
+        "power at level .05/3 by a paired test; to be called supported, an effect must exceed "
+        f"{margin_text(MARGIN)} by as much. {MISSING} where there are too few seeds."
     )
     return [Table("What the seeds can see", caption, header, body)], numbers
 

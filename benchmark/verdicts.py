@@ -20,7 +20,6 @@ from benchmark.claims import (
     Group,
     about,
     claims_about,
-    density_control,
 )
 from benchmark.endpoint import Endpoint, at_last_step, endpoint_of, primary_endpoint
 from benchmark.learning import Floats, baseline_curve, worth_in_steps
@@ -39,10 +38,7 @@ from benchmark.statistics import (
 )
 from benchmark.verdict_text import (
     listed,
-    margin_text,
     percent,
-    seeds_text,
-    span,
     why_decided,
     why_undecided,
 )
@@ -281,7 +277,18 @@ def _adjusted(found: list[Finding]) -> list[Finding]:
     tested = {f.key: f.p for f in found if f.group == "hypothesis" and f.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     held = [_held_to(finding, adjusted.get(finding.key), len(tested)) for finding in found]
-    return _without_spare_seeds(held)
+    return _without_spare_seeds(_as_hypotheses(held))
+
+
+def _as_hypotheses(found: list[Finding]) -> list[Finding]:
+    """A claim about the contrast of a hypothesis is decided as that is: one test, one answer."""
+    hypotheses = {finding.contrast: finding for finding in found if finding.group == "hypothesis"}
+    return [
+        finding
+        if (same := hypotheses.get(finding.contrast)) is None
+        else dataclasses.replace(finding, p_holm=same.p_holm, verdict=same.verdict, why=same.why)
+        for finding in found
+    ]
 
 
 def _without_spare_seeds(found: list[Finding]) -> list[Finding]:
@@ -305,74 +312,3 @@ def _held_to(finding: Finding, p_holm: float | None, tested: int) -> Finding:
         f"(Holm), not below {ALPHA:g}."
     )
     return dataclasses.replace(finding, verdict="undecided", why=why)
-
-
-def headline(found: list[Finding], endpoint: Endpoint | None) -> str:
-    """The answer in one sentence, with its interval, the number of seeds and what weakens it.
-
-    It is about the curriculum C, or, in a study without C, the first arm compared with B; with
-    what its order adds, where the arm's own density control is there.
-
-    Args:
-        found: the result of ``findings``.
-        endpoint: the result of ``primary_endpoint`` for the same rows.
-    """
-    totals = (f for f in found if f.group != "check" and f.contrast.endswith(f" − {BASELINE}"))
-    benefit = next((f for f in totals if f.group in ("hypothesis", "claim")), None)
-    if endpoint is None or benefit is None or benefit.seeds == 0:
-        return f"No arm has been compared with {BASELINE} at its last step, so there is no answer."
-    arm = benefit.contrast.removesuffix(f" − {BASELINE}")
-    what = f"the {endpoint.metric} of {arm}"
-    sources = [f"n = {seeds_text(benefit.seeds)}", *([] if benefit.declared else ["exploratory"])]
-    if endpoint.is_smoke:
-        sources.append("a smoke test with too few images")
-    change = f"{percent(benefit.estimate).lstrip('+−')} {_side(benefit)} {BASELINE}'s"
-    if benefit.seeds == 1:
-        return (
-            f"One training seed decides nothing: {what} ends {change}, and another seed may say "
-            f"otherwise ({', '.join(sources)})."
-        )
-    failed = [f.contrast for f in found if f.passed is False]
-    if failed:
-        return (
-            f"The instrument fails its own check ({', '.join(failed)}), so no verdict counts: "
-            f"{what} ends {change} ({', '.join(sources)})."
-        )
-    sources.insert(0, f"95 % interval {span(benefit.low, benefit.high)}")
-    order = next((f for f in found if f.contrast == f"{arm} − {density_control(arm)}"), None)
-    return (
-        f"{_answer(benefit)}: {what} ends {change} ({', '.join(sources)})"
-        f"{'' if order is None else _order_text(order)}."
-    )
-
-
-_ANSWERS: dict[Verdict, str] = {
-    "supported": "Yes",
-    "refuted": "No",
-    "equal": "No difference that matters",
-    "undecided": "Undecided",
-}
-_ORDER: dict[Verdict, str] = {
-    "supported": "its order of noise levels helps",
-    "refuted": "its order of noise levels hurts",
-    "equal": "its order of noise levels makes no difference that matters",
-    "undecided": "whether its order of noise levels matters is undecided",
-}
-
-
-def _answer(benefit: Finding) -> str:
-    if benefit.verdict == "undecided" and benefit.high < -MARGIN:
-        return "Lower, but not beyond chance once all hypotheses are counted"
-    if benefit.verdict == "undecided" and benefit.high < 0:
-        return f"Lower, but perhaps by less than the {margin_text(MARGIN)} that matter"
-    return _ANSWERS[benefit.verdict]
-
-
-def _side(finding: Finding) -> str:
-    return "above" if finding.estimate > 0 else "below"
-
-
-def _order_text(order: Finding) -> str:
-    if order.verdict not in _ORDER or math.isnan(order.low):
-        return ""
-    return f"; {_ORDER[order.verdict]} ({percent(order.estimate)}, {span(order.low, order.high)})"

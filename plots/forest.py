@@ -113,8 +113,8 @@ def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
         notes.append("n=1 seed, no interval, nothing is decided")
     if endpoint is not None:
         notes.append(f"{endpoint.condition['weights']} weights, {endpoint.step_rule}")
-        several = endpoint.sampling_seeds > 1
-        notes += [f"mean of {endpoint.sampling_seeds} sampling seeds"] if several else []
+        count = len(endpoint.sampling_seeds)
+        notes += [f"mean of {count} sampling seeds"] if count > 1 else []
         notes += ["smoke: n < 2048 images"] if endpoint.is_smoke else []
         notes.append(endpoint.declared)
     if any(finding.declared for finding in found):

@@ -13,17 +13,18 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark.endpoint import primary_endpoint
+from benchmark.answer import headline
+from benchmark.endpoint import missing_cells, primary_endpoint
 from benchmark.index import read_index
 from benchmark.report import effects, provenance, words
 from benchmark.report.checks import instrument_checks
-from benchmark.report.overview import cautions, main_table, missing_cells
+from benchmark.report.overview import cautions, main_table
 from benchmark.report.pictures import MAIN_FIGURE, SAMPLES_FIGURE, Gallery, figures_of, gallery
 from benchmark.results import load_study
 from benchmark.table_milestones import MISSING
 from benchmark.table_text import Table, to_latex
 from benchmark.tables import study_tables
-from benchmark.verdicts import Finding, findings, headline, secondary
+from benchmark.verdicts import Finding, findings, secondary
 from mindiffusion.files import write_text
 
 REPORT_FILE = "report.html"
@@ -77,7 +78,7 @@ def _page(study_dir: Path) -> dict[str, Any]:
 
     frame = load_study(study_dir)
     endpoint, found = primary_endpoint(frame), findings(frame)
-    absent = [] if endpoint is None else missing_cells(frame, endpoint, read_index(study_dir))
+    absent = {} if endpoint is None else missing_cells(frame, endpoint, read_index(study_dir))
     samples = gallery(frame, study_dir)
     # The figure of samples shows the strips that can be flicked through, where these are there.
     pictures = figures_of(study_dir, CAPTIONS, () if samples is None else (SAMPLES_FIGURE,))
@@ -90,7 +91,7 @@ def _page(study_dir: Path) -> dict[str, Any]:
         "declared": ", ".join(sorted(set(frame["declared"]))),
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
-        "answer": headline(found, endpoint),
+        "answer": headline(found, endpoint, absent),
         "cautions": cautions(endpoint, found, absent),
         "main_figure": pictures.get(MAIN_FIGURE),
         "main_table": main,

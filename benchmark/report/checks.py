@@ -1,7 +1,7 @@
 """The instrument's checks: what should be seen if it measures right, and what was seen."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmark.endpoint import Endpoint
 from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, mask_effects
-from benchmark.report.overview import is_full_distance
+from benchmark.report.overview import cells_text, is_full_distance
 from benchmark.report.words import counted, listed, percent_of
 from benchmark.results import distance_rows
 from benchmark.verdicts import Finding
@@ -38,7 +38,7 @@ def instrument_checks(
     frame: pd.DataFrame,
     endpoint: Endpoint | None,
     found: Sequence[Finding],
-    absent: Sequence[str],
+    absent: Mapping[str, Sequence[int]],
 ) -> list[Check]:
     """All checks, those not run included; ``absent`` is what ``missing_cells`` returns."""
     checks = [_arm_check(key, found) for key in _ARM_CHECKS]
@@ -80,7 +80,7 @@ def _images(endpoint: Endpoint) -> Check:
 
 
 def _sampling(endpoint: Endpoint) -> Check:
-    seeds = endpoint.sampling_seeds
+    seeds = len(endpoint.sampling_seeds)
     return Check(
         "Sampling repeated",
         "Two sampling seeds at the last step.",
@@ -89,9 +89,9 @@ def _sampling(endpoint: Endpoint) -> Check:
     )
 
 
-def _complete(endpoint: Endpoint, absent: Sequence[str]) -> Check:
+def _complete(endpoint: Endpoint, absent: Mapping[str, Sequence[int]]) -> Check:
     cells = counted(int(endpoint.values.notna().sum().sum()), "cell")
-    text = f"Not measured: {listed(absent)}." if absent else f"{cells}, all there."
+    text = f"Not measured: {listed(cells_text(absent))}." if absent else f"{cells}, all there."
     expected = "Every cell of the study is measured at its last step."
     return Check("Complete", expected, text, "failed" if absent else "passed")
 

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from benchmark.endpoint import Endpoint
+from benchmark.endpoint import Endpoint, at_last_step
 from benchmark.report.words import counted, listed, percent_of, ranges
 from benchmark.results import BASELINE, CONDITION, arm_order, over_seeds
 from benchmark.statistics import paired
@@ -34,7 +33,7 @@ def is_full_distance(metric: str) -> bool:
 
 
 def cautions(
-    endpoint: Endpoint | None, found: Sequence[Finding], absent: Sequence[str]
+    endpoint: Endpoint | None, found: Sequence[Finding], absent: Mapping[str, Sequence[int]]
 ) -> list[str]:
     """What a reader must know before believing the first screen, most serious first.
 
@@ -50,7 +49,7 @@ def cautions(
         ]
     texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
     if absent:
-        texts.append(f"Not measured yet: {listed(absent)}.")
+        texts.append(f"Not measured yet: {listed(cells_text(absent))}.")
     failed = [finding.key for finding in found if finding.passed is False]
     if failed:
         texts.append(f"The instrument fails a check of its own: {listed(failed)}.")
@@ -79,22 +78,10 @@ def _smoke_caution(endpoint: Endpoint) -> str:
     )
 
 
-def missing_cells(frame: pd.DataFrame, endpoint: Endpoint, index: Mapping[str, Any]) -> list[str]:
-    """Arms with those of their seeds that are not measured at the last step.
-
-    The study's index says which cells there should be; without one, every arm should have every
-    seed.
-    """
-    values = endpoint.values
-    measured = {(arm, seed) for arm in values for seed in values.index[values[arm].notna()]}
-    planned = {(cell["arm"], cell["seed"]) for cell in index.get("cells", ())} or {
-        (arm, seed) for arm in arm_order(frame) for seed in values.index
-    }
-    absent: dict[str, list[int]] = {}
-    for arm, seed in sorted(planned - measured):
-        absent.setdefault(arm, []).append(int(seed))
-    in_order = arm_order(pd.DataFrame({"arm": list(absent)}))
-    return [f"{arm} (seed {ranges(absent[arm])})" for arm in in_order]
+def cells_text(cells: Mapping[str, Sequence[int]]) -> list[str]:
+    """Arms with their seeds, ``B (seed 0–3, 5)``, in the order of tables."""
+    in_order = arm_order(pd.DataFrame({"arm": list(cells)}))
+    return [f"{arm} (seed {ranges(cells[arm])})" for arm in in_order]
 
 
 def effect_on(arm: str, endpoint: Endpoint, found: Sequence[Finding]) -> Effect | None:
@@ -155,7 +142,9 @@ def _endpoint_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
     same = pd.Series(True, index=frame.index)
     for name in CONDITION:
         same &= frame[name] == endpoint.condition[name]
-    return frame[same & (frame["step"] == frame["total_steps"]) & frame["full_range"]]
+    # Some cells may have more sampling seeds than all share; the verdicts are not about those.
+    same &= frame["sampling_seed"].isin(endpoint.sampling_seeds)
+    return at_last_step(frame[same])
 
 
 def _distance_text(row: pd.Series, decimals: int) -> str:
@@ -171,7 +160,7 @@ def _notes(endpoint: Endpoint, summary: pd.DataFrame) -> list[str]:
     notes = [
         f"{endpoint.step_rule[:1].upper()}{endpoint.step_rule[1:]}. "
         f"{counted(seeds[0], 'training seed') if len(seeds) == 1 else 'Training seeds as listed'}, "
-        f"{counted(endpoint.sampling_seeds, 'sampling seed')}, "
+        f"{counted(len(endpoint.sampling_seeds), 'sampling seed')}, "
         f"{counted(n_generated, 'generated image')}, {endpoint.condition['weights']} weights."
     ]
     if summary["seeds"].max() > 1:

@@ -10,19 +10,29 @@ from benchmark.study import load_study, study_names
 def document(tmp_path):
     """A function: study → a document that declares it."""
 
-    def write(study, text=""):
+    def write(study, rules="Rules.", other=""):
         path = tmp_path / "PREREG.md"
-        path.write_text(f"# Declared\n\n- `{study.name}`: `{fingerprint(study)}`\n{text}")
+        line = f"- `{study.name}`: `{fingerprint(study)}`"
+        path.write_text(f"# Declared\n\n{rules}\n\n## Declared studies\n\n{other}{line}\n")
         return path
 
     return write
 
 
-def test_declared_study_carries_the_hash_of_the_document(document):
+def test_declared_study_carries_the_hash_of_the_rules_and_its_own_line(document):
     study = load_study("demo")
     first = declaration(study, document(study))
     assert re.fullmatch(r"prereg-[0-9a-f]{12}", first)
-    assert declaration(study, document(study, "Afterthought.\n")) not in (first, EXPLORATORY)
+    assert declaration(study, document(study, rules="Afterthought.")) not in (first, EXPLORATORY)
+    # Another study that is declared while this one runs.
+    assert declaration(study, document(study, other="- `later`: `0123456789ab`\n")) == first
+
+
+def test_a_line_among_the_rules_declares_nothing(document):
+    study = load_study("demo")
+    path = document(study)
+    path.write_text(path.read_text().replace("## Declared studies", "## Rules"))
+    assert declaration(study, path) == EXPLORATORY
 
 
 @pytest.mark.parametrize(

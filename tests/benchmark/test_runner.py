@@ -169,7 +169,6 @@ def hollow(monkeypatch):
     did = []
     monkeypatch.setattr(runner, "make_yardstick", lambda *how: SimpleNamespace(fill_cache=list))
     monkeypatch.setattr(runner, "finish", lambda study: did.append("tables"))
-    monkeypatch.setattr(runner, "refuse_unfinished", lambda study, runs: did.append(runs))
 
     def set_end(is_whole):
         def run_cells(study, runs, pending, words, slots, give_up):
@@ -185,11 +184,26 @@ def hollow(monkeypatch):
 def test_only_chosen_cells_are_run_and_the_index_has_all(study, hollow):
     did = hollow(is_whole=True)
     assert runner.run_study(study, [], study.runs[1:]) == 0
-    assert did == [["C/0"], study.runs[1:], "tables"]
+    assert did == [["C/0"], "tables"]
     cells = json.loads((study.folder / "study.json").read_text())["cells"]
     assert [cell["arm"] for cell in cells] == ["B", "C"]
     assert runner.run_study(study, [], study.runs, with_tables=False) == 0
-    assert did[3:] == [["B/0", "C/0"]]
+    assert did[2:] == [["B/0", "C/0"]]
+
+
+def test_a_finisher_that_nobody_trains_is_missed_before_anything_is_trained(study, hollow):
+    did = hollow(is_whole=True)
+    evaluation = dataclasses.replace(
+        study.evaluation, metrics=(*study.evaluation.metrics, "stitched"), stitch_levels=(0.5,)
+    )
+    stitching = dataclasses.replace(study, evaluation=evaluation, finisher=study.runs[0])
+    with pytest.raises(UserError, match=r"finished by B/0, .* is missing\) and not chosen"):
+        runner.run_study(stitching, [], study.runs[1:])
+    assert did == []
+    # A machine that does its share only, or one that trains the finisher too, may go on.
+    assert runner.run_study(stitching, [], study.runs[1:], with_tables=False) == 0
+    assert runner.run_study(stitching, [], study.runs) == 0
+    assert did == [["C/0"], ["C/0"], ["B/0", "C/0"], ["B/0", "C/0"], "tables"]
 
 
 def test_a_part_ends_well_and_says_what_is_left(study, hollow, capsys):

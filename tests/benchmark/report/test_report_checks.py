@@ -2,9 +2,8 @@ import dataclasses
 
 import pytest
 
-from benchmark.endpoint import primary_endpoint
+from benchmark.endpoint import missing_cells, primary_endpoint
 from benchmark.report.checks import instrument_checks
-from benchmark.report.overview import missing_cells
 from benchmark.results import to_frame
 from benchmark.verdicts import findings
 
@@ -12,7 +11,7 @@ from benchmark.verdicts import findings
 def checks_of(rows):
     frame = to_frame(rows)
     endpoint, found = primary_endpoint(frame), findings(frame)
-    absent = [] if endpoint is None else missing_cells(frame, endpoint, {})
+    absent = {} if endpoint is None else missing_cells(frame, endpoint, {})
     return {check.name: check for check in instrument_checks(frame, endpoint, found, absent)}
 
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from benchmark.endpoint import primary_endpoint
-from benchmark.report.overview import cautions, effect_on, main_table, missing_cells
+from benchmark.endpoint import missing_cells, primary_endpoint
+from benchmark.report.overview import cautions, cells_text, effect_on, main_table
 from benchmark.results import to_frame
 from benchmark.verdicts import findings
 
@@ -78,7 +78,7 @@ def test_effect_without_a_claim_is_a_paired_one(whole, planted):
 
 def test_cautions_are_silent_on_a_full_study(whole):
     frame, endpoint, found = whole
-    assert missing_cells(frame, endpoint, {}) == []
+    assert missing_cells(frame, endpoint, {}) == {}
     assert cautions(endpoint, found, []) == []
 
 
@@ -92,7 +92,7 @@ def test_cautions_name_what_is_not_measured(planted):
     rows = [*planted(("B",), range(6)), *planted(("C",), (0, 1, 4))]
     frame, endpoint, found = parts(rows)
     absent = missing_cells(frame, endpoint, {})
-    assert absent == ["C (seed 2–3, 5)"]
+    assert absent == {"C": [2, 3, 5]} and cells_text(absent) == ["C (seed 2–3, 5)"]
     assert "Not measured yet: C (seed 2–3, 5)." in cautions(endpoint, found, absent)
 
 
@@ -100,7 +100,7 @@ def test_missing_cells_are_those_of_the_index_where_there_is_one(planted):
     rows = [*planted(("B",), range(3)), *planted(("C",), (0,))]
     frame, endpoint, _ = parts(rows)
     cells = [{"arm": arm, "seed": seed} for arm, seed in (("B", 0), ("CR", 1), ("CR", 0))]
-    assert missing_cells(frame, endpoint, {"cells": cells}) == ["CR (seed 0–1)"]
+    assert missing_cells(frame, endpoint, {"cells": cells}) == {"CR": [0, 1]}
 
 
 def test_cautions_name_a_failed_instrument(planted):
@@ -116,3 +116,13 @@ def test_cautions_without_a_finished_arm(planted):
     _, endpoint, found = parts(rows)
     assert endpoint is None
     assert len(cautions(endpoint, found, [])) == 1
+
+
+def test_main_table_is_of_the_sampling_seeds_that_all_cells_share(whole, planted):
+    """What the verdicts are not about, such as one cell's further sampling, moves no number."""
+    rows = planted()
+    last = [row for row in rows if row.arm == "C" and row.seed == 0 and row.step == row.total_steps]
+    more = [dataclasses.replace(row, sampling_seed=9, value=2 * row.value) for row in last
+            if row.metric == whole[1].metric and row.sampling_seed == 0]  # fmt: skip
+    assert more
+    assert main_table(*parts([*rows, *more])) == main_table(*whole)
