@@ -17,7 +17,8 @@ def read_index(study_dir: Path) -> dict[str, Any]:
 
     Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
     ``evaluation`` (how milestones are scored), ``arms`` (by name: ``config`` without what differs
-    between seeds, ``num_train``, ``parameters``) and ``cells`` (arm, seed, run's folder, steps).
+    between seeds, ``num_train``, ``parameters``, ``flops_per_image`` of a training step) and
+    ``cells`` (arm, seed, run's folder, steps).
 
     Raises:
         UserError: it is damaged.

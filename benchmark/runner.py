@@ -32,6 +32,7 @@ from benchmark.evaluation.scores import parts_of
 from benchmark.evaluation.yardstick import make_yardstick
 from benchmark.index import INDEX_FILE
 from benchmark.outcome import tell, write_outcome
+from benchmark.speed.limits import step_cost
 from benchmark.status import last_line
 from benchmark.study import Study
 from mindiffusion.data.spec import DataConfig
@@ -39,7 +40,7 @@ from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.files import write_json
 from mindiffusion.machine import available_cores
-from mindiffusion.networks import build_network
+from mindiffusion.networks import IMAGE_CHANNELS, build_network
 from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.signals import Interrupted
@@ -223,8 +224,12 @@ def _arm_entry(config: RunConfig) -> dict[str, Any]:
     content = to_dict(config)
     for name in ("arm", "seed", "output", "samples", "curriculum"):
         del content[name]
-    parameters = sum(weights.numel() for weights in build_network(config).parameters())
-    sizes = {"num_train": num_train_images(config.data), "parameters": parameters}
+    network = build_network(config)
+    sizes = {
+        "num_train": num_train_images(config.data),
+        "parameters": sum(weights.numel() for weights in network.parameters()),
+        "flops_per_image": step_cost(network, IMAGE_CHANNELS, config.data.size).flops,
+    }
     return {"config": content, **sizes}
 
 

@@ -28,6 +28,7 @@ from benchmark.results import (
 )
 from benchmark.table_arms import arms, configuration
 from benchmark.table_capacity import capacity
+from benchmark.table_cost import training_cost
 from benchmark.table_milestones import (
     BY,
     CHECKS,
@@ -208,6 +209,7 @@ _OF_ROWS_AND_INDEX: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Built]
     "arms": arms,
     "capacity": capacity,
     "configuration": configuration,
+    "training_cost": training_cost,
 }
 
 

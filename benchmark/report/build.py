@@ -29,7 +29,7 @@ from mindiffusion.files import write_text
 
 REPORT_FILE = "report.html"
 _ASSETS = Path(__file__).parent
-_TRAINING_TABLES = ("arms", "exposure", "curriculum")
+_TRAINING_TABLES = ("arms", "training_cost", "exposure", "curriculum")
 """Table files shown in full beside the figures of what each arm is trained on."""
 _TRAINING_FIGURE = "curriculum"
 _NUMBER = re.compile(r"(< )?[-+−±]?[\d.]")

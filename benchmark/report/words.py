@@ -71,6 +71,7 @@ TABLES = {
     "curriculum": "Stages of each arm",
     "capacity": "Capacity: masks, penalties, realised sparsity",
     "configuration": "Configuration",
+    "training_cost": "What training takes",
     "exposure": "Exposure: how much each noise level is trained",
 }
 """Titles of the study's table files; another name is its own title."""

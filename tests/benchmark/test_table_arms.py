@@ -58,7 +58,7 @@ def entry(**changes):
         "data": {"dataset": "avatars", "num_train": None},
         "model": model | changes.get("model", {}),
         "process": {"n_T": 1000} | changes.get("process", {}),
-        "training": {"lr": 2e-5, "ema_decays": [0.9999, 0.999], "threads": 1}
+        "training": {"lr": 2e-5, "ema_decays": [0.9999, 0.999], "threads": 1, "global_batch": 64}
         | changes.get("training", {}),
         "sampler": {"name": "ddim"},
     }
