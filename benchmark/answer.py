@@ -24,6 +24,12 @@ def study_answer(study_dir: Path) -> str:
     return headline(findings(frame), endpoint, absent)
 
 
+def interim_note(absent: Mapping[str, Sequence[int]]) -> str:
+    """``interim: 3 cells are not measured yet``, of what ``missing_cells`` returns."""
+    count = sum(map(len, absent.values()))
+    return f"interim: {count} {'cell is' if count == 1 else 'cells are'} not measured yet"
+
+
 def headline(
     found: Sequence[Finding], endpoint: Endpoint | None, absent: Mapping[str, Sequence[int]]
 ) -> str:
@@ -47,7 +53,7 @@ def headline(
     if endpoint.is_smoke:
         sources.append("a smoke test with too few images")
     if absent:
-        sources.append(f"interim: {sum(map(len, absent.values()))} cells are not measured yet")
+        sources.append(interim_note(absent))
     change = f"{percent(benefit.estimate).lstrip('+−')} {_side(benefit)} {BASELINE}'s"
     if benefit.seeds == 1:
         return (

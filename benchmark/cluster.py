@@ -141,12 +141,13 @@ def run_on_cluster(
     # Imported here: a job unpickles this module and has no use for torch.
     from benchmark.cell import is_unfinished
     from benchmark.evaluation.scores import parts_of
-    from benchmark.runner import check_runs, finish, refuse_without_finisher, write_index
+    from benchmark.runner import check_runs, finish, finisher_note, write_index
 
     if options.cells_per_job is not None and options.cells_per_job < 1:
         raise UserError(f"--cells-per-job is {options.cells_per_job}; give 1 or more.")
     check_runs(study)
-    refuse_without_finisher(study, runs)
+    if note := finisher_note(study, runs):
+        print(note, file=sys.stderr)
     write_index(study)
     try:
         # Stitched samples need the finisher, which another job may train: then in a second round.

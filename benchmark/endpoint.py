@@ -113,7 +113,7 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
 def missing_cells(
     frame: pd.DataFrame, endpoint: Endpoint, index: Mapping[str, Any]
 ) -> dict[str, list[int]]:
-    """By arm: those of its seeds that are not measured at the last step.
+    """By arm: those of its seeds that are not measured at the last step, hollow or not.
 
     Args:
         frame: the frame of the study's rows.
@@ -121,10 +121,12 @@ def missing_cells(
         index: the study's, which says which cells there should be; without one, every arm with
             rows should have every seed.
     """
-    values = endpoint.values
-    measured = {(arm, seed) for arm in values for seed in values.index[values[arm].notna()]}
+    same = frame[frame["step"] == frame["total_steps"]]
+    for name, value in endpoint.condition.items():
+        same = same[same[name] == value]
+    measured = set(zip(same["arm"], same["seed"], strict=True))
     planned = {(cell["arm"], cell["seed"]) for cell in index.get("cells", ())} or {
-        (arm, seed) for arm in arm_order(frame) for seed in values.index
+        (arm, seed) for arm in arm_order(frame) for seed in endpoint.values.index
     }
     absent: dict[str, list[int]] = {}
     for arm, seed in sorted(planned - measured):

@@ -10,6 +10,8 @@ from typing import Any
 from mindiffusion.errors import UserError
 
 INDEX_FILE = "study.json"
+# Counted, not chosen: folders of two versions may differ in it.
+FLOPS = "flops_per_image"
 
 
 def read_index(study_dir: Path) -> dict[str, Any]:
@@ -17,8 +19,8 @@ def read_index(study_dir: Path) -> dict[str, Any]:
 
     Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
     ``evaluation`` (how milestones are scored), ``arms`` (by name: ``config`` without what differs
-    between seeds, ``num_train``, ``parameters``, ``flops_per_image`` of a training step) and
-    ``cells`` (arm, seed, run's folder, steps).
+    between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm: operations of a
+    training step) and ``cells`` (arm, seed, run's folder, steps).
 
     Raises:
         UserError: it is damaged.

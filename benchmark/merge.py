@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.evaluation.keep import INSTRUMENT
-from benchmark.index import INDEX_FILE, read_index
+from benchmark.index import FLOPS, INDEX_FILE, read_index
 from benchmark.rows import ROWS_FILE, Row, encode, key, read_rows
 from benchmark.status import is_running
 from mindiffusion.errors import UserError
@@ -139,6 +139,7 @@ def merged_index(folders: Sequence[Path]) -> dict[str, Any]:
         UserError: two say different things of one cell, of an arm, or of how cells are scored.
     """
     joined: dict[tuple[str, str], _Said] = {}
+    flops: dict[str, int] = {}
     for folder in sorted(folders):
         path = folder / INDEX_FILE
         if path.exists():
@@ -147,19 +148,21 @@ def merged_index(folders: Sequence[Path]) -> dict[str, Any]:
                 if first.value != value:
                     what = " ".join(name).strip()
                     raise UserError(f"{first.file} and {path} differ in {what}. {_CHOOSE}")
+        flops |= read_index(folder).get(FLOPS, {})
     if not joined:
         return {}
     parts: dict[str, dict[str, Any]] = {"": {}, "arm": {}, "cell": {}}
     for kind, label in sorted(joined):
         parts[kind][label] = joined[kind, label].value
     cells = sorted(parts["cell"].values(), key=lambda cell: (cell["seed"], cell["run"]))
-    return parts[""] | {"arms": parts["arm"], "cells": cells}
+    counted = {FLOPS: flops} if flops else {}
+    return parts[""] | {"arms": parts["arm"]} | counted | {"cells": cells}
 
 
 def _entries(index: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
     """The parts of an index that are joined one by one, each with its kind and name."""
     for name, value in index.items():
-        if name not in ("arms", "cells"):
+        if name not in ("arms", "cells", FLOPS):
             yield ("", name), value
     for name, value in index.get("arms", {}).items():
         yield ("arm", name), value

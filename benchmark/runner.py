@@ -30,8 +30,9 @@ from benchmark.cell import (
 from benchmark.cost import minutes_left
 from benchmark.evaluation.scores import parts_of
 from benchmark.evaluation.yardstick import make_yardstick
-from benchmark.index import INDEX_FILE
+from benchmark.index import FLOPS, INDEX_FILE
 from benchmark.outcome import tell, write_outcome
+from benchmark.rows import ROWS_FILE, read_rows
 from benchmark.speed.limits import step_cost
 from benchmark.status import last_line
 from benchmark.study import Study
@@ -113,14 +114,17 @@ def run_study(
         with_tables: whether tables and figures are made, from all rows there are.
 
     Raises:
-        UserError: a mistake in a run or a finisher that nobody trains, found before any is
+        UserError: a mistake in a run or rows that contradict each other, found before any is
             trained, or a cell that failed.
         Interrupted: a cell was stopped; the cells have saved their state.
     """
     give_up = time.monotonic() + 60 * minutes
     check_runs(study)
-    if with_tables:
-        refuse_without_finisher(study, runs)
+    note = finisher_note(study, runs) if with_tables else ""
+    if note:
+        print(note, file=sys.stderr)
+    # Rows that contradict each other are found before anything is trained.
+    read_rows(study.folder / ROWS_FILE)
     data = {kind: prepared_data(kind, show_progress=True) for kind in _kinds_of_data(study.runs)}
     # Also of runs that are not to be done: tables are made of the rows of all.
     for config in study.runs:
@@ -128,7 +132,7 @@ def run_study(
     write_index(study)
     slots = device_slots(runs, study.runs_per_device)[: len(runs)]
     # Stitched samples need the finisher, which may be trained after the cell that they are of.
-    for wave in range(len(parts_of(study.evaluation))):
+    for wave in range(1 if note else len(parts_of(study.evaluation))):
         pending = [config for config in runs if is_unfinished(study, config)]
         if pending and wave == 0:
             for prepared in data.values():
@@ -140,6 +144,8 @@ def run_study(
             return 0
     if with_tables:
         finish(study)
+        if note:
+            print(note, file=sys.stderr)
     return 0
 
 
@@ -152,26 +158,24 @@ def _what_is_left(study: Study, runs: Sequence[RunConfig], minutes: float) -> st
     )
 
 
-def refuse_without_finisher(study: Study, runs: Sequence[RunConfig]) -> None:
-    """Train nothing where stitched samples are wanted and nobody would finish them.
+def finisher_note(study: Study, runs: Sequence[RunConfig]) -> str:
+    """What to know where stitched samples are wanted and nobody would finish them; else nothing.
 
     Args:
         study: the study.
         runs: those of its runs that are to be done.
-
-    Raises:
-        UserError: so it is: the finisher is neither trained nor chosen.
     """
     path, finisher = finisher_path(study), study.finisher
     if "stitched" not in parts_of(study.evaluation) or path is None or finisher is None:
-        return
+        return ""
     is_there = path.exists() or (finisher.arm, finisher.seed) in {(c.arm, c.seed) for c in runs}
-    if not is_there and any(is_unfinished(study, config) for config in runs):
-        raise UserError(
-            f"stitched samples are finished by {title(finisher)}, which is not trained "
-            f"({path} is missing) and not chosen; choose it too, run it first (--arms "
-            f'"{finisher.arm}" --seeds {finisher.seed}), or drop stitched from evaluation.metrics.'
-        )
+    if is_there or not any(is_unfinished(study, config) for config in runs):
+        return ""
+    return (
+        f"stitched samples wait for {title(finisher)}, which finishes them: it is not trained here "
+        f"and not chosen. All else is trained and scored. Choose it too, or copy {path} and the "
+        ".json beside it from the machine that has them, and run the same command again."
+    )
 
 
 def _kinds_of_data(runs: Sequence[RunConfig]) -> list[DataConfig]:
@@ -214,6 +218,8 @@ def write_index(study: Study) -> None:
         "proofs": proofs,
         "evaluation": asdict(study.evaluation),
         "arms": {arm: _arm_entry(arms[arm]) for arm in reversed(arms)},
+        # Apart from the arms, which must agree between folders: another torch may count otherwise.
+        FLOPS: {arm: _flops(arms[arm]) for arm in reversed(arms)},
         "cells": cells,
     }
     write_json(study.folder / INDEX_FILE, index)
@@ -224,13 +230,14 @@ def _arm_entry(config: RunConfig) -> dict[str, Any]:
     content = to_dict(config)
     for name in ("arm", "seed", "output", "samples", "curriculum"):
         del content[name]
-    network = build_network(config)
-    sizes = {
-        "num_train": num_train_images(config.data),
-        "parameters": sum(weights.numel() for weights in network.parameters()),
-        "flops_per_image": step_cost(network, IMAGE_CHANNELS, config.data.size).flops,
-    }
+    parameters = sum(weights.numel() for weights in build_network(config).parameters())
+    sizes = {"num_train": num_train_images(config.data), "parameters": parameters}
     return {"config": content, **sizes}
+
+
+def _flops(config: RunConfig) -> int:
+    """Floating-point operations of a training step on one image."""
+    return step_cost(build_network(config), IMAGE_CHANNELS, config.data.size).flops
 
 
 def finish(study: Study) -> None:

@@ -21,6 +21,7 @@ _NETWORKS = {
 }
 _WHERE = ("device", "threads", "timeout_seconds", "checkpoint_every", "log_every", "milestones")
 """Settings of a run that say where or how often, not what."""
+_OF_STITCHING = ("finisher", "stitch_levels")
 _GROUPS = {
     "Configuration of training": ("data", "model", "process", "training", "noise_stream"),
     "Configuration of sampling and scoring": ("sampler", "evaluation"),
@@ -143,7 +144,9 @@ def _seeds(frame: pd.DataFrame) -> str:
 
 def _settings(entry: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, str]:
     """Dotted names of all settings of an arm with their values as text, in the config's order."""
-    content = dict(entry["config"]) | {"evaluation": evaluation}
+    stitched = "stitched" in evaluation["metrics"]
+    used = {k: v for k, v in evaluation.items() if stitched or k not in _OF_STITCHING}
+    content = dict(entry["config"]) | {"evaluation": used}
     content["data"] = dict(content["data"]) | {"num_train": entry["num_train"]}
     content["model"] = dict(content["model"]) | {"parameters": entry["parameters"]}
     return {key: text for key, text in _flat(content) if key.split(".")[-1] not in _WHERE}

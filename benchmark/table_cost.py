@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.index import FLOPS
 from benchmark.results import BASELINE, arm_order
 from benchmark.statistics import mean_and_interval
 from benchmark.table_milestones import MISSING
@@ -35,7 +36,7 @@ def training_cost(
     numbers = pd.DataFrame(
         [
             {"arm": arm, "runs": int(seconds[arm].notna().sum())}
-            | _operations(int(steps[arm]), entries.get(arm))
+            | _operations(int(steps[arm]), entries.get(arm), index.get(FLOPS, {}).get(arm))
             | _seconds(seconds, arm)
             for arm in arm_order(ends)
         ]
@@ -45,27 +46,29 @@ def training_cost(
         "Operations of the forward and the backward pass, as torch counts them: masked and "
         "penalised networks are computed whole, optimizer, averages and probes of masks come on "
         "top. Seconds are of training alone, without scoring, beside whatever else the machine "
-        f"did; ± the 95 % t-interval of the mean over seeds. Against {BASELINE}: within seeds."
+        f"did; ± the 95 % t-interval of the mean over seeds. Against {BASELINE} of "
+        "the same seed: geometric mean and range over seeds; the range is mostly the machine's."
     )
     return [Table("What training takes", caption, _HEADER, body)], numbers
 
 
-def _operations(steps: int, entry: Mapping[str, Any] | None) -> dict[str, float]:
-    if entry is None:
-        return {"images": np.nan, "flops_per_image": np.nan, "flops": np.nan}
-    images = float(steps * entry["config"]["training"]["global_batch"])
-    # Studies of before had no count.
-    per_image = float(entry.get("flops_per_image", np.nan))
+def _operations(steps: int, entry: Mapping[str, Any] | None, flops: int | None) -> dict[str, float]:
+    batch = np.nan if entry is None else entry["config"]["training"]["global_batch"]
+    images, per_image = float(steps * batch), float("nan" if flops is None else flops)
     return {"images": images, "flops_per_image": per_image, "flops": images * per_image}
 
 
 def _seconds(seconds: pd.DataFrame, arm: str) -> dict[str, float]:
     mean = mean_and_interval(seconds[arm].dropna().to_numpy())
-    found = {"seconds": mean.mean, "half_width_95": mean.half_width or np.nan, "ratio": np.nan}
+    found = {"seconds": mean.mean, "half_width_95": mean.half_width or np.nan}
+    found |= dict.fromkeys(("ratio", "lowest_ratio", "highest_ratio"), np.nan)
     if BASELINE in seconds and arm != BASELINE:
         both = seconds[[arm, BASELINE]].dropna()
         logs = np.log(both[arm].to_numpy() / both[BASELINE].to_numpy())
-        found["ratio"] = float(np.exp(logs.mean())) if logs.size else np.nan
+        if logs.size:
+            of_logs = (logs.mean(), logs.min(), logs.max())
+            names = ("ratio", "lowest_ratio", "highest_ratio")
+            found |= dict(zip(names, map(float, np.exp(of_logs)), strict=True))
     return found
 
 
@@ -78,9 +81,15 @@ def _line(one: pd.Series) -> tuple[str, ...]:
         _number(one["flops_per_image"] / 1e9, ".4g"),
         _number(one["flops"] / 1e15, ".3g"),
         f"{one['seconds']:.0f}{half}",
-        _number(one["ratio"], ".2f", "× "),
+        _ratio(one),
     )
 
 
-def _number(value: float, form: str, before: str = "") -> str:
-    return MISSING if np.isnan(value) else f"{before}{value:{form}}"
+def _ratio(one: pd.Series) -> str:
+    if np.isnan(one["ratio"]):
+        return MISSING
+    return f"× {one['ratio']:.2f} ({one['lowest_ratio']:.2f} to {one['highest_ratio']:.2f})"
+
+
+def _number(value: float, form: str) -> str:
+    return MISSING if np.isnan(value) else f"{value:{form}}"

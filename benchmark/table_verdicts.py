@@ -3,11 +3,15 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
+from benchmark.answer import interim_note
+from benchmark.endpoint import missing_cells
 from benchmark.exposure import exposure_table
+from benchmark.learning import curve_rows
 from benchmark.learning import learning as learning_of
 from benchmark.results import BASELINE
 from benchmark.sensitivity import sensitivity as sensitivity_of
@@ -33,23 +37,26 @@ _GROUPS = {
 }
 _HEADER = (
     "question", "contrast", "effect", "95 % interval", "seeds", "p", "p (Holm)", "p (sign flip)",
-    "verdict", "seeds needed", "worth of B's steps",
+    "verdict", "seeds needed", f"as much as {BASELINE}'s last",
 )  # fmt: skip
 _SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by."
 
 
-def verdicts(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+def verdicts(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
     """Every claim about the primary endpoint, in a table for each kind.
 
     Args:
         frame: the frame of a study's rows.
+        index: the study's index, which says which cells there should be; it may be empty.
     """
     endpoint = primary_endpoint(frame)
     if endpoint is None:
         return [], pd.DataFrame()
     found = findings(frame)
+    absent = missing_cells(frame, endpoint, index)
+    state = [endpoint.declared, *([interim_note(absent)] if absent else [])]
     tables = [
-        _finding_table(title, [one for one in found if one.group == group], endpoint)
+        _finding_table(title, [one for one in found if one.group == group], endpoint, state)
         for group, title in _GROUPS.items()
         if any(one.group == group for one in found)
     ]
@@ -70,15 +77,18 @@ def secondary(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     return [Table("Secondary measures", caption, _HEADER, body, _reasons(found))], _full(found)
 
 
-def _finding_table(title: str, found: Sequence[Finding], endpoint: Endpoint) -> Table:
+def _finding_table(
+    title: str, found: Sequence[Finding], endpoint: Endpoint, state: Sequence[str]
+) -> Table:
     seeds = (
         "one sampling seed"
         if len(endpoint.sampling_seeds) == 1
         else (f"a mean of {len(endpoint.sampling_seeds)} sampling seeds")
     )
     caption = (
-        f"{endpoint.metric}, {endpoint.step_rule}, {seeds}; {endpoint.declared}. Effects are "
-        "changes of the distance in percent: below zero the first arm is better."
+        f"{endpoint.metric}, {endpoint.step_rule}, {seeds}; {', '.join(state)}. Effects are "
+        "changes of the distance in percent: below zero the first arm is better. The last column: "
+        f"over so large a last part of its steps {BASELINE}'s own distance changes as much."
     )
     body = tuple(_finding_line(one) for one in found)
     notes = (*_reasons(found), *([_SMOKE_NOTE] if endpoint.is_smoke else []))
@@ -100,7 +110,7 @@ def _finding_line(one: Finding) -> tuple[str, ...]:
         *(_probability(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
         one.verdict,
         MISSING if one.seeds_needed is None else str(one.seeds_needed),
-        MISSING if one.steps_equivalent is None else f"{100 * one.steps_equivalent:.0f} %",
+        MISSING if one.steps_equivalent is None else f"{100 * one.steps_equivalent:.0f} % of steps",
     )
 
 
@@ -120,8 +130,8 @@ def learning(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     Args:
         frame: the frame of a study's rows.
     """
-    numbers = learning_of(frame)
-    if numbers.empty:
+    endpoint, numbers = primary_endpoint(frame), learning_of(frame)
+    if endpoint is None or numbers.empty:
         return [], numbers
     body = tuple(
         (
@@ -138,11 +148,13 @@ def learning(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
         "arm", "seeds", "mean log ratio over steps", f"reached {BASELINE}'s end",
         "at step", f"worth {BASELINE}'s steps",
     )  # fmt: skip
+    curve = curve_rows(frame, endpoint)["metric"].iloc[0]
     caption = (
-        f"Each arm's curve beside {BASELINE}'s of the same seed, at milestones valid in both. The "
-        f"last column is the share of {BASELINE}'s steps that gives the distance the arm ends "
-        f"with; {MISSING} where any seed ends outside what {BASELINE}'s curve covers. ±: 95 % "
-        "Student-t interval."
+        f"{curve} by step, {endpoint.metric} at the end. Each arm's curve beside {BASELINE}'s of "
+        f"the same seed, at milestones valid in both; the step at which {BASELINE}'s end is "
+        "reached, where all seeds get there. The last column is the share of "
+        f"{BASELINE}'s steps that gives the distance the arm ends with; {MISSING} where any seed "
+        f"ends outside what {BASELINE}'s curve covers. ±: 95 % Student-t interval."
     )
     return [Table("How fast the arms learn", caption, header, body)], numbers
 
@@ -177,7 +189,8 @@ def sensitivity(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
         f"{endpoint.metric} of each arm beside {BASELINE}'s of the same seeds, as a change. Pairs "
         "pay where the correlation is above 0. The sign of the smallest effect is found with 80 % "
         "power at level .05/3 by a paired test; to be called supported, an effect must exceed "
-        f"{margin_text(MARGIN)} by as much. {MISSING} where there are too few seeds."
+        f"{margin_text(MARGIN)} by as much for the same power. {MISSING} where there are too few "
+        "seeds."
     )
     return [Table("What the seeds can see", caption, header, body)], numbers
 

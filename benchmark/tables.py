@@ -193,7 +193,6 @@ def curriculum(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
 Built = tuple[list[Table], pd.DataFrame]
 """Tables that belong together, and their full numbers."""
 _OF_ROWS: dict[str, Callable[[pd.DataFrame], Built]] = {
-    "verdicts": verdicts,
     "fid_vs_steps": fid_vs_steps,
     "learning": learning,
     "secondary": secondary,
@@ -206,6 +205,7 @@ _OF_ROWS: dict[str, Callable[[pd.DataFrame], Built]] = {
     "exposure": exposure,
 }
 _OF_ROWS_AND_INDEX: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Built]] = {
+    "verdicts": verdicts,
     "arms": arms,
     "capacity": capacity,
     "configuration": configuration,

@@ -220,6 +220,7 @@ def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: _Eviden
     fit = fit_blocks(table.to_numpy().T)
     contrast, is_pooled = guarded_contrast(fit, weights)
     answer = verdict(contrast, evidence.margin, claim.direction)
+    flipped = sign_flip(weights @ fit.values)
     needed = _seeds_needed(contrast, fit.n, evidence.margin, claim.direction)
     versus_baseline = claim.weights == ((claim.arms[0], 1.0), (BASELINE, -1.0))
     return dataclasses.replace(
@@ -228,9 +229,10 @@ def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: _Eviden
         low=contrast.low,
         high=contrast.high,
         p=None if math.isnan(contrast.p) else contrast.p,
-        p_sign_flip=sign_flip(weights @ fit.values),
+        p_sign_flip=flipped,
         verdict=answer,
-        why=_why(answer, contrast, evidence.margin, claim.direction, needed, is_pooled),
+        why=_why(answer, contrast, evidence.margin, claim.direction, needed, is_pooled)
+        + _sign_flip_note(answer, contrast, flipped),
         seeds_needed=needed,
         steps_equivalent=worth_in_steps(contrast.estimate, evidence.curve),
         p_dunnett=evidence.p_dunnett.get(claim.arms[0]) if versus_baseline else None,
@@ -272,6 +274,16 @@ def _why(
     return text
 
 
+def _sign_flip_note(answer: str, contrast: Contrast, p: float | None) -> str:
+    """Why a small p may stand beside an interval that includes zero: the rule was fixed before."""
+    if answer != "undecided" or p is None or p >= ALPHA or not contrast.low <= 0 <= contrast.high:
+        return ""
+    return (
+        f" The sign-flip test sees a difference (p = {p:.2g}) because this contrast scatters less "
+        "than the other arms; the interval is of all arms' spread, and it decides."
+    )
+
+
 def _adjusted(found: list[Finding]) -> list[Finding]:
     """Holm's p values of the hypotheses; a hypothesis is supported only if they allow it."""
     tested = {f.key: f.p for f in found if f.group == "hypothesis" and f.p is not None}
@@ -286,7 +298,13 @@ def _as_hypotheses(found: list[Finding]) -> list[Finding]:
     return [
         finding
         if (same := hypotheses.get(finding.contrast)) is None
-        else dataclasses.replace(finding, p_holm=same.p_holm, verdict=same.verdict, why=same.why)
+        else dataclasses.replace(
+            finding,
+            declared=same.declared,
+            p_holm=same.p_holm,
+            verdict=same.verdict,
+            why=same.why,
+        )
         for finding in found
     ]
 

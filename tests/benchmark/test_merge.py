@@ -170,3 +170,13 @@ def test_command_says_what_came_of_it(machines, tmp_path, call):
     code, said, _ = call(main, ["merge", *map(str, machines), "--output", out])
     assert code == 0
     assert said.startswith(f"{out}: 8 rows, 8 pictures of 3 folders; for the tables: python -m")
+
+
+def test_counts_of_operations_are_joined_and_never_contradict(machines, tmp_path):
+    """A folder of an earlier version has none, another torch may count otherwise."""
+    for machine, counts in zip(machines[1:], ({"B": 10}, {"B": 11, "C": 12}), strict=True):
+        index = json.loads((machine / "study.json").read_text())
+        (machine / "study.json").write_text(json.dumps(index | {"flops_per_image": counts}))
+    merge(machines, tmp_path / "out")
+    index = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert set(index["flops_per_image"]) == {"B", "C"}

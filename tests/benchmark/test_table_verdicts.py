@@ -51,7 +51,7 @@ def lines(tables):
 
 
 def test_verdicts_come_by_kind_with_interval_and_reason(frame):
-    tables, numbers = verdicts(frame)
+    tables, numbers = verdicts(frame, {})
     assert [table.title for table in tables] == [
         "Hypotheses", "What the effects are made of", "Claims that arms are better",
         "Checks of the instrument",
@@ -64,7 +64,7 @@ def test_verdicts_come_by_kind_with_interval_and_reason(frame):
     # exp(−.3) − 1 is −26 %; no sign flip of 8 seeds has p under 2/2^8.
     assert effect.startswith("−2") and effect.endswith(" %") and interval.count("%") == 2
     assert (p, flip) == ("< .001", ".008") and holm.startswith("< .")
-    assert worth.endswith(" %")
+    assert worth.endswith(" % of steps")
     assert found["Checks of the instrument", "Same arm, other noise"][7] in ("equal", "undecided")
     assert any(note.startswith("Benefit (C − B): supported. ") for note in tables[0].notes)
     assert not any("Smoke" in note for table in tables for note in table.notes)
@@ -75,19 +75,27 @@ def test_verdicts_come_by_kind_with_interval_and_reason(frame):
 
 def test_exchanged_arms_exchange_the_verdict():
     swapped = EFFECT | {"B": EFFECT["C"], "C": EFFECT["B"]}
-    found = lines(verdicts(study(effect=swapped))[0])
+    found = lines(verdicts(study(effect=swapped), {})[0])
     assert found["Hypotheses", "Benefit"][7] == "refuted"
 
 
+def test_verdicts_before_all_cells_are_measured_say_so(frame):
+    cells = [{"arm": arm, "seed": seed} for arm in EFFECT for seed in range(9)]
+    tables, _ = verdicts(frame, {"cells": cells})
+    said = f"; exploratory, interim: {len(EFFECT)} cells are not measured yet. "
+    assert all(said in table.caption for table in tables)
+    assert not any("interim" in table.caption for table in verdicts(frame, {})[0])
+
+
 def test_one_seed_decides_nothing_and_shows_no_interval():
-    tables, _ = verdicts(study(seeds=1))
+    tables, _ = verdicts(study(seeds=1), {})
     for line in lines(tables).values():
         assert line[2] == "–" and line[4:7] == ("–", "–", "–") and line[7] == "undecided"
 
 
 def test_a_study_without_a_finished_arm_has_no_verdicts(frame):
     young = frame[frame["step"] < 100]
-    assert verdicts(young)[0] == [] and learning(young)[0] == [] and secondary(young)[0] == []
+    assert verdicts(young, {})[0] == [] and learning(young)[0] == [] and secondary(young)[0] == []
 
 
 def test_learning_is_told_in_areas_steps_and_worth(frame):
