@@ -42,17 +42,17 @@ BENCHMARK_MUTANTS = (
     ),
     Mutant(
         "rows-keyed-without-seed",
-        "benchmark/results.py",
+        "benchmark/rows.py",
         '_OUTCOME = {"value", "error", "samples"}',
         '_OUTCOME = {"value", "error", "samples", "seed"}',
-        (f"{BENCHMARK}/test_results.py",),
+        (f"{BENCHMARK}/test_rows.py",),
     ),
     Mutant(
         "cut-row-kept-in-the-file",
-        "benchmark/results.py",
+        "benchmark/rows.py",
         "    os.ftruncate(descriptor, start)\n",
         '    os.write(descriptor, b"\\n")\n',
-        (f"{BENCHMARK}/test_results.py",),
+        (f"{BENCHMARK}/test_rows.py",),
     ),
     Mutant(
         "kid-biased",
