@@ -55,6 +55,8 @@ evaluation:
 """
 CLOCK = ("time", "host", "train_seconds", "git", "crc")
 COMMAND = ["-m", "benchmark", "reproduce", "mine.yaml"]
+# Both cells as a job of a cluster does them: no tables and figures, whose drawing takes longer.
+CELLS = [*COMMAND, "--only", "results/mine/cs", "0", "--only", "results/mine/mine", "0"]
 
 
 def comparable(folder):
@@ -202,7 +204,7 @@ def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, run_cl
     words = ["metrics=[fd,stitched]", "finisher=low-first", "stitch_levels=[0.5]"]
     options = [part for word in words for part in ("--set", f"evaluation.{word}")]
     options += ["--set", 'training.milestones=["100%"]', "--set", "training.threads=2"]
-    done = run_cli([*COMMAND, *options], fresh)
+    done = run_cli([*CELLS, *options], fresh)
     assert done.returncode == 0, done.stderr
     rows = read_rows(fresh / "results" / "mine" / "rows.jsonl")
     stitched = {(r.arm, r.metric): r for r in rows if r.metric.startswith("stitched-")}
@@ -230,7 +232,7 @@ def wait_for(path, process, seconds=120):
     while time.monotonic() < end and process.poll() is None:
         if list(folder.glob(pattern)):
             return
-        time.sleep(0.02)
+        time.sleep(0.05)
     raise AssertionError(f"{pattern} did not come: {process.stderr.read()}")
 
 
@@ -241,14 +243,14 @@ def test_killed_study_ends_in_the_same_rows(moment, fresh, finished, start_cli, 
     wait_for((folder, moment), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    done = run_cli(COMMAND, fresh)
+    done = run_cli(CELLS, fresh)
     assert done.returncode == 0, done.stderr
     assert comparable(folder) == comparable(finished / "results" / "mine")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_study_saves_its_state_and_goes_on(number, fresh, finished, start_cli, run_cli):
-    command = [*COMMAND, "--set", "training.checkpoint_every=1000"]
+    command = [*CELLS, "--set", "training.checkpoint_every=1000"]
     process = start_cli(command, fresh)
     folder = fresh / "results" / "mine"
     wait_for((folder, "cs/seed0/weights-*8.pt"), process)
@@ -282,7 +284,7 @@ def test_cut_rows_are_measured_again(fresh, finished, run_cli):
     path = fresh / "results" / "mine" / "rows.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-30]) + lines[-30][:-20])
-    done = run_cli(COMMAND, fresh)
+    done = run_cli(CELLS, fresh)
     assert done.returncode == 0, done.stderr
     assert comparable(path.parent) == comparable(finished / "results" / "mine")
 
