@@ -110,6 +110,14 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
     )
 
 
+def rows_like(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
+    """The frame's rows of the endpoint's condition, at whatever step."""
+    same = pd.Series(True, index=frame.index)
+    for name, value in endpoint.condition.items():
+        same &= frame[name] == value
+    return frame[same]
+
+
 def missing_cells(
     frame: pd.DataFrame, endpoint: Endpoint, index: Mapping[str, Any]
 ) -> dict[str, list[int]]:
@@ -121,9 +129,8 @@ def missing_cells(
         index: the study's, which says which cells there should be; without one, every arm with
             rows should have every seed.
     """
-    same = frame[frame["step"] == frame["total_steps"]]
-    for name, value in endpoint.condition.items():
-        same = same[same[name] == value]
+    same = rows_like(frame, endpoint)
+    same = same[same["step"] == same["total_steps"]]
     measured = set(zip(same["arm"], same["seed"], strict=True))
     planned = {(cell["arm"], cell["seed"]) for cell in index.get("cells", ())} or {
         (arm, seed) for arm in arm_order(frame) for seed in endpoint.values.index

@@ -143,12 +143,13 @@ def merged_index(folders: Sequence[Path]) -> dict[str, Any]:
     for folder in sorted(folders):
         path = folder / INDEX_FILE
         if path.exists():
-            for name, value in _entries(read_index(folder)):
+            index = read_index(folder)
+            flops |= index.get(FLOPS, {})
+            for name, value in _entries(index):
                 first = joined.setdefault(name, _Said(value, path))
                 if first.value != value:
                     what = " ".join(name).strip()
                     raise UserError(f"{first.file} and {path} differ in {what}. {_CHOOSE}")
-        flops |= read_index(folder).get(FLOPS, {})
     if not joined:
         return {}
     parts: dict[str, dict[str, Any]] = {"": {}, "arm": {}, "cell": {}}

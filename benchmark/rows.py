@@ -167,6 +167,8 @@ def _write_whole(descriptor: int, data: bytes) -> None:
 class Follower:
     """Reads a file of rows that others go on adding to: every line is decoded once.
 
+    What is read first is distinct and free of contradictions; what is added later is not compared.
+
     Args:
         path: the file; there may be none yet.
     """
@@ -186,7 +188,8 @@ class Follower:
         A cut last line is skipped with a warning; it is read when it is whole.
 
         Raises:
-            UserError: another line is no row.
+            UserError: another line is no row, or two lines of a first reading give one key two
+                values.
         """
         if not self.path.exists():
             self._start_over()
@@ -201,14 +204,16 @@ class Follower:
             *lines, tail = handle.read().split(b"\n")
         first = self._lines + 1
         rows = [_decode(self.path, number, line) for number, line in enumerate(lines, first)]
+        if tail and _is_whole(tail):
+            rows.append(_decode(self.path, first + len(lines), tail))
+        elif tail:
+            LOGGER.warning("%s: ignored a cut last line (line %d).", self.path, first + len(lines))
+        if is_anew:
+            rows = _distinct(self.path, rows)
         if lines:
             self._offset += sum(len(line) + 1 for line in lines)
             self._lines += len(lines)
             self._last = lines[-1] + b"\n"
-        if tail and _is_whole(tail):
-            rows.append(_decode(self.path, self._lines + 1, tail))
-        elif tail:
-            LOGGER.warning("%s: ignored a cut last line (line %d).", self.path, self._lines + 1)
         return rows, is_anew
 
 
@@ -221,7 +226,7 @@ def read_rows(path: Path) -> list[Row]:
         UserError: another line is no row, or two lines give one key two values.
     """
     rows, _ = Follower(path).news()
-    return _distinct(path, rows)
+    return rows
 
 
 def _decode(path: Path, number: int, line: bytes) -> Row:

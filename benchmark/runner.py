@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from torch import nn
 from tqdm import tqdm
 
 from benchmark.cell import (
@@ -32,7 +33,6 @@ from benchmark.evaluation.scores import parts_of
 from benchmark.evaluation.yardstick import make_yardstick
 from benchmark.index import FLOPS, INDEX_FILE
 from benchmark.outcome import tell, write_outcome
-from benchmark.rows import ROWS_FILE, read_rows
 from benchmark.speed.limits import step_cost
 from benchmark.status import last_line
 from benchmark.study import Study
@@ -123,10 +123,9 @@ def run_study(
     note = finisher_note(study, runs) if with_tables else ""
     if note:
         print(note, file=sys.stderr)
-    # Rows that contradict each other are found before anything is trained.
-    read_rows(study.folder / ROWS_FILE)
     data = {kind: prepared_data(kind, show_progress=True) for kind in _kinds_of_data(study.runs)}
-    # Also of runs that are not to be done: tables are made of the rows of all.
+    # Also of runs that are not to be done: tables are made of the rows of all. Rows that contradict
+    # each other are found here too.
     for config in study.runs:
         refuse_stale_rows(study, config, data[config.data].manifest_id)
     write_index(study)
@@ -212,32 +211,33 @@ def write_index(study: Study) -> None:
         )
     proofs = list(study_proofs(study).values())
     # In the order of the file; of each arm the first seed's run.
-    arms = {config.arm: config for config in reversed(study.runs)}
+    first = {config.arm: config for config in reversed(study.runs)}
+    arms = {arm: (first[arm], build_network(first[arm])) for arm in reversed(first)}
     index = {
         "study": study.name,
         "proofs": proofs,
         "evaluation": asdict(study.evaluation),
-        "arms": {arm: _arm_entry(arms[arm]) for arm in reversed(arms)},
+        "arms": {arm: _arm_entry(*of_arm) for arm, of_arm in arms.items()},
         # Apart from the arms, which must agree between folders: another torch may count otherwise.
-        FLOPS: {arm: _flops(arms[arm]) for arm in reversed(arms)},
+        FLOPS: {arm: _flops(*of_arm) for arm, of_arm in arms.items()},
         "cells": cells,
     }
     write_json(study.folder / INDEX_FILE, index)
 
 
-def _arm_entry(config: RunConfig) -> dict[str, Any]:
+def _arm_entry(config: RunConfig, network: nn.Module) -> dict[str, Any]:
     """What is the same for all seeds of an arm; its curriculum may not be, and is in the rows."""
     content = to_dict(config)
     for name in ("arm", "seed", "output", "samples", "curriculum"):
         del content[name]
-    parameters = sum(weights.numel() for weights in build_network(config).parameters())
+    parameters = sum(weights.numel() for weights in network.parameters())
     sizes = {"num_train": num_train_images(config.data), "parameters": parameters}
     return {"config": content, **sizes}
 
 
-def _flops(config: RunConfig) -> int:
+def _flops(config: RunConfig, network: nn.Module) -> int:
     """Floating-point operations of a training step on one image."""
-    return step_cost(build_network(config), IMAGE_CHANNELS, config.data.size).flops
+    return step_cost(network, IMAGE_CHANNELS, config.data.size).flops
 
 
 def finish(study: Study) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.endpoint import Endpoint, at_last_step
+from benchmark.endpoint import Endpoint, at_last_step, rows_like
 from benchmark.report.words import counted, listed, percent_of, ranges
-from benchmark.results import BASELINE, CONDITION, arm_order, over_seeds
+from benchmark.results import BASELINE, arm_order, over_seeds
 from benchmark.statistics import paired
 from benchmark.table_text import Table, decimals_for
 from benchmark.verdicts import Finding
@@ -139,12 +139,9 @@ def interval_text(effect: Effect | Finding) -> str:
 
 def _endpoint_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
     """The rows behind the endpoint: each arm's last step, under its one condition."""
-    same = pd.Series(True, index=frame.index)
-    for name in CONDITION:
-        same &= frame[name] == endpoint.condition[name]
+    same = rows_like(frame, endpoint)
     # Some cells may have more sampling seeds than all share; the verdicts are not about those.
-    same &= frame["sampling_seed"].isin(endpoint.sampling_seeds)
-    return at_last_step(frame[same])
+    return at_last_step(same[same["sampling_seed"].isin(endpoint.sampling_seeds)])
 
 
 def _distance_text(row: pd.Series, decimals: int) -> str:
