@@ -1,24 +1,37 @@
-"""Rows of results and the file that keeps them: append-only JSON lines, each with a checksum."""
+"""Rows of results and the file that keeps them: append-only JSON lines, each with a checksum.
+
+Rows are exchanged between people: a line is bounded, its texts can be shown as they are, and line
+ends of another system, a byte-order mark and blank lines do no harm.
+"""
 
 import dataclasses
 import fcntl
 import json
 import logging
 import mmap
+import operator
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, BinaryIO, ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import MOST_NAME, first_fault
+from mindiffusion.outside.paths import open_file, open_to_change
+from mindiffusion.outside.text import is_printable
 
 LOGGER = logging.getLogger(__name__)
 ROWS_FILE = "rows.jsonl"
+MOST_LINE_BYTES = 64 * 1024
+_Text = Annotated[str, Field(max_length=MOST_NAME)]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+# A name that ends otherwise could be that of a file that is run or read as something else.
+_Picture = Annotated[str, Field(max_length=1024, pattern=r"^[^/].*\.png$")]
 
 
 @dataclass(frozen=True)
@@ -37,42 +50,46 @@ class Row:
         extra="forbid", strict=True, allow_inf_nan=False
     )
 
-    study: str
-    arm: str
-    seed: int
-    step: int
-    total_steps: int
-    metric: str
+    study: _Text
+    arm: _Text
+    seed: _Count
+    step: _Count
+    total_steps: _Count
+    metric: _Text
     value: float
     level: float | None
     error: float | None
     direction: Literal["lower", "higher", "none"]
-    metric_version: int
-    n_generated: int
-    n_reference: int
-    weights: str
-    sampler: str
-    sampler_steps: int
-    sampling_seed: int
+    metric_version: _Count
+    n_generated: _Count
+    n_reference: _Count
+    weights: _Text
+    sampler: _Text
+    sampler_steps: _Count
+    sampling_seed: _Count
     full_range: bool
-    stage: str
-    samples: str | None
-    dataset: str
-    manifest: str
-    config_hash: str
-    git: str
+    stage: _Text
+    samples: _Picture | None
+    dataset: _Text
+    manifest: _Text
+    config_hash: _Text
+    git: _Text
     versions: dict[str, str]
-    device: str
-    host: str
-    threads: int
+    device: _Text
+    host: _Text
+    threads: _Count
     train_seconds: float
-    time: str
-    declared: str = "exploratory"
+    time: _Text
+    declared: _Text = "exploratory"
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Row))
 # Milestones are written whole and in order, so what stands before a bad line can be relied on.
-_CUT_HERE = "Delete the file from this line on and run the same command again: it measures anew."
+_DAMAGED = (
+    "Bring the whole file again; if there is none, keep a copy, delete the file from this line on "
+    "and run the same command again: it measures that anew."
+)
+_OTHER_VERSION = "The line is whole, so another version wrote it: use that version. Nothing is lost."
 # What a repeated measurement may change: its outcome, its clock and where it ran.
 _OUTCOME = {"value", "error", "samples"}
 _CLOCK_AND_HOST = {"train_seconds", "time", "device", "host", "threads", "git", "versions"}
@@ -80,12 +97,19 @@ _CLOCK_AND_HOST = {"train_seconds", "time", "device", "host", "threads", "git", 
 IDENTITY = tuple(name for name in FIELDS if name not in _OUTCOME | _CLOCK_AND_HOST | {"declared"})
 _ADAPTER: TypeAdapter[Row] = TypeAdapter(Row)
 # A line ends with the CRC-32 of what it would be without; lines of older files have none.
-_CRC = re.compile(rb', "crc": "([0-9a-f]{8})"\}$')
+_CRC = re.compile(rb', "crc": "([0-9a-f]{8})"\}')
+_CRC_BYTES = len(b', "crc": "01234567"}')
+# Printable ASCII without an escape: most lines are of nothing else, and can be shown as they are.
+_PLAIN = bytes(range(0x20, 0x7F)).replace(b"\\", b"")
+_BOM = b"\xef\xbb\xbf"
+
+
+_identity_of = operator.attrgetter(*IDENTITY)
 
 
 def key(row: Row) -> tuple[object, ...]:
     """What the row measures: every field but outcome, clock, host and declaration."""
-    return tuple(getattr(row, name) for name in IDENTITY)
+    return _identity_of(row)
 
 
 def encode(row: Row) -> bytes:
@@ -93,23 +117,39 @@ def encode(row: Row) -> bytes:
     line = json.dumps(dataclasses.asdict(row), ensure_ascii=False).encode("utf-8")
     try:
         # As it will be read: what is written can always be read again.
-        _ADAPTER.validate_json(line)
-    except ValidationError as error:
-        raise UserError(f"Row {row.arm}/{row.metric}: {_first_fault(error)}") from None
+        _parse(line)
+    except ValueError as error:
+        raise UserError(f"Row {row.arm}/{row.metric}: {_fault(error)}.") from None
     return b'%s, "crc": "%08x"}\n' % (line[:-1], zlib.crc32(line))
 
 
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False)[0]
-    field = str(fault["loc"][0]) if fault["loc"] else "the line"
-    return f"{field}: {fault['msg']}; allowed are exactly the fields of benchmark.rows.Row."
+def _parse(line: bytes) -> Row:
+    """A line without its checksum as a row.
+
+    Raises:
+        ValueError: it is none; of pydantic, or of our own.
+    """
+    if len(line) > MOST_LINE_BYTES:
+        raise ValueError(f"the line has more than {MOST_LINE_BYTES} bytes")
+    row = _ADAPTER.validate_json(line)
+    if line.translate(None, _PLAIN):
+        for name in FIELDS:
+            value = getattr(row, name)
+            texts = [*value, *value.values()] if isinstance(value, dict) else [value]
+            if not all(is_printable(text) for text in texts if isinstance(text, str)):
+                raise ValueError(f"{name} has characters that can't be shown")
+    return row
+
+
+def _fault(error: ValueError) -> str:
+    return first_fault(error) if isinstance(error, ValidationError) else str(error)
 
 
 def _is_whole(tail: bytes) -> bool:
     """Whether a last line without a newline is a whole object (a cut one never parses)."""
     try:
         return isinstance(json.loads(tail), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -143,7 +183,7 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
     if not data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = open_to_change(path, os.O_RDWR | os.O_APPEND)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _mend_tail(descriptor, path)
@@ -191,30 +231,37 @@ class Follower:
             UserError: another line is no row, or two lines of a first reading give one key two
                 values.
         """
-        if not self.path.exists():
+        try:
+            handle = open_file(self.path)
+        except FileNotFoundError:
             self._start_over()
             return [], True
-        with self.path.open("rb") as handle:
+        with handle:
             fcntl.flock(handle, fcntl.LOCK_SH)
             handle.seek(self._offset - len(self._last))
             if handle.read(len(self._last)) != self._last:
                 self._start_over()
                 handle.seek(0)
             is_anew = self._offset == 0
-            *lines, tail = handle.read().split(b"\n")
-        first = self._lines + 1
-        rows = [_decode(self.path, number, line) for number, line in enumerate(lines, first)]
-        if tail and _is_whole(tail):
-            rows.append(_decode(self.path, first + len(lines), tail))
-        elif tail:
-            LOGGER.warning("%s: ignored a cut last line (line %d).", self.path, first + len(lines))
-        if is_anew:
-            rows = _distinct(self.path, rows)
-        if lines:
-            self._offset += sum(len(line) + 1 for line in lines)
-            self._lines += len(lines)
-            self._last = lines[-1] + b"\n"
-        return rows, is_anew
+            rows = list(self._rest(handle))
+        return (_distinct(self.path, rows) if is_anew else rows), is_anew
+
+    def _rest(self, handle: BinaryIO) -> Iterator[Row]:
+        """The rows from where the handle stands, a bounded line at a time."""
+        while line := handle.readline(2 * MOST_LINE_BYTES):
+            number = self._lines + 1
+            content = line.removeprefix(_BOM) if self._offset == 0 else line
+            content = content.rstrip(b"\r\n")
+            is_ended = line.endswith(b"\n")
+            if not is_ended and len(line) < 2 * MOST_LINE_BYTES and not _is_whole(content):
+                LOGGER.warning("%s: ignored a cut last line (line %d).", self.path, number)
+                return
+            if content.strip():
+                yield _decode(self.path, number, content)
+            if is_ended:
+                self._offset += len(line)
+                self._lines = number
+                self._last = line
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -230,14 +277,16 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _decode(path: Path, number: int, line: bytes) -> Row:
-    crc = _CRC.search(line)
-    content = line if crc is None else line[: crc.start()] + b"}"
+    crc = _CRC.fullmatch(line[-_CRC_BYTES:])
+    content = line if crc is None else line[:-_CRC_BYTES] + b"}"
+    is_intact = crc is not None and int(crc[1], 16) == zlib.crc32(content)
     try:
-        row = _ADAPTER.validate_json(content)
-    except ValidationError as error:
-        raise UserError(f"{path}, line {number}: {_first_fault(error)} {_CUT_HERE}") from None
-    if crc is not None and int(crc[1], 16) != zlib.crc32(content):
-        raise UserError(f"{path}, line {number}: altered, its checksum does not fit. {_CUT_HERE}")
+        row = _parse(content)
+    except ValueError as error:
+        advice = _OTHER_VERSION if is_intact else _DAMAGED
+        raise UserError(f"{path}, line {number}: {_fault(error)}. {advice}") from None
+    if crc is not None and not is_intact:
+        raise UserError(f"{path}, line {number}: altered, its checksum does not fit. {_DAMAGED}")
     return row
 
 

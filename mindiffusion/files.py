@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from mindiffusion.errors import UserError
+from mindiffusion.outside.paths import open_file, open_to_change
 
 
 @contextlib.contextmanager
@@ -31,38 +32,53 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
-    descriptor, temporary = _own_temporary(path)
+    with _named(path):
+        descriptor, temporary = _own_temporary(path)
     try:
-        with os.fdopen(descriptor, "wb") as handle:
+        with _named(path), os.fdopen(descriptor, "wb") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
             # Renamed before the lock goes with the handle, or another writer would sweep it away.
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         _sync_folder(path.parent)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Trouble with the temporary file is trouble with ``path``: nobody has heard of the other."""
+    try:
+        yield
+    except OSError as error:
+        own = Path(os.fsdecode(error.filename or "")).name
+        if error.filename is None or own.startswith(f".{path.name}."):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
 def _own_temporary(path: Path) -> tuple[int, str]:
     """A fresh file beside ``path``, locked for as long as its writer lives: descriptor, name."""
     while True:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if Path(name).exists():  # not swept in the moment before it was locked
-            return descriptor, name
-        os.close(descriptor)
+        name = str(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
+        # 0666: the user's umask says who may read it.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(name, flags, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if Path(name).exists():  # not swept in the moment before it was locked
+                return descriptor, name
+            os.close(descriptor)
 
 
 def _sweep(path: Path) -> None:
     """Remove temporary files of ``path`` whose writer is dead: nobody locks them."""
     for stale in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError), stale.open("rb") as handle:
+        passed_over = (FileNotFoundError, BlockingIOError, UserError)
+        with contextlib.suppress(*passed_over), open_file(stale) as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             stale.unlink()
 
@@ -102,7 +118,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def sha256_of_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in blocks."""
-    with path.open("rb") as handle:
+    with open_file(path, follow=True) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -124,11 +140,11 @@ def exclusive_lock(
         on_wait: called once, before waiting, when another process holds the lock.
 
     Raises:
-        UserError: another process still holds it.
+        UserError: another process still holds it, or the lock is no file of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + wait_seconds
-    with path.open("w") as handle:
+    with os.fdopen(open_to_change(path, os.O_RDWR), "rb+") as handle:
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -100,8 +100,10 @@ def first_fault(error: ValidationError) -> str:
         return f"is no whole JSON document ({printable(fault['ctx']['error'], 120)})"
     field = printable(".".join(map(str, fault["loc"])), 120) or "the document"
     said = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "missing":
+    if fault["type"] in ("missing", "missing_argument"):
         return f"{field} is missing"
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{field} is not known here"
     return f"{field} is {shown_value(fault['input'])}: {said[:1].lower()}{said[1:]}"
 
 

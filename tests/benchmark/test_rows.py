@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import zlib
 
 import pytest
 
@@ -61,11 +62,11 @@ def test_a_cut_last_line_is_skipped_and_then_removed(tmp_path, caplog, cut):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda d: d.pop("seed"), "seed: Field required"),
-        (lambda d: d.update(colour="red"), "colour: Unexpected"),
-        (lambda d: d.update(step="100"), "step: Input should be a valid integer"),
-        (lambda d: d.update(direction="up"), "direction: Input should be 'lower'"),
-        (lambda d: d.update(value=float("nan")), "value: "),
+        (lambda d: d.pop("seed"), "seed is missing"),
+        (lambda d: d.update(colour="red"), "colour is not known here"),
+        (lambda d: d.update(step="100"), "step is '100': input should be a valid integer"),
+        (lambda d: d.update(direction="up"), "direction is 'up': input should be 'lower'"),
+        (lambda d: d.update(value=float("nan")), "value is nan: input should be a finite"),
     ],
 )
 def test_read_rows_names_file_line_and_field(tmp_path, damage, message):
@@ -253,3 +254,89 @@ def test_a_follower_names_the_line_in_the_whole_file(tmp_path):
     for _ in range(2):
         with pytest.raises(UserError, match="line 3"):
             follower.news()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.replace(b"\n", b"\r\n"),
+        lambda d: b"\xef\xbb\xbf" + d,
+        lambda d: d.replace(b"\n", b"\n\n"),
+        lambda d: b"\n \n" + d,
+        lambda d: b"\xef\xbb\xbf" + d.replace(b"\n", b"\r\n")[:-2],
+    ],
+    ids=["crlf", "bom", "blank lines", "begins blank", "bom, crlf, no end"],
+)
+def test_what_other_systems_do_to_line_ends_costs_nothing(tmp_path, change):
+    path = tmp_path / "rows.jsonl"
+    rows = [row(step=1), row(step=2)]
+    append_rows(path, rows)
+    path.write_bytes(change(path.read_bytes()))
+    assert read_rows(path) == rows
+    append_rows(path, [row(step=3)])
+    assert read_rows(path) == [*rows, row(step=3)]
+
+
+def test_a_follower_reads_on_behind_other_line_ends(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    append_rows(path, [row(step=1)])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n"))
+    follower = Follower(path)
+    assert follower.news() == ([row(step=1)], True)
+    append_rows(path, [row(step=2)])
+    assert follower.news() == ([row(step=2)], False)
+
+
+def test_a_field_of_a_newer_version_is_no_damage(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    values = json.dumps(dataclasses.asdict(ROW) | {"colour": "red"}).encode()
+    path.write_bytes(b'%s, "crc": "%08x"}\n' % (values[:-1], zlib.crc32(values)))
+    with pytest.raises(UserError, match="colour is not known here") as caught:
+        read_rows(path)
+    assert "another version" in str(caught.value) and "elete" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arm": "B\x1b[2J"},
+        {"arm": "B\nC"},
+        {"metric": "FID\u202e"},
+        {"arm": "B" * 201},
+        {"versions": {"torch\x07": "2"}},
+        {"samples": "b/seed0/torch.py"},
+        {"samples": "/etc/secret.png"},
+        {"seed": 10**30},
+        {"step": -1},
+    ],
+    ids=repr,
+)
+def test_texts_of_rows_can_be_shown_and_numbers_are_counts(tmp_path, change):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(dataclasses.asdict(ROW) | change) + "\n")
+    with pytest.raises(UserError, match=next(iter(change))) as caught:
+        read_rows(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
+    with pytest.raises(UserError, match="Row"):
+        append_rows(path, [row(**change)])
+
+
+def test_a_line_without_end_takes_no_memory(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as handle:
+        handle.truncate(1 << 36)
+    with pytest.raises(UserError, match="line 1: the line has more than 65536 bytes"):
+        read_rows(path)
+
+
+def test_rows_are_neither_read_nor_written_through_a_link_or_pipe(tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    linked, pipe = tmp_path / "linked.jsonl", tmp_path / "pipe.jsonl"
+    linked.symlink_to(mine)
+    os.mkfifo(pipe)
+    for path, kind in ((linked, "a link"), (pipe, "a pipe")):
+        for action in (lambda p: append_rows(p, [ROW]), read_rows):
+            with pytest.raises(UserError, match=kind):
+                action(path)
+    assert mine.read_text() == "precious"
