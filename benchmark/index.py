@@ -3,15 +3,54 @@
 Written when a study starts (``benchmark.runner``), kept beside the rows; never imports torch.
 """
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import Name, read_json
+from mindiffusion.outside.paths import inside
 
 INDEX_FILE = "study.json"
 # Counted, not chosen: folders of two versions may differ in it.
 FLOPS = "flops_per_image"
+_MOST_CELLS, _MOST_MILESTONES = 10_000, 1_000
+_Step = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class _Open(BaseModel):
+    """What a newer version adds is kept, so that joining folders loses nothing."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+
+class _Cell(_Open):
+    arm: Name
+    seed: _Step
+    run: Annotated[str, Field(max_length=1024)]
+    milestones: Annotated[list[_Step], Field(max_length=_MOST_MILESTONES)]
+    total_steps: _Step = 0
+
+
+class _Arm(_Open):
+    config: dict[str, Any] = {}
+    num_train: _Step = 0
+    parameters: _Step = 0
+
+
+class _Scoring(_Open):
+    metrics: list[Name] = []
+    finisher: Name = ""
+
+
+class _Index(_Open):
+    study: Name
+    cells: Annotated[list[_Cell], Field(max_length=_MOST_CELLS)]
+    proofs: list[Name] = []
+    evaluation: _Scoring = _Scoring()
+    arms: dict[Name, _Arm] = {}
+    flops_per_image: dict[Name, _Step] = {}
 
 
 def read_index(study_dir: Path) -> dict[str, Any]:
@@ -20,18 +59,19 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
     ``evaluation`` (how milestones are scored), ``arms`` (by name: ``config`` without what differs
     between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm: operations of a
-    training step) and ``cells`` (arm, seed, run's folder, steps).
+    training step) and ``cells`` (arm, seed, run's folder inside the study's, steps).
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or a cell's folder leads out of the study's.
     """
-    path = study_dir / INDEX_FILE
-    if not path.exists():
-        return {}
+    advice = "give the study's command again, which writes it anew."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}); give the study's command again, which writes it anew."
-        ) from None
-    return dict(content)
+        index = read_json(study_dir / INDEX_FILE, _Index, advice)
+    except FileNotFoundError:
+        return {}
+    runs = [cell.run for cell in index.cells]
+    for run in runs:
+        inside(study_dir, run)
+    if len(set(runs)) < len(runs):
+        raise UserError(f"{study_dir / INDEX_FILE} has two cells in one folder; {advice}")
+    return index.model_dump(exclude_unset=True)

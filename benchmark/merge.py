@@ -16,7 +16,10 @@ from benchmark.rows import ROWS_FILE, Row, encode, key, read_rows
 from benchmark.status import is_running
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
+from mindiffusion.outside.paths import inside, is_file, read_file, refuse_links
 
+MOST_PICTURE_BYTES = 64_000_000
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHOOSE = "Find out which is right and drop the other."
 
 
@@ -40,6 +43,7 @@ def merge(folders: Sequence[Path], output: Path) -> str:
             each other: other data, config or instrument, two values of one measurement, two
             pictures of one name.
     """
+    refuse_links(output)
     if output not in folders and (output / ROWS_FILE).exists():
         raise UserError(f"{output} has rows already; name it among the folders to join as well.")
     for folder in folders:
@@ -48,8 +52,9 @@ def merge(folders: Sequence[Path], output: Path) -> str:
     index = merged_index(folders)
     pictures = dict(_pictures(rows, folders))
     for name, source in pictures.items():
-        if source != output / name:
-            _write(output / name, source.read_bytes())
+        target = inside(output, name)
+        if source != target:
+            _write(target, read_picture(source))
     if index:
         write_json(output / INDEX_FILE, index)
     # Last: rows name only pictures that are there.
@@ -66,6 +71,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _refuse(folder: Path) -> None:
+    refuse_links(folder)
     if not (folder / ROWS_FILE).exists():
         raise UserError(f"{folder} has no {ROWS_FILE}; give a study's folder, as results/demo.")
     for lock in folder.glob("*/*/.lock"):
@@ -123,13 +129,29 @@ def _pictures(rows: Sequence[Row], folders: Sequence[Path]) -> Iterator[tuple[st
         UserError: one is missing, or two folders have different ones of one name.
     """
     for name in sorted({row.samples for row in rows if row.samples is not None}):
-        found = [folder / name for folder in sorted(folders) if (folder / name).is_file()]
+        places = [inside(folder, name) for folder in sorted(folders)]
+        found = [place for place in places if is_file(place)]
         if not found:
             raise UserError(f"{name}, a picture that rows name, is in none of the folders.")
+        first = read_picture(found[0])
         for other in found[1:]:
-            if other.read_bytes() != found[0].read_bytes():
+            if read_picture(other) != first:
                 raise UserError(f"{found[0]} and {other} are different pictures. {_CHOOSE}")
         yield name, found[0]
+
+
+def read_picture(path: Path) -> bytes:
+    """The bytes of a picture that a row names.
+
+    Raises:
+        UserError: no file, too large, or no PNG.
+    """
+    content = read_file(path, MOST_PICTURE_BYTES)
+    if not content.startswith(PNG_SIGNATURE):
+        raise UserError(
+            f"{path} is named as a picture and is no PNG; restore it, or drop its rows."
+        )
+    return content
 
 
 def merged_index(folders: Sequence[Path]) -> dict[str, Any]:

@@ -2,26 +2,31 @@
 
 What travels: rows, the pictures they name, the index, and of each cell with milestones left to
 score its config, its log, its newest whole checkpoint and the weights of those milestones. Scored
-cells need no more than their rows. Never imports torch.
+cells need no more than their rows. What ``unpack`` takes is bounded, and ``pack`` makes no more.
+Never imports torch.
 """
 
 import gzip
 import hashlib
 import io
-import json
-import tarfile
+import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.index import INDEX_FILE, read_index
-from benchmark.merge import merge
+from benchmark.merge import merge, read_picture
 from benchmark.rows import ROWS_FILE, Row, read_rows
 from benchmark.status import is_running
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_file, write_json
+from mindiffusion.outside.documents import Name, read_json
+from mindiffusion.outside.paths import inside, is_file, read_file, refuse_links
+from mindiffusion.outside.tars import MOST_BYTES, add_files, read_files
 from mindiffusion.training.metrics_log import METRICS_FILE
 
 MAX_PARTS = 7
@@ -30,6 +35,30 @@ PART_BYTES = 16_000_000
 MANIFEST = "travel.json"
 _PART = "travel.tar.gz.{}"
 _CONFIG = "config.json"
+_OF_A_RUN = re.compile(r"(ckpt|weights)-\d+\.(pt|json)|config\.json|metrics\.jsonl")
+_PICTURE = ".png"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^travel\.tar\.gz\.\d$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Manifest(BaseModel):
+    """What ``pack`` wrote: the parts, in order, with their checksums."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    study: Name
+    parts: Annotated[list[_Part], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class _Seal(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -72,8 +101,9 @@ def pack(folder: Path, output: Path) -> list[Path]:
         The files, the manifest with their checksums last.
 
     Raises:
-        UserError: no index, a run at work, or more than may travel.
+        UserError: no index, a link in the folder, a run at work, or more than may travel.
     """
+    refuse_links(folder)
     cells = _cells(folder)
     busy = [cell.run for cell in cells if is_running(folder / cell.run)]
     if busy:
@@ -111,10 +141,15 @@ def _names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
     rows = read_rows(folder / ROWS_FILE)
     if rows:
         yield ROWS_FILE
-        yield from (row.samples for row in rows if row.samples is not None)
+        for name in sorted({row.samples for row in rows if row.samples is not None}):
+            path = inside(folder, name)
+            if not is_file(path):
+                raise UserError(f"{path} is missing, which the rows name; restore it, then pack.")
+            read_picture(path)
+            yield name
     left = _left(folder, cells, rows)
     for cell, milestones in left:
-        run = folder / cell.run
+        run = inside(folder, cell.run)
         found = [run / _CONFIG, run / METRICS_FILE, *_newest_state(run)]
         for step in milestones:
             found += _sealed(run / f"weights-{step:09d}.pt")
@@ -127,7 +162,7 @@ def _left(
     folder: Path, cells: Sequence[_Cell], rows: Sequence[Row]
 ) -> list[tuple[_Cell, tuple[int, ...]]]:
     """Cells with milestones that lack a proof, and these milestones."""
-    proofs = set(read_index(folder)["proofs"])
+    proofs = set(read_index(folder).get("proofs", ()))
     proved = {(row.arm, row.seed, row.step, row.metric) for row in rows if row.metric in proofs}
     found = []
     for cell in cells:
@@ -145,8 +180,8 @@ def _finisher_names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
     """The weights that finish stitched samples, where a study has such."""
     evaluation = read_index(folder).get("evaluation", {})
     if "stitched" in evaluation.get("metrics", ()):
-        runs = [cell for cell in cells if cell.arm == evaluation["finisher"]]
-        for cell in runs[:1]:
+        runs = [cell for cell in cells if cell.arm == evaluation.get("finisher")]
+        for cell in (cell for cell in runs[:1] if cell.milestones):
             path = folder / cell.run / f"weights-{cell.milestones[-1]:09d}.pt"
             yield from (one.relative_to(folder).as_posix() for one in _sealed(path))
 
@@ -155,8 +190,8 @@ def _sealed(path: Path) -> tuple[Path, ...]:
     """A checkpoint and its seal, where both are there and agree."""
     seal = path.with_suffix(".json")
     try:
-        is_whole = json.loads(seal.read_text("utf-8"))["sha256"] == sha256_of_file(path)
-    except (OSError, ValueError, KeyError, TypeError):
+        is_whole = read_json(seal, _Seal, "").sha256 == sha256_of_file(path)
+    except (OSError, UserError):
         return ()
     return (path, seal) if is_whole else ()
 
@@ -173,18 +208,8 @@ def _newest_state(run: Path) -> tuple[Path, ...]:
 def _archive(folder: Path, names: Sequence[str]) -> bytes:
     """A compressed archive of some files; the same files give the same bytes."""
     whole = _Bounded()
-    with (
-        gzip.GzipFile(fileobj=whole, mode="wb", mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w") as archive,
-    ):
-        for name in names:
-            path = folder / name
-            if not path.is_file():
-                raise UserError(f"{path} is missing, which the rows name; restore it, then pack.")
-            member = tarfile.TarInfo(name)
-            member.size = path.stat().st_size
-            with path.open("rb") as handle:
-                archive.addfile(member, handle)
+    with gzip.GzipFile(fileobj=whole, mode="wb", mtime=0) as packed:
+        add_files(packed, folder, names)
     return whole.getvalue()
 
 
@@ -199,15 +224,17 @@ def unpack(packed: Path, folder: Path) -> str:
         folder: the study's folder; may be there already.
 
     Raises:
-        UserError: a part is missing or damaged, or what is there contradicts it; nothing is
-            written then.
+        UserError: a part is missing, damaged or holds what ``pack`` never writes, or what is there
+            contradicts it; nothing is written then.
     """
+    refuse_links(folder)
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary)
-        _extract(_whole(packed), source)
+        with gzip.GzipFile(fileobj=io.BytesIO(_whole(packed))) as stream:
+            read_files(stream, str(packed), source, _is_packed)
         cells = _cells(source)
         for cell in cells:
-            _refuse_other(source / cell.run, folder / cell.run)
+            _refuse_other(source / cell.run, inside(folder, cell.run))
         with_rows = [one for one in (folder, source) if (one / ROWS_FILE).exists()]
         if with_rows:
             merge(with_rows, folder)
@@ -219,35 +246,41 @@ def unpack(packed: Path, folder: Path) -> str:
 
 
 def _whole(packed: Path) -> bytes:
+    """The packed study's bytes, of parts that are all there and are what their manifest says."""
+    advice = "give the folder that pack wrote, with all its files."
     try:
-        manifest: Mapping[str, Any] = json.loads((packed / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{packed} has no readable {MANIFEST}; give what pack wrote.") from None
+        manifest = read_json(packed / MANIFEST, _Manifest, advice)
+    except OSError:
+        raise UserError(f"{packed} has no readable {MANIFEST}; {advice}") from None
+    if [part.name for part in manifest.parts] != [
+        _PART.format(number) for number in range(len(manifest.parts))
+    ]:
+        raise UserError(f"{packed / MANIFEST} names other parts than pack writes; {advice}")
     pieces = []
-    for part in manifest["parts"]:
-        path = packed / part["name"]
-        if not path.is_file():
-            raise UserError(f"{path} is missing; bring all files that pack wrote.")
-        pieces.append(path.read_bytes())
-        if hashlib.sha256(pieces[-1]).hexdigest() != part["sha256"]:
+    for part in manifest.parts:
+        path = packed / part.name
+        try:
+            pieces.append(read_file(path, PART_BYTES))
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; bring all files that pack wrote.") from None
+        if hashlib.sha256(pieces[-1]).hexdigest() != part.sha256:
             raise UserError(f"{path} is damaged, its SHA-256 is another one; bring it again.")
     return b"".join(pieces)
 
 
-def _extract(whole: bytes, target: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(whole), mode="r:gz") as archive:
-        for member in archive:
-            name = PurePosixPath(member.name)
-            content = archive.extractfile(member) if member.isfile() else None
-            if content is None or name.is_absolute() or ".." in name.parts:
-                raise UserError(f"the packed study holds {member.name!r}, which pack never writes.")
-            with atomic_write(target / name) as handle:
-                handle.write(content.read())
+def _is_packed(name: str) -> bool:
+    """Whether ``pack`` ever writes a file of that name."""
+    last = name.rpartition("/")[2]
+    return (
+        name in (INDEX_FILE, ROWS_FILE)
+        or name.endswith(_PICTURE)
+        or bool(_OF_A_RUN.fullmatch(last))
+    )
 
 
 def _copy(source: Path, target: Path) -> None:
     with atomic_write(target) as handle:
-        handle.write(source.read_bytes())
+        handle.write(read_file(source, MOST_BYTES))
 
 
 def _refuse_other(source: Path, target: Path) -> None:
@@ -255,7 +288,8 @@ def _refuse_other(source: Path, target: Path) -> None:
     if is_running(target):
         raise UserError(f"{target} is being run; wait for it to end, then unpack.")
     ours, theirs = target / _CONFIG, source / _CONFIG
-    if ours.exists() and theirs.exists() and ours.read_bytes() != theirs.read_bytes():
+    both = ours.exists() and theirs.exists()
+    if both and read_file(ours, MOST_BYTES) != read_file(theirs, MOST_BYTES):
         raise UserError(
             f"{ours} is of another run than the packed one; unpack into another folder, or delete "
             f"{target}."
@@ -266,9 +300,10 @@ def _take_state(source: Path, target: Path) -> bool:
     """Copy a cell's files that are new here; returns whether its checkpoint was among them."""
     here, there = _newest_state(target), _newest_state(source)
     is_newer = bool(there) and (not here or there[0].name > here[0].name)
-    for path in sorted(source.glob("*"), key=lambda one: one.suffix == ".json"):
+    known = [path for path in source.glob("*") if _OF_A_RUN.fullmatch(path.name)]
+    for path in sorted(known, key=lambda one: one.suffix == ".json"):
         # Seals come after what they seal. The log belongs to the checkpoint.
         of_state = path.name.startswith("ckpt-") or path.name == METRICS_FILE
-        if path.is_file() and (is_newer if of_state else not (target / path.name).exists()):
+        if is_file(path) and (is_newer if of_state else not (target / path.name).exists()):
             _copy(path, target / path.name)
     return is_newer

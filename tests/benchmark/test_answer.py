@@ -18,8 +18,12 @@ def folder(tmp_path_factory):
     frame = study({"B": 0.0, "C": -0.2}, seeds=2)
     frame = frame.astype(object).where(frame.notna(), None)
     append_rows(path / "rows.jsonl", [change(**row) for row in frame.to_dict("records")])
-    cells = [{"arm": arm, "seed": seed} for arm in "BC" for seed in range(2)]
-    index = {"cells": [*cells, {"arm": "C", "seed": 2}], "evaluation": {"metrics": ["fd"]}}
+    measured = [(arm, seed) for arm in "BC" for seed in range(2)]
+    cells = [
+        {"arm": arm, "seed": seed, "run": f"{arm}/seed{seed}", "milestones": []}
+        for arm, seed in (*measured, ("C", 2))
+    ]
+    index = {"study": "two", "cells": cells, "evaluation": {"metrics": ["fd"]}}
     (path / "study.json").write_text(json.dumps(index))
     return path
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.merge import merge
+from benchmark.merge import PNG_SIGNATURE, merge
 from benchmark.rows import Row, append_rows, read_rows
 from benchmark.tables import write_tables
 from mindiffusion.errors import UserError
@@ -40,9 +40,12 @@ def folder(path, rows, arms=("B", "C")):
     for row in rows:
         if row.samples:
             (path / row.samples).parent.mkdir(parents=True, exist_ok=True)
-            (path / row.samples).write_bytes(row.samples.encode())
+            (path / row.samples).write_bytes(PNG_SIGNATURE + row.samples.encode())
     index = {"study": "two", "proofs": ["p"], "arms": {arm: {"lr": 1.0} for arm in arms}}
-    listed = [{"arm": row.arm, "seed": row.seed, "run": f"{row.arm}/{row.seed}"} for row in rows]
+    listed = [
+        {"arm": row.arm, "seed": row.seed, "run": f"{row.arm}/{row.seed}", "milestones": []}
+        for row in rows
+    ]
     index["cells"] = [cell for k, cell in enumerate(listed) if cell not in listed[:k]]
     (path / "study.json").write_text(json.dumps(index))
     return path
@@ -129,7 +132,7 @@ def test_contradictions_name_both_files_and_write_nothing(changes, message, tmp_
 
 def test_pictures_of_one_name_must_be_one(machines, tmp_path):
     name = cells("B", 0)[0].samples
-    (machines[1] / name).write_bytes(b"other")
+    (machines[1] / name).write_bytes(PNG_SIGNATURE + b"other")
     with pytest.raises(UserError, match="are different pictures"):
         merge(machines, tmp_path / "out")
     for machine in machines[:2]:
@@ -180,3 +183,39 @@ def test_counts_of_operations_are_joined_and_never_contradict(machines, tmp_path
     merge(machines, tmp_path / "out")
     index = json.loads((tmp_path / "out" / "study.json").read_text())
     assert set(index["flops_per_image"]) == {"B", "C"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../../torch.png", "/tmp/torch.png", "b/../../x.png", "b/seed0/../seed0/x.png", "."]
+)
+def test_pictures_go_nowhere_but_into_the_folder(tmp_path, name):
+    source = folder(tmp_path / "in" / "theirs", cells("B", 0))
+    rows = source / "rows.jsonl"
+    line = json.loads(rows.read_text().splitlines()[0]) | {"samples": name}
+    del line["crc"]
+    rows.write_text(json.dumps(line) + "\n")
+    outside = tmp_path / "torch.png"
+    outside.write_bytes(PNG_SIGNATURE)
+    before = content(tmp_path)
+    with pytest.raises(UserError, match="names the file|samples is"):
+        merge([source], tmp_path / "out")
+    assert content(tmp_path) == before
+
+
+def test_a_picture_that_is_none_is_not_copied(machines, tmp_path):
+    (machines[0] / cells("B", 0)[0].samples).write_bytes(b"import os")
+    with pytest.raises(UserError, match="is no PNG"):
+        merge(machines[:1], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["in", "out"])
+def test_links_in_results_are_refused_and_nothing_is_written(machines, tmp_path, place):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    link = (machines[0] if place == "in" else tmp_path / "out") / "b" / "more"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(mine)
+    with pytest.raises(UserError, match="more is a link"):
+        merge(machines, tmp_path / "out")
+    assert not list(mine.iterdir()) and not (tmp_path / "out" / "rows.jsonl").exists()

@@ -1,18 +1,24 @@
 """A study packed on one machine and unpacked on another: what travels, and what is never lost."""
 
 import dataclasses
+import gzip
 import hashlib
+import io
 import json
 import random
+import re
+import tarfile
 
 import pytest
 
 from benchmark import travel
 from benchmark.__main__ import main
+from benchmark.merge import PNG_SIGNATURE
 from benchmark.rows import Row, append_rows, read_rows
 from benchmark.travel import pack, unpack
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
+from mindiffusion.outside import tars
 
 ROW = Row(
     study="two", arm="B", seed=0, step=10, total_steps=20, metric="scored-own/p", value=2.0,
@@ -57,7 +63,7 @@ def study(tmp_path):
     folder = tmp_path / "study"
     run_files(folder / "b" / "seed0", (10, 20), (10, 20))
     run_files(folder / "c" / "seed0", (10, 20), (15, 20))
-    (folder / "b" / "seed0" / "samples.png").write_bytes(b"strip")
+    (folder / "b" / "seed0" / "samples.png").write_bytes(PNG_SIGNATURE + b"strip")
     rows = [
         dataclasses.replace(ROW, samples="b/seed0/samples.png"),
         dataclasses.replace(ROW, step=20),
@@ -194,3 +200,134 @@ def test_a_study_without_a_row_travels_too(study, tmp_path):
     unpack_from(study, tmp_path, tmp_path / "there")
     assert "c/seed0/weights-000000010.pt" in files(tmp_path / "there")
     assert not (tmp_path / "there" / "rows.jsonl").exists()
+
+
+def packed_by_a_stranger(folder, members, manifest=None):
+    """What ``unpack`` is given: any members, with a manifest that fits unless one is given."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for name, content in members:
+            member = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    whole = gzip.compress(tar.getvalue())
+    folder.mkdir()
+    (folder / "travel.tar.gz.0").write_bytes(whole)
+    part = {"name": "travel.tar.gz.0", "sha256": hashlib.sha256(whole).hexdigest()}
+    document = {"study": "x", "parts": [part]} if manifest is None else manifest
+    (folder / "travel.json").write_text(json.dumps(document))
+    return folder
+
+
+def member(name, kind=tarfile.REGTYPE, link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+INDEX = json.dumps(index()).encode()
+
+
+def index_with(**changes):
+    content = index()
+    content["cells"][0] |= changes
+    return json.dumps(content).encode()
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("../evil.json", b"x")], "never packed"),
+        ([("../ckpt-1.pt", b"x")], "names the file '../ckpt-1.pt'"),
+        ([("/tmp/config.json", b"x")], "names the file"),
+        ([("torch.py", b"x")], "'torch.py', which is never packed"),
+        ([("f/0", b"")], "never packed"),
+        ([(member("rows.jsonl", tarfile.SYMTYPE, "/etc/passwd"), b"")], "never packed"),
+        ([(member("rows.jsonl", tarfile.LNKTYPE, "study.json"), b"")], "never packed"),
+        ([(member("rows.jsonl", tarfile.FIFOTYPE), b"")], "never packed"),
+        ([("study.json", INDEX), ("study.json", INDEX)], "never packed"),
+        ([("study.json", b"[]")], "study.json: the document is"),
+        ([("study.json", b'{"a":' * 500)], "no whole JSON"),
+        ([("study.json", index_with(run="../../elsewhere"))], "names the file"),
+        ([("study.json", index_with(run="c/seed0"))], "two cells in one folder"),
+        ([("study.json", index_with(seed="0"))], "cells.0.seed is '0'"),
+        ([("study.json", index_with(arm="B\x1b[2J"))], "cells.0.arm is"),
+        ([("study.json", index_with(milestones=[10**30]))], "cells.0.milestones.0"),
+        ([], "has no study.json"),
+    ],
+)
+def test_what_pack_never_writes_is_refused_and_nothing_is_written(tmp_path, members, message):
+    packed = packed_by_a_stranger(tmp_path / "packed", members)
+    before = files(tmp_path)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        unpack(packed, tmp_path / "there")
+    assert files(tmp_path) == before and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        [],
+        {},
+        {"study": "x", "parts": []},
+        {"study": "x", "parts": [{}]},
+        {"study": "x", "parts": [{"name": 5}]},
+        {"study": "x", "parts": [{"name": "../x", "sha256": "0" * 64}]},
+        {"study": "x", "parts": [{"name": "travel.tar.gz.1", "sha256": "0" * 64}]},
+        {"study": "x", "parts": [{"name": "travel.tar.gz.0", "sha256": "0" * 64}] * 8},
+        {"study": "x", "parts": [{"name": "travel.tar.gz.0", "sha256": None}]},
+        {"parts": [{"name": "travel.tar.gz.0", "sha256": "0" * 64}]},
+    ],
+    ids=repr,
+)
+def test_a_wrong_manifest_is_one_line(tmp_path, manifest):
+    packed = packed_by_a_stranger(tmp_path / "packed", [("study.json", INDEX)], manifest)
+    with pytest.raises(UserError, match=r"travel\.json"):
+        unpack(packed, tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_declared_sizes_are_bounded_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(tars, "MOST_BYTES", 10_000)
+    packed = packed_by_a_stranger(tmp_path / "packed", [("rows.jsonl", bytes(20_000))])
+    with pytest.raises(UserError, match="to pack or unpack"):
+        unpack(packed, tmp_path / "there")
+    monkeypatch.setattr(tars, "MOST_BYTES", 30_000)
+    monkeypatch.setattr(tars, "MOST_MEMBERS", 3)
+    many = [(f"b/seed0/{k}.png", b"") for k in range(4)]
+    with pytest.raises(UserError, match="to pack or unpack"):
+        unpack(packed_by_a_stranger(tmp_path / "many", many), tmp_path / "there")
+
+
+def test_pack_makes_nothing_that_unpack_refuses(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(tars, "MOST_MEMBERS", 2)
+    with pytest.raises(UserError, match="have fewer cells under way"):
+        pack(study, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize("end", [0, 1, 100, 600, -1, -9])
+def test_a_cut_or_damaged_archive_is_one_line(tmp_path, end):
+    packed = packed_by_a_stranger(tmp_path / "packed", [("study.json", INDEX)])
+    whole = gzip.decompress((packed / "travel.tar.gz.0").read_bytes())
+    for content in (gzip.compress(whole[:512])[:end], gzip.compress(whole[: end % 1024]), whole):
+        (packed / "travel.tar.gz.0").write_bytes(content)
+        part = {"name": "travel.tar.gz.0", "sha256": hashlib.sha256(content).hexdigest()}
+        (packed / "travel.json").write_text(json.dumps({"study": "x", "parts": [part]}))
+        with pytest.raises(UserError, match="bring it again"):
+            unpack(packed, tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_private_files_stay_at_home(study, tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(PNG_SIGNATURE + b"secret")
+    append_rows(study / "rows.jsonl", [dataclasses.replace(ROW, step=5, samples="../secret.png")])
+    with pytest.raises(UserError, match=r"names the file '\.\./secret\.png'"):
+        pack(study, tmp_path / "packed")
+    (study / "rows.jsonl").unlink()
+    (study / "c" / "seed0" / "metrics.jsonl").unlink()
+    (study / "c" / "seed0" / "metrics.jsonl").symlink_to(secret)
+    with pytest.raises(UserError, match=r"metrics\.jsonl is a link"):
+        pack(study, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
