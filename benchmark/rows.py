@@ -89,7 +89,7 @@ _DAMAGED = (
     "Bring the whole file again; if there is none, keep a copy, delete the file from this line on "
     "and run the same command again: it measures that anew."
 )
-_OTHER_VERSION = "The line is whole, so another version wrote it: use that version. Nothing is lost."
+_OTHER_VERSION = "The line is whole: another version wrote it; use that one. Nothing is lost."
 # What a repeated measurement may change: its outcome, its clock and where it ran.
 _OUTCOME = {"value", "error", "samples"}
 _CLOCK_AND_HOST = {"train_seconds", "time", "device", "host", "threads", "git", "versions"}

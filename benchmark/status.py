@@ -1,29 +1,36 @@
 """What every cell of a study is doing, read from its files while it runs; never imports torch.
 
 A run is alive while its lock is held. Asking for the lock shares it for a moment, which a run that
-starts just then outwaits (it tries for seconds). Files may be half written or damaged: what cannot
-be read is shown as not known.
+starts just then outwaits (it tries for seconds). Files may be half written, damaged or a
+stranger's: what cannot be read is shown as not known, and no text of theirs moves the terminal.
 """
 
 import contextlib
 import fcntl
-import json
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from benchmark.index import INDEX_FILE
+from pydantic import BaseModel, Field
+
+from benchmark.index import INDEX_FILE, read_index
 from benchmark.rows import ROWS_FILE
 from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import Name, read_json, read_json_lines
+from mindiffusion.outside.paths import open_file, read_file
+from mindiffusion.outside.text import printable
 from mindiffusion.training.metrics_log import METRICS_FILE, read_metrics
 
 _PROOF = "scored-own/"
 """How the row begins that proves a milestone's rows, where no index names it exactly."""
 _MARK = "error: "
 _REFRESH_SECONDS = 2.0
+_SLOWEST = 1e-6
+"""Images a second."""
+_MOST_LOG_BYTES, _MOST_ROWS_BYTES = 16_000_000, 1 << 30
 _HEADER = ("cell", "state", "step", "", "stage", "loss", "img/s", "time left", "last sign")
 
 
@@ -131,24 +138,21 @@ def _find(folder: Path) -> dict[Path, Plan]:
 
 
 def _listed(folder: Path) -> Iterator[tuple[Path, Plan]]:
-    cells = _read_json(folder / INDEX_FILE).get("cells")
-    for cell in cells if isinstance(cells, list) else []:
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            milestones = tuple(int(step) for step in cell["milestones"])
-            name = f"{cell['arm']}/{cell['seed']}"
-            yield folder / cell["run"], Plan(name, int(cell["total_steps"]), milestones, True)
+    for cell in _index(folder).get("cells", ()):
+        name, total = f"{cell['arm']}/{cell['seed']}", cell.get("total_steps")
+        yield folder / cell["run"], Plan(name, total, tuple(cell["milestones"]), True)
 
 
 def _plan_of_run(run: Path) -> Plan:
-    content = _read_json(run / "config.json")
-    is_scored = _rows_file(run).exists()
-    name, total, milestones = f"{run.parent.name}/{run.name.removeprefix('seed')}", None, None
-    with contextlib.suppress(KeyError, TypeError):
-        name = f"{content['config']['arm']}/{content['config']['seed']}"
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        total = int(content["plan"]["total_steps"])
-        milestones = tuple(int(step) for step in content["plan"]["milestones"])
-    return Plan(name, total, milestones, is_scored)
+    content, is_scored = _run_file(run), _rows_file(run).exists()
+    if content is None:
+        name = printable(f"{run.parent.name}/{run.name.removeprefix('seed')}", 200)
+        return Plan(name, None, None, is_scored)
+    name = f"{content.config.arm}/{content.config.seed}"
+    plan = content.plan
+    if plan is None:
+        return Plan(name, None, None, is_scored)
+    return Plan(name, plan.total_steps, plan.milestones, is_scored)
 
 
 def _rows_file(run: Path) -> Path:
@@ -161,8 +165,7 @@ def _rows_file(run: Path) -> Path:
 
 def _cell(run: Path, plan: Plan, scored: dict[str, set[int]]) -> CellStatus:
     is_locked = is_running(run)
-    entries = _read_lines(run / METRICS_FILE)
-    entry = entries[-1] if entries else {}
+    entry = _newest_entry(run / METRICS_FILE)
     logged, saved = _as_int(entry.get("step")), newest_checkpoint(run)
     step = max(logged, saved) if is_locked else saved
     is_trained = plan.total_steps is not None and saved >= plan.total_steps
@@ -202,23 +205,22 @@ def _state(
 
 
 def _time_left(run: Path, plan: Plan, entry: dict[str, Any], step: int) -> float | None:
-    if plan.total_steps is None:
+    content, speed = _run_file(run), entry.get("images_per_second")
+    if plan.total_steps is None or content is None or not isinstance(speed, int | float):
         return None
-    try:
-        batch = _read_json(run / "config.json")["config"]["training"]["global_batch"]
-        return (plan.total_steps - step) * batch / entry["images_per_second"]
-    except (KeyError, TypeError, ZeroDivisionError):
-        return None
+    batch = content.config.training.global_batch
+    # Below that, nobody waits for the end.
+    return None if speed < _SLOWEST or batch is None else (plan.total_steps - step) * batch / speed
 
 
 def is_running(run: Path) -> bool:
     """Whether a process is at work in a run's folder."""
     try:
-        with (run / ".lock").open("rb") as handle:
+        with open_file(run / ".lock") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except (OSError, UserError):
         return False
     return False
 
@@ -249,19 +251,19 @@ def _failure(log: Path) -> str:
 def last_line(log: Path) -> str:
     """The last line of a log, without the mark of our errors; empty if there is none."""
     lines = _read_text(log).splitlines()
-    return lines[-1].removeprefix(_MARK) if lines else ""
+    return printable(lines[-1].removeprefix(_MARK)) if lines else ""
 
 
 def _scored(rows: Path) -> dict[str, set[int]]:
     """Scored milestones by arm/seed: those that have the rows that prove all others."""
-    proofs = _read_json(rows.parent / INDEX_FILE).get("proofs")
-    wanted = {str(name) for name in proofs} if isinstance(proofs, list) else set()
+    wanted = set(_index(rows.parent).get("proofs", ()))
     found: dict[str, dict[int, set[str]]] = {}
-    for row in _read_lines(rows):
-        metric = str(row.get("metric"))
-        if metric in wanted or (not wanted and metric.startswith(_PROOF)):
-            name = f"{row.get('arm')}/{row.get('seed')}"
-            found.setdefault(name, {}).setdefault(_as_int(row["step"]), set()).add(metric)
+    with contextlib.suppress(OSError, UserError):
+        for row in read_json_lines(rows, _MOST_ROWS_BYTES):
+            metric = str(row.get("metric"))
+            if metric in wanted or (not wanted and metric.startswith(_PROOF)):
+                name = f"{row.get('arm')}/{row.get('seed')}"
+                found.setdefault(name, {}).setdefault(_as_int(row.get("step")), set()).add(metric)
     return {
         name: {step for step, metrics in steps.items() if metrics >= wanted}
         for name, steps in found.items()
@@ -271,26 +273,50 @@ def _scored(rows: Path) -> dict[str, set[int]]:
 # -- tolerant reading ---------------------------------------------------------------------------
 
 
+class _Settings(BaseModel):
+    global_batch: Annotated[int, Field(ge=1, le=2**40)] | None = None
+
+
+class _Run(BaseModel):
+    arm: Name
+    seed: Annotated[int, Field(ge=0, le=2**53)]
+    training: _Settings = _Settings()
+
+
+class _Steps(BaseModel):
+    total_steps: Annotated[int, Field(ge=1, le=2**53)]
+    milestones: tuple[Annotated[int, Field(ge=0, le=2**53)], ...]
+
+
+class _RunFile(BaseModel):
+    """What is shown of a run's config file."""
+
+    config: _Run
+    plan: _Steps | None = None
+
+
+def _run_file(run: Path) -> _RunFile | None:
+    with contextlib.suppress(OSError, UserError):
+        return read_json(run / "config.json", _RunFile, "")
+    return None
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, UserError):
+        return read_index(folder)
+    return {}
+
+
+def _newest_entry(log: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, UserError, IndexError):
+        return read_metrics(log)[-1]
+    return {}
+
+
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return read_metrics(path)
-    except OSError:
-        return []
+    with contextlib.suppress(OSError, UserError):
+        return read_file(path, _MOST_LOG_BYTES).decode("utf-8", "replace").strip()
+    return ""
 
 
 def _as_int(value: object) -> int:

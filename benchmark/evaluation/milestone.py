@@ -16,7 +16,7 @@ from benchmark.rows import Row
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.curriculum.stages import stage_at, trained_on_all_levels
 from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps
-from mindiffusion.training.config import RunConfig, config_hash
+from mindiffusion.training.config import RunConfig, check, config_hash
 from mindiffusion.training.plan import Plan
 from mindiffusion.training.runtime import Runtime, resolve_sampler
 
@@ -60,9 +60,15 @@ class Milestone:
         """Whether the study was declared before it was run, and where."""
         return declaration(self.study)
 
+    @functools.cached_property
+    def runtime(self) -> Runtime:
+        """What it was trained with."""
+        runtime: Runtime = check(Runtime, self.content["runtime"], "checkpoint")
+        return runtime
+
     def row(self, metric: str, value: float, **fields: Any) -> Row:
         """A row of this milestone; ``fields`` replace what rows have by default."""
-        runtime = Runtime(**self.content["runtime"])
+        runtime = self.runtime
         stages = self.plan.stages
         base = Row(
             study=self.study.name,

@@ -99,7 +99,7 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
         Milestone(study, config, plan, data.manifest_id, content, folder) for content in contents
     ]
     ranks = ranks_from_environment()
-    runtime = Runtime(**contents[0]["runtime"])
+    runtime = check(Runtime, contents[0]["runtime"], "checkpoint")
     check_runtime(runtime, ranks.local_world)
     with process_group(ranks, runtime.device, config.training.timeout_seconds) as device:
         yardstick = make_yardstick(evaluation, data, device, ranks)

@@ -23,7 +23,7 @@ from benchmark.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.files import sha256_of_file, sha256_of_json
 from mindiffusion.sampling import config_of, primary_weights, process_of
 from mindiffusion.training.config import RunConfig, config_hash
-from mindiffusion.training.runtime import Runtime, check_runtime
+from mindiffusion.training.runtime import check_runtime
 
 Part = Literal["own", "stitched"]
 PROOF = "scored-"
@@ -87,7 +87,7 @@ def score_milestone(
         finisher: loaded weights file of the frozen finisher, for the part "stitched".
         on_progress: told how far the scoring is.
     """
-    runtime = Runtime(**milestone.content["runtime"])
+    runtime = milestone.runtime
     check_runtime(runtime, local_ranks=1)
     torch.set_num_threads(runtime.threads)
     key = ""

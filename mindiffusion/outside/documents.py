@@ -1,6 +1,8 @@
 """Text, JSON and YAML of a stranger: bounded in bytes, depth and size, then checked by a schema."""
 
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -69,6 +71,23 @@ def read_json(
     """
     content = read_file(path, MOST_JSON_BYTES, follow=follow)
     return parse_json(content, schema, str(path), advice)
+
+
+def read_json_lines(path: Path, most: int = MOST_TEXT_BYTES) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines, one by one; a line that is none is passed over.
+
+    For logs, whose last line a killed process may have left cut. Values are not checked.
+
+    Raises:
+        UserError: no file, or too large.
+        OSError: there is none, or it can't be read.
+    """
+    for line in read_file(path, most).splitlines():
+        content = None
+        with contextlib.suppress(ValueError, RecursionError):
+            content = json.loads(line)
+        if isinstance(content, dict):
+            yield content
 
 
 def parse_json(

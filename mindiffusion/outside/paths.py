@@ -4,10 +4,10 @@ A folder that a person names (on the command line, in a config) may be a link or
 that is the person's own doing. What lies in it, and what a file in it names, may not lead out.
 """
 
+import io
 import os
 import stat
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from mindiffusion.errors import UserError
 from mindiffusion.outside.text import is_printable, printable
@@ -86,7 +86,7 @@ def refuse_links(folder: Path) -> None:
             )
 
 
-def open_file(path: Path, *, follow: bool = False) -> BinaryIO:
+def open_file(path: Path, *, follow: bool = False) -> io.BufferedReader:
     """A file, open to be read; a pipe or a device is refused instead of waited for.
 
     Args:
@@ -97,7 +97,7 @@ def open_file(path: Path, *, follow: bool = False) -> BinaryIO:
         UserError: it is no file.
         OSError: there is none, or it can't be read.
     """
-    return os.fdopen(_open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW)), "rb")
+    return open(_open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW)), "rb")
 
 
 def open_to_change(path: Path, flags: int) -> int:

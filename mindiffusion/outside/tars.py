@@ -4,6 +4,7 @@ Of the format only what we write ourselves is read: regular files with names of 
 (POSIX.1-1988, "ustar"). So there is no header whose length a stranger chooses, no link, no device.
 """
 
+import gzip
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -28,11 +29,11 @@ class Readable(Protocol):
         """At most so many bytes; none at its end."""
 
 
-def add_files(archive: BinaryIO, folder: Path, names: Iterable[str]) -> None:
+def add_files(archive: gzip.GzipFile, folder: Path, names: Iterable[str]) -> None:
     """Write files as a tar; the same files give the same bytes.
 
     Args:
-        archive: a stream to write to.
+        archive: what is packed into.
         folder: where the files are.
         names: their names below it, with "/" between the parts.
 

@@ -28,7 +28,7 @@ def is_printable(text: str) -> bool:
 
 
 def printable(text: object, most: int = MOST_CHARACTERS) -> str:
-    """``text`` with what is not fit to be shown as its code (``\\x1b``, ``\\u202e``), and bounded.
+    r"""``text`` with what is not fit to be shown as its code (``\x1b``, ``\u202e``), and bounded.
 
     Args:
         text: anything; its ``str`` is taken.

@@ -1,16 +1,21 @@
 """What a run says of itself while it trains: ``metrics.jsonl`` and TensorBoard events beside it."""
 
-import contextlib
 import json
 import logging
+import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mindiffusion.files import write_text
+from mindiffusion.outside.documents import MOST_NAME, read_json_lines
+from mindiffusion.outside.paths import open_to_change
+from mindiffusion.outside.text import is_printable
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
+_MOST = 1e300
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +38,8 @@ class MetricsLog:
 
     def write(self, entry: dict[str, Any]) -> None:
         """Append one line and its events."""
-        with self._path.open("a", encoding="utf-8") as handle:
+        descriptor = open_to_change(self._path, os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(entry) + "\n")
         self._events.write(entry)
 
@@ -94,11 +100,28 @@ def scalars(entry: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Entries of a log; a line that a killed process left cut is passed over."""
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and "step" in entry:
-                entries.append(entry)
-    return entries
+    """Entries of a log; a line that a killed process left cut is passed over.
+
+    Every entry has a ``step``; all its numbers are finite, and its texts can be shown.
+
+    Raises:
+        UserError: no file, or too large.
+        OSError: there is none, or it can't be read.
+    """
+    return [entry for entry in read_json_lines(path) if "step" in entry and _is_entry(entry)]
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    step = entry["step"]
+    if not isinstance(step, int) or not 0 <= step <= 2**53:
+        return False
+    lists = (value if isinstance(value, list) else [value] for value in entry.values())
+    return all(_is_plain(member) for members in lists for member in members)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MOST_NAME and is_printable(value)
+    if isinstance(value, int | float):
+        return math.isfinite(value) and abs(value) <= _MOST
+    return value is None

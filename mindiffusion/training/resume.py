@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from mindiffusion.files import write_text
+from mindiffusion.outside.documents import MOST_TEXT_BYTES
+from mindiffusion.outside.paths import read_file
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import to_dict
 from mindiffusion.training.metrics_log import METRICS_FILE
@@ -16,10 +18,8 @@ def save_state(trainer: Trainer, run_dir: Path, manifest_id: str) -> None:
     files that tell them costs nothing.
     """
     log = run_dir / METRICS_FILE
-    extra = {
-        "manifest": manifest_id,
-        "log": log.read_text(encoding="utf-8", errors="replace") if log.exists() else "",
-    }
+    content = read_file(log, MOST_TEXT_BYTES) if log.exists() else b""
+    extra = {"manifest": manifest_id, "log": content.decode("utf-8", "replace")}
     path = checkpoint.checkpoint_path(run_dir, trainer.step)
     checkpoint.save(path, trainer.state() | extra)
     checkpoint.prune(run_dir, trainer.step)

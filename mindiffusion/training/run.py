@@ -3,7 +3,6 @@
 The same call starts, resumes and, on a finished run, does nothing.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -12,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock, remove_temporaries, sha256_of_json, write_json
+from mindiffusion.outside.documents import Name, read_json
+from mindiffusion.outside.paths import inside, refuse_links
 from mindiffusion.training import checkpoint
-from mindiffusion.training.config import RunConfig, differences, to_dict
+from mindiffusion.training.config import RunConfig, check, differences, to_dict
 from mindiffusion.training.distributed import Ranks, process_group
 from mindiffusion.training.loop import Hooks, train
 from mindiffusion.training.metrics_log import METRICS_FILE
@@ -28,6 +30,18 @@ LOCK_WAIT_SECONDS = 20.0
 """A killed run's last processes may take a moment to go."""
 
 _log = logging.getLogger(__name__)
+
+
+class _RunFile(BaseModel):
+    """A run's sealed description."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    config: dict[str, Any]
+    runtime: dict[str, Any]
+    manifest: Name
+    plan: dict[str, Any]
+    sha256: str
 
 
 def settle_runtime(config: RunConfig, manifest_id: str, ranks: Ranks) -> Runtime:
@@ -51,7 +65,7 @@ def settle_runtime(config: RunConfig, manifest_id: str, ranks: Ranks) -> Runtime
             f"{config.run_dir} was trained on data {known['manifest']}, but the prepared data "
             f"is {manifest_id}; choose another --output, or prepare the old data again."
         )
-    runtime = Runtime(**known["runtime"])
+    runtime: Runtime = check(Runtime, known["runtime"], str(config.run_dir))
     check_runtime(runtime, ranks.local_world)
     return runtime
 
@@ -72,11 +86,11 @@ def _known_run(run_dir: Path) -> dict[str, Any] | None:
 def _read_run_file(path: Path) -> dict[str, Any] | None:
     """A run's sealed description, or None if the file is not whole."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        seal = content.pop("sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = read_json(path, _RunFile, "")
+    except (OSError, UserError):
         return None
-    return content if seal == sha256_of_json(content) else None
+    known = content.model_dump(exclude={"sha256"})
+    return known if content.sha256 == sha256_of_json(known) else None
 
 
 def trained_on(run_dir: Path) -> str | None:
@@ -117,10 +131,12 @@ def run(
         stop_after: for smoke runs, the last step to do.
 
     Raises:
-        UserError: bad input, or another process is at this run.
+        UserError: bad input, a link in the run's folder, or another process is at this run.
         LostContact: another rank hangs or is gone.
         Interrupted: asked to stop; the state is saved.
     """
+    # Whoever made the folder, nothing is written outside it.
+    refuse_links(inside(Path(config.output), config.run_dir.name))
     if not ranks.is_main:
         return _run_locked(config, images, manifest_id, ranks, make_hooks, stop_after)
     lock = config.run_dir / ".lock"

@@ -9,8 +9,11 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mindiffusion.errors import UserError
 from mindiffusion.machine import available_cores
@@ -25,9 +28,9 @@ _CHUNK_PIXELS = {"cpu": 64 * 32 * 32, "cuda": 512 * 32 * 32}
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Runtime:
-    """Resolved choices.
+    """Resolved choices; what a file says of them is checked as a config is.
 
     Attributes:
         device: "cpu" or "cuda".
@@ -36,10 +39,10 @@ class Runtime:
         threads: CPU threads of each rank.
     """
 
-    device: str
-    precision: str
+    device: Literal["cpu", "cuda"]
+    precision: Literal["fp32", "bf16", "fp64"]
     compile: bool
-    threads: int
+    threads: int = Field(ge=1, le=1024)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -87,7 +90,7 @@ def resolve_runtime(config: RunConfig, local_ranks: int, runs_on_machine: int = 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     is_wide = _is_wide(config, device)
-    precision: str = training.precision
+    precision = training.precision
     if precision == "auto":
         precision = _fast_precision(is_wide, device)
     use_compile = training.compile == "on"
@@ -113,7 +116,7 @@ def resolve_sampler(config: RunConfig, device: str) -> SamplerRuntime:
         UserError: a compiler is asked for that is not there.
     """
     sampler, is_wide = config.sampler, _is_wide(config, device)
-    precision: str = sampler.precision
+    precision = sampler.precision
     if precision == "auto":
         precision = _fast_precision(is_wide, device)
     if sampler.compile == "on" and not can_compile(device):
@@ -141,7 +144,7 @@ def _is_wide(config: RunConfig, device: str) -> bool:
     return device == "cuda" or config.model.n_feat >= _CPU_BF16_MIN_N_FEAT
 
 
-def _fast_precision(is_wide: bool, device: str) -> str:
+def _fast_precision(is_wide: bool, device: str) -> Literal["fp32", "bf16"]:
     return "bf16" if is_wide and supports_bf16(device) else "fp32"
 
 
