@@ -197,7 +197,7 @@ def test_pictures_go_nowhere_but_into_the_folder(tmp_path, name):
     outside = tmp_path / "torch.png"
     outside.write_bytes(PNG_SIGNATURE)
     before = content(tmp_path)
-    with pytest.raises(UserError, match="names the file|samples is"):
+    with pytest.raises(UserError, match=r"names the file|samples is"):
         merge([source], tmp_path / "out")
     assert content(tmp_path) == before
 
