@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dotenv import load_dotenv
-
-from mindiffusion.cli import add_run_options, add_seed_option, add_set_option
+from mindiffusion.cli import add_run_options, add_seed_option, add_set_option, load_settings
 from mindiffusion.errors import UserError, guarded, leave
 from mindiffusion.machine import yield_cores
 
@@ -323,10 +321,11 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from benchmark.choice import words_of
     from benchmark.evaluation.folder import evaluate_images
     from benchmark.evaluation.run import evaluate_run, is_run_or_checkpoint, run_evaluation
 
-    metrics = options.metrics.split(",") if options.metrics else None
+    metrics = words_of(options.metrics, "--metrics") if options.metrics else None
     is_run = is_run_or_checkpoint(options.path)
     idle = ("reference", "json") if is_run else ("finisher", "overrides")
     for name in idle:
@@ -378,11 +377,20 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    return guarded(lambda: _command(argv))
+
+
+def _command(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
-    load_dotenv(Path(".env"))
+    load_settings()
     yield_cores()
-    return guarded(lambda: COMMANDS[options.command](options))
+    return COMMANDS[options.command](options)
+
+
+def script() -> None:
+    """The console script ``curriculum-benchmark``."""
+    leave(main())
 
 
 if __name__ == "__main__":
-    leave(main())
+    script()

@@ -20,7 +20,9 @@ def choose_runs(study: Study, arms: str | None, seeds: str | None) -> tuple[RunC
     Raises:
         UserError: an arm or a seed that the study does not have.
     """
-    of_arm = None if arms is None else {_arm_named(study, name) for name in _words(arms, "--arms")}
+    of_arm = (
+        None if arms is None else {_arm_named(study, name) for name in words_of(arms, "--arms")}
+    )
     of_seed = None if seeds is None else _seeds_named(study, seeds)
     return tuple(
         run
@@ -29,7 +31,12 @@ def choose_runs(study: Study, arms: str | None, seeds: str | None) -> tuple[RunC
     )
 
 
-def _words(text: str, option: str) -> list[str]:
+def words_of(text: str, option: str) -> list[str]:
+    """The words between the commas of an option's value, without spaces around them.
+
+    Raises:
+        UserError: an empty one.
+    """
     words = [word.strip() for word in text.split(",")]
     if not all(words):
         raise UserError(f"{option} {text!r}: write names between commas, such as {option} a,b.")
@@ -48,14 +55,16 @@ def _arm_named(study: Study, name: str) -> str:
 def _seeds_named(study: Study, text: str) -> set[int]:
     known = sorted({run.seed for run in study.runs})
     chosen: set[int] = set()
-    for word in _words(text, "--seeds"):
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+    is_known = True
+    for word in words_of(text, "--seeds"):
+        found = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", word)
         if found is None:
             raise UserError(f"--seeds {text!r}: write numbers and ranges, such as 0,2-4.")
-        first = int(found[1])
-        chosen |= set(range(first, int(found[2] or first) + 1))
-    unknown = sorted(chosen.difference(known))
-    if unknown or not chosen:
+        first, last = int(found[1]), int(found[2] or found[1])
+        inside = {seed for seed in known if first <= seed <= last}
+        is_known = is_known and 0 < last - first + 1 == len(inside)
+        chosen |= inside
+    if not is_known:
         raise UserError(
             f"--seeds {text!r}: {study.name} has the seeds {', '.join(map(str, known))}; "
             "give other ones to the study with --set seeds=[…]."

@@ -322,7 +322,8 @@ def _start(
             [sys.executable, "-m", "benchmark", *arguments, *which],
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env=environment,
             # Ctrl-C is for the parent, which then asks each cell once to save its state.
             process_group=0,

@@ -1,9 +1,11 @@
 """The train scripts' command line: options, one clear line per mistake, exit codes.
 
-Exit codes: 0 done, 1 or 2 bad input, 130 and 143 stopped by SIGINT or SIGTERM with the state saved.
+Exit codes: 0 done, 1 or 2 bad input, 70 a fault of the program, 129, 130 and 143 stopped by SIGHUP,
+SIGINT or SIGTERM with the state saved.
 """
 
 import argparse
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +14,12 @@ from dotenv import load_dotenv
 
 from mindiffusion.errors import UserError, guarded, leave
 from mindiffusion.machine import yield_cores
+from mindiffusion.outside.documents import read_text
 from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
 
+_MOST_SETTINGS_BYTES = 1_000_000
 SMOKE = {
     "data": {"num_train": 256, "num_held_out": 32},
     "training": {"milestones": [1], "compile": "off"},
@@ -101,6 +105,25 @@ def train_preset(preset: str, options: argparse.Namespace) -> int:
     return train_on_console(config, stop_after=1 if options.smoke else None)
 
 
+def load_settings(path: Path = Path(".env")) -> None:
+    """Take over the variables of a ``.env``; those that are set already stand.
+
+    Raises:
+        UserError: it is not UTF-8, too large, or holds what no variable can hold.
+    """
+    if not path.is_file():  # some keep a virtual environment in a folder of that name
+        return
+    text = read_text(path, _MOST_SETTINGS_BYTES)
+    try:
+        if "\0" in text:
+            raise ValueError("a zero byte")
+        load_dotenv(stream=io.StringIO(text))
+    except ValueError as error:
+        raise UserError(
+            f"{path}: no variable can hold what it says ({error}); write NAME=value lines as UTF-8."
+        ) from None
+
+
 def main(preset: str, argv: Sequence[str] | None = None) -> None:
     """Entry of the train scripts: parse the options, train, exit.
 
@@ -108,10 +131,14 @@ def main(preset: str, argv: Sequence[str] | None = None) -> None:
         preset: name of the run's preset, such as "celeba_c_32".
         argv: arguments; those of the process if not given.
     """
+    leave(guarded(lambda: _train_script(preset, argv)))
+
+
+def _train_script(preset: str, argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(description=f"Train the preset {preset}.")
     add_seed_option(parser)
     add_run_options(parser)
     options = parser.parse_args(argv)
-    load_dotenv(Path(".env"))
+    load_settings()
     yield_cores()
-    leave(guarded(lambda: train_preset(preset, options)))
+    return train_preset(preset, options)

@@ -1,4 +1,4 @@
-"""What this machine lets this process use; free of heavy imports."""
+"""What this machine lets this process use, and how it was started; free of heavy imports."""
 
 import os
 
@@ -18,3 +18,19 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def rank_and_world() -> tuple[int, int]:
+    """RANK and WORLD_SIZE as a launcher sets them; (0, 1) where they make no sense together.
+
+    Variables left over in a shell mean nothing to a command that knows no ranks. Training looks
+    closer: ``distributed.ranks_from_environment``.
+    """
+    rank, world = (environment_number(name) for name in ("RANK", "WORLD_SIZE"))
+    return (rank, world) if rank is not None and world is not None and rank < world else (0, 1)
+
+
+def environment_number(name: str) -> int | None:
+    """A variable that is a number from 0 upwards; None if it is not set, empty or no number."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

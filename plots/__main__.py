@@ -11,14 +11,13 @@ from plots.build import write_figures
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the figures and name them; 2 with one line on stderr after a user's error."""
+    return guarded(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m plots", description=__doc__)
     parser.add_argument("study", metavar="DIR", type=Path, help="folder with a rows.jsonl")
-    options = parser.parse_args(arguments)
-    return guarded(lambda: _write(options.study))
-
-
-def _write(study: Path) -> int:
-    for path in write_figures(study):
+    for path in write_figures(parser.parse_args(arguments).study):
         print(path)
     return 0
 

@@ -45,6 +45,29 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in LONG_FILES)
 
 
+_exit_codes = []
+"""Of the commands that the running test has started, in this process and in others."""
+
+
+@pytest.fixture(autouse=True)
+def no_fault(request, monkeypatch):
+    """Exit code 70, a fault of the program, fails every test that is not about one."""
+    from mindiffusion import errors
+
+    tell = errors._tell
+
+    def noted(line, *, code=2, **options):
+        _exit_codes.append(code)
+        return tell(line, code=code, **options)
+
+    monkeypatch.setattr(errors, "_tell", noted)
+    yield
+    codes = list(_exit_codes)
+    _exit_codes.clear()
+    if not request.node.get_closest_marker("expects_fault"):
+        assert errors.FAULT_CODE not in codes, "the program ended by a fault of its own (70)"
+
+
 @pytest.fixture(scope="session")
 def repository():
     """The repository's root."""
@@ -161,6 +184,7 @@ def run_cli():
             # Ranks outlive a torchrun that was killed, so the whole group goes.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+        _exit_codes.append(process.returncode)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run
@@ -180,6 +204,7 @@ def start_cli():
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        _exit_codes.append(process.returncode)
         process.stdout.close()
         process.stderr.close()
 

@@ -19,7 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mindiffusion.errors import LostContact
+from mindiffusion.errors import LostContact, UserError, ending_signals
+from mindiffusion.machine import environment_number, rank_and_world
 from mindiffusion.training.signals import was_stopped
 
 _NOTE_SECONDS = 1.0
@@ -160,13 +161,33 @@ class Ranks:
 
 
 def ranks_from_environment() -> Ranks:
-    """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; one rank if they are not set."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    """This process among its peers, by torchrun's variables; one rank without RANK or WORLD_SIZE.
+
+    Raises:
+        UserError: the variables contradict each other, or ranks could not find each other.
+    """
+    if not (os.environ.get("RANK") and os.environ.get("WORLD_SIZE")):
+        return Ranks()  # what is set of them was left over from something else
+    rank, world = rank_and_world()
+    if (str(rank), str(world)) != (os.environ["RANK"], os.environ["WORLD_SIZE"]):
+        raise _strange_ranks()
+    has_master = os.environ.get("MASTER_ADDR") and environment_number("MASTER_PORT")
+    if world > 1 and not has_master:
+        raise _strange_ranks()
     return Ranks(
-        rank=int(os.environ.get("RANK", "0")),
+        rank=rank,
         world=world,
-        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-        local_world=int(os.environ.get("LOCAL_WORLD_SIZE", str(world))),
+        local_rank=environment_number("LOCAL_RANK") or 0,
+        local_world=environment_number("LOCAL_WORLD_SIZE") or world,
+    )
+
+
+def _strange_ranks() -> UserError:
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    found = ", ".join(f"{name}={os.environ.get(name, '')!r}" for name in names)
+    return UserError(
+        f"the environment has {found}, which start no ranks; start them by torchrun, or unset "
+        "these variables for a single process."
     )
 
 
@@ -210,8 +231,8 @@ def process_group(
 @contextlib.contextmanager
 def _dying_of_signals() -> Iterator[None]:
     """No handler of Python's runs while torch waits for ranks that may never come."""
-    both = (signal.SIGINT, signal.SIGTERM)
-    old = {number: signal.signal(number, signal.SIG_DFL) for number in both}
+    numbers = (signal.SIGINT, *ending_signals())
+    old = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     try:
         yield
     finally:

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch.distributed as dist
 
-from mindiffusion.errors import LostContact
+from mindiffusion.errors import LostContact, UserError
 from mindiffusion.training import distributed
-from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.distributed import Ranks, ranks_from_environment
 from mindiffusion.training.signals import stop_signals
 
 GLOO = "[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer."
@@ -136,3 +136,48 @@ def test_rank_that_does_not_start_is_named():
         named = pytest.raises(LostContact, match=f"rank {rank} waited .* for rank {absent}, hung")
         with named, Ranks(rank, 3).phase("start"):
             distributed._meet(store, Ranks(rank, 3), seconds=0.2)
+
+
+# -- the environment ----------------------------------------------------------------------------
+
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+WHOLE = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """A function: sets these variables of a launcher, and no other."""
+
+    def have(**variables):
+        for name in NAMES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return have
+
+
+def test_ranks_are_what_the_launcher_says(environment):
+    environment(**WHOLE)
+    assert ranks_from_environment() == Ranks(1, 4, 0, 4)
+    environment(**WHOLE, LOCAL_RANK="1", LOCAL_WORLD_SIZE="2")
+    assert ranks_from_environment() == Ranks(1, 4, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "left", [{}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "abc"}, {"WORLD_SIZE": "1", "RANK": ""}]
+)
+def test_variables_without_their_partner_make_one_rank(left, environment):
+    environment(**left)
+    assert ranks_from_environment() == Ranks()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"RANK": "x"}, {"RANK": "4"}, {"RANK": "-1"}, {"WORLD_SIZE": "1e3"}, {"MASTER_ADDR": ""},
+     {"MASTER_PORT": "x"}],
+)  # fmt: skip
+def test_variables_that_contradict_each_other_are_one_line(wrong, environment):
+    environment(**WHOLE | wrong)
+    with pytest.raises(UserError, match="unset these variables for a single process"):
+        ranks_from_environment()

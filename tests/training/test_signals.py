@@ -88,7 +88,7 @@ def test_compiling_process_leaves_at_once_with_one_line(number, when, tmp_path, 
 
 
 def test_rank_that_leaves_at_once_says_nothing(tmp_path, run_cli):
-    done = run_cli(["-c", LEAVE, "15", "inside"], tmp_path, timeout=60, RANK="1")
+    done = run_cli(["-c", LEAVE, "15", "inside"], tmp_path, timeout=60, RANK="1", WORLD_SIZE="2")
     assert (done.returncode, done.stderr) == (143, "")
 
 
