@@ -6,13 +6,14 @@ import hashlib
 import json
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from benchmark.image_files import (
     check_level,
@@ -29,6 +30,9 @@ from mindiffusion.data.folder import IMAGE_SUFFIXES, is_image
 from mindiffusion.data.prepared import SPLITS, is_whole, load_prepared
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
+from mindiffusion.outside.arrays import Declared, describe_npz, map_npy, open_npz_array
+from mindiffusion.outside.documents import Name, read_json
+from mindiffusion.outside.text import printable
 
 Batch = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Indices (B,) of images and their pixels (B, H, W, 3)."""
@@ -37,6 +41,7 @@ _ALLOWED = "Give a folder or .zip of images, or an .npy or .npz of uint8 (N, H, 
 _FILES_PER_TASK = 32
 _BATCHES_AHEAD = 2
 _BLOCK_BYTES = 1 << 24
+_NAMED_ARRAYS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +78,7 @@ class ImageSource(ABC):
 
 @dataclass(frozen=True, eq=False)
 class ImageArray(ImageSource):
-    """Images that are one array (N, H, W, 3) uint8; that of an ``.npy`` is memory-mapped."""
+    """Images that are one array (N, H, W, 3) uint8, mapped from a file."""
 
     array: NDArray[np.uint8] = field(repr=False)
 
@@ -165,25 +170,21 @@ def origin_of(path: Path) -> str | None:
     beside = origin_file(path)
     if not beside.is_file():
         return None
-    try:
-        return str(json.loads(beside.read_text("utf-8"))["manifest"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{beside} names no manifest; delete it, or draw {path} again.") from None
+    advice = f"delete it, or draw {path} again."
+    return read_json(beside, _Origin, advice, follow=True).manifest
+
+
+class _Origin(BaseModel):
+    """What stands beside an array of samples."""
+
+    model_config = ConfigDict(strict=True)
+
+    manifest: Name
 
 
 def _open_array(path: Path) -> ImageArray:
-    try:
-        array = _array_in_npz(path) if path.suffix.lower() == ".npz" else _mapped(path)
-    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} can't be read as an array ({reason}); write it again.") from error
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape[1:]:
-        raise UserError(
-            f"{path} holds {array.dtype} {array.shape}; give uint8 (N, H, W, 3): channels last, "
-            "0 to 255, rounded once."
-        )
+    array = _images_in_npz(path) if path.suffix.lower() == ".npz" else map_npy(path)
+    _check_images(path, array.dtype, array.shape)
     _check_count(path, len(array))
     height, width = array.shape[1:3]
     digest = hashlib.sha256(json.dumps(array.shape).encode())
@@ -201,23 +202,36 @@ def _open_array(path: Path) -> ImageArray:
     )
 
 
-def _mapped(path: Path) -> NDArray:
-    # Opened first: np.load leaves open what it can't read.
-    with path.open("rb") as handle:
-        np.lib.format.read_magic(handle)
-    array: NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+def _check_images(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape[1:]:
+        raise UserError(
+            f"{path} holds {dtype} {shape}; give uint8 (N, H, W, 3): channels last, 0 to 255, "
+            "rounded once."
+        )
 
 
-def _array_in_npz(path: Path) -> NDArray:
+def _images_in_npz(path: Path) -> NDArray:
     """The one array of four dimensions; beside it may stand labels, as in files of other tools."""
-    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    images = [array for array in arrays.values() if array.ndim == 4]
+    declared = describe_npz(path)
+    images = [name for name, one in declared.items() if one and len(one.shape) == 4]
     if len(images) != 1:
-        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
-        raise UserError(f"{path} holds {found}; give one array of images, uint8 (N, H, W, 3).")
-    return images[0]
+        raise UserError(
+            f"{path} holds {_listed(declared)}; give one array of images, uint8 (N, H, W, 3)."
+        )
+    (name,) = images
+    found = declared[name]
+    assert found is not None
+    _check_images(path, found.dtype, found.shape)
+    return open_npz_array(path, name)
+
+
+def _listed(declared: Mapping[str, Declared | None]) -> str:
+    names = [
+        f"{printable(name, 40)} {one.shape if one else 'of no numbers'}"
+        for name, one in declared.items()
+    ]
+    more = [] if len(names) <= _NAMED_ARRAYS else [f"… ({len(names)} in all)"]
+    return ", ".join([*names[:_NAMED_ARRAYS], *more]) or "nothing"
 
 
 def _check_count(path: Path, count: int) -> None:

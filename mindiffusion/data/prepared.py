@@ -1,21 +1,47 @@
 """A prepared data set on disk: two uint8 arrays, their labels, and the manifest that names them."""
 
-import json
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mindiffusion.errors import UserError
-from mindiffusion.files import atomic_write, sha256_of_file, sha256_of_json, write_json
+from mindiffusion.files import atomic_write, sha256_of_json, write_json
+from mindiffusion.outside.arrays import Wanted, map_open, read_npz
+from mindiffusion.outside.documents import Name, first_fault, read_json, shown_value
+from mindiffusion.outside.paths import is_file, open_file
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 LABELS = "labels.npz"
 SPLITS = ("train", "held_out")
 AGAIN = "delete that folder and prepare it again."
+_FILES = (*(f"{split}.npy" for split in SPLITS), LABELS)
+_ANYTHING = TypeAdapter(dict[str, Any])
+_Count = Annotated[int, Field(ge=0, le=2**31)]
+
+
+class _Manifest(BaseModel):
+    """What is used of a manifest; sources add what describes them."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    size: Annotated[int, Field(ge=1, le=4096)]
+    counts: dict[str, _Count]
+    label_names: Annotated[
+        dict[Name, Annotated[list[Name], Field(max_length=2**15)]], Field(max_length=400)
+    ]
+    sha256: dict[str, str]
+    file_bytes: dict[str, int]
+
+    def shape(self, split: str) -> tuple[int, int, int, int]:
+        """Of a split's array."""
+        return (self.counts[split], self.size, self.size, 3)
 
 
 @dataclass(frozen=True)
@@ -45,30 +71,33 @@ class PreparedData:
 
 def is_whole(folder: Path) -> bool:
     """Whether a preparation ended in ``folder``: its manifest, written last, is there."""
-    return (folder / MANIFEST).is_file()
+    return is_file(folder / MANIFEST)
 
 
 def load_prepared(folder: Path) -> PreparedData:
     """Open a prepared data set after checking it byte by byte (a second or so for a gigabyte).
 
+    Its arrays stay mapped: do not cut or overwrite them while a run uses them, for the system ends
+    a process that reads what is no longer there (SIGBUS). Deleting or replacing them does no harm.
+
+    Args:
+        folder: may be a link; nothing in it may be one.
+
     Raises:
         UserError: the preparation did not end, or a file does not fit the manifest.
     """
     manifest = _read_manifest(folder)
-    _check_files(folder, manifest)
-    train, held_out = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in SPLITS)
-    label_names = manifest["label_names"]
-    with np.load(folder / LABELS) as labels:
-        train_labels, held_out_labels = (
-            {label: labels[f"{split}/{label}"] for label in label_names} for split in SPLITS
-        )
+    used = _used_of(manifest, folder / MANIFEST)
+    _check_sizes(folder, used)
+    train, held_out = (_open_split(folder, split, used) for split in SPLITS)
+    train_labels, held_out_labels = _read_labels(folder, used)
     return PreparedData(
         folder=folder,
         train=train,
         held_out=held_out,
         train_labels=train_labels,
         held_out_labels=held_out_labels,
-        label_names=label_names,
+        label_names=used.label_names,
         manifest=manifest,
         manifest_id=sha256_of_json(manifest)[:12],
     )
@@ -79,16 +108,54 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_json(folder / MANIFEST, manifest | {"id": sha256_of_json(manifest)})
 
 
-def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+def _check_sizes(folder: Path, used: _Manifest) -> None:
     """Compare sizes first: a cut file is named at once."""
-    for name, size in manifest["file_bytes"].items():
+    for name, size in used.file_bytes.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            found = path.stat().st_size if path.is_file() else "no"
+        found = path.stat().st_size if is_file(path) else "no"
+        if found != size:
             raise UserError(f"{path} has {found} bytes, its manifest says {size}; {AGAIN}")
-    for name, expected in manifest["sha256"].items():
-        if sha256_of_file(folder / name) != expected:
-            raise UserError(f"{folder / name} is damaged: wrong SHA-256; {AGAIN}")
+
+
+def _open_split(folder: Path, split: str, used: _Manifest) -> NDArray[np.uint8]:
+    path = folder / f"{split}.npy"
+    with open_file(path) as handle:
+        if hashlib.file_digest(handle, "sha256").hexdigest() != used.sha256[path.name]:
+            raise _damaged(path)
+        array = map_open(handle, str(path))
+    if array.dtype != np.uint8 or array.shape != used.shape(split):
+        raise UserError(
+            f"{path} holds {array.dtype} {array.shape}, its manifest says uint8 "
+            f"{used.shape(split)}; {AGAIN}"
+        )
+    return array
+
+
+def _read_labels(folder: Path, used: _Manifest) -> Iterable[dict[str, NDArray[np.int16]]]:
+    """Label to codes, of both splits."""
+    path = folder / LABELS
+    with open_file(path) as handle:
+        if hashlib.file_digest(handle, "sha256").hexdigest() != used.sha256[LABELS]:
+            raise _damaged(path)
+    wanted = {
+        f"{split}/{label}": Wanted("<i2", (used.counts[split],))
+        for split in SPLITS
+        for label in used.label_names
+    }
+    found = read_npz(path, wanted, used.file_bytes[LABELS]) if wanted else {}
+    for label, names in used.label_names.items():
+        for split in SPLITS:
+            codes = found[f"{split}/{label}"]
+            if len(codes) and not (codes.min() >= 0 and codes.max() < len(names)):
+                raise UserError(
+                    f"{path}: {split}/{label} has codes {codes.min()} to {codes.max()}, its "
+                    f"manifest names {len(names)}; {AGAIN}"
+                )
+    return [{label: found[f"{s}/{label}"] for label in used.label_names} for s in SPLITS]
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged: wrong SHA-256; {AGAIN}")
 
 
 def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
@@ -111,16 +178,33 @@ def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...]
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not path.is_file():
+    if not is_whole(folder):
         raise UserError(f"{folder} holds no whole prepared data set; run `benchmark prepare`.")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        known = manifest["format"] == FORMAT
-        is_whole = manifest.pop("id", None) == sha256_of_json(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is not a manifest; {AGAIN}") from None
-    if not known:
-        raise UserError(f"{path} has format {manifest['format']}, this is {FORMAT}; {AGAIN}")
-    if not is_whole:
+    manifest = read_json(path, _ANYTHING, AGAIN)
+    if "format" not in manifest or "id" not in manifest:
+        raise UserError(f"{path} is not a manifest; {AGAIN}")
+    if manifest["format"] != FORMAT:
+        found = shown_value(manifest["format"])
+        raise UserError(f"{path} has format {found}, this is {FORMAT}; {AGAIN}")
+    if manifest.pop("id") != sha256_of_json(manifest):
         raise UserError(f"{path} is damaged, or of an early version; {AGAIN}")
     return manifest
+
+
+def _used_of(manifest: Mapping[str, Any], path: Path) -> _Manifest:
+    """The checked part of a manifest.
+
+    Raises:
+        UserError: a field is missing or wrong, or other files are named than there are.
+    """
+    try:
+        used = _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_fault(error)}; {AGAIN}") from None
+    named = (set(used.counts), set(used.sha256), set(used.file_bytes))
+    if named != (set(SPLITS), set(_FILES), set(_FILES)):
+        raise UserError(
+            f"{path} must count {', '.join(SPLITS)} and name the files {', '.join(_FILES)}, no "
+            f"others; {AGAIN}"
+        )
+    return used

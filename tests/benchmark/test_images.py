@@ -389,4 +389,4 @@ def test_samples_carry_the_manifest_that_stands_beside_them(tmp_path, images):
     assert open_images(path).manifest == "0123456789ab"
     for content in ("{", "{}", "[]"):
         beside.write_text(content)
-        one_line(path, "samples.npy.json names no manifest; delete it")
+        one_line(path, "samples.npy.json: ", "; delete it, or draw")

@@ -328,7 +328,7 @@ def test_load_prepared_names_the_file_in_which_any_bit_is_flipped(name, small, t
         damaged = bytearray(whole)
         damaged[offset] ^= 1 << offset % 8
         (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(UserError, match=rf"{name} .*delete that folder"):
+        with pytest.raises(UserError, match=rf"{name}\b.*delete that folder"):
             load_prepared(tmp_path)
 
 
