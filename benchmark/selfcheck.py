@@ -30,6 +30,7 @@ from benchmark.speed.report import text_table
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.files import write_json
+from mindiffusion.room import try_file
 from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
 
 NUM_IMAGES = 1024
@@ -74,6 +75,8 @@ def selfcheck(
     """
     if n < _MIN_IMAGES:
         raise UserError(f"selfcheck of {n} images asked for; give {_MIN_IMAGES} or more.")
+    if json_path is not None:
+        try_file(json_path)
     contracts = contract_rows()
     print(contract_table(contracts), end="\n\n", flush=True)
     base = {"data": {"dataset": "avatars", "num_train": _SETS_PREPARED * n, "num_held_out": 1}}
@@ -88,9 +91,6 @@ def selfcheck(
         faults += (found := [f"{name}: {fault}" for fault in faults_of(results[name])])
         print(net_text(extractor, results[name], n), end="\n\n", flush=True)
         print("\n".join(found) if found else "in order", end="\n\n", flush=True)
-    for name, reason in absent.items():
-        print(f"{name}: absent ({reason.rstrip('.')})")
-    print(f"not in order: {len(faults)}" if faults else "all in order")
     if json_path is not None:
         content = {
             "n": n,
@@ -102,6 +102,9 @@ def selfcheck(
             "made": {"time": now(), "git": git_revision(), **versions()},
         }
         write_json(json_path, content)
+    for name, reason in absent.items():
+        print(f"{name}: absent ({reason.rstrip('.')})")
+    print(f"not in order: {len(faults)}" if faults else "all in order")
     return 1 if faults else 0
 
 

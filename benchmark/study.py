@@ -26,6 +26,10 @@ RESULTS = Path("results")
 SAMPLE_METRICS = ("fd", "kd", "prdc", "is", "memorisation", "attributes")
 """Metrics of generated images."""
 METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
+FEWEST_REFERENCE = 8
+"""Training images that a distance takes: two for each of its four groups."""
+FEWEST_PROFILE = 2
+"""Held-out images that the error of an ε-MSE takes."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _STUDY_KEYS = ("evaluation.", "runs_per_device=", "seeds=")
 
@@ -56,10 +60,10 @@ class EvaluationConfig:
     num_generated: int = Field(default=10_000, ge=8)
     num_curve: int | None = Field(default=None, ge=8)
     num_sampling_seeds: int = Field(default=1, ge=1)
-    num_reference: int = Field(default=50_000, ge=8)
+    num_reference: int = Field(default=50_000, ge=FEWEST_REFERENCE)
     feature_nets: tuple[str, ...] = Field(default=("auto",), min_length=1)
     metrics: tuple[str, ...] = ("profile", "fd", "kd", "prdc", "memorisation")
-    profile_images: int = Field(default=1024, ge=2)
+    profile_images: int = Field(default=1024, ge=FEWEST_PROFILE)
     profile_levels: int = Field(default=20, ge=1)
     strip: int = Field(default=8, ge=1)
     finisher: str = BASELINE
@@ -80,6 +84,31 @@ class EvaluationConfig:
     def curve_size(self) -> int:
         """Images at every milestone."""
         return self.num_generated if self.num_curve is None else self.num_curve
+
+
+def check_counts(metrics: Sequence[str], num_train: int, num_held_out: int, source: str) -> None:
+    """Refuse data of which no milestone could be scored.
+
+    Args:
+        metrics: what is measured, of ``METRICS``.
+        num_train: training images.
+        num_held_out: held-out images.
+        source: the data, named in the message.
+
+    Raises:
+        UserError: fewer than any scoring takes.
+    """
+    if num_train < FEWEST_REFERENCE:
+        raise UserError(
+            f"{source} has {num_train} training images; scoring compares samples with "
+            f"{FEWEST_REFERENCE} or more, so give more images."
+        )
+    if {"profile", "emergence"} & set(metrics) and num_held_out < FEWEST_PROFILE:
+        raise UserError(
+            f"{source} has {num_held_out} held-out image; scoring takes {FEWEST_PROFILE} or more. "
+            "Give more images (a folder's tenth is held out at most), a higher data.num_held_out, "
+            "or evaluation.metrics without profile and emergence."
+        )
 
 
 @checked_dataclass(frozen=True, config=_STRICT)

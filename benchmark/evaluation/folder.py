@@ -15,6 +15,7 @@ import torch
 from benchmark.evaluation.net_scores import NEED_FEATURES, Score, memorisation_score, net_scores
 from benchmark.evaluation.yardstick import (
     CACHE,
+    NO_UNSEEN,
     NetYardstick,
     Yardstick,
     choose_feature_net,
@@ -33,6 +34,8 @@ from benchmark.study import EvaluationConfig
 from mindiffusion.data.prepared import PreparedData, is_whole, load_prepared
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import write_json
+from mindiffusion.outside.text import printable
+from mindiffusion.room import try_file
 
 METRICS = ("fd", "kd", "prdc", "is", "memorisation")
 SMOKE_NOTE = "smoke: fewer than 2048 images, far too few to compare with other work"
@@ -79,7 +82,8 @@ class Comparison:
             for score in self.scores
         ]
         smoke = [SMOKE_NOTE] if any(score.is_smoke for score in self.scores) else []
-        return "\n".join([*text_table(rows, _COLUMNS), "", *self.notes, *smoke]).rstrip()
+        notes = map(printable, self.notes)  # which may name files of strangers
+        return "\n".join([*text_table(rows, _COLUMNS), "", *notes, *smoke]).rstrip()
 
     def content(self) -> dict[str, Any]:
         """Everything as plain types."""
@@ -116,12 +120,14 @@ def evaluate_images(
             "images are scored against a reference; give --reference with a folder, zip or npy "
             "of real images, or a folder of prepared data."
         )
+    if json_path is not None:
+        try_file(json_path)
     generated = open_images(path)
     against = load_prepared(reference) if is_whole(reference) else open_images(reference)
     compared = score_images(generated, against, nets or ("auto",), metrics)
-    print(compared.text())
     if json_path is not None:
         write_json(json_path, compared.content())
+    print(compared.text())
     return 0
 
 
@@ -168,6 +174,8 @@ def score_images(
         unseen = None if yardstick is None else yardstick.unseen_features(net)
         scores += net_scores(net.extractor, found, net.reference, wanted, unseen)
     notes = list(_notes(generated, reference))
+    if yardstick is not None and not yardstick.has_unseen:
+        notes.append(NO_UNSEEN)
     if "fd" in wanted:
         notes += _notes_on_limits(generated.count, [extractor.net for extractor in loaded])
     return Comparison(generated, reference, tuple(scores), tuple(notes))
@@ -230,7 +238,7 @@ def _shuffled(source: ImageSource, size: int) -> Iterator[ImageBatch]:
 def _pixel_scores(generated: ImageSource, yardstick: Yardstick) -> Iterator[Score]:
     """Memorisation in pixel space, where pixels can be compared."""
     side = yardstick.data.train.shape[1]
-    if generated.sizes != {(side, side)}:
+    if generated.sizes != {(side, side)} or not yardstick.has_unseen:
         return
     images = image_store(generated.count, side)
     for indices, batch in _shuffled(generated, _PIXEL_BATCH):

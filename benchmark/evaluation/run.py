@@ -4,6 +4,7 @@ Under torchrun the ranks share the drawing of images and the feature nets; numbe
 Rows go to ``rows.jsonl`` beside the weights; what is there already is not measured again.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,10 @@ from benchmark.evaluation.keep import Keeper
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.scores import finisher_key, parts_of, proof, score_milestone
 from benchmark.evaluation.stitched import check_finisher
-from benchmark.evaluation.yardstick import Yardstick, make_yardstick
+from benchmark.evaluation.yardstick import NO_UNSEEN, Yardstick, make_yardstick
 from benchmark.results import is_smoke
 from benchmark.rows import ROWS_FILE, Row, read_rows
-from benchmark.study import EvaluationConfig, Study
+from benchmark.study import FEWEST_PROFILE, EvaluationConfig, Study, check_counts
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
@@ -103,6 +104,8 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
     check_runtime(runtime, ranks.local_world)
     with process_group(ranks, runtime.device, config.training.timeout_seconds) as device:
         yardstick = make_yardstick(evaluation, data, device, ranks)
+        if ranks.is_main and "memorisation" in evaluation.metrics and not yardstick.has_unseen:
+            print(NO_UNSEEN, file=sys.stderr)
         # Disabled but on the main rank, and where nobody watches.
         bar = tqdm(milestones, unit="milestone", disable=None if ranks.is_main else True)
         for milestone in bar:
@@ -160,10 +163,17 @@ def _keep(milestone: Milestone, rows: list[Row]) -> None:
 
 
 def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfig:
+    """The scoring with counts that the data have.
+
+    Raises:
+        UserError: the data have fewer images than any scoring takes.
+    """
+    num_train, num_held_out = len(data.train), len(data.held_out)
+    check_counts(evaluation.metrics, num_train, num_held_out, str(data.folder))
     return replace(
         evaluation,
-        num_reference=min(evaluation.num_reference, len(data.train)),
-        profile_images=min(evaluation.profile_images, len(data.held_out), len(data.train)),
+        num_reference=min(evaluation.num_reference, num_train),
+        profile_images=max(FEWEST_PROFILE, min(evaluation.profile_images, num_held_out, num_train)),
     )
 
 

@@ -211,7 +211,7 @@ def _image_rows(
             direction="lower",
             **common,
         )
-    if "memorisation" in metrics:
+    if "memorisation" in metrics and yardstick.has_unseen:
         found = yardstick.pixel_memorisation(images)
         picture = milestone.folder / f"closest-{milestone.step:09d}-of-{n}.png"
         if yardstick.ranks.is_main:

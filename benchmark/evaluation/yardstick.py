@@ -34,6 +34,10 @@ from mindiffusion.training.runtime import resolve_sampler
 CACHE = Path(".cache")
 FALLBACK = "effnet-lite0-224"
 """What "auto" is where Inception's weights are not to be had."""
+NO_UNSEEN = (
+    "memorisation is left out: every held-out image is a copy of a training image, so nothing tells "
+    "copying from chance; all else is scored."
+)
 _BLOCK = 1024
 
 
@@ -69,6 +73,11 @@ class Yardstick:
         held_out = np.array(self.data.held_out[: self.evaluation.num_generated])
         return held_out[unseen_images(held_out, self.data.train)]
 
+    @property
+    def has_unseen(self) -> bool:
+        """Whether memorisation can be measured: copies of training images are no yardstick."""
+        return len(self.unseen) > 0
+
     @functools.cached_property
     def train_and_mirrored(self) -> NDArray[np.uint8]:
         """Training images (N, H, W, 3), then the same mirrored; in a file, not in memory."""
@@ -81,15 +90,18 @@ class Yardstick:
         return both
 
     def pixel_memorisation(self, images: NDArray[np.uint8]) -> Memorisation:
-        """Memorisation of images (N, H, W, 3) uint8 in pixels, mirrored training images too."""
+        """Memorisation of images (N, H, W, 3) uint8 in pixels, mirrored training images too.
+
+        Only where ``has_unseen``.
+        """
         generated, unseen, train = (
             kind.reshape(len(kind), -1) for kind in (images, self.unseen, self.train_and_mirrored)
         )
         return memorisation(generated, unseen, train)
 
-    def unseen_features(self, net: NetYardstick) -> NDArray[np.float64]:
-        """Features of the unseen held-out images, computed once a net."""
-        return _features_of(net.extractor, self)
+    def unseen_features(self, net: NetYardstick) -> NDArray[np.float64] | None:
+        """Features of the unseen held-out images, computed once a net; None if there are none."""
+        return _features_of(net.extractor, self) if self.has_unseen else None
 
     def sampling_process(self, config: RunConfig, role: str = "arm") -> DDPM:
         """The process that draws all samples of a run: compiled once, weights are loaded into it.
@@ -121,6 +133,8 @@ class Yardstick:
         if "kd" in self.evaluation.metrics:
             for net in self.nets:
                 _ = net.reference.kernel_sums
+        if "memorisation" in self.evaluation.metrics and not self.has_unseen:
+            print(NO_UNSEEN, file=sys.stderr)
         if {"profile", "emergence"} & set(self.evaluation.metrics):
             _ = self.oracle
         if {"attributes", "emergence"} & set(self.evaluation.metrics):

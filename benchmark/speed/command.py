@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmark.speed.report import Report
 from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.room import try_file
 from mindiffusion.training.signals import Interrupted
 
 PARTS = ("training", "preparation", "sampling", "evaluation", "scaling", "busy")
@@ -34,6 +35,8 @@ def speed(
         raise UserError(f"unknown part {part!r}.{did_you_mean(part, PARTS)}")
     if repeats < 1:
         raise UserError(f"--repeats is {repeats}; give 1 or more, 5 for a table to keep.")
+    if json_path is not None:
+        try_file(json_path)
     try:
         report = _measure(part, presets, overrides, repeats)
     except Interrupted as stop:
