@@ -1,8 +1,10 @@
 """From a config to a network and a process: names to classes, one entry each."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
 from mindiffusion.reg_unet import RegNaiveUnet
@@ -50,6 +52,18 @@ def build_network(config: RunConfig) -> NaiveUnet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return NETWORKS[config.model.network](config)
+
+
+@functools.lru_cache(maxsize=8)
+def expected_tensors(config: RunConfig) -> Mapping[str, Tensor]:
+    """Names, shapes and dtypes of a network's state, without the memory that it takes.
+
+    Raises:
+        UserError: sizes that no network has.
+    """
+    check_sizes(config.model.base_width, config.data.size)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return NETWORKS[config.model.network](config).state_dict()
 
 
 def build_process(config: RunConfig) -> CurriculumDDPM:

@@ -19,7 +19,8 @@ from mindiffusion.ddim import ddim_sample
 from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
-from mindiffusion.networks import IMAGE_CHANNELS, build_process
+from mindiffusion.networks import IMAGE_CHANNELS, build_process, expected_tensors
+from mindiffusion.outside.weights import check_tensors, named_tensors
 from mindiffusion.stitching import Stitched
 from mindiffusion.training.config import RunConfig, SamplerConfig, check
 from mindiffusion.training.ema import ema_name
@@ -40,8 +41,16 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def config_of(content: Mapping[str, Any]) -> RunConfig:
-    """The run's config inside a checkpoint."""
-    return check(RunConfig, content["config"], "checkpoint")
+    """The run's config inside a checkpoint.
+
+    Raises:
+        UserError: a bad config, or one whose network is not that of the checkpoint's weights: it is
+            known before that network takes any memory.
+    """
+    config: RunConfig = check(RunConfig, content["config"], "checkpoint")
+    for kept in content.get("weights", {}).values():
+        check_tensors(named_tensors(kept, "checkpoint"), expected_tensors(config), "checkpoint")
+    return config
 
 
 def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -> DDPM:
@@ -53,16 +62,17 @@ def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -
         device: where to put it.
 
     Raises:
-        UserError: the file has no such weights.
+        UserError: the file has no such weights, or they are not of its config's network.
     """
+    config = config_of(content)
     kept = kept_weights(content, weights)
-    process = build_process(config_of(content))
+    process = build_process(config)
     process.eps_model.load_state_dict(kept)
     return _ready(process, device)
 
 
 def kept_weights(content: Mapping[str, Any], weights: str) -> dict[str, Tensor]:
-    """One set of a milestone's weights.
+    """One set of a milestone's weights, without the prefixes of wrapped networks.
 
     Args:
         content: a loaded milestone file.
@@ -76,7 +86,7 @@ def kept_weights(content: Mapping[str, Any], weights: str) -> dict[str, Tensor]:
         raise UserError("this is a state to resume from; give a milestone's weights-<step>.pt.")
     if weights not in kept:
         raise UserError(f"no weights {weights!r} in this checkpoint.{did_you_mean(weights, kept)}")
-    return kept[weights]
+    return named_tensors(kept[weights], "checkpoint")
 
 
 def _ready(process: DDPM, device: torch.device) -> DDPM:
@@ -125,11 +135,13 @@ def sampling_process(
 def load_weights(process: DDPM, content: Mapping[str, Any], weights: str) -> None:
     """Copy a milestone's weights into a ``sampling_process``; nothing is compiled anew.
 
-    Arguments and errors as for ``kept_weights``.
+    Arguments and errors as for ``kept_weights``; also refuses weights of another network.
     """
     network = process.eps_model
     assert isinstance(network, SamplingNetwork)
-    network.network.load_state_dict(kept_weights(content, weights))
+    kept = kept_weights(content, weights)
+    check_tensors(kept, network.network.state_dict(), "checkpoint")
+    network.network.load_state_dict(kept)
 
 
 def primary_weights(config: RunConfig) -> str:

@@ -66,7 +66,8 @@ class SparseNaiveUnet(NaiveUnet):
         self.regrow_method = regrow_method
         self.seed = seed
         channels = self.bottleneck_channels
-        mask = initial_mask(seed, channels, initial_sparsity)
+        with torch.device("cpu"):  # also where only shapes are wanted: keyed draws need numbers
+            mask = initial_mask(seed, channels, initial_sparsity)
         self.register_buffer("channel_mask", mask)
         self.register_buffer("channel_birth_stage", (mask - 1).to(torch.int64))
         self.register_buffer("channel_saliency", torch.zeros(channels))

@@ -15,7 +15,9 @@ from mindiffusion.errors import UserError
 from mindiffusion.layers import NORM_GROUPS, Conv3, GroupNorm, TimeSiren, UnetDown, UnetUp
 from mindiffusion.sparsity import Probe, StageCapacity
 
-MIN_SIDE = 32
+MOST_FEATURES = 4096
+"""Of the base width: the network then has 1.7 billion weights."""
+MIN_SIDE, MAX_SIDE = 32, 1024
 SIDE_MULTIPLE = 32
 """Three 2×2 poolings, then the 4×4 pooling of ``to_vec`` that ``up0`` undoes, must divide."""
 
@@ -24,18 +26,19 @@ def check_sizes(n_feat: int, image_size: int) -> None:
     """Raise UserError unless the network can take these sizes.
 
     Args:
-        n_feat: base width; a positive multiple of 8, since every norm has 8 groups.
-        image_size: side in pixels; a positive multiple of 32.
+        n_feat: base width; a positive multiple of 8, since every norm has 8 groups; at most 4096.
+        image_size: side in pixels; a positive multiple of 32; at most 1024.
     """
-    if n_feat < NORM_GROUPS or n_feat % NORM_GROUPS:
+    if not NORM_GROUPS <= n_feat <= MOST_FEATURES or n_feat % NORM_GROUPS:
         raise UserError(
             f"model.n_feat is {n_feat}, but NaiveUnet takes positive multiples of {NORM_GROUPS} "
-            f"(its norms have {NORM_GROUPS} groups); try --set model.n_feat=32."
+            f"(its norms have {NORM_GROUPS} groups) up to {MOST_FEATURES}; try --set "
+            "model.n_feat=32."
         )
-    if image_size < MIN_SIDE or image_size % SIDE_MULTIPLE:
+    if not MIN_SIDE <= image_size <= MAX_SIDE or image_size % SIDE_MULTIPLE:
         raise UserError(
             f"data.size is {image_size}, but NaiveUnet takes multiples of {SIDE_MULTIPLE} from "
-            f"{MIN_SIDE} (it pools 8-fold, then 4×4); try --set data.size=32."
+            f"{MIN_SIDE} to {MAX_SIDE} (it pools 8-fold, then 4×4); try --set data.size=32."
         )
 
 

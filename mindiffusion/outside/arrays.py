@@ -322,7 +322,7 @@ def _mapped(handle: BinaryIO, declared: Declared, offset: int) -> NDArray:
     if not declared.nbytes:
         return np.empty(declared.shape, declared.dtype)
     return np.memmap(
-        handle,  # type: ignore[call-overload]
+        handle,
         declared.dtype,
         mode="r",
         offset=offset,
@@ -362,5 +362,7 @@ def _fill(flat: NDArray, stream: IO[bytes]) -> None:
 
 
 def _shaped(flat: NDArray, declared: Declared) -> NDArray:
-    order = "F" if declared.is_fortran else "C"
-    return flat.view(declared.dtype).reshape(declared.shape, order=order)  # type: ignore[arg-type]
+    array: NDArray = flat.view(declared.dtype)
+    if declared.is_fortran:
+        return array.reshape(declared.shape[::-1]).T
+    return array.reshape(declared.shape)

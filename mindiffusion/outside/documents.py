@@ -172,8 +172,21 @@ def parse_yaml(text: str, source: str) -> Any:
     except (YAMLError, ValueError, TypeError, OverflowError, AttributeError) as error:
         line = printable(" ".join(str(error).split()), 200)
         raise UserError(f"{source} is not valid YAML: {line}") from None
-    _check_plain(content, source, "", 0, {})
+    check_plain(content, source)
     return content
+
+
+def check_plain(content: Any, source: str) -> None:
+    """Refuse what is not plain: mappings with text as keys, lists, text, numbers, null.
+
+    Args:
+        content: from a file.
+        source: where it is from, for messages.
+
+    Raises:
+        UserError: other values, nested too deep, or too many.
+    """
+    _check_plain(content, source, "", 0, {})
 
 
 def _check_plain(value: Any, source: str, key: str, depth: int, counts: dict[int, int]) -> int:

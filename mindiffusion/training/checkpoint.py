@@ -7,18 +7,21 @@ it whole. Files are written beside their name, synced and renamed. The newest wh
 
 import hashlib
 import io
-import json
 import logging
-import pickle
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
 
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
+from mindiffusion.outside.documents import MOST_NAME, Name, check_plain, first_fault, read_json
+from mindiffusion.outside.paths import open_file
+from mindiffusion.outside.weights import check_tensors, named_tensors, read_tensors
 from mindiffusion.training.config import differences
 
 FORMAT = 2
@@ -27,6 +30,58 @@ FILES = r"(ckpt|weights)-\d+\.(pt|json)"
 """Regular expression of the names of all checkpoints and seals."""
 
 _log = logging.getLogger(__name__)
+_Step = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class _Seal(BaseModel):
+    """What stands beside a checkpoint."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    format: int
+    step: _Step
+    sha256: str
+
+
+class _StageEntry(BaseModel):
+    """What is used of an entry of a run's log of stages."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: _Step
+    stage: Name
+    active_channels: float
+    penalty_lambda: float
+    saliency_split_half_correlation: float | None = None
+
+
+class _Described(BaseModel):
+    """What every checkpoint says beside its tensors."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: _Step
+    config: dict[str, Any]
+    runtime: dict[str, Any]
+    train_seconds: Annotated[float, Field(ge=0, le=1e12)]
+    stage_log: Annotated[list[_StageEntry], Field(max_length=10_000)]
+
+
+class _MilestoneFile(_Described):
+    """A milestone's file: its weights by name are looked at where they are used."""
+
+    weights: dict[Name, Any]
+
+
+class _StateFile(_Described):
+    """A state to go on from: see ``check_state`` for its tensors."""
+
+    manifest: Annotated[str, Field(max_length=MOST_NAME)]
+    log: str
+    network: Any
+    averages: dict[str, Any]
+    optimizer: dict[str, Any]
+    unlogged: Any
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -46,11 +101,12 @@ def save(path: Path, content: dict[str, Any]) -> None:
     torch.save({"format": FORMAT, **content}, buffer)
     with atomic_write(path) as handle:
         handle.write(buffer.getbuffer())
-    write_json(path.with_suffix(".json"), _seal(content["step"], buffer.getbuffer()))
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    write_json(path.with_suffix(".json"), _seal(content["step"], digest))
 
 
-def _seal(step: int, content: bytes | memoryview) -> dict[str, Any]:
-    return {"format": FORMAT, "step": step, "sha256": hashlib.sha256(content).hexdigest()}
+def _seal(step: int, digest: str) -> dict[str, Any]:
+    return {"format": FORMAT, "step": step, "sha256": digest}
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -63,37 +119,118 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path.name} is no name of a checkpoint; give a weights-<step>.pt as it was written."
         )
-    data = _sealed_bytes(path)
+    source = f"checkpoint {path}"
+    with _sealed(path) as handle:
+        content = read_tensors(handle, source)
+    if not isinstance(content, dict) or not _is_number(content.get("format"), FORMAT):
+        raise UserError(f"{source} is not of format {FORMAT} of this program.")
+    kind = _StateFile if _is_rolling(path) else _MilestoneFile
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise UserError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"checkpoint {path} is not of format {FORMAT} of this program.")
-    if content["step"] != _step_of(path):
-        raise UserError(f"checkpoint {path} holds step {content['step']}; it was renamed.")
+        described = kind.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{source}: {first_fault(error)}; it is not one of ours.") from None
+    for part in (described.config, described.runtime, content["stage_log"]):
+        check_plain(part, source)
+    if described.step != _step_of(path):
+        raise UserError(f"{source} holds step {described.step}; it was renamed.")
     return content
 
 
-def _sealed_bytes(path: Path) -> bytes:
-    """The bytes of a checkpoint that match its seal.
+def _is_number(value: object, number: int) -> bool:
+    return type(value) is int and value == number
+
+
+def _sealed(path: Path) -> io.BufferedReader:
+    """A checkpoint, open, whose bytes match its seal; hashed in blocks.
 
     Raises:
         UserError: it is missing, has no seal, or was cut or changed.
     """
     try:
-        data = path.read_bytes()
+        handle = open_file(path, follow=True)
     except FileNotFoundError:
         raise UserError(f"checkpoint {path} does not exist.") from None
     try:
-        seal = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        seal = read_json(path.with_suffix(".json"), _Seal, "", follow=True)
+    except (OSError, UserError):
+        handle.close()
         raise UserError(f"checkpoint {path} has no readable seal ({path.stem}.json).") from None
-    if seal != _seal(_step_of(path), data):
+    digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    if seal.model_dump() != _seal(_step_of(path), digest):
+        handle.close()
         raise UserError(
             f"checkpoint {path} is damaged: its step and SHA-256 are not those in its seal."
         )
-    return data
+    return handle
+
+
+def check_state(
+    state: Mapping[str, Any],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    averages: Sequence[str],
+    unlogged: Tensor,
+) -> None:
+    """Refuse a state whose tensors are not those of the run that is to go on from it.
+
+    Args:
+        state: as ``load`` gives it.
+        network: the run's, without wrappers.
+        optimizer: the run's.
+        averages: names of the run's averages.
+        unlogged: losses, as the run keeps them.
+
+    Raises:
+        UserError: another name or shape of a tensor, or another optimizer.
+    """
+    source = f"the state of step {state['step']}"
+    parameters = dict(network.named_parameters())
+    check_tensors(named_tensors(state["network"], source), network.state_dict(), source)
+    kept = state["averages"].get("averages")
+    losses = state["unlogged"]
+    is_ours = (
+        isinstance(kept, dict)
+        and isinstance(state["averages"].get("num_updates"), int)
+        and isinstance(losses, Tensor)
+        and (losses.dtype, losses.shape[1:]) == (unlogged.dtype, unlogged.shape[1:])
+        and _is_of_optimizer(state["optimizer"], optimizer, list(parameters.values()))
+    )
+    if not is_ours:
+        raise UserError(f"{source} is not one of this run; delete its files, or start anew.")
+    for name in averages:
+        check_tensors(named_tensors(kept.get(name), source), parameters, source)
+
+
+def _is_of_optimizer(
+    saved: Mapping[str, Any], optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]
+) -> bool:
+    """Whether settings are the optimizer's own, and moments have the shapes of the parameters."""
+    groups, moments = saved.get("param_groups"), saved.get("state")
+    own = optimizer.state_dict()["param_groups"]
+    if not isinstance(groups, list) or not isinstance(moments, dict) or len(groups) != len(own):
+        return False
+    for group, ours in zip(groups, own, strict=True):
+        # Another version of torch may know a setting more.
+        if not isinstance(group, dict) or "params" not in group:
+            return False
+        if not all(_is_same(value, ours[key]) for key, value in group.items() if key in ours):
+            return False
+    return all(
+        type(number) is int
+        and 0 <= number < len(parameters)
+        and isinstance(of_one, dict)
+        and all(
+            isinstance(tensor, Tensor) and tensor.shape in ((), parameters[number].shape)
+            for tensor in of_one.values()
+        )
+        for number, of_one in moments.items()
+    )
+
+
+def _is_same(a: object, b: object) -> bool:
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    return not isinstance(a, Tensor) and type(a) is type(b) and a == b
 
 
 def newest(
@@ -141,7 +278,7 @@ def resume_point(
         if step > found["step"] or not path.exists():
             continue
         try:
-            _sealed_bytes(path)
+            _sealed(path).close()
         except UserError as error:
             earlier = newest(run_dir, config, last_step=step)
             where = f"from the state of step {earlier['step']}" if earlier else "from the start"
@@ -153,7 +290,7 @@ def resume_point(
 def is_whole(path: Path) -> bool:
     """Whether a checkpoint is there and matches its seal."""
     try:
-        _sealed_bytes(path)
+        _sealed(path).close()
     except UserError:
         return False
     return True

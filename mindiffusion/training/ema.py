@@ -30,6 +30,11 @@ class Averages:
             for decay in decays
         }
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Labels of the averages."""
+        return tuple(map(ema_name, self.decays))
+
     @torch.no_grad()
     def update(self) -> None:
         """Move every average towards the current weights."""

@@ -36,7 +36,8 @@ def go_on(trainer: Trainer, run_dir: Path) -> None:
     """Bring a fresh trainer to where its run is, and the log to what it was then.
 
     Raises:
-        UserError: this rank cannot read the state that the main rank goes on from.
+        UserError: this rank cannot read the state that the main rank goes on from, or it holds
+            other tensors than the run's.
     """
     ranks = trainer.ranks
     state = None
@@ -48,6 +49,8 @@ def go_on(trainer: Trainer, run_dir: Path) -> None:
         return
     if state is None:
         state = checkpoint.load(checkpoint.checkpoint_path(run_dir, step))
+    own = (trainer.network, trainer.optimizer, trainer.averages.names, trainer.watch.unlogged)
+    checkpoint.check_state(state, *own)
     trainer.load_state(state)
     if ranks.is_main:
         write_text(run_dir / METRICS_FILE, state["log"])

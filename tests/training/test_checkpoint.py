@@ -11,7 +11,21 @@ from mindiffusion.training import checkpoint
 from mindiffusion.training.config import to_dict
 from mindiffusion.training.loop import Hooks
 
-CONTENT = {"step": 7, "config": {"seed": 0}, "network": {"w": torch.arange(500.0)}}
+DESCRIBED = {
+    "step": 7,
+    "config": {"seed": 0},
+    "runtime": {},
+    "train_seconds": 1.5,
+    "stage_log": [],
+}
+CONTENT = DESCRIBED | {
+    "network": {"w": torch.arange(500.0)},
+    "averages": {},
+    "optimizer": {},
+    "unlogged": torch.zeros(0, 3),
+    "manifest": "0123456789ab",
+    "log": "",
+}
 
 
 @pytest.fixture

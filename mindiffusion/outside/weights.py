@@ -1,0 +1,251 @@
+"""Weights of a stranger: tensors within the bytes of their file, and the known TorchScript.
+
+``torch.load`` runs with ``weights_only=True`` alone, after the file's directory and the operations
+of its pickle have been bounded: nothing in it runs, and nothing it says allocates more than it has.
+A TorchScript runs whatever it likes, so it is opened only if its bytes are known.
+"""
+
+import contextlib
+import hashlib
+import io
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import shown_value
+from mindiffusion.outside.paths import open_file, read_file
+from mindiffusion.outside.text import printable
+from mindiffusion.outside.zip_directory import open_directory
+
+MOST_FILE_BYTES = 16 << 30
+MOST_MEMBERS = 100_000
+MOST_PICKLE_BYTES = 128 << 20
+MOST_OPERATIONS = 3_000_000
+"""Of a pickle: a state of 1,000 tensors takes 30,000."""
+MOST_TORCHSCRIPT_BYTES = 256 << 20
+FOREIGN_PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before the names of tensors."""
+_STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_GLOBALS = frozenset(
+    {
+        "collections OrderedDict",
+        "torch._utils _rebuild_tensor_v2",
+        "torch._utils _rebuild_parameter",
+        *(f"torch {kind}Storage" for kind in _STORAGES),
+    }
+)
+_PLAIN = (str, int, float, type(None))
+
+
+def read_tensors(handle: BinaryIO, source: str) -> Any:
+    """What ``torch.save`` wrote of tensors, numbers, text, lists and mappings; on the CPU.
+
+    Args:
+        handle: the file, open.
+        source: where it is from, for messages.
+
+    Raises:
+        UserError: not of ``torch.save``'s present format, or with anything else in it.
+        OSError: it can't be read.
+    """
+    size = handle.seek(0, io.SEEK_END)
+    if size > MOST_FILE_BYTES:
+        raise UserError(
+            f"{source} has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read of weights."
+        )
+    try:
+        _check_operations(_pickle_of(handle, source))
+        handle.seek(0)
+        content = torch.load(handle, map_location="cpu", weights_only=True)
+        _check_values(content, size)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # torch raises whatever the operations of a bad pickle meet
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{source} cannot be read: {printable(reason, 200)}; save its weights anew by "
+            "torch.save as a mapping of names to tensors."
+        ) from None
+    return content
+
+
+def _pickle_of(handle: BinaryIO, source: str) -> bytes:
+    """The pickle of an archive, none of whose members is packed."""
+    with open_directory(handle, source, MOST_MEMBERS) as archive:
+        infos = archive.infolist()
+        if not infos:
+            raise ValueError("an empty archive")
+        root = infos[0].filename.split("/")[0] + "/"
+        for info in infos:
+            is_stored = info.compress_type == zipfile.ZIP_STORED
+            if not is_stored or not info.filename.startswith(root):
+                raise ValueError(f"the member {printable(info.filename, 80)!r} is not torch's")
+        found = archive.getinfo(root + "data.pkl")
+        if found.file_size > MOST_PICKLE_BYTES:
+            raise ValueError(f"{found.file_size:,} bytes that are no tensors")
+        return archive.read(found)
+
+
+def _check_operations(content: bytes) -> None:
+    """Refuse a pickle that would do anything but put tensors into mappings."""
+    for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        if number > MOST_OPERATIONS:
+            raise ValueError(f"more than {MOST_OPERATIONS:,} operations")
+        if operation.name == "GLOBAL" and argument not in _GLOBALS:
+            raise ValueError(f"it asks for {printable(argument, 80)}, which is no tensor")
+
+
+def _check_values(content: Any, most: int) -> None:
+    """Refuse other values than tensors and plain ones, and tensors of more bytes than the file."""
+    waiting, seen, storages = [content], {id(content)}, {}
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            storages[value.untyped_storage().data_ptr()] = _bytes_behind(value)
+        elif isinstance(value, Mapping | list | tuple):
+            members = [*value, *value.values()] if isinstance(value, Mapping) else list(value)
+            new = [member for member in members if id(member) not in seen]
+            seen.update(map(id, new))
+            waiting += new
+        elif not isinstance(value, _PLAIN):
+            raise ValueError(f"a {type(value).__name__}, which is no tensor")
+    if sum(storages.values()) > most:
+        raise ValueError("tensors of more bytes than the file")
+
+
+def _bytes_behind(tensor: Tensor) -> int:
+    """Bytes of the memory behind a tensor, which is to be of its own size."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise ValueError("a tensor that is not dense")
+    storage = tensor.untyped_storage().nbytes()
+    if tensor.nbytes > storage:
+        raise ValueError(f"a tensor {tuple(tensor.shape)} of {storage} bytes")
+    return storage
+
+
+def named_tensors(content: object, source: str) -> dict[str, Tensor]:
+    """A state dict as names to tensors, without the prefixes of wrapped networks.
+
+    Raises:
+        UserError: something else, or a name twice.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{source} holds {shown_value(content)} where names of tensors should be.")
+    found: dict[str, Tensor] = {}
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise UserError(f"{source} holds {shown_value(name)}, which names no tensor.")
+        own = _without_prefixes(name)
+        if own in found:
+            raise UserError(f"{source} holds the tensor {printable(own, 80)!r} twice.")
+        found[own] = tensor
+    return found
+
+
+def _without_prefixes(name: str) -> str:
+    while name.startswith(FOREIGN_PREFIXES):
+        name = name[name.index(".") + 1 :]
+    return name
+
+
+def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Refuse tensors that are not those of a network, before it is built or filled.
+
+    Args:
+        found: by name, what a file holds.
+        expected: what the network has; may be on the meta device.
+        source: where ``found`` is from, for messages.
+
+    Raises:
+        UserError: another name, shape or kind of number.
+    """
+    for name in [*expected, *found]:
+        if name not in found or name not in expected:
+            side = "lacks" if name in expected else "has"
+            raise UserError(
+                f"{source} {side} the tensor {printable(name, 80)!r}, unlike the network of its "
+                "config; it is of another network."
+            )
+        ours, theirs = expected[name], found[name]
+        if ours.shape != theirs.shape:
+            raise UserError(
+                f"{source}: the tensor {printable(name, 80)!r} is {_sizes(theirs)}, but "
+                f"{_sizes(ours)} in the network of its config; it is of another network."
+            )
+        if theirs.is_complex() or ours.is_floating_point() != theirs.is_floating_point():
+            raise UserError(
+                f"{source}: the tensor {printable(name, 80)!r} is of {theirs.dtype}, but of "
+                f"{ours.dtype} in the network of its config; it is of another network."
+            )
+
+
+def _sizes(tensor: Tensor) -> str:
+    return printable("x".join(map(str, tensor.shape)) or "a number", 80)
+
+
+def tensors_of_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file, or of what ``torch.save`` wrote of a state dict.
+
+    Args:
+        path: the file, which a person named.
+
+    Raises:
+        UserError: neither, or cut.
+        OSError: there is none, or it can't be read.
+    """
+    with open_file(path, follow=True) as handle:
+        if path.suffix != ".safetensors":
+            return named_tensors(read_tensors(handle, str(path)), str(path))
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return named_tensors(load_file(path), str(path))
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be read: {printable(error, 200)}") from None
+
+
+def installed_tensors(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a file that came with an installed package, of any of torch's formats."""
+    found: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return found
+
+
+@contextlib.contextmanager
+def silent_torchscript() -> Iterator[None]:
+    """Silence: torch has deprecated TorchScript, but some weights are in no other form."""
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=category)
+        yield
+
+
+def known_torchscript(path: Path, sha256: str, advice: str) -> Any:
+    """A TorchScript whose bytes are known, on the CPU.
+
+    Args:
+        path: the file, which a person named.
+        sha256: hex, of its bytes.
+        advice: ends the message: where to get the right one.
+
+    Raises:
+        UserError: other bytes.
+        OSError: there is none, or it can't be read.
+    """
+    # In memory: what runs is what was hashed, whoever writes to the file meanwhile.
+    content = read_file(path, MOST_TORCHSCRIPT_BYTES, follow=True)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise UserError(
+            f"{path} has the SHA-256 {found}, not {sha256} of the one file that is opened, for a "
+            f"TorchScript can run any code; {advice}."
+        )
+    with silent_torchscript():
+        return torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
