@@ -12,12 +12,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from benchmark.arm_entries import resolve_entries, with_controls
 from benchmark.results import BASELINE
 from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.outside.documents import Name, read_yaml, shown_value
 from mindiffusion.training.config import RunConfig, check
 from mindiffusion.training.presets import (
     apply_overrides,
     build_config,
     merge,
-    read_yaml,
     resolve_extends,
 )
 
@@ -26,6 +26,10 @@ RESULTS = Path("results")
 SAMPLE_METRICS = ("fd", "kd", "prdc", "is", "memorisation", "attributes")
 """Metrics of generated images."""
 METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
+_LONGEST_NAME = 100
+_MOST_RUNS = 10_000
+_MOST_IMAGES = 100_000_000
+_USUAL_METRICS = ("profile", "fd", "kd", "prdc", "memorisation")
 FEWEST_REFERENCE = 8
 """Training images that a distance takes: two for each of its four groups."""
 FEWEST_PROFILE = 2
@@ -57,17 +61,19 @@ class EvaluationConfig:
         strip: images kept as a picture with every milestone.
     """
 
-    num_generated: int = Field(default=10_000, ge=8)
-    num_curve: int | None = Field(default=None, ge=8)
-    num_sampling_seeds: int = Field(default=1, ge=1)
-    num_reference: int = Field(default=50_000, ge=FEWEST_REFERENCE)
-    feature_nets: tuple[str, ...] = Field(default=("auto",), min_length=1)
-    metrics: tuple[str, ...] = ("profile", "fd", "kd", "prdc", "memorisation")
-    profile_images: int = Field(default=1024, ge=FEWEST_PROFILE)
-    profile_levels: int = Field(default=20, ge=1)
-    strip: int = Field(default=8, ge=1)
-    finisher: str = BASELINE
-    stitch_levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.2, 0.4, 0.6, 0.8)
+    num_generated: int = Field(default=10_000, ge=8, le=_MOST_IMAGES)
+    num_curve: int | None = Field(default=None, ge=8, le=_MOST_IMAGES)
+    num_sampling_seeds: int = Field(default=1, ge=1, le=1000)
+    num_reference: int = Field(default=50_000, ge=FEWEST_REFERENCE, le=_MOST_IMAGES)
+    feature_nets: tuple[Name, ...] = Field(default=("auto",), min_length=1, max_length=16)
+    metrics: Annotated[tuple[Name, ...], Field(max_length=16)] = _USUAL_METRICS
+    profile_images: int = Field(default=1024, ge=FEWEST_PROFILE, le=_MOST_IMAGES)
+    profile_levels: int = Field(default=20, ge=1, le=10_000)
+    strip: int = Field(default=8, ge=1, le=1024)
+    finisher: Name = BASELINE
+    stitch_levels: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(max_length=100)
+    ] = (0.2, 0.4, 0.6, 0.8)
 
     def __post_init__(self) -> None:
         """Refuse a metric that there is not, and a part that is larger than the whole."""
@@ -115,12 +121,12 @@ def check_counts(metrics: Sequence[str], num_train: int, num_held_out: int, sour
 class _StudyFile:
     """What a protocol file holds."""
 
-    seeds: tuple[int, ...]
-    arms: dict[str, dict[str, Any]]
+    seeds: Annotated[tuple[int, ...], Field(max_length=1000)]
+    arms: Annotated[dict[Name, dict[str, Any]], Field(max_length=1000)]
     run: dict[str, Any]
-    controls_of: tuple[str, ...] = ()
+    controls_of: tuple[Name, ...] = ()
     evaluation: EvaluationConfig = EvaluationConfig()
-    runs_per_device: int = Field(default=1, ge=1)
+    runs_per_device: int = Field(default=1, ge=1, le=1024)
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,17 @@ def study_names() -> list[str]:
     return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
 
 
+def _study_path(name: str) -> Path:
+    """The file of a study: one of ours by its name, or one's own by its path."""
+    if name in study_names():
+        return PROTOCOLS / f"{name}.yaml"
+    path = Path(name)
+    if name.endswith((".yaml", ".yml")) and path.is_file():
+        return path
+    near = did_you_mean(name[:_LONGEST_NAME], study_names())
+    raise UserError(f"unknown study {shown_value(name)}.{near}")
+
+
 def load_study(
     name: str,
     *,
@@ -188,9 +205,7 @@ def load_study(
     Raises:
         UserError: no such study, or a mistake in it.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROTOCOLS / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"unknown study {name!r}.{did_you_mean(name, study_names())}")
+    path = _study_path(name)
     content = read_yaml(path)
     own = [text for text in overrides if text.strip().startswith(_STUDY_KEYS)]
     content = apply_overrides(content, own)
@@ -203,6 +218,11 @@ def load_study(
     runs = []
     base = resolve_extends(parsed.run)
     entries = resolve_entries(parsed.arms, parsed.controls_of, base, str(path))
+    if len(parsed.seeds) * len(entries) > _MOST_RUNS:
+        raise UserError(
+            f"{path} has {len(entries)} arms with {len(parsed.seeds)} seeds each; a study has at "
+            f"most {_MOST_RUNS} runs, so give fewer."
+        )
     for seed in parsed.seeds:
         for entry in entries:
             run = apply_overrides(merge(base, entry.content), rest)

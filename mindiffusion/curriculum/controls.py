@@ -196,7 +196,8 @@ def fit_masses(
     """
     rows, columns = weights / weights.sum(), target
     mass = inside * columns
-    for _ in range(_FITTING_ROUNDS):
+    # A gap between windows can't be filled, however long one tries.
+    for _ in range(_FITTING_ROUNDS * bool(inside.any(axis=0).all())):
         mass = mass * (columns / mass.sum(axis=0))
         off = np.abs(mass.sum(axis=1) - rows).max()
         mass = mass * (rows / mass.sum(axis=1))[:, None]

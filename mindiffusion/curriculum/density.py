@@ -28,6 +28,9 @@ _ROUNDING_GUARD = 1e-9
 _TIE_GUARD = 1e-12
 """Uniforms have 24 bits: below 4,000 levels they miss a level's end by 1e-11 or hit it exactly."""
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_MOST_BINS = 100_001
+_Exponent = Annotated[float, Field(gt=0, ge=1e-3, le=1e4)]
+_Masses = Annotated[tuple[float, ...], Field(max_length=_MOST_BINS)]
 
 
 def _kind(value: Any) -> str:
@@ -107,8 +110,8 @@ class Histogram:
         masses: ≥ 0, of sum 1.
     """
 
-    edges: tuple[float, ...]
-    masses: tuple[float, ...]
+    edges: Annotated[tuple[float, ...], Field(max_length=_MOST_BINS)]
+    masses: _Masses
     kind: Literal["histogram"] = "histogram"
     clock: ClassVar[str] = "index"
 
@@ -120,7 +123,7 @@ class Histogram:
                 f"time histogram has edges {list(self.edges)} and {len(self.masses)} masses; give "
                 "rising edges in [0, 1], one more than masses."
             )
-        if min(self.masses, default=-1.0) < 0 or abs(math.fsum(self.masses) - 1) > _ROUNDING_GUARD:
+        if not _is_distribution(self.masses):
             raise UserError(
                 f"time histogram has masses {list(self.masses)}; give numbers >= 0 of sum 1."
             )
@@ -163,8 +166,8 @@ class Beta:
         b: exponent at high noise, > 0; likewise.
     """
 
-    a: Annotated[float, Field(gt=0)]
-    b: Annotated[float, Field(gt=0)]
+    a: _Exponent
+    b: _Exponent
     kind: Literal["beta"] = "beta"
     clock: ClassVar[str] = "index"
 
@@ -200,8 +203,8 @@ class LogSigmaNormal:
         std: of ln σ, > 0.
     """
 
-    mean: float
-    std: Annotated[float, Field(gt=0)]
+    mean: Annotated[float, Field(ge=-100, le=100)]
+    std: Annotated[float, Field(gt=0, ge=1e-3, le=1e3)]
     kind: Literal["log_sigma_normal"] = "log_sigma_normal"
     clock: ClassVar[str] = "log_sigma"
 
@@ -223,9 +226,16 @@ class Levels:
         masses: (n_T,) ≥ 0 of sum 1; the first is level 1's.
     """
 
-    masses: Annotated[tuple[float, ...], Field(min_length=1)]
+    masses: _Masses
     kind: Literal["levels"] = "levels"
     clock: ClassVar[str] = "index"
+
+    def __post_init__(self) -> None:
+        if not _is_distribution(self.masses):
+            raise UserError(
+                f"time levels have {len(self.masses)} masses; give numbers >= 0 of sum 1, one for "
+                "each level."
+            )
 
     @property
     def intervals(self) -> Intervals:
@@ -268,7 +278,7 @@ class Share:
         density: what it adds.
     """
 
-    weight: Annotated[float, Field(gt=0)]
+    weight: Annotated[float, Field(gt=0, le=1e12)]
     density: Annotated[SimpleDensity, Discriminator(_kind)]
 
 
@@ -280,7 +290,7 @@ class Average:
         shares: densities with their weights, at least one.
     """
 
-    shares: Annotated[tuple[Share, ...], Field(min_length=1)]
+    shares: Annotated[tuple[Share, ...], Field(min_length=1, max_length=256)]
     kind: Literal["average"] = "average"
     clock: ClassVar[str] = "index"
 
@@ -351,6 +361,12 @@ def _cumulative(density: IndexDensity, n_T: int, device: "torch.device") -> "Ten
     # No uniform passes the last level with mass, however the sum was rounded.
     table[density.bounds(n_T)[1] - 1 :] = np.inf
     return torch.from_numpy(table).to(device)
+
+
+def _is_distribution(masses: tuple[float, ...]) -> bool:
+    if min(masses, default=-1.0) < 0 or max(masses) > 1 + _ROUNDING_GUARD:
+        return False
+    return abs(math.fsum(masses) - 1) <= _ROUNDING_GUARD
 
 
 def _floor(value: float) -> int:

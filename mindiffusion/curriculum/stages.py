@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mindiffusion.curriculum.density import IndexDensity, TimeDensity, Window, on_index
 from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import Name
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
@@ -26,11 +27,11 @@ class StageConfig:
         penalty_lambda: weight of the group-L1 penalty, ≥ 0; for networks with a penalty.
     """
 
-    name: str
-    weight: float = Field(gt=0)
+    name: Name
+    weight: float = Field(gt=0, le=1e12)
     density: TimeDensity = Window()
     sparsity: float = Field(default=0.0, ge=0, lt=1)
-    penalty_lambda: float = Field(default=0.0, ge=0)
+    penalty_lambda: float = Field(default=0.0, ge=0, le=1e12)
 
 
 @dataclass(frozen=True)

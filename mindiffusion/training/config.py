@@ -5,12 +5,13 @@ Every mistake in a value is one line that names its source, its key and what was
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.density import KINDS
@@ -19,10 +20,21 @@ from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
+from mindiffusion.outside.documents import Name, first_fault, shown_value
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MAY_CHANGE = ("output", "samples", "training.checkpoint_every", "training.timeout_seconds")
-"""Keys that a run may be resumed with another value of."""
+"""Keys that a run may be resumed with another value of: they do not shape its training."""
+_SAMPLER = "sampler."
+"""All keys of this section may change too: of them only pictures and scores are made."""
+MOST_STEPS = 999_999_999
+"""Names of checkpoints have room for nine digits."""
+_MOST_IMAGES = 1_000_000
+_MOST_LEVELS = 100_000
+_MOST_STAGES = 256
+_LEAST_SIGNAL = 1e-20
+"""Of ᾱ at the last level: far below it float32 has no 1/√ᾱ."""
+_LEAST_BETA = 1e-9
 _LATER: dict[str, Any] = {
     "noise_stream": 0,
     "training.length": 1.0,
@@ -31,6 +43,16 @@ _LATER: dict[str, Any] = {
 }
 """Fields younger than runs that are kept: left out at their default, so that those runs keep their
 hash and go on."""
+
+
+def _short(text: str) -> str:
+    if len(text) > 4096 or "\0" in text:
+        raise ValueError("give a path that a file system can have")
+    return text
+
+
+_Place = Annotated[str, AfterValidator(_short)]
+_Milestone = Annotated[str, Field(max_length=40)] | int
 
 _KINDS: dict[str, type[Any]] = KINDS | WEIGHT_KINDS
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
@@ -51,12 +73,12 @@ class ModelConfig:
     """
 
     network: Literal["naive_unet", "sparse_unet", "reg_unet"] = "naive_unet"
-    n_feat: int = 32
+    n_feat: int = Field(default=32, le=4096)
     width: float = Field(default=1.0, gt=0, le=1)
     placement: Literal["bottleneck", "silent"] = "bottleneck"
     regrow_method: Literal["gradient", "random"] = "gradient"
-    probe_batches: int = Field(default=4, ge=1)
-    probe_batch_size: int = Field(default=64, ge=2)
+    probe_batches: int = Field(default=4, ge=1, le=10_000)
+    probe_batch_size: int = Field(default=64, ge=2, le=_MOST_IMAGES)
 
     def __post_init__(self) -> None:
         """Refuse a width that leaves no multiple of 8."""
@@ -87,8 +109,22 @@ class ProcessConfig:
 
     beta1: float = 1e-4
     beta2: float = 0.02
-    n_T: int = Field(default=1000, ge=2)
+    n_T: int = Field(default=1000, ge=2, le=_MOST_LEVELS)
     loss_weight: LossWeight | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse betas that are no schedule, or that leave nothing of an image to be found."""
+        if not _LEAST_BETA <= self.beta1 <= self.beta2 < 1.0:
+            raise UserError(
+                f"betas ({self.beta1}, {self.beta2}): need {_LEAST_BETA} <= beta1 <= beta2 < 1."
+            )
+        rise = (self.beta2 - self.beta1) / self.n_T
+        kept = math.fsum(math.log1p(-self.beta1 - rise * t) for t in range(self.n_T + 1))
+        if kept < math.log(_LEAST_SIGNAL):
+            raise UserError(
+                f"betas ({self.beta1}, {self.beta2}) with n_T {self.n_T} leave less than "
+                f"{_LEAST_SIGNAL} of the signal at the last level; lower process.beta2 or n_T."
+            )
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -117,22 +153,22 @@ class TrainingConfig:
         timeout_seconds: how long ranks wait for each other before the run is given up.
     """
 
-    epochs: float | None = Field(default=None, gt=0)
-    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0, le=MOST_STEPS)
+    steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     length: float = Field(default=1.0, gt=0, le=1)
-    global_batch: int = Field(default=256, ge=1)
-    micro_batch: int | None = Field(default=None, ge=1)
+    global_batch: int = Field(default=256, ge=1, le=_MOST_IMAGES)
+    micro_batch: int | None = Field(default=None, ge=1, le=_MOST_IMAGES)
     lr: float = Field(default=2e-5, gt=0)
     clip_grad_norm: float | None = Field(default=None, gt=0)
-    ema_decays: tuple[float, ...] = (0.9999, 0.999)
-    milestones: tuple[str | int, ...] = ("stages",)
-    checkpoint_every: int = Field(default=1000, ge=1)
-    log_every: int = Field(default=50, ge=1)
+    ema_decays: Annotated[tuple[float, ...], Field(max_length=16)] = (0.9999, 0.999)
+    milestones: Annotated[tuple[_Milestone, ...], Field(max_length=10_000)] = ("stages",)
+    checkpoint_every: int = Field(default=1000, ge=1, le=MOST_STEPS)
+    log_every: int = Field(default=50, ge=1, le=MOST_STEPS)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
-    threads: int | None = Field(default=None, ge=1)
-    timeout_seconds: float = Field(default=600.0, gt=0)
+    threads: int | None = Field(default=None, ge=1, le=4096)
+    timeout_seconds: float = Field(default=600.0, gt=0, le=31_536_000)
 
     def __post_init__(self) -> None:
         """Refuse an average that is none."""
@@ -161,20 +197,22 @@ class SamplerConfig:
     """
 
     name: Literal["ddim", "ddpm"] = "ddim"
-    steps: int = Field(default=50, ge=1)
+    steps: int = Field(default=50, ge=1, le=_MOST_LEVELS)
     eta: float = Field(default=1.0, ge=0, le=1)
     clip: bool = True
     seed: int = Field(default=0, ge=0, lt=2**32)
     chunk: int | str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
-    grid: int = Field(default=64, ge=1)
+    grid: int = Field(default=64, ge=1, le=65_536)
 
     def __post_init__(self) -> None:
         """Refuse a chunk of no images."""
-        if self.chunk != "auto" and (isinstance(self.chunk, str) or self.chunk < 1):
+        is_number = isinstance(self.chunk, int) and 1 <= self.chunk <= _MOST_IMAGES
+        if not is_number and self.chunk != "auto":
             raise UserError(
-                f'sampler.chunk is {self.chunk!r}: give a number of images, 1 or more, or "auto".'
+                f"sampler.chunk is {shown_value(self.chunk)}: give a number of images, 1 to "
+                f'{_MOST_IMAGES}, or "auto".'
             )
 
 
@@ -190,10 +228,10 @@ class RunConfig:
             to be compared as pairs share it.
     """
 
-    arm: str
-    curriculum: tuple[StageConfig, ...]
-    output: str
-    samples: str | None = None
+    arm: Name
+    curriculum: Annotated[tuple[StageConfig, ...], Field(max_length=_MOST_STAGES)]
+    output: _Place
+    samples: _Place | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     noise_stream: int = Field(default=0, ge=0, lt=2**16)
     data: DataConfig = DataConfig()
@@ -233,9 +271,13 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
         old, new = a.get(key), b.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             different += differences(old, new, f"{prefix}{key}.")
-        elif old != new and prefix + key not in _MAY_CHANGE:
+        elif old != new and not _may_change(prefix + key):
             different.append(prefix + key)
     return different
+
+
+def _may_change(key: str) -> bool:
+    return key in _MAY_CHANGE or key.startswith(_SAMPLER)
 
 
 def config_hash(config: RunConfig) -> str:
@@ -261,7 +303,7 @@ def check(kind: type[Any], content: Mapping[str, Any], source: str) -> Any:
         raise UserError(f"{source}: {error}") from None
     except ValidationError as error:
         raise UserError(f"{source}: {_first_line(kind, error)}") from None
-    except TypeError as error:
+    except (TypeError, RecursionError, ValueError) as error:  # no JSON can hold it
         raise UserError(f"{source}: {error}") from None
 
 
@@ -269,6 +311,8 @@ def _first_line(kind: type[Any], error: ValidationError) -> str:
     """The first mistake of a ValidationError as one line; a misspelt key is also a missing one."""
     found = error.errors()
     first = next((e for e in found if e["type"] in _UNKNOWN_KEY), found[0])
+    if first["type"] == "json_invalid":
+        return f"{first_fault(error)}."
     # A density's kind is part of pydantic's path, but no key that anybody wrote.
     path = [str(part) for part in first["loc"] if part not in _KINDS]
     key = ".".join(path)
@@ -281,7 +325,11 @@ def _first_line(kind: type[Any], error: ValidationError) -> str:
     if first["type"] == "union_tag_invalid":
         kinds = WEIGHT_KINDS if path[-1] == "loss_weight" else KINDS
         return f"key {key + '.kind'!r} is {first['ctx']['tag']!r}; allowed are {', '.join(kinds)}."
-    return f"key {key!r} is {first['input']!r}: {first['msg'].lower()}."
+    return f"key {key!r} is {shown_value(first['input'])}: {_said(first)}."
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    return str(fault["msg"]).removeprefix("Value error, ").lower()
 
 
 def _keys_at(kind: Any, path: Sequence[str | int]) -> list[str]:
@@ -291,6 +339,12 @@ def _keys_at(kind: Any, path: Sequence[str | int]) -> list[str]:
             kind = _KINDS[str(part)]
             continue
         inner: Any = next((f.type for f in fields(kind) if f.name == part), None)
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        kind = next((c for c in candidates if is_dataclass(c)), kind)
+        kind = next((c for c in _parts(inner) if is_dataclass(c)), kind)
     return [f.name for f in fields(kind)]
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """A type and, one inside the other, those that it is made of."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _parts(inner)

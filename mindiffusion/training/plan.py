@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from mindiffusion.curriculum.clock import to_index_clock
 from mindiffusion.curriculum.stages import Stage, resolve_stages
 from mindiffusion.errors import UserError
-from mindiffusion.training.config import RunConfig
+from mindiffusion.outside.documents import shown_value
+from mindiffusion.training.config import MOST_STEPS, RunConfig
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
     steps_per_epoch = num_train / training.global_batch
     whole = training.steps or (training.epochs or 0) * steps_per_epoch
     total = max(1, math.floor(whole * training.length + 0.5))
+    if total > MOST_STEPS:
+        raise UserError(
+            f"training.epochs {training.epochs:g} of {num_train} images are {total} steps; at most "
+            f"{MOST_STEPS} are trained, so give fewer epochs or a larger training.global_batch."
+        )
     process = config.process
     levels = (process.beta1, process.beta2, process.n_T)
     curriculum = (replace(c, density=to_index_clock(c.density, *levels)) for c in config.curriculum)
@@ -71,9 +77,10 @@ def milestone_step(spec: str | int, total_steps: int, steps_per_epoch: float) ->
         amount = float(match[1]) if match else math.nan
     except ValueError:
         amount = math.nan
-    if match is None or math.isnan(amount):
+    if match is None or not math.isfinite(amount):
         raise UserError(
-            f"milestone {spec!r} is unreadable; write 500, '25%', '10 epochs' or 'stages'."
+            f"milestone {shown_value(spec)} is unreadable; write 500, '25%', '10 epochs' or "
+            "'stages'."
         )
     unit = match[2] or "steps"
     scale = {"%": total_steps / 100, "e": steps_per_epoch, "s": 1.0}[unit[0]]

@@ -5,34 +5,16 @@ run is a base with an arm.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.outside.documents import MOST_DEPTH, parse_yaml, read_yaml, shown_value
+from mindiffusion.outside.paths import inside
 from mindiffusion.training.config import RunConfig, check
 
 PRESETS = Path(__file__).parent.parent / "presets"
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML 1.2 mapping (so that 2e-5 is a number and ``no`` is a word).
-
-    Raises:
-        UserError: not there, not YAML, or no mapping.
-    """
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
-    except YAMLError as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML: {line}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a mapping of keys to values.")
-    return content
+_LONGEST_NAME = 100
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,41 +32,66 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_preset(name: str) -> dict[str, Any]:
+def load_preset(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """A preset with all it extends, as nested plain types.
 
     Args:
         name: file below ``presets`` without its ending, such as "celeba_c_32" or "arms/c".
+        above: presets that extend it.
+
+    Raises:
+        UserError: there is no such preset, or it extends itself.
     """
-    path = PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        folder = path.parent.relative_to(PRESETS) if path.is_relative_to(PRESETS) else Path()
-        names = [str(folder / found.stem) for found in path.parent.glob("*.yaml")]
-        raise UserError(f"unknown preset {name!r}.{did_you_mean(name, names or preset_names())}")
-    return resolve_extends(read_yaml(path))
+    if name in above:
+        raise UserError(f"preset {shown_value(name)} extends itself; take that name out.")
+    path = _preset_path(name)
+    if path is None:
+        folder = PurePosixPath(name).parent
+        found = [known for known in _all_names() if PurePosixPath(known).parent == folder]
+        near = did_you_mean(name[:_LONGEST_NAME], found or preset_names())
+        raise UserError(f"unknown preset {shown_value(name)}.{near}")
+    return resolve_extends(read_yaml(path), (*above, name))
 
 
-def resolve_extends(content: Mapping[str, Any]) -> dict[str, Any]:
+def _preset_path(name: str) -> Path | None:
+    """The file of a preset, which lies in our own folder and nowhere else."""
+    if not 0 < len(name) <= _LONGEST_NAME:
+        return None
+    try:
+        path = inside(PRESETS, f"{name}.yaml")
+    except UserError:
+        return None
+    return path if path.is_file() else None
+
+
+def _all_names() -> list[str]:
+    """All presets, the parts of runs among them."""
+    names = (path.relative_to(PRESETS).with_suffix("") for path in PRESETS.rglob("*.yaml"))
+    return sorted(name.as_posix() for name in names)
+
+
+def resolve_extends(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
     """Merge the presets named by ``extends`` (a list), then the content itself."""
     resolved: dict[str, Any] = {}
     parents = content.get("extends", [])
     if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
-        raise UserError(f"extends is {parents!r}; write a list of presets, such as [arms/c].")
+        raise UserError(
+            f"extends is {shown_value(parents)}; write a list of presets, such as [arms/c]."
+        )
     for parent in parents:
-        resolved = merge(resolved, load_preset(parent))
+        resolved = merge(resolved, load_preset(parent, above))
     return merge(resolved, {k: v for k, v in content.items() if k != "extends"})
 
 
 def parse_override(text: str) -> dict[str, Any]:
     """One ``--set`` argument, "training.lr=2e-5", as a nested mapping; values are YAML."""
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text!r}: write key=value, for example training.lr=2e-5.")
-    try:
-        parsed = YAML(typ="safe", pure=True).load(value)
-    except YAMLError:
-        raise UserError(f"--set {text!r}: {value!r} is not a YAML value.") from None
-    for part in reversed(key.strip().split(".")):
+    shown = f"--set {shown_value(text)}"
+    parts = key.strip().split(".")
+    if not equals or not key.strip() or len(parts) > MOST_DEPTH:
+        raise UserError(f"{shown}: write key=value, for example training.lr=2e-5.")
+    parsed = parse_yaml(value, shown)
+    for part in reversed(parts):
         parsed = {part: parsed}
     return parsed
 

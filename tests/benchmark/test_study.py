@@ -1,8 +1,10 @@
+import re
+
 import pytest
 
 from benchmark.study import PROTOCOLS, load_study, study_names
 from mindiffusion.errors import UserError
-from mindiffusion.training.config import differences, to_dict
+from mindiffusion.training.config import config_hash, differences, to_dict
 from mindiffusion.training.plan import resolve_plan
 
 TWO_ARMS = """
@@ -171,3 +173,41 @@ def test_finisher_is_the_named_arm_of_the_first_seed(write):
     study = load_study(write(TWO_ARMS), overrides=words)
     assert (study.finisher.arm, study.finisher.seed) == ("Wide", 5)
     assert load_study(write(TWO_ARMS)).finisher is None
+
+
+def committed_hashes(folder):
+    """Config hash of each arm and seed of a committed study's rows; one of each is read."""
+    pattern = re.compile(r'"arm": ?"([^"]+)".*"seed": ?(\d+).*"config_hash": ?"([0-9a-f]+)"')
+    with (folder / "rows.jsonl").open(encoding="utf-8") as lines:
+        return {(m[1], int(m[2]), m[3]) for m in map(pattern.search, lines)}
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("avatars32-cpu", "results/avatars32-cpu"), ("demo", "docs/demo")]
+)
+def test_configs_of_committed_studies_keep_their_hashes(name, folder, repository):
+    runs = load_study(name).runs
+    known = committed_hashes(repository / folder)
+    assert {(run.arm, run.seed, config_hash(run)) for run in runs} == known
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("extends: [s]", "unknown preset 's'"),
+        ("a: &a {b: *a}", "nested too deep"),
+        ("arm: 2024-01-01", "is a date"),
+        ("training: {steps: 1" + "0" * 400 + "}", "too many digits"),
+    ],
+)
+def test_yaml_that_is_no_study_is_one_line(content, words, write):
+    text = f"seeds: [0]\narms: {{b: {{extends: [arms/b]}}}}\nrun: {{{content}}}\n"
+    with pytest.raises(UserError, match=words) as error:
+        load_study(write(text, "s.yaml"))
+    assert "\n" not in str(error.value)
+
+
+def test_study_of_more_runs_than_anyone_has_is_refused(write):
+    arms = ", ".join(f"a{i}: {{extends: [arms/b]}}" for i in range(20))
+    with pytest.raises(UserError, match=r"20 arms with 1000 seeds each; .* at most 10000 runs"):
+        load_study(write(f"seeds: {list(range(1000))}\narms: {{{arms}}}\nrun: {{}}\n"))

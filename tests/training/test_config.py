@@ -66,14 +66,23 @@ def build(*words, preset="celeba_c_32"):
         ("model.width=0.125", ["is 4, no multiple of 8"]),
         ("data.dataset=avatar", ["avatar", "'avatars'"]),
         ("data.crop=center17", ["center17", "'center178'"]),
-        ("arm=2020-01-01", ["preset celeba_c_32"]),
+        ('arm="\\e[2J"', ["--set ", "can't be shown"]),
+        ("arm=" + "x" * 201, ["'arm'", "200"]),
+        ("training.threads=1000000000", ["'training.threads'", "4096"]),
+        ("process.n_T=1000000000", ["'process.n_T'", "100000"]),
+        ("training.milestones=[" + "9" * 400 + "]", ["--set 'training.mil", "too many digits"]),
+        ("process.beta1=0", ["process", "betas (0.0, 0.02): need"]),
+        ("process={beta2: 0.9, n_T: 100000}", ["process", "leave less than 1e-20 of the signal"]),
+        ("curriculum=[{name: a, weight: 1e300}]", ["'curriculum.0.weight'"]),
+        ("curriculum=[{name: a, weight: 1, density: {kind: levels, masses: [0.1]}}]", ["sum 1"]),
+        ("output=" + "x" * 5000, ["'output'", "a path"]),
     ],
 )
 def test_config_mistake_is_one_line_with_source_key_and_what_is_allowed(word, parts):
     with pytest.raises(UserError) as error:
         build(word)
     message = str(error.value)
-    assert "\n" not in message and message.startswith("preset celeba_c_32: ")
+    assert "\n" not in message and message.startswith(("preset celeba_c_32: ", "--set "))
     for part in parts:
         assert part in message, message
 
@@ -134,6 +143,11 @@ def test_config_hash_ignores_where_and_how_it_is_kept(word):
 def test_config_hash_follows_what_can_change_a_result(word):
     hashes = {config_hash(build(word)), config_hash(build())}
     assert len(hashes) == 2 and all(len(h) == 12 for h in hashes)
+
+
+def test_sampler_may_change_for_it_does_not_shape_the_training():
+    a, b = to_dict(build()), to_dict(build("sampler.steps=9", "sampler.name=ddpm"))
+    assert differences(a, b) == []
 
 
 def test_differences_are_dotted_keys_but_for_folders():
