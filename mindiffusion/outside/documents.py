@@ -130,7 +130,10 @@ def shown_value(value: object, most: int = 80) -> str:
     """A value of a document as a message names it: bounded, and fit for a terminal."""
     if isinstance(value, Mapping):
         return f"a mapping of {len(value)} keys"
-    if isinstance(value, list | tuple) and len(value) > 8:
+    # Shown in full, a list of aliases of lists would have no end.
+    if isinstance(value, list | tuple) and (
+        len(value) > 8 or any(isinstance(member, list | tuple | Mapping) for member in value)
+    ):
         return f"a list of {len(value)}"
     try:
         return printable(repr(value), most)

@@ -8,6 +8,7 @@ A TorchScript runs whatever it likes, so it is opened only if its bytes are know
 import contextlib
 import hashlib
 import io
+import pickle
 import pickletools
 import warnings
 import zipfile
@@ -27,7 +28,7 @@ from mindiffusion.outside.zip_directory import open_directory
 MOST_FILE_BYTES = 16 << 30
 MOST_MEMBERS = 100_000
 MOST_PICKLE_BYTES = 128 << 20
-MOST_OPERATIONS = 3_000_000
+MOST_OPERATIONS = 1_000_000
 """Of a pickle: a state of 1,000 tensors takes 30,000."""
 MOST_TORCHSCRIPT_BYTES = 256 << 20
 FOREIGN_PREFIXES = ("module.", "_orig_mod.")
@@ -69,6 +70,8 @@ def read_tensors(handle: BinaryIO, source: str) -> Any:
         raise
     except Exception as error:  # torch raises whatever the operations of a bad pickle meet
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's text advises to let it run
+            reason = "it holds other things than tensors"
         raise UserError(
             f"{source} cannot be read: {printable(reason, 200)}; save its weights anew by "
             "torch.save as a mapping of names to tensors."
@@ -86,7 +89,7 @@ def _pickle_of(handle: BinaryIO, source: str) -> bytes:
         for info in infos:
             is_stored = info.compress_type == zipfile.ZIP_STORED
             if not is_stored or not info.filename.startswith(root):
-                raise ValueError(f"the member {printable(info.filename, 80)!r} is not torch's")
+                raise ValueError(f"the member {shown_value(info.filename)} is not torch's")
         found = archive.getinfo(root + "data.pkl")
         if found.file_size > MOST_PICKLE_BYTES:
             raise ValueError(f"{found.file_size:,} bytes that are no tensors")
@@ -144,7 +147,7 @@ def named_tensors(content: object, source: str) -> dict[str, Tensor]:
             raise UserError(f"{source} holds {shown_value(name)}, which names no tensor.")
         own = _without_prefixes(name)
         if own in found:
-            raise UserError(f"{source} holds the tensor {printable(own, 80)!r} twice.")
+            raise UserError(f"{source} holds the tensor {shown_value(own)} twice.")
         found[own] = tensor
     return found
 
@@ -170,18 +173,18 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], s
         if name not in found or name not in expected:
             side = "lacks" if name in expected else "has"
             raise UserError(
-                f"{source} {side} the tensor {printable(name, 80)!r}, unlike the network of its "
+                f"{source} {side} the tensor {shown_value(name)}, unlike the network of its "
                 "config; it is of another network."
             )
         ours, theirs = expected[name], found[name]
         if ours.shape != theirs.shape:
             raise UserError(
-                f"{source}: the tensor {printable(name, 80)!r} is {_sizes(theirs)}, but "
+                f"{source}: the tensor {shown_value(name)} is {_sizes(theirs)}, but "
                 f"{_sizes(ours)} in the network of its config; it is of another network."
             )
         if theirs.is_complex() or ours.is_floating_point() != theirs.is_floating_point():
             raise UserError(
-                f"{source}: the tensor {printable(name, 80)!r} is of {theirs.dtype}, but of "
+                f"{source}: the tensor {shown_value(name)} is of {theirs.dtype}, but of "
                 f"{ours.dtype} in the network of its config; it is of another network."
             )
 

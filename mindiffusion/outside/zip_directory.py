@@ -9,7 +9,7 @@ import zipfile
 from typing import BinaryIO
 
 from mindiffusion.errors import UserError
-from mindiffusion.outside.text import printable
+from mindiffusion.outside.documents import shown_value
 
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
@@ -45,7 +45,7 @@ def open_directory(handle: BinaryIO, source: str, most: int) -> zipfile.ZipFile:
         if info.flag_bits & _IS_ENCRYPTED:
             raise zipfile.BadZipFile("an encrypted member")
         if name in names or (is_stored and info.compress_size != info.file_size):
-            raise zipfile.BadZipFile(f"the member {printable(name, 80)!r} twice, or of two sizes")
+            raise zipfile.BadZipFile(f"the member {shown_value(name)} twice, or of two sizes")
         names.add(name)
         packed += info.compress_size
     if packed > size:

@@ -1,0 +1,278 @@
+"""Checkpoints that somebody else sealed: content that the program can use, or one line."""
+
+import functools
+import logging
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mindiffusion.sampling
+from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.errors import UserError
+from mindiffusion.networks import build_network, expected_tensors
+from mindiffusion.sampling import config_of, kept_weights, load_weights, process_of
+from mindiffusion.training import checkpoint
+from mindiffusion.training.config import (
+    ModelConfig,
+    ProcessConfig,
+    RunConfig,
+    TrainingConfig,
+    to_dict,
+)
+from mindiffusion.training.ema import Averages
+from mindiffusion.training.runtime import SamplerRuntime
+
+CPU = torch.device("cpu")
+
+
+def config(network="naive_unet", n_feat=8):
+    return RunConfig(
+        arm="B",
+        curriculum=(StageConfig("all", 1.0, sparsity=0.5 if network == "sparse_unet" else 0.0),),
+        output="unused",
+        model=ModelConfig(network=network, n_feat=n_feat),
+        process=ProcessConfig(n_T=12),
+        training=TrainingConfig(steps=4, ema_decays=(0.9,)),
+    )
+
+
+ENTRY = {"step": 0, "stage": "all", "active_channels": 16.0, "penalty_lambda": 0.0}
+DESCRIBED = {
+    "step": 4,
+    "config": to_dict(config()),
+    "runtime": {"device": "cpu", "precision": "fp32", "compile": False, "threads": 1},
+    "train_seconds": 1.5,
+    "stage_log": [ENTRY | {"channels_on": 3}],
+}
+
+
+@functools.cache
+def network():
+    return build_network(config())
+
+
+def milestone(prefix="", **changes):
+    state = {prefix + name: tensor for name, tensor in network().state_dict().items()}
+    return DESCRIBED | {"weights": {"raw": state, "ema0.9": state}} | changes
+
+
+@functools.cache
+def trained():
+    """Optimizer and averages after a step of a network that learns nothing."""
+    optimizer = torch.optim.Adam(network().parameters(), lr=0.0, fused=True)
+    for parameter in network().parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return optimizer, Averages(network(), (0.9,))
+
+
+def state(**changes):
+    optimizer, averages = trained()
+    return DESCRIBED | {
+        "network": network().state_dict(),
+        "averages": averages.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "unlogged": torch.zeros(2, 3, dtype=torch.float64),
+        "manifest": "0123456789ab",
+        "log": "",
+    } | changes  # fmt: skip
+
+
+def read(folder, content):
+    path = checkpoint.weights_path(folder, 4)
+    checkpoint.save(path, content)
+    return checkpoint.load(path)
+
+
+def use(folder, content):
+    """All that sampling and scoring take of a milestone's file."""
+    loaded = read(folder, content)
+    config_of(loaded)
+    kept_weights(loaded, "raw")
+    return process_of(loaded, "ema0.9", CPU)
+
+
+def go_on(folder, content):
+    path = checkpoint.checkpoint_path(folder, 4)
+    checkpoint.save(path, content)
+    loaded = checkpoint.load(path)
+    optimizer, averages = trained()
+    empty = torch.zeros(0, 3, dtype=torch.float64)
+    checkpoint.check_state(loaded, network(), optimizer, averages.names, empty)
+    return loaded
+
+
+def refused(action, *parts):
+    with pytest.raises(UserError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message and "\x1b" not in message and len(message) < 700
+    for part in parts:
+        assert part in message, message
+
+
+def test_a_whole_milestone_and_a_whole_state_are_taken(tmp_path):
+    process = use(tmp_path, milestone())
+    assert torch.equal(process.eps_model.out.weight, network().out.weight)
+    assert go_on(tmp_path, state())["step"] == 4
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_of_wrapped_networks_are_taken(tmp_path, prefix):
+    process = use(tmp_path, milestone(prefix))
+    assert torch.equal(process.eps_model.out.weight, network().out.weight)
+
+
+@pytest.mark.parametrize("name", ["naive_unet", "sparse_unet", "reg_unet"])
+def test_expected_tensors_are_those_of_the_network_built(name):
+    expected, built = expected_tensors(config(name)), build_network(config(name)).state_dict()
+    facts = [{k: (t.shape, t.dtype) for k, t in side.items()} for side in (expected, built)]
+    assert facts[0] == facts[1]
+    torch.manual_seed(0)
+    first = torch.rand(1)
+    torch.manual_seed(0)
+    expected_tensors(config(name, 16))
+    assert torch.equal(torch.rand(1), first)
+
+
+@pytest.mark.parametrize("n_feat", [16, 4096, 10**7])
+def test_no_network_is_sized_by_a_config_that_its_tensors_do_not_fit(tmp_path, monkeypatch, n_feat):
+    monkeypatch.setattr(mindiffusion.sampling, "build_process", None)
+    wide = to_dict(config())
+    wide["model"]["n_feat"] = n_feat
+    content = milestone(config=wide)
+    message = "n_feat' is 10000000" if n_feat > 4096 else "in the network of its config"
+    refused(lambda: use(tmp_path, content), message)
+    refused(lambda: config_of(content), message)
+
+
+def test_a_sampling_process_takes_no_weights_of_another_network():
+    process = mindiffusion.sampling.sampling_process(
+        config(n_feat=16), SamplerRuntime(4, "fp32", False), CPU
+    )
+    refused(lambda: load_weights(process, milestone(), "raw"), "of another network")
+
+
+KNOT: list = []
+KNOT.append(KNOT)
+TREE: list = []
+for _ in range(60):
+    TREE = [TREE, TREE]
+MILESTONES = {
+    "no config": ({"config": None}, "config is None"),
+    "a tensor as config": ({"config": torch.zeros(3)}, "config is "),
+    "a config in itself": ({"config": {"arm": KNOT}}, "nested too deep"),
+    "a config of numbers": ({"config": {1: 2}}, "config"),
+    "a tree": ({"config": TREE}, "config is a list of 2"),
+    "a huge number": ({"config": {"seed": 10**5000}}, "cannot be read"),
+    "other text": ({"config": {"arm": "\x1b[2J"}}, "can't be shown"),
+    "another step": ({"step": 5}, "step"),
+    "half a step": ({"step": 4.0}, "no readable seal"),
+    "no stages": ({"stage_log": [3]}, "stage_log.0 is 3"),
+    "stages of text": ({"stage_log": [ENTRY | {"active_channels": "x"}]}, "active_channels is 'x'"),
+    "a tree of stages": ({"stage_log": [ENTRY | {"x": TREE}]}, "nested too deep"),
+    "no runtime": ({"runtime": []}, "runtime is []"),
+    "no time": ({"train_seconds": float("nan")}, "train_seconds is nan"),
+    "no weights": ({"weights": 3}, "weights is 3"),
+    "a tree of weights": ({"weights": TREE}, "weights is a list of 2"),
+    "weights that are none": ({"weights": {"raw": 3, "ema0.9": 3}}, "holds 3 where names"),
+    "a tree as weights": ({"weights": {"raw": TREE}}, "holds a list of 2 where names"),
+    "other names": ({"weights": {"\x1b[2J": {}}}, "weights"),
+}
+
+
+@pytest.mark.parametrize("name", MILESTONES)
+def test_milestones_of_another_structure_are_one_line(tmp_path, name):
+    changes, message = MILESTONES[name]
+    refused(lambda: use(tmp_path, milestone(**changes)), "checkpoint", message)
+
+
+def grouped(**changes):
+    saved = trained()[0].state_dict()
+    return saved | {"param_groups": [saved["param_groups"][0] | changes]}
+
+
+STATES = {
+    "another network": {"network": {"w": torch.zeros(3)}},
+    "no network": {"network": TREE},
+    "no averages": {"averages": {}},
+    "averages of text": {"averages": {"num_updates": 1, "averages": {"ema0.9": "x"}}},
+    "updates of text": {"averages": {"num_updates": "1", "averages": {}}},
+    "no optimizer": {"optimizer": {"state": {}}},
+    "other moments": {"optimizer": grouped() | {"state": {0: {"exp_avg": torch.zeros(7)}}}},
+    "moments of text": {"optimizer": grouped() | {"state": {"x": {}}}},
+    "another rate": {"optimizer": grouped(lr=1e9)},
+    "a rate of tensors": {"optimizer": grouped(betas=[torch.zeros(2), 0.9])},
+    "other losses": {"unlogged": torch.zeros(2, 9, dtype=torch.float64)},
+    "losses of text": {"unlogged": "x"},
+    "no log": {"log": 3},
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_states_of_another_structure_are_one_line(tmp_path, name):
+    refused(lambda: go_on(tmp_path, state(**STATES[name])), "4")
+
+
+def test_newest_passes_over_a_state_of_another_structure(tmp_path, caplog):
+    checkpoint.save(checkpoint.checkpoint_path(tmp_path, 3), state(step=3))
+    checkpoint.save(checkpoint.checkpoint_path(tmp_path, 4), state(log=3))
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.newest(tmp_path, DESCRIBED["config"])["step"] == 3
+    assert "log is 3" in caplog.text
+
+
+def test_a_pipe_and_a_device_are_not_read(tmp_path):
+    import os
+
+    path = checkpoint.weights_path(tmp_path, 4)
+    os.mkfifo(path)
+    refused(lambda: checkpoint.load(path), "is a pipe")
+    assert not checkpoint.is_whole(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    refused(lambda: checkpoint.load(path), "is a device")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+    | st.sampled_from([torch.zeros(2), torch.zeros(0, 3), torch.tensor(1)]),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner)
+    | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+def replaced(content, path, value):
+    """The content with another value at a path of keys; where one is missing, it is put there."""
+    if not path:
+        return value
+    inner = content.get(path[0]) if isinstance(content, dict) else None
+    return (content if isinstance(content, dict) else {}) | {
+        path[0]: replaced(inner, path[1:], value)
+    }
+
+
+keys = st.sampled_from([
+    ("step",), ("config",), ("config", "model"), ("config", "model", "n_feat"), ("config", "seed"),
+    ("config", "curriculum"), ("config", "process", "n_T"), ("runtime",), ("stage_log",),
+    ("train_seconds",), ("weights",), ("weights", "raw"), ("weights", "raw", "out.weight"),
+    ("network",), ("network", "out.bias"), ("averages",), ("averages", "averages"), ("unlogged",),
+    ("averages", "averages", "ema0.9"), ("optimizer",), ("optimizer", "state"),
+    ("optimizer", "param_groups"), ("optimizer", "state", 0), ("log",), ("manifest",),
+])  # fmt: skip
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(path=keys, value=values)
+def test_any_value_in_any_place_is_used_or_one_line(tmp_path, path, value):
+    for action, content in ((use, milestone()), (go_on, state())):
+        if path[0] in content:
+            try:
+                action(tmp_path, replaced(content, path, value))
+            except UserError as error:
+                assert "\n" not in str(error) and len(str(error)) < 700
