@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test lint style test-latest torture mutants clean help
+.PHONY: reproduce test lint style test-latest test-lowest torture mutants clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,11 +35,17 @@ test-latest:  ## Run all tests against the newest allowed versions, in a venv of
 	.venv-latest/bin/pip install --quiet --upgrade --editable '.[train,cluster,dev]'
 	.venv-latest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-torture: $(STAMP)  ## Do 340 kills, full disks and flipped bits; count what is lost. Resumes.
+test-lowest:  ## Run all tests against the lowest allowed versions, in a venv of its own.
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --constraint .ci/lowest.txt --editable '.[train,cluster,dev]'
+	.venv-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+torture: $(STAMP)  ## Do 340 kills and full disks, and 5,000 strange files of each kind. Resumes.
 	@$(BIN)/python tests/torture
+	@$(BIN)/python tests/strangers
 
 mutants: $(STAMP)  ## Plant faults in copies of the code; list those that no test notices.
 	@$(BIN)/python tests/mutants
 
 clean:  ## Remove environments and caches (not data, not results).
-	rm -rf $(VENV) .venv-latest .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-latest .venv-lowest .pytest_cache .mypy_cache .ruff_cache

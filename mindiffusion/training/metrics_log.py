@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -122,6 +121,5 @@ def _is_entry(entry: Mapping[str, Any]) -> bool:
 def _is_plain(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= MOST_NAME and is_printable(value)
-    if isinstance(value, int | float):
-        return math.isfinite(value) and abs(value) <= _MOST
-    return value is None
+    # Comparing tells: a number that is not one is never smaller, and a huge integer is no float.
+    return value is None or (isinstance(value, int | float) and abs(value) <= _MOST)

@@ -132,3 +132,13 @@ def test_a_folder_that_cannot_be_written_ends_the_events_not_the_run(tmp_path, c
     log.close()
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
     assert "from step 4" in caplog.text and len(caplog.records) == 1
+
+
+def test_lines_of_strangers_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    good = {"step": 3, "stage": "low", "loss": 0.5, "loss_by_t": [0.1, 0.2]}
+    odd = [10**400, float("nan"), float("inf"), "\x1b[2J", "x" * 300, {"a": 1}, [[1]], 1e308]
+    lines = [good, *(good | {"loss": value} for value in odd)]
+    lines += [good | {"step": step} for step in (-1, "3", None, 2**60, 1.5)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_metrics(path) == [good]
