@@ -212,15 +212,17 @@ def _inception_and_clean_fid() -> float:
     from cleanfid.inception_torchscript import InceptionV3W
     from cleanfid.resize import build_resizer
 
-    from benchmark.features.nets import load_feature_net
-    from benchmark.speed.random_inception import write_random_inception
+    from benchmark.speed.random_inception import (
+        random_inception_extractor,
+        write_random_inception,
+    )
 
     images = _images(32, 32)
     with tempfile.TemporaryDirectory() as folder:
         # The name under which clean-fid looks for its weights.
         weights = Path(folder) / "inception-2015-12-05.pt"
-        write_random_inception(weights)
-        ours = load_feature_net("inception", weights)(images)
+        sha256 = write_random_inception(weights)
+        ours = random_inception_extractor(weights, sha256)(images)
         with warnings.catch_warnings():
             # torch has deprecated TorchScript, in which clean-fid's weights are published.
             warnings.simplefilter("ignore")

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import math
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from benchmark.attributes.make import train_classifier
 from benchmark.attributes.network import AttributeNet
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.files import atomic_write, exclusive_lock, sha256_of_json
+from mindiffusion.outside.paths import open_file
+from mindiffusion.outside.weights import read_tensors
 
 VERSION = 1
 """Part of the cache's key: raise it when another classifier would come out."""
@@ -64,11 +65,13 @@ def _write(path: Path, classifier: AttributeClassifier) -> None:
 def _read(path: Path) -> AttributeClassifier | None:
     """The stored classifier, or None where there is no whole file."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as handle:
+            content = read_tensors(handle, str(path))
         classifier = _rebuilt(content)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError):
+        is_whole = classifier.fingerprint == content["fingerprint"]
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return classifier if classifier.fingerprint == content["fingerprint"] else None
+    return classifier if is_whole else None
 
 
 def _rebuilt(content: dict[str, Any]) -> AttributeClassifier:

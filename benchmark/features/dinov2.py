@@ -10,7 +10,6 @@ al. 2023, "Exposing flaws of generative model evaluation metrics", for its use h
 """
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 
 from benchmark.features.net import Backbone, settled
 from mindiffusion.errors import UserError
+from mindiffusion.outside.text import printable
+from mindiffusion.outside.weights import tensors_of_file
 
 INPUT_SIZE = 224
 MAX_GREY = 255.0
@@ -26,7 +27,6 @@ PATH_VARIABLE = "DINOV2_PATH"
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
-_LOAD_ERRORS = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
 
 
 class _Features(nn.Module):
@@ -50,25 +50,25 @@ def load_dinov2(model: str, weights: Path, device: torch.device) -> Backbone:
 
     Args:
         model: timm's name, such as "vit_small_patch14_dinov2.lvd142m".
-        weights: a .safetensors or .pth file, of timm's or of the authors' own names.
+        weights: a .safetensors file or what torch.save wrote, of timm's or of the authors' own
+            names; nothing in it runs.
         device: where it is to run.
 
     Raises:
         UserError: the file is cut, or of another network.
     """
     import timm
-    from safetensors import SafetensorError
+    from timm.models.vision_transformer import checkpoint_filter_fn
 
+    # timm's own loader would unpickle the file in its older versions, so it is read by us.
     try:
-        network = timm.create_model(
-            model,
-            pretrained=True,
-            pretrained_cfg_overlay={"file": str(weights)},
-            img_size=INPUT_SIZE,
-            num_classes=0,
+        tensors = tensors_of_file(weights)
+        network: Any = timm.create_model(
+            model, pretrained=False, img_size=INPUT_SIZE, num_classes=0
         )
-    except (*_LOAD_ERRORS, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:120]
+        network.load_state_dict(checkpoint_filter_fn(tensors, network), strict=True)
+    except (RuntimeError, ValueError, LookupError, AttributeError, TypeError) as error:
+        reason = printable(" ".join(str(error).split()), 120)
         raise UserError(
             f"{weights} does not hold the weights of timm's {model} ({reason}); "
             f"give {PATH_VARIABLE} the file of that net."

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from benchmark.features.net import Backbone, Head, settled
 from mindiffusion.errors import UserError
+from mindiffusion.outside.weights import installed_tensors
 
 DIM, NUM_CLASSES = 1280, 1000
 SHIFT, SCALE = 127.0, 128.0
@@ -40,7 +41,7 @@ def load_effnet_lite0(weights: Path, device: torch.device) -> Backbone:
 
     network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     ours = network.state_dict()
-    theirs = torch.load(weights, map_location="cpu", weights_only=True)
+    theirs = installed_tensors(weights)
     shapes = [tensor.shape for tensor in ours.values()]
     if shapes != [tensor.shape for tensor in theirs.values()]:
         raise UserError(

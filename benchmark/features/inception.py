@@ -1,16 +1,16 @@
-"""clean-fid's Inception: the TorchScript file of FID, given or fetched once, checked before use.
+"""clean-fid's Inception: the TorchScript file of FID, given or fetched once, known by its SHA-256.
+
+A TorchScript can run any code, so no other file is opened.
 
 Source: the network of Heusel et al. 2017 (TensorFlow's inception-2015-12-05), translated by
 Karras et al. 2020 for StyleGAN2-ADA; clean-fid's ``mode="clean"`` feeds it (grey − 128) / 128.
 """
 
+import hashlib
 import http.client
 import io
 import math
 import urllib.request
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,17 @@ from tqdm import tqdm
 
 from benchmark.features.net import Backbone, Head, settled
 from mindiffusion.errors import UserError
-from mindiffusion.files import atomic_write, exclusive_lock
+from mindiffusion.files import atomic_write, exclusive_lock, sha256_of_file
+from mindiffusion.outside.weights import known_torchscript, silent_torchscript
 
 DIM, INPUT_SIZE, NUM_CLASSES = 2048, 299, 1008
 SHIFT, SCALE = 128.0, 128.0
 _NAME = "inception-2015-12-05.pt"
+SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+"""Of the one file that is opened.
+
+Source: k-diffusion, ``evaluation.py``, which pins it, as other tools do.
+"""
 HOW_TO_SUPPLY = (
     f"set INCEPTION_PATH to clean-fid's {_NAME}, "
     "or fetch it once: python -m benchmark prepare --inception"
@@ -43,46 +49,24 @@ class _Features(nn.Module):
         return self.layers(pixels).flatten(1)
 
 
-def load_inception(weights: Path, device: torch.device) -> Backbone:
-    """The file's layers and output layer, after a trial run.
+def load_inception(weights: Path, device: torch.device, sha256: str | None = None) -> Backbone:
+    """The file's layers and output layer.
 
     Frozen on the device with channels last, which on a CPU took 0.62 of the time of the file as it
     is and moved features by 3e-7 relative; ``torch.jit.optimize_for_inference`` was slower.
 
-    Raises:
-        UserError: the file is cut, or something else.
-    """
-    layers, head = _read(weights.read_bytes(), str(weights))
-    with _torchscript():
-        return Backbone(_Features(torch.jit.freeze(settled(layers, device))), head)
-
-
-def _read(content: bytes, origin: str) -> tuple[nn.Module, Head | None]:
-    """The layers and the output layer of a file's bytes, on the CPU.
-
-    No published checksum is known to us, so what is checked is that the file does the work.
-
     Args:
-        content: the bytes.
-        origin: where they are from, for messages.
+        weights: the file.
+        device: where it is to run.
+        sha256: of a file that this program has just written itself; that of clean-fid's if None.
 
     Raises:
-        UserError: not TorchScript, or not a map from (2, 3, 299, 299) to 2048 features.
+        UserError: another file.
     """
-    try:
-        with _torchscript():
-            script = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
-        layers = script.layers
-        with torch.inference_mode():
-            shape = tuple(_Features(layers)(torch.zeros(2, 3, INPUT_SIZE, INPUT_SIZE)).shape)
-    except (RuntimeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{origin} is not a whole TorchScript Inception ({len(content)} bytes); "
-            f"{HOW_TO_SUPPLY}."
-        ) from error
-    if shape != (2, DIM):
-        raise UserError(f"{origin} maps 2 images to {shape}, not to (2, {DIM}); {HOW_TO_SUPPLY}.")
-    return layers, _head(script)
+    script = known_torchscript(weights, sha256 or SHA256, HOW_TO_SUPPLY)
+    head = _head(script)
+    with silent_torchscript():
+        return Backbone(_Features(torch.jit.freeze(settled(script.layers, device))), head)
 
 
 def _head(script: Any) -> Head | None:
@@ -91,15 +75,6 @@ def _head(script: Any) -> Head | None:
     if weight is None or weight.dim() != 2 or weight.shape[1] != DIM:
         return None
     return Head(weight.detach().numpy().astype(np.float64))
-
-
-@contextmanager
-def _torchscript() -> Iterator[None]:
-    """Silence: torch has deprecated TorchScript, but these weights are in no other form."""
-    with warnings.catch_warnings():
-        for category in (FutureWarning, DeprecationWarning):
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=category)
-        yield
 
 
 def find_inception(path: str | None, cache_dir: Path) -> Path:
@@ -126,9 +101,8 @@ def find_inception(path: str | None, cache_dir: Path) -> Path:
 def fetch_inception(cache_dir: Path) -> Path:
     """Download clean-fid's Inception into ``cache_dir``, only on explicit request.
 
-    The file appears there only after it has come whole and passed a trial run. Of several
-    processes one downloads; the others wait and take its file. A file that is there and whole is
-    not fetched again.
+    The file appears there only after it has come whole and is the known one. Of several processes
+    one downloads; the others wait and take its file. The known file is not fetched again.
 
     Raises:
         UserError: the download failed or what came is not the Inception.
@@ -137,20 +111,17 @@ def fetch_inception(cache_dir: Path) -> Path:
 
     target = cache_dir / _NAME
     with exclusive_lock(cache_dir / f".{_NAME}.lock", wait_seconds=math.inf):
-        if not _is_whole(target):
+        if not target.is_file() or sha256_of_file(target) != SHA256:
             content = _download(inception_url)
-            _read(content, inception_url)
+            found = hashlib.sha256(content).hexdigest()
+            if found != SHA256:
+                raise UserError(
+                    f"{inception_url} gave {len(content)} bytes with the SHA-256 {found}, not "
+                    f"{SHA256}; {HOW_TO_SUPPLY}."
+                )
             with atomic_write(target) as handle:
                 handle.write(content)
     return target
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        _read(path.read_bytes(), str(path))
-    except (OSError, UserError):
-        return False
-    return True
 
 
 def _download(url: str) -> bytes:

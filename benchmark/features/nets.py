@@ -109,8 +109,24 @@ def load_feature_net(
     net = _entry(name)
     if net.needs_weights_file and weights is None:
         raise UserError(f"Feature net {name!r} needs a weights file: {net.weights}.")
+    return extractor_of(net, net.find(Path()) if weights is None else weights, device, batch_size)
+
+
+def extractor_of(
+    net: FeatureNet, path: Path, device: torch.device | str, batch_size: int | None = None
+) -> FeatureExtractor:
+    """A net ready to be called.
+
+    Args:
+        net: facts about it.
+        path: its weights file.
+        device: where the net runs.
+        batch_size: images a call of the net; what suits the device if None.
+
+    Raises:
+        UserError: a weights file that is not usable.
+    """
     place = torch.device(device)
-    path = net.find(Path()) if weights is None else weights
     backbone = net.build(path, place)
     return FeatureExtractor(
         net,

@@ -2,8 +2,7 @@
 
 import functools
 import math
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from benchmark.metrics.frechet import FloatArray, Moments, covariance_root
 from benchmark.metrics.kid import sums_over_others
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, exclusive_lock, sha256_of_json
+from mindiffusion.outside.arrays import Wanted, read_npz
 
 _LAYOUT = 2
 """Of the file; part of its key."""
@@ -48,9 +48,9 @@ class ReferenceSet:
             return sums_over_others(self.features)
         path = self.path.with_name(f"{self.path.stem}-kernel.npz")
         with exclusive_lock(path.with_name(f".{path.stem}.lock"), wait_seconds=math.inf):
-            found = _read_arrays(path, ("sums",))
-            if found is not None and found[0].shape == (self.n,):
-                return found[0]
+            found = _read_arrays(path, {"sums": Wanted("<f8", (self.n,))}, 8 * self.n)
+            if found is not None:
+                return found["sums"]
             sums = sums_over_others(self.features)
             with atomic_write(path) as handle:
                 np.savez(handle, sums=sums)
@@ -142,21 +142,23 @@ def _compute(
 
 def _read(path: Path, n: int, dim: int) -> ReferenceSet | None:
     """The stored reference, or None where there is no whole file."""
-    found = _read_arrays(path, ("features", "mean", "covariance", "root"))
+    wanted = {
+        "features": Wanted("<f4", (n, dim)),
+        "mean": Wanted("<f8", (dim,)),
+        "covariance": Wanted("<f8", (dim, dim)),
+        "root": Wanted("<f8", (dim, None)),
+    }
+    most = 4 * n * dim + 8 * dim * (2 * dim + 1)
+    found = _read_arrays(path, wanted, most)
     if found is None:
         return None
-    features, mean, covariance, root = found
-    if features.shape != (n, dim) or covariance.shape != (dim, dim) or len(root) != dim:
-        return None
-    return ReferenceSet(features, Moments(mean, covariance, n), root, n, path)
+    moments = Moments(found["mean"], found["covariance"], n)
+    return ReferenceSet(found["features"], moments, found["root"], n, path)
 
 
-def _read_arrays(path: Path, names: Sequence[str]) -> list[NDArray] | None:
+def _read_arrays(path: Path, wanted: Mapping[str, Wanted], most: int) -> dict[str, NDArray] | None:
     """Arrays of a file, or None where it is not whole (zip entries carry a CRC)."""
     try:
-        # Opened here: np.load leaves a file it cannot read open.
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            return [archive[name] for name in names]
-    # RuntimeError: a flipped flag says that an entry is encrypted or packed in an unknown way.
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return read_npz(path, wanted, most)
+    except (OSError, UserError):
         return None

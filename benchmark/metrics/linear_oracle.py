@@ -10,7 +10,6 @@ Fewer images than d take a problem of as many rows as there are images.
 """
 
 import math
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_json
+from mindiffusion.outside.arrays import Wanted, read_npz
 
 # Part of the cache key: raise it when the fit changes.
 _VERSION = 1
@@ -196,14 +196,14 @@ def linear_oracle(images: NDArray[np.uint8], cache_dir: Path, manifest_id: str) 
 
 def _read_cached(path: Path, n: int, dim: int) -> LinearOracle | None:
     """The stored oracle, or None where there is no whole file (zip entries carry a CRC)."""
-    names = ("mean", "eigenvalues", "eigenvectors")
+    wanted = {
+        "mean": Wanted("<f8", (dim,)),
+        "eigenvalues": Wanted("<f8", (None,)),
+        "eigenvectors": Wanted("<f8", (dim, None)),
+    }
     try:
-        # Opened here: np.load leaves a file it cannot read open.
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            mean, values, vectors = (torch.from_numpy(archive[name]) for name in names)
-    # RuntimeError: a flipped flag says that an entry is encrypted or packed in an unknown way.
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+        found = read_npz(path, wanted, 8 * dim * (dim + 2))
+    except (OSError, UserError):
         return None
-    if mean.shape != (dim,) or vectors.shape != (dim, len(values)):
-        return None
-    return LinearOracle(mean, values, vectors, n)
+    mean, values, vectors = (torch.from_numpy(found[name]) for name in wanted)
+    return LinearOracle(mean, values, vectors, n) if vectors.shape[1] == len(values) else None

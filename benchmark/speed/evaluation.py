@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from benchmark.features import inception
 from benchmark.features.extract import array_batches, feature_set
-from benchmark.features.nets import load_feature_net
 from benchmark.features.reference import ReferenceSet
 from benchmark.metrics.frechet import Moments, covariance_root, frechet_distance, moments
-from benchmark.speed.random_inception import read_layers, write_random_inception
+from benchmark.speed.random_inception import (
+    random_inception_extractor,
+    read_layers,
+    write_random_inception,
+)
 from benchmark.speed.report import Report, Row, measured_row
 from benchmark.speed.scorers import (
     ScoringLoop,
@@ -117,10 +120,10 @@ def _inception_task(scratch: Path, config: RunConfig, n: int, threads: int) -> T
     folder.mkdir()
     for index, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{index:06d}.png")
-    write_random_inception(weights)
-    extractor = load_feature_net("inception", weights, device)
+    sha256 = write_random_inception(weights)
+    extractor = random_inception_extractor(weights, sha256, device)
     extractor = replace(extractor, net=replace(extractor.net, dim=inception.DIM))
-    layers = read_layers(weights, device)
+    layers = read_layers(weights, sha256, device)
     return Task(folder, images, layers, extractor, device, threads, available_cores())
 
 

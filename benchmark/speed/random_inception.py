@@ -4,14 +4,20 @@ It costs what the real one costs, so that tools can be timed on it where no weig
 no number that it scores means anything.
 """
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+
+from benchmark.features.extract import FeatureExtractor
+from benchmark.features.inception import load_inception
+from benchmark.features.nets import FEATURE_NETS, extractor_of
+from mindiffusion.files import sha256_of_file
+from mindiffusion.outside.weights import known_torchscript, silent_torchscript
 
 NUM_CLASSES = 1008
 _DIM = 2048
@@ -45,23 +51,30 @@ class RandomInception(nn.Module):
         return self.output(self.layers(x).flatten(1))
 
 
-def write_random_inception(path: Path, seed: int = 0) -> None:
-    """Script it into a file such as ``INCEPTION_PATH`` may name."""
-    with _deprecated():
+def write_random_inception(path: Path, seed: int = 0) -> str:
+    """Script it into a file like clean-fid's; returns the file's SHA-256."""
+    with silent_torchscript():
         torch.jit.save(torch.jit.script(RandomInception(seed).eval()), str(path))
+    return sha256_of_file(path)
 
 
-def read_layers(path: Path, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+def random_inception_extractor(
+    path: Path, sha256: str, device: torch.device | str = "cpu"
+) -> FeatureExtractor:
+    """The extractor "inception" with the file that ``write_random_inception`` wrote.
+
+    Args:
+        path: the file.
+        sha256: what writing it returned: other files than clean-fid's are opened only so.
+        device: where it runs.
+    """
+    net = replace(FEATURE_NETS["inception"], build=partial(load_inception, sha256=sha256))
+    return extractor_of(net, path, device)
+
+
+def read_layers(
+    path: Path, sha256: str, device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """The file's ``layers`` as they are: (B, 3, 299, 299) in [-1, 1] → (B, D)."""
-    with _deprecated():
-        layers = torch.jit.load(str(path), map_location=device).eval().layers
+    layers = known_torchscript(path, sha256, "write it again").to(device).layers
     return lambda pixels: layers(pixels).flatten(1)
-
-
-@contextlib.contextmanager
-def _deprecated() -> Iterator[None]:
-    """Silence: torch has deprecated TorchScript, but the real weights come in no other form."""
-    with warnings.catch_warnings():
-        for category in (FutureWarning, DeprecationWarning):
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=category)
-        yield

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.features import inception
 from benchmark.features.extract import FeatureExtractor
 from benchmark.features.net import Backbone, FeatureNet
+from mindiffusion.files import sha256_of_file
 
 
 class StubLayers(nn.Module):
@@ -43,25 +45,42 @@ def save_script():
     return save
 
 
-@pytest.fixture(scope="session")
-def save_stub(save_script):
-    """A function: path, width, seed → the path, with a small Inception in it."""
+@pytest.fixture
+def known(monkeypatch):
+    """A function: path → the path, whose file is for this test the one Inception that is known."""
+
+    def make(path):
+        monkeypatch.setattr(inception, "SHA256", sha256_of_file(path))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def save_stub(save_script, known):
+    """A function: path, width, seed → the path, with a small Inception in it, the known one."""
 
     def save(path, dim=2048, seed=0):
         torch.manual_seed(seed)
-        return save_script(StubInception(dim), path)
+        return known(save_script(StubInception(dim), path))
 
     return save
 
 
 @pytest.fixture(scope="session")
-def random_inception(tmp_path_factory):
+def written_inception(tmp_path_factory):
     """A file like clean-fid's, under its name: a whole Inception with random weights."""
     from benchmark.speed.random_inception import write_random_inception
 
     path = tmp_path_factory.mktemp("inception") / "inception-2015-12-05.pt"
     write_random_inception(path)
     return path
+
+
+@pytest.fixture
+def random_inception(written_inception, known):
+    """The same, as the one Inception that is known."""
+    return known(written_inception)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import timm
@@ -56,6 +58,26 @@ def test_dinov2_rejects_a_cut_file_and_another_net(published, tmp_path):
         ) as caught:
             load_feature_net("dinov2-vits14", bad)
         assert "DINOV2_PATH" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_dinov2_reads_what_torch_saved_and_runs_no_pickle(published, tmp_path, smooth_images):
+    network, path = published
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    images = smooth_images(1)
+    ours = load_feature_net("dinov2-vits14", tmp_path / "net.pth")(images)
+    assert np.array_equal(ours, load_feature_net("dinov2-vits14", path)(images))
+
+    class Odd:
+        def __reduce__(self):
+            return open, (str(tmp_path / "written"), "w")
+
+    torch.save({"cls_token": Odd()}, tmp_path / "net.pth")
+    with pytest.raises(UserError, match="asks for"):
+        load_feature_net("dinov2-vits14", tmp_path / "net.pth")
+    (tmp_path / "net.pth").write_bytes(pickle.dumps(Odd(), protocol=2))
+    with pytest.raises(UserError, match="DINOV2_PATH"):
+        load_feature_net("dinov2-vits14", tmp_path / "net.pth")
+    assert not (tmp_path / "written").exists()
 
 
 def test_find_dinov2_takes_the_given_file_or_the_cache_and_never_downloads(tmp_path, monkeypatch):

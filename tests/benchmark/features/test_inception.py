@@ -1,3 +1,4 @@
+import hashlib
 import threading
 
 import numpy as np
@@ -14,7 +15,9 @@ from benchmark.features.extract import array_batches, feature_set
 from benchmark.features.inception import fetch_inception, find_inception
 from benchmark.features.nets import load_feature_net
 from benchmark.metrics.frechet import covariance_root, frechet_distance, moments
+from benchmark.speed.random_inception import random_inception_extractor
 from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_file
 
 NAME = "inception-2015-12-05.pt"
 
@@ -98,23 +101,31 @@ def test_a_stub_without_an_output_layer_has_no_logits(tmp_path, save_stub, smoot
         extractor.logits(extractor(smooth_images(2)))
 
 
-def test_load_inception_rejects_a_cut_file(tmp_path, save_stub):
+def test_only_the_known_file_is_opened(tmp_path, save_stub, save_script, monkeypatch):
     path = save_stub(tmp_path / "stub.pt")
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"not a whole TorchScript Inception.*INCEPTION_PATH"):
-        load_feature_net("inception", path)
+    monkeypatch.setattr(torch.jit, "load", None)
+    foreign = save_script(nn.ReLU(), tmp_path / "foreign.pt")
+    whole = path.read_bytes()
+    for bad in (foreign.read_bytes(), whole[:-1000], b"", whole.replace(b"pool", b"lopo")):
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match=r"can run any code; set INCEPTION_PATH") as caught:
+            load_feature_net("inception", path)
+        message = str(caught.value)
+        assert hashlib.sha256(bad).hexdigest() in message and inception.SHA256 in message
+        assert len(message.splitlines()) == 1
 
 
-def test_load_inception_rejects_another_width(tmp_path, save_stub):
-    path = save_stub(tmp_path / "stub.pt", dim=10)
-    with pytest.raises(UserError, match=r"not to \(2, 2048\)"):
-        load_feature_net("inception", path)
+def test_the_known_file_is_that_of_other_tools():
+    # As k-diffusion's evaluation.py pins it.
+    assert inception.SHA256.startswith("f58cb9b6ec323ed63459aa4f") and len(inception.SHA256) == 64
 
 
-def test_load_inception_rejects_a_script_without_layers(tmp_path, save_script):
-    path = save_script(nn.ReLU(), tmp_path / "plain.pt")
-    with pytest.raises(UserError, match="not a whole TorchScript Inception"):
-        load_feature_net("inception", path)
+def test_a_random_inception_is_opened_by_whoever_wrote_it_alone(written_inception, smooth_images):
+    sha256 = sha256_of_file(written_inception)
+    with pytest.raises(UserError, match=rf"has the SHA-256 {sha256}, not f58cb9b6"):
+        load_feature_net("inception", written_inception)
+    extractor = random_inception_extractor(written_inception, sha256)
+    assert extractor(smooth_images(1)).shape == (1, 2048)
 
 
 def test_find_inception_prefers_the_given_file_and_never_guesses(tmp_path):
@@ -172,7 +183,7 @@ def test_fetch_inception_leaves_nothing_behind_when_it_fails(tmp_path, downloads
         fetch_inception(cache)
     monkeypatch.setattr("cleanfid.downloads_helper.inception_url", source.as_uri())
     source.write_bytes(b"<html>not found</html>")
-    with pytest.raises(UserError, match="not a whole TorchScript Inception"):
+    with pytest.raises(UserError, match=r"gave 22 bytes with the SHA-256 .*, not .*INCEPTION_PATH"):
         fetch_inception(cache)
     assert [path.name for path in cache.iterdir()] == [f".{NAME}.lock"]
 

@@ -13,6 +13,7 @@ from torch import nn
 from benchmark.__main__ import main
 from benchmark.features import inception
 from benchmark.speed import evaluation, scorers
+from mindiffusion.files import sha256_of_file
 
 DIM, IMAGES = 16, 8
 MODULES = {
@@ -38,6 +39,7 @@ def write_tiny(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates TorchScript
         torch.jit.save(torch.jit.script(TinyInception()), str(path))
+    return sha256_of_file(path)
 
 
 @pytest.fixture
