@@ -7,7 +7,6 @@ again: cells whose job is still queued or running are not submitted twice.
 """
 
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -18,12 +17,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.status import is_running, last_line
 from benchmark.study import Study
 from mindiffusion.errors import Terminated, UserError
 from mindiffusion.files import exclusive_lock, write_json
+from mindiffusion.outside.documents import read_json
 from mindiffusion.training.config import RunConfig
 
 try:
@@ -59,6 +61,15 @@ class ClusterOptions:
     cluster: str
     cells_per_job: int | None
     settings: Mapping[str, str]
+
+
+class _JobEntry(BaseModel):
+    """A job as it was written down."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job: Annotated[str, Field(pattern=r"^\d+(_\d+)?$")]
+    cells: tuple[tuple[str, int], ...]
 
 
 class CellGroup:
@@ -203,14 +214,15 @@ def _key(config: RunConfig) -> _Key:
 def _earlier_jobs(folder: Path) -> _Jobs:
     """Jobs of an earlier command that SLURM has not seen the end of, with their cells."""
     try:
-        record = json.loads((folder / JOBS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(folder / JOBS_FILE, list[_JobEntry], "")
+    except (OSError, UserError):
         return {}
     jobs: _Jobs = {}
     for entry in record:
-        job: submitit.Job[None] = submitit.SlurmJob(folder, entry["job"])
+        # Only asked whether it has ended: what it left is a pickle, and is not opened.
+        job: submitit.Job[None] = submitit.SlurmJob(folder, entry.job)
         if not job.done():
-            jobs[job] = [(output, seed) for output, seed in entry["cells"]]
+            jobs[job] = list(entry.cells)
     return jobs
 
 
