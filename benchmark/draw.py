@@ -11,6 +11,7 @@ from tqdm import tqdm
 from benchmark.images import origin_file
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
+from mindiffusion.room import try_file
 from mindiffusion.sampling import (
     config_of,
     load_weights,
@@ -37,6 +38,7 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
 
     Raises:
         UserError: another ending, a count below 1, or a bad checkpoint.
+        OSError: the output can't be written; found out before anything is drawn.
     """
     if output.suffix not in (".png", ".npy"):
         raise UserError(f"--output {output}: give a name that ends in .png or .npy.")
@@ -44,6 +46,7 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
         raise UserError(f"--count {count}: ask for at least one image.")
     if seed is not None and not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed}: a sampling seed is in 0 to 4294967295.")
+    try_file(output)
     content = checkpoint.load(path)
     config = config_of(content)
     sampler = config.sampler if seed is None else replace(config.sampler, seed=seed)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from numpy.typing import NDArray
 
-from benchmark.features.extract import FeatureExtractor, FeatureSet
+from benchmark.features.extract import ROUNDING, FeatureExtractor, FeatureSet
 from benchmark.features.reference import ReferenceSet
 from benchmark.metrics.extrapolation import can_extrapolate, frechet_estimate
 from benchmark.metrics.inception_score import inception_score
@@ -82,7 +82,7 @@ def net_scores(
         yield Score(name, kernel.value, kernel.standard_error, "lower", n, reference.n)
     if "prdc" in metrics:
         # As many of each: all four depend on both numbers.
-        near = neighbour_scores(found.features, reference.features[:n])
+        near = neighbour_scores(found.features, reference.features[:n], ROUNDING)
         for what in ("precision", "recall", "density", "coverage"):
             one = getattr(near, what)
             name = metric_label(f"{what}-{net.label}", n)

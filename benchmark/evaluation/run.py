@@ -86,7 +86,7 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
     if not files:
         raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
     contents = [checkpoint.load(file) for file in files]
-    config = config_of(contents[0])
+    config, *_ = [config_of(content) for content in contents]  # each fits its own network
     end = None if finisher is None else checkpoint.load(finisher)
     if end is not None:
         check_finisher(config, end)

@@ -61,7 +61,9 @@ class NeighbourScores:
     n_reference: int
 
 
-def neighbour_scores(generated: NDArray, reference: NDArray) -> NeighbourScores:
+def neighbour_scores(
+    generated: NDArray, reference: NDArray, rounding: float = 0.0
+) -> NeighbourScores:
     """Precision and recall with k = 3, density and coverage with k = 5.
 
     All four depend on both numbers of images; the papers use equal numbers.
@@ -69,16 +71,20 @@ def neighbour_scores(generated: NDArray, reference: NDArray) -> NeighbourScores:
     Args:
         generated: features (M, D), M ≥ 6.
         reference: features (N, D), N ≥ 6.
+        rounding: how far features of one image may lie apart, as a share of their length; no ball
+            is smaller, so that copies lie in each other's balls.
 
     Raises:
         UserError: non-finite features, unequal D, or too few images.
     """
     x, y = _Points.of(generated), _Points.of(reference)
     _check_pair(x, y, smallest=DENSITY_K + 1)
+    smallest_x, smallest_y = ((rounding * points.lengths()) ** 2 for points in (x, y))
     x, y = x.centred(y.mean()), y.centred(y.mean())
     squared_y = _nearest_squared(y, y, DENSITY_K, itself=True)[0]
-    near_y, wide_y = squared_y[:, MANIFOLD_K - 1], squared_y[:, DENSITY_K - 1]
-    near_x = _nearest_squared(x, x, MANIFOLD_K, itself=True)[0][:, MANIFOLD_K - 1]
+    near_y, wide_y = (np.maximum(squared_y[:, k - 1], smallest_y) for k in (MANIFOLD_K, DENSITY_K))
+    squared_x = _nearest_squared(x, x, MANIFOLD_K, itself=True)[0]
+    near_x = np.maximum(squared_x[:, MANIFOLD_K - 1], smallest_x)
     precise, dense = np.zeros((2, len(x)), dtype=np.int64)
     recalled, covered = np.zeros((2, len(y)), dtype=np.int64)
     for i in y.tiles():
@@ -144,6 +150,11 @@ class _Points:
     def mean(self) -> FloatArray:
         sums = [self.features[i].sum(axis=0, dtype=np.float64) for i in self.tiles()]
         return np.sum(sums, axis=0) / len(self)
+
+    def lengths(self) -> FloatArray:
+        """Of the features as they came, (N,)."""
+        parts = [np.linalg.norm(self.features[i].astype(np.float64), axis=1) for i in self.tiles()]
+        return np.concatenate(parts)
 
     def centred(self, centre: FloatArray) -> "_Points":
         return _Points(self.features, centre)

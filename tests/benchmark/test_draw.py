@@ -48,6 +48,17 @@ def test_image_k_is_the_same_for_any_count(weights, call):
         assert np.array_equal(draw(call, weights, "--count", str(count)), nine[:count])
 
 
+def test_an_output_that_cant_be_written_is_known_before_anything_is_drawn(
+    weights, call, workdir, monkeypatch
+):
+    monkeypatch.setattr("benchmark.draw.sampling_process", None)
+    (workdir / "folder.npy").mkdir()
+    (workdir / "file").write_bytes(b"")
+    for output in ("/proc/x.npy", "file/x.npy", "folder.npy"):
+        code, _, errors = call(main, ["sample", str(weights), "--output", output])
+        assert code == 2 and errors.splitlines()[-1].startswith("error: ") and output in errors
+
+
 def test_count_seed_and_damage_are_told_in_one_line(weights, call):
     for words, message in (
         (["--count", "-1"], "at least one image"),

@@ -75,6 +75,23 @@ def test_neighbour_scores_of_equal_sets_are_exact():
     assert values(neighbour_scores(y, y)) == (1.0, 1.0, pytest.approx(6 / 5, rel=1e-12), 1.0)
 
 
+def test_copies_that_rounding_moved_lie_in_each_others_balls():
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(1, 64))
+    x, y = (one * (1 + 3e-6 * rng.uniform(-1, 1, size=(n, 64))) for n in (16, 20))
+    assert values(neighbour_scores(x, y, rounding=1e-5)) == (1, 1, 20 / 5, 1)
+    constant = np.repeat(one, 16, axis=0)
+    moved = constant * (1 + 1e-7)
+    assert values(neighbour_scores(constant, moved)) == (0, 0, 0, 0)
+    assert values(neighbour_scores(constant, moved, rounding=1e-5)) == (1, 1, 16 / 5, 1)
+    assert values(neighbour_scores(constant, constant * (1 + 3e-5), rounding=1e-5)) == (0, 0, 0, 0)
+
+
+def test_rounding_changes_nothing_of_images_that_differ():
+    x, y = two_sets()
+    assert neighbour_scores(x, y, rounding=1e-5) == neighbour_scores(x, y)
+
+
 def test_neighbour_scores_do_not_depend_on_the_tiles(monkeypatch):
     x, y = two_sets()
     whole, found = neighbour_scores(x, y), nearest_neighbours(x, y, 4)
