@@ -114,6 +114,57 @@ def test_random_numbers_come_from_noise_only(ours):
     }
 
 
+OPENS = {"open", "read_text", "read_bytes", "fromfile", "memmap", "ZipFile", "is_zipfile", "mmap"}
+LOADERS = {"np": "load", "torch": "load", "jit": "load", "pickle": "load", "Image": "open"}
+OPENED_ELSEWHERE = {
+    # What a stranger can't have written, with the reason.
+    "mindiffusion.files": "writes, and looks at the temporary files that it made itself",
+    "mindiffusion.errors": "writes the traceback, and sends what has no reader to nowhere",
+    "mindiffusion.data.avatars": "styles of an installed package, and pictures drawn in memory",
+    "mindiffusion.data.pool": "the pipe from its own workers",
+    "mindiffusion.data.worker": "the pipe from its own parent",
+    "mindiffusion.training.runtime": "/proc",
+    "mindiffusion.training.signals": "/proc",
+    "benchmark.rows": "maps the end of the file that it has opened to append to",
+    "benchmark.prereg": "the project's own document",
+    "benchmark.evaluation.yardstick": "a new file without a name",
+    "benchmark.known_cases": "pictures that it made a moment ago",
+    "benchmark.report.build": "the project's own page",
+    "benchmark.speed": "files that it made itself, to be timed; /proc",
+}
+
+
+def calls(tree):
+    """(what it is called on, called name) of every call."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                yield "", node.func.id
+            elif isinstance(node.func, ast.Attribute):
+                owner = node.func.value
+                yield getattr(owner, "id", getattr(owner, "attr", "")), node.func.attr
+
+
+def test_files_of_strangers_are_opened_by_the_boundary_alone(ours):
+    users = set()
+    for name, (_, tree) in ours.items():
+        opens = any(
+            called in OPENS or LOADERS.get(owner) == called or called in ("YAML", "load_dotenv")
+            for owner, called in calls(tree)
+        )
+        if opens and not name.startswith("mindiffusion.outside."):
+            users.add("benchmark.speed" if name.startswith("benchmark.speed.") else name)
+    assert users == set(OPENED_ELSEWHERE)
+
+
+def test_the_boundary_stands_on_nothing_but_errors(ours):
+    for name, (_, tree) in ours.items():
+        if name.startswith("mindiffusion.outside"):
+            used = of_package(imported(tree), "mindiffusion")
+            own = {one for one in used if one.startswith("mindiffusion.outside.")}
+            assert used - own <= {"mindiffusion.errors"}, name
+
+
 def test_the_loop_knows_no_arm(ours):
     training = [f"mindiffusion.training.{name}" for name in ("loop", "run", "trainer", "watch")]
     for name in (*training, "benchmark.runner"):
