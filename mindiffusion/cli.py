@@ -7,6 +7,7 @@ SIGINT or SIGTERM with the state saved.
 import argparse
 import io
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
 
 _MOST_SETTINGS_BYTES = 1_000_000
+_log = logging.getLogger(__name__)
 SMOKE = {
     "data": {"num_train": 256, "num_held_out": 32},
     "training": {"milestones": [1], "compile": "off"},
@@ -39,7 +41,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--global-batch", type=int, help="images per step over all ranks")
     add_set_option(parser, "change one value of the config, such as training.lr=1e-4; repeatable")
     parser.add_argument("--smoke", action="store_true", help="one step and one small grid")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config only")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be done, or what is wrong"
+    )
 
 
 def add_set_option(parser: argparse.ArgumentParser, explanation: str) -> None:
@@ -76,15 +80,24 @@ def config_from_options(preset: str, options: argparse.Namespace) -> RunConfig:
 
 
 def describe(config: RunConfig) -> str:
-    """The resolved config as JSON, with the steps of its stages and milestones."""
-    from mindiffusion.data.store import num_train_images
+    """The resolved config as JSON, with the steps of its stages and milestones.
 
-    content = to_dict(config)
+    Raises:
+        UserError: what a real start would refuse too.
+        OSError: likewise.
+    """
+    from mindiffusion.data.store import num_train_images
+    from mindiffusion.training.distributed import ranks_from_environment
+    from mindiffusion.training.preflight import preflight
+
+    content, num_train = to_dict(config), None
     try:
         num_train = num_train_images(config.data)
     except UserError as error:
         content["resolved"] = f"not known yet: {error}"
-    else:
+    for note in preflight(config, num_train, ranks_from_environment().world):
+        _log.warning("%s", note)
+    if num_train is not None:
         resolved = resolve_plan(config, num_train)
         content["resolved"] = {
             "total_steps": resolved.total_steps,

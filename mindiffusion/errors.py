@@ -25,6 +25,8 @@ from mindiffusion.outside.text import MOST_CHARACTERS, printable
 
 FAULT_CODE = 70
 """Exit code of a fault of the program: EX_SOFTWARE of sysexits.h."""
+STOP_CODES = (129, 130, 143, -1, -2, -15)
+"""What a process that was asked to stop ends with, by itself or by the signal."""
 TRACEBACK = "MINDIFFUSION_TRACEBACK"
 """Variable: 1 shows the traceback of a fault."""
 

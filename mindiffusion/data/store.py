@@ -21,7 +21,13 @@ def prepared_data(config: DataConfig, *, show_progress: bool) -> PreparedData:
     return prepare(config, DATA_ROOT, celeba_path=celeba_path(), show_progress=show_progress)
 
 
-@lru_cache(maxsize=8)
 def num_train_images(config: DataConfig) -> int:
     """How many images a run trains on, found without preparing them; files are listed once."""
-    return len(plan_data(config, celeba_path()).train)
+    return num_images(config)[0]
+
+
+@lru_cache(maxsize=8)
+def num_images(config: DataConfig) -> tuple[int, int]:
+    """How many training and held-out images a data set has, found without preparing them."""
+    plan = plan_data(config, celeba_path())
+    return len(plan.train), plan.num_held_out

@@ -1,6 +1,7 @@
 """A run as a person sees it: prepared data, a progress bar, sample grids at milestones."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,14 +23,15 @@ from mindiffusion.training import checkpoint
 from mindiffusion.training.config import RunConfig
 from mindiffusion.training.distributed import ranks_from_environment
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.plan import rank_share, resolve_plan
+from mindiffusion.training.preflight import preflight
 from mindiffusion.training.run import run
 from mindiffusion.training.runtime import chunk_size
 from mindiffusion.training.signals import Interrupted, raise_if_stopped
 from mindiffusion.training.trainer import Trainer
-from mindiffusion.unet import check_sizes
 
 GRID_COLUMNS = 8
+
+_log = logging.getLogger(__name__)
 
 
 def grid_path(config: RunConfig, step: int) -> Path:
@@ -67,9 +69,8 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
     """Train with a progress bar; the exit code tells done from stopped."""
     ranks = ranks_from_environment()
     # Mistakes are told before a long preparation, not after it.
-    check_sizes(config.model.n_feat, config.data.size)
-    rank_share(config.training.global_batch, ranks.world)
-    resolve_plan(config, num_train_images(config.data))
+    for note in preflight(config, num_train_images(config.data), ranks.world):
+        _log.warning("%s", note)
     data = prepared_data(config.data, show_progress=ranks.is_main)
     with contextlib.ExitStack() as stack:
 
@@ -114,7 +115,8 @@ def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hoo
         if bar.n == 0:
             # A resumed run's earlier steps are no measure of this one's speed.
             bar.initial = bar.n = done - 1
-        bar.update(done - bar.n)
+        with contextlib.suppress(OSError):  # a terminal that is gone must not end a run
+            bar.update(done - bar.n)
 
     def look_up() -> None:
         # Sampling may take minutes: the other ranks wait, and we may be asked to stop.
@@ -126,7 +128,8 @@ def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hoo
         # the run goes on.
         with contextlib.suppress(Interrupted):
             grid = write_grid(path, config, trainer.process.beta.device, look_up)
-            bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
+            with contextlib.suppress(OSError):
+                bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
 
     def on_resume() -> None:
         with contextlib.suppress(Interrupted):

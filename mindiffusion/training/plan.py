@@ -53,17 +53,30 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
     process = config.process
     levels = (process.beta1, process.beta2, process.n_T)
     curriculum = (replace(c, density=to_index_clock(c.density, *levels)) for c in config.curriculum)
-    stages = resolve_stages(tuple(curriculum), total)
+    try:
+        stages = resolve_stages(tuple(curriculum), total)
+        milestones = {
+            step
+            for spec in training.milestones
+            for step in _steps_of(spec, stages, steps_per_epoch)
+        }
+    except UserError as error:
+        if training.epochs is None:
+            raise
+        raise UserError(
+            f"{error} An epoch of {num_train} training images at training.global_batch "
+            f"{training.global_batch} is {steps_per_epoch:.3g} steps."
+        ) from None
     for stage in stages:
         # Refused here, not when the stage is entered after hours.
         stage.density.bounds(process.n_T)
-    milestones: set[int] = set()
-    for spec in training.milestones:
-        if spec == "stages":
-            milestones |= {stage.end for stage in stages}
-        else:
-            milestones.add(milestone_step(spec, total, steps_per_epoch))
     return Plan(total, stages, tuple(sorted(milestones)))
+
+
+def _steps_of(spec: str | int, stages: tuple[Stage, ...], steps_per_epoch: float) -> list[int]:
+    if spec == "stages":
+        return [stage.end for stage in stages]
+    return [milestone_step(spec, stages[-1].end, steps_per_epoch)]
 
 
 def milestone_step(spec: str | int, total_steps: int, steps_per_epoch: float) -> int:

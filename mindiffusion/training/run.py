@@ -54,12 +54,7 @@ def settle_runtime(config: RunConfig, manifest_id: str, ranks: Ranks) -> Runtime
     known = _known_run(config.run_dir)
     if known is None:
         return resolve_runtime(config, ranks.local_world, ranks.runs_on_machine)
-    changed = differences(known["config"], to_dict(config))
-    if changed:
-        raise UserError(
-            f"{config.run_dir} holds a run with another config (different: "
-            f"{', '.join(changed[:4])}); choose another --output, or delete that folder."
-        )
+    _check_same(config, known)
     if known["manifest"] != manifest_id:
         raise UserError(
             f"{config.run_dir} was trained on data {known['manifest']}, but the prepared data "
@@ -68,6 +63,26 @@ def settle_runtime(config: RunConfig, manifest_id: str, ranks: Ranks) -> Runtime
     runtime: Runtime = check(Runtime, known["runtime"], str(config.run_dir))
     check_runtime(runtime, ranks.local_world)
     return runtime
+
+
+def refuse_other_config(config: RunConfig) -> None:
+    """Refuse, before anything is prepared, to go on with a run of other settings.
+
+    Raises:
+        UserError: the folder holds one.
+    """
+    known = _read_run_file(config.run_dir / CONFIG_FILE)
+    if known is not None:
+        _check_same(config, known)
+
+
+def _check_same(config: RunConfig, known: dict[str, Any]) -> None:
+    changed = differences(known["config"], to_dict(config))
+    if changed:
+        raise UserError(
+            f"{config.run_dir} holds a run with another config (different: "
+            f"{', '.join(changed[:4])}); choose another --output, or delete that folder."
+        )
 
 
 def _known_run(run_dir: Path) -> dict[str, Any] | None:
@@ -165,8 +180,9 @@ def _run_locked(
         with ranks.phase("start"):
             trainer = Trainer(config, runtime, ranks, device, images)
         path = config.run_dir / CONFIG_FILE
-        if ranks.is_main and _read_run_file(path) is None:
-            # Only now is it known that this config can run: a refused one claims no folder.
+        # Only now is it known that this config can run: a refused one claims no folder. What may
+        # change is what was last asked for.
+        if ranks.is_main and (_read_run_file(path) or {}).get("config") != to_dict(config):
             _write_run_file(path, trainer, manifest_id)
         train(trainer, config.run_dir, make_hooks(trainer), manifest_id, stop_after)
     return trainer

@@ -1,0 +1,130 @@
+"""What can be known of a run before its first step; dry runs and real starts ask the same."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from mindiffusion.errors import UserError
+from mindiffusion.networks import expected_tensors
+from mindiffusion.room import check_room, try_folder
+from mindiffusion.training import checkpoint
+from mindiffusion.training.config import RunConfig
+from mindiffusion.training.plan import rank_share, resolve_plan
+from mindiffusion.training.run import refuse_other_config
+from mindiffusion.unet import check_sizes
+
+_MOST_LOGGED = 100_000_000
+"""Losses that are kept between two lines of the log: 800 MB with their noise times."""
+_BYTES = {"fp64": 8}
+_ADAM = 2
+"""Averages that the optimizer keeps of each weight."""
+
+
+def preflight(config: RunConfig, num_train: int | None, world: int = 1) -> list[str]:
+    """Refuse a run that could not come to its end; writes nothing.
+
+    Args:
+        config: the run.
+        num_train: training images; None where the data can't be found yet.
+        world: ranks.
+
+    Returns:
+        What to know beforehand, a line each.
+
+    Raises:
+        UserError: settings that contradict each other, the data or the ranks, another run in the
+            folder, or no room on the disk.
+        OSError: a folder that can't be written to.
+    """
+    check_run(config, num_train, world)
+    refuse_other_config(config)
+    for folder in (config.run_dir, config.grid_dir):
+        try_folder(folder)
+    if num_train is None:
+        return []
+    check_room_for([config], num_train, Path(config.output))
+    return notes(config, num_train)
+
+
+def check_run(config: RunConfig, num_train: int | None, world: int = 1) -> None:
+    """Refuse settings of a run that contradict each other, the data or the ranks.
+
+    Args:
+        config: the run.
+        num_train: training images; None where the data can't be found yet.
+        world: ranks.
+
+    Raises:
+        UserError: they do.
+    """
+    training = config.training
+    check_sizes(config.model.base_width, config.data.size)
+    check_sampler(config)
+    share = rank_share(training.global_batch, world)
+    if training.log_every * share > _MOST_LOGGED:
+        raise UserError(
+            f"training.log_every {training.log_every} of {share} images each are too many losses "
+            f"to keep between two lines of the log; give at most {_MOST_LOGGED // share}."
+        )
+    if num_train is not None:
+        resolve_plan(config, num_train)
+
+
+def check_sampler(config: RunConfig) -> None:
+    """Refuse a sampler that calls the network more often than the process has levels.
+
+    Raises:
+        UserError: it does.
+    """
+    steps, n_T = config.sampler.steps, config.process.n_T
+    if config.sampler.name == "ddim" and steps > n_T:
+        raise UserError(
+            f"sampler.steps is {steps}, but the process has process.n_T = {n_T} levels; give at "
+            f"most that, such as --set sampler.steps={n_T} (a run that is under way goes on)."
+        )
+
+
+def notes(config: RunConfig, num_train: int) -> list[str]:
+    """What is no mistake, but may not be meant."""
+    batch = config.training.global_batch
+    if num_train >= batch:
+        return []
+    return [
+        f"the data has {num_train} training images, fewer than training.global_batch ({batch}): "
+        "a step sees images more than once; give a smaller --global-batch if that is not meant."
+    ]
+
+
+def check_room_for(configs: Iterable[RunConfig], num_train: int, folder: Path) -> None:
+    """Refuse runs for whose files a disk has no room.
+
+    Args:
+        configs: runs on the same data.
+        num_train: its training images.
+        folder: where their folders are.
+
+    Raises:
+        UserError: there is no room.
+    """
+    needed = sum(_missing_bytes(config, num_train) for config in configs)
+    advice = "free some, choose another --output, or give fewer training.milestones."
+    check_room(folder, needed, "checkpoints and weights", advice)
+
+
+def _missing_bytes(config: RunConfig, num_train: int) -> int:
+    milestones = len(resolve_plan(config, num_train).milestones)
+    files = [path for kind in ("ckpt-*", "weights-*") for path in config.run_dir.glob(kind)]
+    return max(0, run_bytes(config, milestones) - sum(path.lstat().st_size for path in files))
+
+
+def run_bytes(config: RunConfig, num_milestones: int) -> int:
+    """Bytes of a run's files when they are most: states, one of them being written, and weights.
+
+    Args:
+        config: the run.
+        num_milestones: how many of its milestones keep weights.
+    """
+    numbers = sum(math.prod(tensor.shape) for tensor in expected_tensors(config).values())
+    once = numbers * _BYTES.get(config.training.precision, 4)
+    sets = 1 + len(config.training.ema_decays)
+    return once * ((sets + _ADAM) * (checkpoint.KEEP + 1) + sets * num_milestones)
