@@ -1,0 +1,255 @@
+"""Pictures of a stranger: a few formats, known by their content, bounded, as upright RGB.
+
+One rule for training, scores, strips and the report: EXIF's orientation is turned; grey, 1-bit,
+palette and opaque alpha become RGB; whatever would need a choice that is not ours is refused.
+Workers read this module, so it does without pydantic.
+"""
+
+import os
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+from mindiffusion.errors import UserError
+from mindiffusion.outside.paths import open_file
+
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "BMP")
+"""Pillow's names of what is always read; a phone's MPO is a JPEG to it, the first picture counts."""
+EXTRA_FORMATS: Mapping[str, tuple[str, ...]] = {
+    "avif": (".avif",),
+    "gif": (".gif",),
+    "tiff": (".tif", ".tiff"),
+}
+"""What is read where it is asked for, with the suffixes of such files."""
+MOST_PIXELS = 1 << 26
+MOST_BYTES = 1 << 28
+"""Of a file: a BMP of the most pixels, and some."""
+MOST_SCANS = 64
+"""Of a JPEG: each is one more pass over all its pixels, and encoders make some ten."""
+ODDITIES = ("turned", "grey", "palette", "alpha", "lossy")
+"""What may be said of a picture that is taken; a manifest counts each."""
+RULE = "upright by EXIF; grey, palette and opaque alpha as RGB"
+"""What is done to pictures; arrays made by another rule are others."""
+
+_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
+_MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "PA")
+_CONVERT = "convert it to 8-bit RGB first"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112
+# Source: Exif 2.32, tag Orientation: what brings the stored picture upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS_SIDES = (5, 6, 7, 8)
+_MAY_SAY_ORIENTATION = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
+
+# Pillow warns of what it passes over in a damaged header; whoever gives the file can't act on it.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+Result = TypeVar("Result")
+
+
+class BadImage(Exception):
+    """A picture that can't be used; the message says why, as the end of a sentence about it."""
+
+
+class Picture(NamedTuple):
+    """A picture that is read: upright, RGB, and which of ``ODDITIES`` it had."""
+
+    image: Image.Image
+    oddities: tuple[str, ...]
+
+
+class Look(NamedTuple):
+    """What is found without decoding: upright (height, width), and ``ODDITIES``."""
+
+    size: tuple[int, int]
+    oddities: tuple[str, ...]
+
+
+def picture_bytes(path: Path) -> bytes:
+    """The bytes of a picture's file; ``path`` may be a link, for it lies in a person's own folder.
+
+    Raises:
+        BadImage: no file, none that can be read, or too large.
+    """
+    try:
+        with open_file(path, follow=True) as handle:
+            size = os.fstat(handle.fileno()).st_size
+            if size > MOST_BYTES:
+                raise _too_many_bytes(size)
+            return handle.read(size)
+    except UserError:
+        raise BadImage("is no file") from None
+    except OSError as error:
+        raise BadImage(f"can't be read ({error.strerror})") from None
+
+
+def _too_many_bytes(size: int) -> BadImage:
+    return BadImage(f"has {size:,} bytes; at most {MOST_BYTES:,} are read, so make it smaller")
+
+
+def read_picture(content: bytes, extra: Sequence[str] = ()) -> Picture:
+    """A picture from the bytes of its file.
+
+    Args:
+        content: the file's; its format is known by them, never by a name.
+        extra: keys of ``EXTRA_FORMATS`` that are read too.
+
+    Raises:
+        BadImage: of another kind, damaged, too large, or one that would lose something.
+    """
+    return _decoded(lambda: _read(content, extra))
+
+
+def look_at_picture(content: bytes) -> Look:
+    """Header and checksums of a picture; its pixels only where transparency has to be looked for.
+
+    Raises:
+        BadImage: as of :func:`read_picture`, as far as it is seen without decoding.
+    """
+    return _decoded(lambda: _look(content))
+
+
+def available(extra: str) -> bool:
+    """Whether the Pillow that is installed reads a format of ``EXTRA_FORMATS``."""
+    Image.init()
+    return extra.upper() in Image.OPEN
+
+
+def _decoded(decode: Callable[[], Result]) -> Result:
+    try:
+        return decode()
+    except BadImage:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels("far more") from None
+    except Exception as error:  # Pillow raises whatever its decoders meet
+        kind = type(error).__name__
+        raise BadImage(f"can't be decoded ({kind}); mend or remove it") from error
+
+
+def _too_many_pixels(found: str) -> BadImage:
+    return BadImage(f"has {found} pixels; at most {MOST_PIXELS:,} are read, so make it smaller")
+
+
+def _read(content: bytes, extra: Sequence[str]) -> Picture:
+    with _opened(content, extra) as image:
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        oddities = tuple(_oddities(image, turn is not None))
+        upright = _as_rgb(image)
+        return Picture(upright if turn is None else upright.transpose(turn), oddities)
+
+
+def _look(content: bytes) -> Look:
+    with _opened(content, ()) as image:
+        if image.format == "PNG" and b"eXIf" in content:
+            image.load()  # it may stand behind the pixels
+        orientation = _orientation(image)
+        oddities = tuple(_oddities(image, orientation in _TURNS))
+        if "alpha" in oddities:
+            _as_rgb(image)
+        width, height = image.size
+        is_swapped = orientation in _SWAPS_SIDES
+        return Look((width, height) if is_swapped else (height, width), oddities)
+
+
+def _opened(content: bytes, extra: Sequence[str]) -> ImageFile:
+    """A picture whose header is read, and that is of a kind that is taken.
+
+    Raises:
+        BadImage: it is not.
+    """
+    if len(content) > MOST_BYTES:
+        raise _too_many_bytes(len(content))
+    formats = (*FORMATS, *(name.upper() for name in extra)) if extra else FORMATS
+    image = Image.open(BytesIO(content), formats=formats)
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise _too_many_pixels(f"{width:,} x {height:,}")
+    if not width * height:
+        raise BadImage("has no pixels")
+    if image.mode not in _MODES:
+        raise BadImage(f"has mode {image.mode}; {_CONVERT}")
+    if image.format in ("JPEG", "MPO"):
+        if content.count(b"\xff\xda") > MOST_SCANS:
+            raise BadImage("is a JPEG of very many scans; save it anew")
+        return image
+    if image.format == "PNG":
+        _compare_sums(content)
+    # Pillow drops the low byte of 16-bit colours without a word.
+    if image.format in ("PNG", "TIFF") and any(";16" in str(tile) for tile in image.tile):
+        raise BadImage(f"has 16 bits a channel; {_CONVERT}")
+    if getattr(image, "is_animated", False):
+        raise BadImage("is an animation or holds several pictures; save the one that is meant")
+    return image
+
+
+def _compare_sums(content: bytes) -> None:
+    """The checksums of a PNG, which decoding does not look at.
+
+    Raises:
+        BadImage: one is wrong, or the file is cut.
+
+    Source: PNG, third edition, 5.3 Chunk layout.
+    """
+    view, start = memoryview(content), len(_PNG)
+    while True:
+        stop = start + 8 + int.from_bytes(view[start : start + 4])
+        if stop + 4 > len(view):
+            raise BadImage("can't be decoded (it is cut); mend or remove it")
+        if zlib.crc32(view[start + 4 : stop]) != int.from_bytes(view[stop : stop + 4]):
+            raise BadImage("can't be decoded (a checksum is wrong); mend or remove it")
+        if view[start + 4 : start + 8] == b"IEND":
+            return
+        start = stop + 4
+
+
+def _orientation(image: ImageFile) -> int:
+    """EXIF's orientation; 1, upright, where it says nothing that is understood."""
+    if not any(key in image.info for key in _MAY_SAY_ORIENTATION):
+        return 1
+    try:
+        found = image.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow raises whatever a damaged EXIF meets; the picture may be whole
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _oddities(image: ImageFile, is_turned: bool) -> Iterator[str]:
+    if is_turned:
+        yield "turned"
+    if image.mode in ("L", "1", "LA"):
+        yield "grey"
+    if image.mode in ("P", "PA"):
+        yield "palette"
+    if image.has_transparency_data:
+        yield "alpha"
+    if image.format in _LOSSY:
+        yield "lossy"
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """``image`` as RGB.
+
+    Raises:
+        BadImage: any pixel is not opaque.
+    """
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise BadImage("is transparent; lay it over its background and save it as RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
