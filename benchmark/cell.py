@@ -114,15 +114,23 @@ def is_unfinished(study: Study, config: RunConfig, part: Part | None = None) -> 
     return not scored_steps(study, config, part) >= set(milestones)
 
 
-def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str) -> None:
+def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str | None = None) -> None:
     """Refuse, before anything is trained, to mix this run with rows of other settings or data.
+
+    Args:
+        study: the study.
+        config: one of its runs.
+        manifest_id: of its data; None: they are not prepared yet, so only settings are compared.
 
     Raises:
         UserError: the study's rows have this arm and seed with another config or manifest.
     """
     path = study.folder / ROWS_FILE
     found = _known(path).made_with.get((config.arm, config.seed), set())
-    for hash_of_rows, manifest in sorted(found - {(config_hash(config), manifest_id)}):
+    own = config_hash(config)
+    for hash_of_rows, manifest in sorted(found):
+        if hash_of_rows == own and manifest_id in (None, manifest):
+            continue
         raise UserError(
             f"{path} has rows of arm {config.arm!r}, seed {config.seed} with another config or "
             f"other data (config {hash_of_rows}, data {manifest}); choose another --output, "

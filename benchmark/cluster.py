@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.status import is_running, last_line
 from benchmark.study import Study
-from mindiffusion.errors import Terminated, UserError
+from mindiffusion.errors import STOP_CODES, UserError, exit_code_of
 from mindiffusion.files import exclusive_lock, write_json
 from mindiffusion.outside.documents import read_json
 from mindiffusion.training.config import RunConfig
@@ -92,7 +92,7 @@ class CellGroup:
         signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
         while process.poll() is None:
             time.sleep(0.2)
-        if process.returncode in (130, 143):
+        if process.returncode in STOP_CODES:
             # Asked to stop: what becomes of the job is for SLURM to say. One that ends by itself
             # in its grace time would not be queued again.
             time.sleep(_GRACE_SECONDS)
@@ -152,11 +152,13 @@ def run_on_cluster(
     # Imported here: a job unpickles this module and has no use for torch.
     from benchmark.cell import is_unfinished
     from benchmark.evaluation.scores import parts_of
-    from benchmark.runner import check_runs, finish, finisher_note, write_index
+    from benchmark.preflight import check_study
+    from benchmark.runner import finish, finisher_note, write_index
 
     if options.cells_per_job is not None and options.cells_per_job < 1:
         raise UserError(f"--cells-per-job is {options.cells_per_job}; give 1 or more.")
-    check_runs(study)
+    for line in check_study(study, runs):
+        print(line, file=sys.stderr)
     if note := finisher_note(study, runs):
         print(note, file=sys.stderr)
     write_index(study)
@@ -175,7 +177,7 @@ def run_on_cluster(
             "the same command waits for them again and makes the tables.",
             file=sys.stderr,
         )
-        return 143 if isinstance(stop, Terminated) else 130
+        return exit_code_of(stop)
     unfinished = [run for run in runs if is_unfinished(study, run)]
     if unfinished:
         raise _unfinished_error(unfinished, jobs)

@@ -1,10 +1,12 @@
 """What a study has left to do, and how long that takes here; nothing is written."""
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.cell import scored_steps, title, work_of
+from benchmark.preflight import check_study
 from benchmark.prereg import declaration, fingerprint
 from benchmark.status import newest_checkpoint
 from benchmark.study import Study
@@ -72,6 +74,8 @@ def print_dry_run(study: Study, runs: Sequence[RunConfig], slots: int) -> int:
         runs: which of its runs.
         slots: how many run at a time.
     """
+    for line in check_study(study, runs):
+        print(line, file=sys.stderr)
     seconds, how = seconds_per_work(study)
     lines, total = [], 0.0
     for config in runs:

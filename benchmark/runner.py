@@ -33,19 +33,19 @@ from benchmark.evaluation.scores import parts_of
 from benchmark.evaluation.yardstick import make_yardstick
 from benchmark.index import FLOPS, INDEX_FILE
 from benchmark.outcome import tell, write_outcome
+from benchmark.preflight import check_study
 from benchmark.speed.limits import step_cost
 from benchmark.status import last_line
 from benchmark.study import Study
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.store import num_train_images, prepared_data
-from mindiffusion.errors import UserError
+from mindiffusion.errors import FAULT_CODE, STOP_CODES, ToldFault, UserError
 from mindiffusion.files import write_json
 from mindiffusion.machine import available_cores
 from mindiffusion.networks import IMAGE_CHANNELS, build_network
 from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.signals import Interrupted
-from mindiffusion.unet import check_sizes
 
 STOP_SECONDS = 10.0
 """How long cells may take to save their state; one that needs longer has its last checkpoint."""
@@ -119,7 +119,8 @@ def run_study(
         Interrupted: a cell was stopped; the cells have saved their state.
     """
     give_up = time.monotonic() + 60 * minutes
-    check_runs(study)
+    for line in check_study(study, runs):
+        print(line, file=sys.stderr)
     note = finisher_note(study, runs) if with_tables else ""
     if note:
         print(note, file=sys.stderr)
@@ -179,17 +180,6 @@ def finisher_note(study: Study, runs: Sequence[RunConfig]) -> str:
 
 def _kinds_of_data(runs: Sequence[RunConfig]) -> list[DataConfig]:
     return list(dict.fromkeys(config.data for config in runs))
-
-
-def check_runs(study: Study) -> None:
-    """Refuse what cannot run, before anything is prepared.
-
-    Raises:
-        UserError: a mistake in a run.
-    """
-    for config in study.runs:
-        check_sizes(config.model.n_feat, config.data.size)
-        resolve_plan(config, num_train_images(config.data))
 
 
 def write_index(study: Study) -> None:
@@ -347,10 +337,11 @@ def _check_end(cell: Cell) -> None:
     code = cell.process.returncode
     if code == 0:
         return
-    if code in (130, 143, -2, -15):
+    if code in STOP_CODES:
         raise Interrupted(-code if code < 0 else code - 128)
     last = last_line(cell.log) or f"exit code {code}"
-    raise UserError(f"cell {title(cell.config)} stopped: {last} (log: {cell.log}). {GO_ON}")
+    kind = ToldFault if code == FAULT_CODE else UserError
+    raise kind(f"cell {title(cell.config)} stopped: {last} (log: {cell.log}). {GO_ON}")
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
 _LONGEST_NAME = 100
 _MOST_RUNS = 10_000
 _MOST_IMAGES = 100_000_000
+_NEED_HELD_OUT = {"profile", "emergence"}
 _USUAL_METRICS = ("profile", "fd", "kd", "prdc", "memorisation")
 FEWEST_REFERENCE = 8
 """Training images that a distance takes: two for each of its four groups."""
@@ -92,8 +93,36 @@ class EvaluationConfig:
         return self.num_generated if self.num_curve is None else self.num_curve
 
 
-def check_counts(metrics: Sequence[str], num_train: int, num_held_out: int, source: str) -> None:
-    """Refuse data of which no milestone could be scored.
+def check_counts(
+    evaluation: EvaluationConfig, num_train: int, num_held_out: int, source: str
+) -> None:
+    """Refuse data of which milestones could not be scored.
+
+    Args:
+        evaluation: how they are scored.
+        num_train: training images.
+        num_held_out: held-out images.
+        source: the data, named in the message.
+
+    Raises:
+        UserError: fewer images than any scoring takes, or than the settings ask for.
+    """
+    check_fewest(evaluation.metrics, num_train, num_held_out, source)
+    asked = [("num_reference", num_train, "training")]
+    if _NEED_HELD_OUT & set(evaluation.metrics):
+        asked += [("profile_images", num_held_out, "held-out")]
+        asked += [("profile_images", num_train, "training")]
+    for name, count, kind in asked:
+        wanted = getattr(evaluation, name)
+        if wanted > count:
+            raise UserError(
+                f"evaluation.{name} is {wanted}, but the data has {count} {kind} images; ask for "
+                "at most that many."
+            )
+
+
+def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, source: str) -> None:
+    """Refuse data of which no milestone could be scored, whatever the settings.
 
     Args:
         metrics: what is measured, of ``METRICS``.
@@ -109,7 +138,7 @@ def check_counts(metrics: Sequence[str], num_train: int, num_held_out: int, sour
             f"{source} has {num_train} training images; scoring compares samples with "
             f"{FEWEST_REFERENCE} or more, so give more images."
         )
-    if {"profile", "emergence"} & set(metrics) and num_held_out < FEWEST_PROFILE:
+    if _NEED_HELD_OUT & set(metrics) and num_held_out < FEWEST_PROFILE:
         raise UserError(
             f"{source} has {num_held_out} held-out image; scoring takes {FEWEST_PROFILE} or more. "
             "Give more images (a folder's tenth is held out at most), a higher data.num_held_out, "

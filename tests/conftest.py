@@ -156,6 +156,12 @@ def train_run(avatars):
     return train
 
 
+def _heed_signals():
+    """A shell in the background has SIGINT ignored, nohup SIGHUP, and children inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start_process(words, cwd, changes):
     """Start ``python words…`` on this checkout, with one thread, as leader of a process group."""
     paths = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -167,8 +173,7 @@ def start_process(words, cwd, changes):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell that runs us in the background has SIGINT ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=_heed_signals,
     )
 
 

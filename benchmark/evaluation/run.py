@@ -19,15 +19,17 @@ from benchmark.evaluation.stitched import check_finisher
 from benchmark.evaluation.yardstick import NO_UNSEEN, Yardstick, make_yardstick
 from benchmark.results import is_smoke
 from benchmark.rows import ROWS_FILE, Row, read_rows
-from benchmark.study import FEWEST_PROFILE, EvaluationConfig, Study, check_counts
+from benchmark.study import FEWEST_PROFILE, EvaluationConfig, Study, check_fewest
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
+from mindiffusion.room import try_folder
 from mindiffusion.sampling import config_of
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import check
 from mindiffusion.training.distributed import process_group, ranks_from_environment
 from mindiffusion.training.plan import resolve_plan
+from mindiffusion.training.preflight import check_sampler
 from mindiffusion.training.presets import apply_overrides
 from mindiffusion.training.run import CONFIG_FILE, trained_on
 from mindiffusion.training.runtime import Runtime, check_runtime
@@ -86,7 +88,10 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
     if not files:
         raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
     contents = [checkpoint.load(file) for file in files]
-    config, *_ = [config_of(content) for content in contents]  # each fits its own network
+    # Each fits its own network; what does not shape the training may have changed on the way.
+    *_, config = [config_of(content) for content in contents]
+    check_sampler(config)
+    try_folder(files[0].parent)
     end = None if finisher is None else checkpoint.load(finisher)
     if end is not None:
         check_finisher(config, end)
@@ -169,7 +174,7 @@ def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfi
         UserError: the data have fewer images than any scoring takes.
     """
     num_train, num_held_out = len(data.train), len(data.held_out)
-    check_counts(evaluation.metrics, num_train, num_held_out, str(data.folder))
+    check_fewest(evaluation.metrics, num_train, num_held_out, str(data.folder))
     return replace(
         evaluation,
         num_reference=min(evaluation.num_reference, num_train),

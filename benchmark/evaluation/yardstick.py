@@ -22,7 +22,7 @@ from benchmark.features.nets import find_weights, load_feature_net
 from benchmark.features.reference import ReferenceSet, reference_set
 from benchmark.metrics.linear_oracle import LinearOracle, linear_oracle
 from benchmark.metrics.memorisation import Memorisation, memorisation, unseen_images
-from benchmark.study import EvaluationConfig
+from benchmark.study import EvaluationConfig, check_counts
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError
@@ -35,8 +35,8 @@ CACHE = Path(".cache")
 FALLBACK = "effnet-lite0-224"
 """What "auto" is where Inception's weights are not to be had."""
 NO_UNSEEN = (
-    "memorisation is left out: every held-out image is a copy of a training image, so nothing tells "
-    "copying from chance; all else is scored."
+    "memorisation is left out: every held-out image is a copy of a training image, so nothing "
+    "tells copying from chance; all else is scored."
 )
 _BLOCK = 1024
 
@@ -186,16 +186,7 @@ def make_yardstick(
     Raises:
         UserError: fewer images than the settings ask for.
     """
-    for name, count, images, kind in (
-        ("num_reference", evaluation.num_reference, data.train, "training"),
-        ("profile_images", evaluation.profile_images, data.held_out, "held-out"),
-        ("profile_images", evaluation.profile_images, data.train, "training"),
-    ):
-        if count > len(images):
-            raise UserError(
-                f"evaluation.{name} is {count}, but the data has {len(images)} {kind} images; ask "
-                "for at most that many."
-            )
+    check_counts(evaluation, len(data.train), len(data.held_out), str(data.folder))
     nets = [
         _net_yardstick(name, evaluation.num_reference, data, device)
         for name in evaluation.feature_nets

@@ -56,7 +56,7 @@ def train(
         stop_after: leave after this step although the plan is longer (for smoke runs).
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, with the state saved.
+        Interrupted: after SIGINT, SIGTERM or SIGHUP, with the state saved.
         UserError: a loss or a gradient is not finite; the last good checkpoint stays.
     """
     ranks = trainer.ranks

@@ -1,4 +1,4 @@
-"""Asked to stop by SIGINT or SIGTERM: what each moment of a run does about it.
+"""Asked to stop by SIGINT, SIGTERM or SIGHUP: what each moment of a run does about it.
 
 Between steps there is much to lose: signals are collected and acted on once the state is saved.
 While a step compiles, for minutes, there is nothing to lose: the process leaves at once. Anywhere
@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindiffusion.errors import Terminated, is_main_process
+from mindiffusion.errors import (
+    Terminated,
+    ending_signals,
+    is_main_process,
+    let_go_of_terminal,
+)
 
 RELAY_SECONDS = 5.0
 """Launchers such as torchrun pass on, a moment later, a Ctrl-C that the terminal sent to all."""
 
-BOTH = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []
 
 
@@ -35,16 +39,18 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying at once; one that comes later dies."""
+    """Collect signals to stop in a list instead of dying at once; one that comes later dies."""
     first = 0.0
 
     def remember(number: int, frame: object) -> None:
         nonlocal first
+        if number == signal.SIGHUP:
+            let_go_of_terminal()
         if not _received:
             first = time.monotonic()
             _received.append(number)
         elif time.monotonic() - first > RELAY_SECONDS:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     try:
         with _handled_by(remember):
@@ -82,6 +88,8 @@ def leaving_at_once() -> Iterator[None]:
 
 
 def _leave(number: int, frame: object) -> None:
+    if number == signal.SIGHUP:
+        let_go_of_terminal()
     if is_main_process():
         line = "stopped while compiling; the last checkpoint stands, the same command goes on."
         # Not print: the main thread may be inside one, holding its lock.
@@ -103,7 +111,8 @@ def _descendants(process: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _handled_by(handler: "signal._HANDLER") -> Iterator[None]:
-    old = {number: signal.signal(number, handler) for number in BOTH}
+    numbers = (signal.SIGINT, *ending_signals())
+    old = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from benchmark.cost import cell_states, print_dry_run, seconds_per_work
 from benchmark.rows import Row, append_rows
 from benchmark.runner import Cell, device_slots
 from benchmark.study import EvaluationConfig, Study
-from mindiffusion.errors import UserError
+from mindiffusion.errors import ToldFault, UserError
 from mindiffusion.training import runtime
 from mindiffusion.training.config import config_hash
 from mindiffusion.training.signals import Interrupted
@@ -270,18 +270,20 @@ def ended(study, code, log=""):
 
 def test_end_of_a_cell_is_told_by_its_exit_code(study):
     runner._check_end(ended(study, 0))
-    for code in (130, 143):
+    for code in (129, 130, 143):
         with pytest.raises(Interrupted) as stop:
             runner._check_end(ended(study, code))
         assert stop.value.signal_number == code - 128
     with pytest.raises(UserError, match=r"cell B/0 stopped: the disk is full \(log: .*cell\.log"):
         runner._check_end(ended(study, 2, "loading\nerror: the disk is full\n"))
     # Before it could listen, a signal ends a cell outright.
-    for code in (signal.SIGINT, signal.SIGTERM):
+    for code in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         with pytest.raises(Interrupted):
             runner._check_end(ended(study, -code))
     with pytest.raises(UserError, match="exit code 9"):
         runner._check_end(ended(study, 9))
+    with pytest.raises(ToldFault, match="a fault of this program"):
+        runner._check_end(ended(study, 70, "error: a fault of this program\n"))
 
 
 def test_cells_that_do_not_save_in_time_are_killed(study, monkeypatch):

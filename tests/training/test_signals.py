@@ -14,7 +14,46 @@ from mindiffusion.training.signals import (
     was_stopped,
 )
 
-BOTH = (signal.SIGINT, signal.SIGTERM)
+BOTH = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch):
+    """Whoever runs the tests under nohup has SIGHUP ignored."""
+    old = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, old)
+
+
+def test_ignored_hangup_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop_signals() as received:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert received == []
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+GONE = """
+import os, pty, signal, sys
+from mindiffusion.training.signals import stop_signals
+master, slave = pty.openpty()
+os.dup2(slave, 1), os.dup2(slave, 2)
+with stop_signals() as received:
+    os.close(master)
+    try:
+        os.write(1, b"x")
+        os._exit(7)
+    except OSError:
+        pass
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("into the void", flush=True), print("too", file=sys.stderr, flush=True)
+os._exit(received[0])
+"""
+
+
+def test_terminal_that_is_gone_does_not_end_the_saving(tmp_path, run_cli):
+    done = run_cli(["-c", GONE], tmp_path, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (signal.SIGHUP, "", "")
 
 
 def test_signals_are_collected_and_handlers_restored():

@@ -1,0 +1,100 @@
+"""What is refused of a study before its first step."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark import cost, runner
+from benchmark.preflight import check_study
+from benchmark.rows import ROWS_FILE
+from benchmark.study import EvaluationConfig, Study
+from mindiffusion.errors import UserError
+from mindiffusion.training.preflight import run_bytes
+
+EVALUATION = EvaluationConfig(
+    num_generated=16, num_reference=64, feature_nets=("effnet-lite0-64",), profile_images=8
+)
+
+
+@pytest.fixture
+def make(workdir, tiny_config):
+    """A function: a study of arms B and C, its runs changed by words, its scoring by fields."""
+
+    def study(*words, **scoring):
+        runs = tuple(tiny_config(arm, *words, output=f"results/t/{arm}") for arm in ("b", "c"))
+        return Study("t", Path("results/t"), runs, replace(EVALUATION, **scoring))
+
+    return study
+
+
+WRONG = {
+    "sampler": (("process.n_T=40", "sampler.steps=41"), {}, "n_T = 40"),
+    "size": (("data.size=40",), {}, "multiples of 32"),
+    "reference": ((), {"num_reference": 257}, "num_reference is 257, but the data has 256"),
+    "profile": ((), {"profile_images": 33}, "profile_images is 33, but the data has 32 held-out"),
+    "one held-out": (("data.num_held_out=1",), {"profile_images": 2}, "1 held-out image; scoring"),
+    "few": (("data.num_train=7",), {}, "7 training images; scoring compares"),
+    "seeds": ((f"sampler.seed={2**32 - 1}",), {"num_sampling_seeds": 2}, "seeds end at"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("start", ["start", "dry run"])
+def test_study_that_cannot_come_to_its_end_is_refused(name, start, make, workdir, monkeypatch):
+    words, scoring, message = WRONG[name]
+    study = make(*words, **scoring)
+    monkeypatch.setattr(runner, "prepared_data", None)
+    monkeypatch.setattr(cost, "_time_steps", None)
+    with pytest.raises(UserError, match=message):
+        if start == "start":
+            runner.run_study(study, [], study.runs)
+        else:
+            cost.print_dry_run(study, study.runs, 1)
+    assert not (workdir / "results").exists()
+
+
+def test_held_out_images_are_not_asked_for_where_nothing_reads_them(make):
+    study = make("data.num_held_out=1", metrics=("fd",), profile_images=1024)
+    assert check_study(study, study.runs) == []
+
+
+def test_study_that_fits_leaves_nothing(make, workdir):
+    study = make()
+    assert check_study(study, study.runs) == []
+    assert not (workdir / "results").exists()
+
+
+def test_small_data_is_told_once(make):
+    study = make("training.global_batch=512")
+    (note,) = check_study(study, study.runs)
+    assert "256 training images" in note and "(512)" in note
+
+
+def test_room_is_asked_for_all_runs_that_are_to_be_done(make, monkeypatch):
+    study = make()
+    needed = run_bytes(study.runs[0], 2)
+    free = type("Usage", (), {"total": 10**12, "free": needed + 1})
+    monkeypatch.setattr("mindiffusion.room.shutil.disk_usage", lambda path: free)
+    check_study(study, study.runs[:1])
+    with pytest.raises(UserError, match="checkpoints and weights need about"):
+        check_study(study, study.runs)
+
+
+def test_rows_of_another_sampler_are_refused_before_the_data_are_prepared(make):
+    study = make()
+    study.folder.mkdir(parents=True)
+    from benchmark.evaluation.milestone import Milestone  # its rows are those of a real study
+    from benchmark.rows import append_rows
+    from mindiffusion.training.plan import resolve_plan
+
+    config = study.runs[0]
+    runtime = {"device": "cpu", "precision": "fp32", "compile": False, "threads": 1}
+    content = {"step": 12, "runtime": runtime, "train_seconds": 1.0}
+    plan = resolve_plan(config, 256)
+    one = Milestone(study, config, plan, "abc", content, study.folder)
+    append_rows(study.folder / ROWS_FILE, [one.row("FD", 1.0)])
+    assert check_study(study, study.runs) == []
+    other = make("sampler.steps=9")
+    with pytest.raises(UserError, match="another config or other data"):
+        check_study(other, other.runs)
