@@ -80,7 +80,7 @@ TRAINING_MUTANTS = (
     Mutant(
         "seal-not-checked",
         "mindiffusion/training/checkpoint.py",
-        "if seal != _seal(_step_of(path), data):",
+        "if seal.model_dump() != _seal(_step_of(path), digest):",
         "if not seal:",
         (f"{TRAINING}/test_checkpoint.py",),
     ),
