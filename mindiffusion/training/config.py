@@ -11,6 +11,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -40,6 +41,7 @@ _LATER: dict[str, Any] = {
     "training.length": 1.0,
     "model.width": 1.0,
     "process.loss_weight": None,
+    "data.extra_formats": [],
 }
 """Fields younger than runs that are kept: left out at their default, so that those runs keep their
 hash and go on."""
@@ -118,9 +120,8 @@ class ProcessConfig:
             raise UserError(
                 f"betas ({self.beta1}, {self.beta2}): need {_LEAST_BETA} <= beta1 <= beta2 < 1."
             )
-        rise = (self.beta2 - self.beta1) / self.n_T
-        kept = math.fsum(math.log1p(-self.beta1 - rise * t) for t in range(self.n_T + 1))
-        if kept < math.log(_LEAST_SIGNAL):
+        beta = np.linspace(self.beta1, self.beta2, self.n_T + 1)
+        if np.log1p(-beta).sum() < math.log(_LEAST_SIGNAL):
             raise UserError(
                 f"betas ({self.beta1}, {self.beta2}) with n_T {self.n_T} leave less than "
                 f"{_LEAST_SIGNAL} of the signal at the last level; lower process.beta2 or n_T."
