@@ -242,10 +242,10 @@ def _status(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     if options.inception:
-        from benchmark.evaluation.yardstick import CACHE
         from benchmark.features.inception import fetch_inception
+        from mindiffusion.places import cache_root
 
-        print(fetch_inception(CACHE))
+        print(fetch_inception(cache_root()))
         return 0
     from benchmark.study import load_study, study_names
     from mindiffusion.data.store import prepared_data

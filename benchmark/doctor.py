@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmark.provenance import versions
 from mindiffusion.errors import UserError
 from mindiffusion.machine import available_cores
+from mindiffusion.places import cache_root, data_root
 
 
 def doctor() -> int:
@@ -21,6 +22,8 @@ def doctor() -> int:
     celeba = os.environ.get("CELEBA_PATH")
     found = "not set" if not celeba else celeba + ("" if Path(celeba).exists() else " (missing)")
     print(f"{'CELEBA_PATH':<14} {found}")
+    print(f"{'data':<14} {data_root()}")
+    print(f"{'cache':<14} {cache_root()}")
     for problem in problems:
         print(f"problem: {problem}")
     return 1 if problems else 0
@@ -56,10 +59,9 @@ def _print_torch() -> None:
 
 
 def _inception() -> str:
-    from benchmark.evaluation.yardstick import CACHE
     from benchmark.features.inception import find_inception
 
     try:
-        return str(find_inception(os.environ.get("INCEPTION_PATH") or None, CACHE))
+        return str(find_inception(os.environ.get("INCEPTION_PATH") or None, cache_root()))
     except UserError as error:
         return f"not found ({error})"

@@ -17,7 +17,6 @@ import torch
 from tqdm import tqdm
 
 from benchmark.contracts import contract_rows, contract_table
-from benchmark.evaluation.yardstick import CACHE
 from benchmark.features.extract import FeatureExtractor
 from benchmark.features.nets import FEATURE_NETS, find_weights, load_feature_net
 from benchmark.known_cases import HALVES, MODE, SAME, Case, Images, known_cases
@@ -30,6 +29,7 @@ from benchmark.speed.report import text_table
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.files import write_json
+from mindiffusion.places import cache_root
 from mindiffusion.room import try_file
 from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
 
@@ -114,7 +114,7 @@ def _at_hand(nets: Sequence[str]) -> tuple[dict[str, FeatureExtractor], dict[str
     found, absent = {}, {}
     for name in nets or FEATURE_NETS:
         try:
-            found[name] = load_feature_net(name, find_weights(name, CACHE), device)
+            found[name] = load_feature_net(name, find_weights(name, cache_root()), device)
         except UserError as error:
             if nets:
                 raise

@@ -3,14 +3,15 @@
 import errno
 import os
 
+from mindiffusion.places import CACHE, DATA
+
 _FULL = (
     "free some and run the same command again, it goes on from the last checkpoint. Prepared data "
-    "and caches go elsewhere by MINDIFFUSION_DATA and MINDIFFUSION_CACHE."
+    f"and caches go elsewhere by {DATA} and {CACHE}."
 )
 _MEND = "choose another path or mend it."
 _DENIED = (
-    "choose another path or mend it. MINDIFFUSION_DATA and MINDIFFUSION_CACHE say where prepared "
-    "data and caches go."
+    f"choose another path or mend it. {DATA} and {CACHE} say where prepared data and caches go."
 )
 _ADVICE = {
     errno.EACCES: _DENIED,

@@ -13,6 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from mindiffusion.places import CACHE, DATA
+
 REPOSITORY = Path(__file__).parent.parent
 TINY = {
     "samples": None,
@@ -98,7 +100,7 @@ def workdir(tmp_path, monkeypatch, avatars, shared_folder):
     (shared_folder / "cache").mkdir(exist_ok=True)
     (tmp_path / ".cache").symlink_to(shared_folder / "cache")
     monkeypatch.chdir(tmp_path)
-    for name in ("CELEBA_PATH", "INCEPTION_PATH", "DINOV2_PATH"):
+    for name in ("CELEBA_PATH", "INCEPTION_PATH", "DINOV2_PATH", DATA, CACHE):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

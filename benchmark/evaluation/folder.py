@@ -14,7 +14,6 @@ import torch
 
 from benchmark.evaluation.net_scores import NEED_FEATURES, Score, memorisation_score, net_scores
 from benchmark.evaluation.yardstick import (
-    CACHE,
     NO_UNSEEN,
     NetYardstick,
     Yardstick,
@@ -35,6 +34,7 @@ from mindiffusion.data.prepared import PreparedData, is_whole, load_prepared
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import write_json
 from mindiffusion.outside.text import printable
+from mindiffusion.places import cache_root
 from mindiffusion.room import try_file
 
 METRICS = ("fd", "kd", "prdc", "is", "memorisation")
@@ -218,12 +218,12 @@ def _reference_set(
     if isinstance(reference, PreparedData):
         train = reference.train
         key = f"{reference.manifest_id}-train"
-        return reference_set(extractor, train, len(train), CACHE, key)
+        return reference_set(extractor, train, len(train), cache_root(), key)
     return reference_of_batches(
         extractor,
         lambda: _shuffled(reference, extractor.batch_size),
         reference.count,
-        CACHE,
+        cache_root(),
         f"{reference.digest}-shuffled",
     )
 

@@ -26,12 +26,12 @@ from benchmark.study import EvaluationConfig, check_counts
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError
+from mindiffusion.places import cache_root
 from mindiffusion.sampling import sampling_process
 from mindiffusion.training.config import RunConfig
 from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.runtime import resolve_sampler
 
-CACHE = Path(".cache")
 FALLBACK = "effnet-lite0-224"
 """What "auto" is where Inception's weights are not to be had."""
 NO_UNSEEN = (
@@ -115,12 +115,12 @@ class Yardstick:
     @functools.cached_property
     def oracle(self) -> LinearOracle:
         """The best linear denoiser of the training images (cached on disk)."""
-        return linear_oracle(self.data.train, CACHE, f"{self.data.manifest_id}-train")
+        return linear_oracle(self.data.train, cache_root(), f"{self.data.manifest_id}-train")
 
     @functools.cached_property
     def classifier(self) -> AttributeClassifier:
         """The frozen attribute classifier of the training images (cached on disk)."""
-        found = attribute_classifier(self.data, ClassifierConfig(), CACHE)
+        found = attribute_classifier(self.data, ClassifierConfig(), cache_root())
         return found.to(self.device)
 
     @functools.cached_property
@@ -166,13 +166,13 @@ def choose_feature_net(name: str) -> tuple[str, Path]:
         UserError: an unknown net, or one without its file.
     """
     if name != "auto":
-        return name, find_weights(name, CACHE)
+        return name, find_weights(name, cache_root())
     try:
-        return "inception", find_weights("inception", CACHE)
+        return "inception", find_weights("inception", cache_root())
     except UserError:
         if os.environ.get("INCEPTION_PATH"):
             raise
-        return FALLBACK, find_weights(FALLBACK, CACHE)
+        return FALLBACK, find_weights(FALLBACK, cache_root())
 
 
 def make_yardstick(
@@ -199,5 +199,5 @@ def _net_yardstick(
 ) -> NetYardstick:
     resolved, weights = choose_feature_net(name)
     extractor = load_feature_net(resolved, weights, device)
-    reference = reference_set(extractor, data.train, n, CACHE, f"{data.manifest_id}-train")
+    reference = reference_set(extractor, data.train, n, cache_root(), f"{data.manifest_id}-train")
     return NetYardstick(extractor, reference)

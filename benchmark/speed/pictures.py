@@ -12,8 +12,8 @@ from mindiffusion.data.avatars import AvatarSource
 from mindiffusion.data.folder import FileSource, ImageFile
 from mindiffusion.files import exclusive_lock
 from mindiffusion.machine import available_cores
+from mindiffusion.places import cache_root
 
-CACHE = Path(".cache/speed")
 WIDTH, HEIGHT = 178, 218
 QUALITY = 95
 NUM_DISTINCT = 512
@@ -22,13 +22,19 @@ CLASS_FOLDER = "faces"
 """torchvision's ImageFolder wants its images one folder down."""
 
 
-def jpeg_folder(count: int, cache: Path = CACHE) -> Path:
+def speed_cache() -> Path:
+    """Where such pictures are kept."""
+    return cache_root() / "speed"
+
+
+def jpeg_folder(count: int, cache: Path | None = None) -> Path:
     """A folder with ``faces/000000.jpg`` …: ``count`` files, made once and then kept.
 
     Args:
         count: number of files.
-        cache: where such folders are kept.
+        cache: where such folders are kept; None: ``speed_cache()``.
     """
+    cache = cache or speed_cache()
     folder = cache / f"jpeg-{WIDTH}x{HEIGHT}-{count}"
     with exclusive_lock(cache / f".{folder.name}.lock", wait_seconds=float("inf")):
         if not folder.exists():

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmark.speed.child import run_python
-from benchmark.speed.pictures import CACHE, jpeg_folder
+from benchmark.speed.pictures import jpeg_folder, speed_cache
 from benchmark.speed.report import Report, Row
 from benchmark.speed.timing import paired_ratio, spread, turns
 from mindiffusion.data.prepare import plan_data
@@ -89,8 +89,8 @@ def timed(how: str, config: DataConfig, workers: int) -> dict[str, Any]:
         ``images``, ``seconds``, and ``peak_mebibytes`` of the process with its workers (None
         where the system does not tell).
     """
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as root:
+    speed_cache().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=speed_cache()) as root:
         job = {"how": how, "config": asdict(config), "root": root, "workers": workers}
         printed = run_python(["-m", "benchmark.speed.prepare_once", json.dumps(job)])
     result: dict[str, Any] = json.loads(printed)

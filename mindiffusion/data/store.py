@@ -2,13 +2,11 @@
 
 import os
 from functools import lru_cache
-from pathlib import Path
 
 from mindiffusion.data.prepare import plan_data, prepare
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.spec import DataConfig
-
-DATA_ROOT = Path("data")
+from mindiffusion.places import data_root
 
 
 def celeba_path() -> str | None:
@@ -18,7 +16,7 @@ def celeba_path() -> str | None:
 
 def prepared_data(config: DataConfig, *, show_progress: bool) -> PreparedData:
     """The prepared array of a data set, made if it is not there yet."""
-    return prepare(config, DATA_ROOT, celeba_path=celeba_path(), show_progress=show_progress)
+    return prepare(config, data_root(), celeba_path=celeba_path(), show_progress=show_progress)
 
 
 def num_train_images(config: DataConfig) -> int:

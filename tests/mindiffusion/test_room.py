@@ -8,6 +8,7 @@ import pytest
 
 from mindiffusion import room
 from mindiffusion.errors import UserError
+from mindiffusion.places import CACHE, DATA, cache_root, data_root
 from mindiffusion.room import check_room, gigabytes, try_file, try_folder
 
 Usage = namedtuple("Usage", "total used free")
@@ -66,3 +67,13 @@ def test_disk_without_room_is_said_before_the_work(tmp_path, monkeypatch):
 
 def test_gigabytes():
     assert (gigabytes(123_456_789), gigabytes(99_000_000)) == ("0.123 GB", "99 MB")
+
+
+def test_data_and_cache_go_where_variables_say(monkeypatch, tmp_path):
+    for variable, where, usual in ((DATA, data_root, "data"), (CACHE, cache_root, ".cache")):
+        monkeypatch.delenv(variable, raising=False)
+        assert where() == Path(usual)
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert where() == tmp_path
+        monkeypatch.setenv(variable, "~nobody-here/x")
+        assert where() == Path("~nobody-here/x")

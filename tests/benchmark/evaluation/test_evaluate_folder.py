@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-import benchmark.evaluation.folder as folder_module
 from benchmark.__main__ import main
 from benchmark.evaluation.folder import _shuffled, evaluate_images, score_images
 from benchmark.features.net import Backbone, FeatureNet, Head
@@ -54,7 +53,7 @@ def tiny(tmp_path, monkeypatch):
         num_classes=3,
     )
     monkeypatch.setitem(FEATURE_NETS, "tiny", entry)
-    monkeypatch.setattr(folder_module, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("MINDIFFUSION_CACHE", str(tmp_path / "cache"))
     return load_feature_net("tiny", weights)
 
 

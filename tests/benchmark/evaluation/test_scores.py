@@ -154,13 +154,13 @@ def test_arms_of_one_seed_are_sampled_from_the_same_noise(scored):
     ],
 )
 def test_feature_net_that_is_not_to_be_had_is_an_error(name, match, workdir, monkeypatch):
-    monkeypatch.setattr("benchmark.evaluation.yardstick.CACHE", workdir / "empty")
+    monkeypatch.setenv("MINDIFFUSION_CACHE", str(workdir / "empty"))
     with pytest.raises(UserError, match=match):
         choose_feature_net(name)
 
 
 def test_auto_net_falls_back_only_where_no_inception_was_named(workdir, monkeypatch):
-    monkeypatch.setattr("benchmark.evaluation.yardstick.CACHE", workdir / "empty")
+    monkeypatch.setenv("MINDIFFUSION_CACHE", str(workdir / "empty"))
     assert choose_feature_net("auto")[0] == "effnet-lite0-224"
     monkeypatch.setenv("INCEPTION_PATH", str(workdir / "missing.pt"))
     with pytest.raises(UserError, match=r"missing\.pt"):
