@@ -6,9 +6,6 @@ named before a feature net has worked for hours, and when its pixels are wanted.
 
 import collections
 import hashlib
-import io
-import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,47 +13,29 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.ImageFile import ImageFile
 from tqdm import tqdm
 
-from mindiffusion.data.folder import DECODE_ERRORS
-from mindiffusion.data.source import BadImage
 from mindiffusion.errors import UserError
 from mindiffusion.machine import available_cores
+from mindiffusion.outside.pictures import (
+    BadImage,
+    look_at_picture,
+    picture_bytes,
+    read_picture,
+)
+from mindiffusion.outside.text import printable
+from mindiffusion.outside.zips import open_zip, read_member
 
 Read = Callable[[str], bytes]
-"""From an image's name to the bytes of its file."""
+"""From an image's name to the bytes of its file; raises ``BadImage``."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # what mindiffusion.data.folder.IMAGE_SUFFIXES stand for
-_LOSSY = ("JPEG", "MPO", "WEBP")
-_MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "PA")
-_CONVERT = "convert it to 8-bit RGB first"
 _SMALL_SIDE, _MAX_THREADS = 48, 8
-
-
-def names_in_folder(folder: Path) -> list[str]:
-    """Relative paths of all files below ``folder``."""
-    names = []
-    for parent, _, files in os.walk(folder):
-        inside = Path(parent).relative_to(folder).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        names += [prefix + name for name in files]
-    return names
-
-
-def names_in_zip(path: Path) -> list[str]:
-    """Names of all members that are files."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [member.filename for member in archive.infolist() if not member.is_dir()]
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is a damaged zip ({error}); supply it again.") from error
 
 
 def first_of(names: Sequence[str]) -> str:
     """The first three of some names, for a message."""
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    shown = [printable(name, 80) for name in names[:3]]
+    return ", ".join([*shown, *(["…"] if len(names) > 3 else [])])
 
 
 def check_level(place: Path, names: Sequence[str]) -> None:
@@ -84,7 +63,7 @@ def check_level(place: Path, names: Sequence[str]) -> None:
 
 
 class Fact(NamedTuple):
-    """What is found without decoding: (height, width), hash of the bytes, and oddities."""
+    """What is found without decoding: upright (height, width), hash of the bytes, oddities."""
 
     size: tuple[int, int]
     sha256: str
@@ -92,6 +71,7 @@ class Fact(NamedTuple):
 
 
 _ODDITIES = {
+    "turned": "say by EXIF that they lie on their side or mirrored; turned upright",
     "grey": "are grey; converted to RGB",
     "palette": "have a palette, at most 256 colours, which shifts distances; converted to RGB",
     "alpha": "have an alpha channel, opaque everywhere; dropped",
@@ -141,10 +121,10 @@ def decoding_threads(sizes: Iterable[tuple[int, int]]) -> int:
 def opened(place: Path) -> Iterator[Read]:
     """A function from an image's name to its bytes, for any number of threads."""
     if place.is_dir():
-        yield lambda name: Path(place, name).read_bytes()
+        yield lambda name: picture_bytes(place / name)
         return
-    with zipfile.ZipFile(place) as archive:
-        yield archive.read
+    with open_zip(place) as archive:
+        yield lambda name: read_member(archive, name)
 
 
 def _look(place: Path, name: str, read: Read) -> Fact:
@@ -155,35 +135,8 @@ def _look(place: Path, name: str, read: Read) -> Fact:
     """
     with _named(place, name):
         content = read(name)
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            oddities = tuple(_oddities(image))
-            size = (image.height, image.width)
-            if "alpha" in oddities:
-                _as_rgb(image)
-            else:
-                image.verify()  # of PNGs the checksums, which decoding would not look at
-    return Fact(size, hashlib.sha256(content).hexdigest(), oddities)
-
-
-def _oddities(image: ImageFile) -> Iterator[str]:
-    """Keys of ``_ODDITIES`` that hold for an image.
-
-    Raises:
-        BadImage: of a kind that is not converted.
-    """
-    if image.mode not in _MODES:
-        raise BadImage(f"has mode {image.mode}; {_CONVERT}")
-    # Pillow drops the low byte of 16-bit PNGs in colour without a word.
-    if image.format == "PNG" and any(";16" in str(tile) for tile in image.tile):
-        raise BadImage(f"has 16 bits a channel; {_CONVERT}")
-    if image.has_transparency_data:
-        yield "alpha"
-    if image.mode in ("L", "1", "LA"):
-        yield "grey"
-    if image.mode in ("P", "PA"):
-        yield "palette"
-    if image.format in _LOSSY:
-        yield "lossy"
+        look = look_at_picture(content)
+    return Fact(look.size, hashlib.sha256(content).hexdigest(), look.oddities)
 
 
 def decode(place: Path, name: str, read: Read) -> NDArray[np.uint8]:
@@ -192,24 +145,8 @@ def decode(place: Path, name: str, read: Read) -> NDArray[np.uint8]:
     Raises:
         UserError: a bad file.
     """
-    with (
-        _named(place, name),
-        Image.open(io.BytesIO(read(name)), formats=_FORMATS) as image,
-    ):
-        return np.asarray(_as_rgb(image))
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """``image`` as RGB.
-
-    Raises:
-        BadImage: any pixel is not opaque.
-    """
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            raise BadImage("is transparent; lay it over its background and save it as RGB")
-    return image.convert("RGB")
+    with _named(place, name):
+        return np.asarray(read_picture(read(name)).image)
 
 
 @contextmanager
@@ -218,11 +155,4 @@ def _named(place: Path, name: str) -> Iterator[None]:
     try:
         yield
     except BadImage as error:
-        raise UserError(f"{name} in {place} {error}.") from error
-    except DECODE_ERRORS as error:
-        kind = type(error).__name__
-        raise UserError(
-            f"{name} in {place} can't be decoded ({kind}); mend or remove it."
-        ) from error
-    except RuntimeError as error:  # of zipfile: encrypted, or packed in an unknown way
-        raise UserError(f"{name} in {place} can't be unpacked ({error}); pack it again.") from error
+        raise UserError(f"{printable(name, 80)} in {place} {error}.") from error

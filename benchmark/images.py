@@ -4,7 +4,6 @@ import collections
 import difflib
 import hashlib
 import json
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,18 +20,18 @@ from benchmark.image_files import (
     decoding_threads,
     first_of,
     look_at_all,
-    names_in_folder,
-    names_in_zip,
     notes_on,
     opened,
 )
-from mindiffusion.data.folder import IMAGE_SUFFIXES, is_image
+from mindiffusion.data.listing import IMAGE_SUFFIXES, find_images, is_image
 from mindiffusion.data.prepared import SPLITS, is_whole, load_prepared
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.arrays import Declared, describe_npz, map_npy, open_npz_array
 from mindiffusion.outside.documents import Name, read_json
+from mindiffusion.outside.pictures import MOST_PIXELS
 from mindiffusion.outside.text import printable
+from mindiffusion.outside.zips import is_zip, kind_of
 
 Batch = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Indices (B,) of images and their pixels (B, H, W, 3)."""
@@ -40,6 +39,8 @@ Batch = tuple[NDArray[np.int64], NDArray[np.uint8]]
 _ALLOWED = "Give a folder or .zip of images, or an .npy or .npz of uint8 (N, H, W, 3)."
 _FILES_PER_TASK = 32
 _BATCHES_AHEAD = 2
+_BATCH_PIXELS = 1 << 24
+"""Of a batch, unless one image has more: 64 images of 512 x 512, or one photograph."""
 _BLOCK_BYTES = 1 << 24
 _NAMED_ARRAYS = 6
 
@@ -68,8 +69,9 @@ class ImageSource(ABC):
     def batches(self, size: int) -> Iterator[Batch]:
         """All images, at most ``size`` at a time, those of one batch of one height and width.
 
-        Each run of ``size`` consecutive images gives one batch for each size found in it, so
-        indices rise throughout where all images are alike. The order is always the same.
+        Each run of ``size`` consecutive images, or of fewer where they are large, gives one batch
+        for each size found in it, so indices rise throughout where all images are alike. The order
+        is always the same, and the memory needed does not grow with the images' sizes.
 
         Raises:
             UserError: an image can't be decoded; the message names it.
@@ -84,36 +86,63 @@ class ImageArray(ImageSource):
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Consecutive images; see :meth:`ImageSource.batches`."""
-        for start in range(0, self.count, size):
-            images = np.array(self.array[start : start + size])
+        step = min(size, max(1, _BATCH_PIXELS // (self.array.shape[1] * self.array.shape[2])))
+        for start in range(0, self.count, step):
+            images = np.array(self.array[start : start + step])
             yield np.arange(start, start + len(images)), images
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles(ImageSource):
-    """Images that are files of a folder or members of a zip, in the order of their names."""
+    """Images that are files of a folder or members of a zip, in the order of their names.
+
+    Attributes:
+        names: of the files.
+        pixels: of each.
+    """
 
     names: Sequence[str] = field(repr=False)
+    pixels: Sequence[int] = field(repr=False)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Decoded by threads, a little ahead of the caller; see :meth:`ImageSource.batches`."""
-        waiting: collections.deque[tuple[int, list[Future[list[NDArray[np.uint8]]]]]]
+        waiting: collections.deque[tuple[range, list[Future[list[NDArray[np.uint8]]]]]]
         waiting = collections.deque()
-        threads = decoding_threads(self.sizes)
+        threads, ahead = decoding_threads(self.sizes), 0
         with opened(self.path) as read, ThreadPoolExecutor(threads) as pool:
 
             def task(names: Sequence[str]) -> list[NDArray[np.uint8]]:
                 return [decode(self.path, name, read) for name in names]
 
-            for start in range(0, self.count, size):
-                names = self.names[start : start + size]
+            for run in _runs(self.pixels, size):
+                pixels = self._pixels_of(run)
+                while waiting and ahead + pixels > MOST_PIXELS:
+                    ahead -= self._pixels_of(waiting[0][0])
+                    yield from _by_size(*waiting.popleft())
+                names = self.names[run.start : run.stop]
                 firsts = range(0, len(names), _FILES_PER_TASK)
                 tasks = [pool.submit(task, names[k : k + _FILES_PER_TASK]) for k in firsts]
-                waiting.append((start, tasks))
+                waiting.append((run, tasks))
+                ahead += pixels
                 if len(waiting) > _BATCHES_AHEAD:
+                    ahead -= self._pixels_of(waiting[0][0])
                     yield from _by_size(*waiting.popleft())
             while waiting:
                 yield from _by_size(*waiting.popleft())
+
+    def _pixels_of(self, run: range) -> int:
+        return sum(self.pixels[run.start : run.stop])
+
+
+def _runs(pixels: Sequence[int], size: int) -> Iterator[range]:
+    """Consecutive images: at most ``size``, and of no more pixels than a batch may have."""
+    start = total = 0
+    for index, one in enumerate(pixels):
+        if index - start == size or (index > start and total + one > _BATCH_PIXELS):
+            yield range(start, index)
+            start, total = index, 0
+        total += one
+    yield range(start, len(pixels))
 
 
 def open_images(path: Path) -> ImageSource:
@@ -131,17 +160,16 @@ def open_images(path: Path) -> ImageSource:
     """
     place = path.expanduser()
     if place.is_dir():
-        return _open_files(place, names_in_folder(place))
-    if not place.is_file():
+        return _open_files(place)
+    if not place.exists():
         raise UserError(f"{path} does not exist.{_nearest(place)} {_ALLOWED}")
     if place.suffix.lower() in (".npy", ".npz"):
         return _open_array(place)
-    if zipfile.is_zipfile(place):
-        return _open_files(place, names_in_zip(place))
+    if is_zip(place):
+        return _open_files(place)
     if is_image(place.name):
         raise UserError(f"{path} is one image; a distance needs 2 or more. {_ALLOWED}")
-    kind = "no whole .zip" if place.suffix.lower() == ".zip" else "of an unknown kind"
-    raise UserError(f"{path} is {kind}. {_ALLOWED}")
+    raise UserError(f"{path} is {kind_of(place)}. {_ALLOWED}")
 
 
 def _nearest(path: Path) -> str:
@@ -240,9 +268,10 @@ def _check_count(path: Path, count: int) -> None:
         raise UserError(f"{path} holds {number}; a distance needs 2 or more.")
 
 
-def _open_files(place: Path, found: list[str]) -> ImageFiles:
-    names = sorted({name for name in found if is_image(name)})
-    others = sorted(name for name in found if not is_image(name))
+def _open_files(place: Path) -> ImageFiles:
+    listing = find_images(place)
+    names = listing.paths
+    others = sorted(name for some in listing.left_out.values() for name in some)
     if not names and is_whole(place):
         raise UserError(
             f"{place} is a prepared data set; give the train.npy or held_out.npy in it."
@@ -264,14 +293,15 @@ def _open_files(place: Path, found: list[str]) -> ImageFiles:
         notes=(*(left_out if others else []), *notes_on(facts)),
         manifest=None,
         names=names,
+        pixels=[height * width for height, width in (fact.size for fact in facts)],
     )
 
 
-def _by_size(start: int, tasks: Iterable[Future[list[NDArray[np.uint8]]]]) -> Iterator[Batch]:
-    """Consecutive images from number ``start``, one batch for each of their sizes."""
+def _by_size(run: range, tasks: Iterable[Future[list[NDArray[np.uint8]]]]) -> Iterator[Batch]:
+    """Consecutive images, one batch for each of their sizes."""
     images = [image for task in tasks for image in task.result()]
     alike: dict[tuple[int, ...], list[int]] = {}
     for offset, image in enumerate(images):
         alike.setdefault(image.shape, []).append(offset)
     for offsets in alike.values():
-        yield start + np.array(offsets), np.stack([images[offset] for offset in offsets])
+        yield run.start + np.array(offsets), np.stack([images[offset] for offset in offsets])

@@ -3,7 +3,7 @@
 from PIL import Image
 
 from mindiffusion.data.names import CROPS
-from mindiffusion.data.source import BadImage
+from mindiffusion.outside.pictures import BadImage
 
 #: For the manifest. PIL's filter widens with the reduction, so it does not alias.
 FILTER = "PIL bilinear, reducing_gap none"
@@ -25,7 +25,7 @@ def crop_and_resize(image: Image.Image, crop: str, size: int) -> Image.Image:
     side = CROPS[crop]
     if side is not None:
         if min(image.size) < side:
-            raise BadImage(f"{image.width}x{image.height} pixels, smaller than crop {crop}")
+            raise BadImage(f"has {image.width}x{image.height} pixels, smaller than crop {crop}")
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
     return image.resize((size, size), Image.Resampling.BILINEAR)

@@ -35,8 +35,8 @@ def draw_shards(
         (name, reason) of each bad image, sorted.
 
     Raises:
-        OSError: a shard could not be written.
-        UserError: a worker was killed.
+        OSError: a shard could not be written, or the source can't be read.
+        UserError: a worker was killed, or the source is not what it was.
     """
     processes = [_start_worker() for _ in range(min(workers, len(jobs)))]
     try:
@@ -80,12 +80,12 @@ def _run(idle: "queue.SimpleQueue[Worker]", job: ShardJob) -> list[tuple[str, st
     assert process.stdout is not None
     try:
         _send(process, job)
-        outcome: list[tuple[str, str]] | OSError = pickle.load(process.stdout)
+        outcome: list[tuple[str, str]] | OSError | UserError = pickle.load(process.stdout)
     except EOFError:
         raise _death_of(process) from None
     finally:
         idle.put(process)  # a dead one too: no thread may wait for ever
-    if isinstance(outcome, OSError):
+    if isinstance(outcome, OSError | UserError):
         raise outcome
     return outcome
 

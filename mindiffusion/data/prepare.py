@@ -2,6 +2,9 @@
 
 ``root/<name>-<size>-<crop>-<key>/`` ends as ``train.npy, held_out.npy, labels.npz`` and, written
 last, ``manifest.json``. Until then ``parts/`` in it holds what is done, and any later run goes on.
+
+One bad picture stops a preparation, at its end: a data set that silently lacks some is another
+one. All of them are named in a file, so that they can be mended or taken away at once.
 """
 
 import contextlib
@@ -33,21 +36,31 @@ from mindiffusion.data.prepared import (
     write_array,
     write_manifest,
 )
-from mindiffusion.data.shard import ShardJob, read_shard, shard_is_whole, shard_jobs
+from mindiffusion.data.shard import (
+    ShardJob,
+    has_oddity,
+    read_shard,
+    shard_is_whole,
+    shard_jobs,
+)
 from mindiffusion.data.source import Plan
 from mindiffusion.data.spec import DataConfig
+from mindiffusion.data.summary import summary
 from mindiffusion.errors import UserError
 from mindiffusion.files import (
     atomic_write,
     exclusive_lock,
     sha256_of_file,
     sha256_of_json,
+    write_text,
 )
 from mindiffusion.machine import available_cores
+from mindiffusion.outside.text import printable
 
 PARTS = "parts"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-SHOWN_BAD_IMAGES = 5
+SHOWN_BAD_IMAGES = 3
+SHOWN_CHARACTERS = 100
 
 
 class Kept(NamedTuple):
@@ -74,7 +87,7 @@ def prepare(
         root: folder of all prepared data sets.
         workers: processes (None: one for each core).
         celeba_path: where CelebA is; only for dataset ``celeba``.
-        show_progress: a bar with the time left on stderr.
+        show_progress: on stderr a bar with the time left and, of files, what became of them.
 
     Raises:
         UserError: nothing to read, bad images, no space left.
@@ -83,7 +96,7 @@ def prepare(
     folder = root / _folder_name(plan, config.crop)
     parts = folder / PARTS
     if is_whole(folder) and not parts.exists():
-        return load_prepared(folder)
+        return _told(plan, load_prepared(folder), show_progress)
     lock = root / f".{folder.name}.lock"
     say = functools.partial(_say_waiting, folder.name) if show_progress else None
     with (
@@ -93,7 +106,13 @@ def prepare(
         if not is_whole(folder):
             _build(plan, folder, workers or available_cores(), show_progress)
         shutil.rmtree(parts, ignore_errors=True)
-    return load_prepared(folder)
+    return _told(plan, load_prepared(folder), show_progress)
+
+
+def _told(plan: Plan, data: PreparedData, show_progress: bool) -> PreparedData:
+    for line in summary(plan, data.manifest) if show_progress else []:
+        print(line, file=sys.stderr)
+    return data
 
 
 def plan_data(config: DataConfig, celeba_path: str | None) -> Plan:
@@ -115,8 +134,16 @@ def _folder_name(plan: Plan, crop: str) -> str:
         "fingerprint": plan.fingerprint,
         **plan.description,
     }
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
-    return f"{name}-{plan.size}-{crop}-{sha256_of_json(identity)[:10]}"
+    return f"{_file_name(plan)}-{plan.size}-{crop}-{sha256_of_json(identity)[:10]}"
+
+
+def _file_name(plan: Plan) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
+
+
+def _refused_file(plan: Plan, folder: Path) -> Path:
+    """Where the images that can't be used are named; one file for all tries to mend them."""
+    return folder.with_name(f"refused-{_file_name(plan)}.txt")
 
 
 def _say_waiting(name: str) -> None:
@@ -150,7 +177,7 @@ def _build(plan: Plan, folder: Path, workers: int, show_progress: bool) -> None:
     if bad:
         # Mending the source changes the data set's key, so these parts would never be used.
         shutil.rmtree(folder, ignore_errors=True)
-        raise _bad_images_error(plan, bad)
+        raise _bad_images_error(plan, bad, _refused_file(plan, folder))
     train = [Kept(job.path, np.ones(len(job.items), dtype=bool)) for job in jobs["train"]]
     held_out, num_duplicates = _select_held_out(plan, jobs, workers, show_progress)
     kept = {"train": train, "held_out": held_out}
@@ -164,6 +191,7 @@ def _build(plan: Plan, folder: Path, workers: int, show_progress: bool) -> None:
         os.replace(parts / name, folder / name)
     manifest = _manifest(plan, folder, names, kept, num_duplicates)
     write_manifest(folder, manifest)
+    _refused_file(plan, folder).unlink(missing_ok=True)
 
 
 def _draw_missing(
@@ -243,17 +271,29 @@ def _manifest(
             "held_out_in_train": num_duplicates,
             "replaced": plan.replace_duplicates,
         },
+        **({"pictures": _oddities(plan, kept)} if plan.oddities else {}),
         "label_names": dict(plan.label_names),
         "sha256": {name: sha256_of_file(folder / name) for name in names},
         "file_bytes": {name: (folder / name).stat().st_size for name in names},
     }
 
 
-def _bad_images_error(plan: Plan, bad: Sequence[tuple[str, str]]) -> UserError:
-    shown = "; ".join(f"{name}: {reason}" for name, reason in bad[:SHOWN_BAD_IMAGES])
-    more = "; ..." if len(bad) > SHOWN_BAD_IMAGES else ""
+def _oddities(plan: Plan, kept: dict[str, list[Kept]]) -> dict[str, int]:
+    """How many of the kept images have each oddity."""
+    parts = [part for split in SPLITS for part in kept[split]]
+    bits = np.concatenate([read_shard(part.path, "oddities")[part.rows] for part in parts])
+    return {oddity: int(has_oddity(bits, oddity).sum()) for oddity in plan.oddities}
+
+
+def _bad_images_error(plan: Plan, bad: Sequence[tuple[str, str]], refused: Path) -> UserError:
+    """One line, after all bad images were named in a file."""
+    lines = [f"{printable(name)}\t{printable(reason)}" for name, reason in bad]
+    write_text(refused, "\n".join(lines) + "\n")
+    first = [printable(f"{name} {reason}", SHOWN_CHARACTERS) for name, reason in bad]
+    more = "; …" if len(bad) > SHOWN_BAD_IMAGES else ""
     total = len(plan.train) + plan.num_held_out
     return UserError(
-        f"{len(bad)} of {total} images in {plan.origin} can't be used ({shown}{more}). "
-        "All must be whole RGB images: mend or remove these, then run again."
+        f"{len(bad)} of {total} images in {plan.origin} can't be used: "
+        f"{'; '.join(first[:SHOWN_BAD_IMAGES])}{more}. {refused} names all with their reasons: "
+        "mend, convert or remove them, then run again."
     )

@@ -1,17 +1,24 @@
 """Shards: runs of drawn images, each one atomic file, so that a killed preparation can go on."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mindiffusion.data.source import BadImage, Sample, Source
+from mindiffusion.data.source import Sample, Source
+from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write
+from mindiffusion.outside.pictures import ODDITIES, BadImage
 
 ITEMS_PER_SHARD = 256
 """Few enough that the last shards keep many cores busy, and that a killed run loses little."""
+_MEMBERS = {
+    "pixels": ("|u1", (None, None, None, 3)),
+    "codes": ("<i2", (None, None)),
+    "digests": ("<u8", (None,)),
+    "oddities": ("|u1", (None,)),
+}
 
 
 class ShardJob(NamedTuple):
@@ -58,22 +65,41 @@ def write_shard(source: Source, job: ShardJob) -> list[tuple[str, str]]:
                 pixels=np.stack([sample.pixels for sample in samples]),
                 codes=np.array([sample.codes for sample in samples], dtype=np.int16),
                 digests=np.array([sample.digest for sample in samples], dtype=np.uint64),
+                oddities=np.array([_bits(sample.oddities) for sample in samples], dtype=np.uint8),
             )
     return bad
 
 
+def _bits(oddities: Sequence[str]) -> int:
+    return sum(1 << ODDITIES.index(oddity) for oddity in oddities)
+
+
+def has_oddity(bits: np.ndarray, oddity: str) -> np.ndarray:
+    """Which images (n,) have one of ``ODDITIES``, by a shard's member ``oddities``."""
+    return (bits >> ODDITIES.index(oddity)) & 1 == 1
+
+
 def read_shard(path: Path, member: str) -> np.ndarray:
-    """``pixels`` (n, H, W, 3) uint8, ``codes`` (n, labels) int16 or ``digests`` (n,) uint64."""
-    with path.open("rb") as handle, np.load(handle) as shard:
-        array: np.ndarray = shard[member]
-    return array
+    """A member of a shard.
+
+    ``pixels`` (n, H, W, 3) uint8, ``codes`` (n, labels) int16, ``digests`` (n,) uint64 or
+    ``oddities`` (n,) uint8, a bit for each of ``ODDITIES``.
+
+    Raises:
+        UserError: no whole shard.
+        OSError: there is none, or it can't be read.
+    """
+    # Here, for workers only write: it brings pydantic, which takes longer than all else they load.
+    from mindiffusion.outside.arrays import Wanted, read_npz
+
+    wanted = {member: Wanted(*_MEMBERS[member])}
+    return read_npz(path, wanted, path.stat().st_size)[member]
 
 
 def shard_is_whole(job: ShardJob) -> bool:
     """Whether the job's file is there, readable (its checksums hold) and of the right length."""
     try:
-        members = [read_shard(job.path, member) for member in ("pixels", "codes", "digests")]
-    # RuntimeError: a flipped flag says that an entry is encrypted or packed in an unknown way.
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile):
+        members = [read_shard(job.path, member) for member in _MEMBERS]
+    except (OSError, UserError):
         return False
     return all(len(member) == len(job.items) for member in members)

@@ -14,10 +14,7 @@ class Sample(NamedTuple):
     pixels: np.ndarray  # (H, W, 3) uint8
     codes: Sequence[int]  # one code per label, in the order of the plan's label names
     digest: int  # 64 bits; equal for two images that count as duplicates
-
-
-class BadImage(Exception):
-    """An image that can't be used; the message says why."""
+    oddities: tuple[str, ...] = ()  # of pictures that are read: some of outside.pictures.ODDITIES
 
 
 class Source(Protocol):
@@ -27,7 +24,7 @@ class Source(Protocol):
         """One image of shape (H, W, 3).
 
         Raises:
-            BadImage: the item can't be used.
+            mindiffusion.outside.pictures.BadImage: the item can't be used.
         """
         ...
 
@@ -52,6 +49,8 @@ class Plan:
         label_names: label to the names of its codes.
         description: what goes into the manifest: free of machine paths and clocks.
         fingerprint: what else tells two sources apart on this machine (sizes, times of files).
+        oddities: what is counted of the images in the manifest; nothing for drawn ones.
+        notes: what a user is told of the source; not part of the manifest.
     """
 
     name: str
@@ -65,6 +64,8 @@ class Plan:
     label_names: Mapping[str, Sequence[str]]
     description: Mapping[str, Any]
     fingerprint: str
+    oddities: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def digest64(content: bytes) -> int:

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from mindiffusion.data.names import CROPS, DATASETS, STYLES
 from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.outside.pictures import EXTRA_FORMATS
 
 #: Similarity from which a name is a misspelt data set: 'celebb' is, a folder 'celeba_hq' is not.
 NEAR_MISS = 0.82
@@ -39,6 +40,8 @@ class DataConfig:
             of the train split, chosen by name hash (None: all; so is a number above their count).
         num_held_out: images kept out of training; for folders at most a tenth of the images.
         horizontal_flip: mirror training images at random; not part of the prepared array.
+        extra_formats: folders and zips of your own only: "avif", "gif", "tiff" are read too, beside
+            JPEG, PNG, WebP and BMP.
 
     Raises:
         pydantic.ValidationError: a field is wrong. Where a name is unknown, the ``UserError``
@@ -52,6 +55,7 @@ class DataConfig:
     num_train: Annotated[int, Field(ge=1, le=2**31)] | None = None
     num_held_out: Annotated[int, Field(ge=1, le=2**31)] = 2048
     horizontal_flip: bool = True
+    extra_formats: Annotated[tuple[str, ...], Field(max_length=len(EXTRA_FORMATS))] = ()
 
     @field_validator("dataset")
     @classmethod
@@ -79,8 +83,21 @@ class DataConfig:
             raise UserError(f"unknown avatar style {style!r}." + did_you_mean(style, STYLES))
         return style
 
+    @field_validator("extra_formats")
+    @classmethod
+    def _known_formats(cls, extra_formats: tuple[str, ...]) -> tuple[str, ...]:
+        for name in extra_formats:
+            if name not in EXTRA_FORMATS:
+                raise UserError(f"unknown format {name!r}." + did_you_mean(name, EXTRA_FORMATS))
+        return tuple(sorted(set(extra_formats)))
+
     def __post_init__(self) -> None:
-        """Refuse a crop that would have no effect."""
+        """Refuse what would have no effect."""
+        if self.extra_formats and self.dataset in DATASETS:
+            raise UserError(
+                f"extra_formats are for folders and zips of images; {self.dataset} has none: leave "
+                "them out."
+            )
         if self.dataset == "avatars" and self.crop != "squash":
             raise UserError(
                 f"crop {self.crop!r} is for photographs; avatars are drawn square: use 'squash'."

@@ -11,6 +11,7 @@ import sys
 from typing import BinaryIO
 
 from mindiffusion.data.shard import write_shard
+from mindiffusion.errors import UserError
 
 
 def main() -> None:
@@ -19,10 +20,10 @@ def main() -> None:
         source = pickle.load(sys.stdin.buffer)
         while True:
             job = pickle.load(sys.stdin.buffer)
-            outcome: list[tuple[str, str]] | OSError
+            outcome: list[tuple[str, str]] | OSError | UserError
             try:
                 outcome = write_shard(source, job)
-            except OSError as error:  # such as a full disk: the parent says so, once
+            except (OSError, UserError) as error:  # such as a full disk: the parent says so, once
                 outcome = error
             pickle.dump(outcome, outcomes)
             outcomes.flush()

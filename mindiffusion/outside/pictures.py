@@ -20,7 +20,7 @@ from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import open_file
 
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "BMP")
-"""Pillow's names of what is always read; a phone's MPO is a JPEG to it, the first picture counts."""
+"""Names in Pillow of what is always read; of a phone's MPO, a JPEG, the first picture counts."""
 EXTRA_FORMATS: Mapping[str, tuple[str, ...]] = {
     "avif": (".avif",),
     "gif": (".gif",),

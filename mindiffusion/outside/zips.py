@@ -70,7 +70,9 @@ def kind_of(place: Path) -> str:
             return kind
     if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         return "a web page: the download asked for a login or a confirmation; get it again"
-    return "no whole .zip" if start else "an empty file"
+    if not start:
+        return "an empty file"
+    return "no whole .zip" if place.suffix.lower() == ".zip" else "of an unknown kind"
 
 
 def open_zip(place: Path) -> zipfile.ZipFile:

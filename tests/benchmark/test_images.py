@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -183,6 +184,60 @@ def test_grey_with_an_opaque_alpha_is_counted_as_both(folder, images):
     ]
 
 
+def test_pictures_that_lie_on_their_side_are_turned_and_counted(folder, images):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.fromarray(images[0][:4]).save(folder / "odd.png", exif=tags)
+    source = open_images(folder)
+    assert source.sizes == {(8, 8), (8, 4)}
+    assert source.notes[0].startswith("1 of 8 images say by EXIF that they lie on their side")
+    assert np.array_equal(all_of(source)[0][7], np.rot90(images[0][:4], -1))
+
+
+def test_a_pipe_is_left_out_and_not_waited_for(folder, images):
+    os.mkfifo(folder / "x.png")
+    source = open_images(folder)
+    assert source.notes == ("1 files that are no images left out: x.png",)
+    assert np.array_equal(all_of(source)[0], images)
+
+
+def test_names_that_are_not_utf8_are_shown(folder, images):
+    (folder / os.fsdecode(b"notes\xe9.txt")).write_text("x")
+    assert open_images(folder).notes == (r"1 files that are no images left out: notes\udce9.txt",)
+    (folder / os.fsdecode(b"\xe9.png")).write_text("x")
+    one_line(folder, r"\udce9.png in ")
+
+
+def test_large_images_come_in_smaller_batches_and_few_at_a_time(folder, images, monkeypatch):
+    """A batch may have 2 images' pixels, and 4 images may be decoded ahead."""
+    monkeypatch.setattr(benchmark.images, "_BATCH_PIXELS", 2 * 64)
+    monkeypatch.setattr(benchmark.images, "MOST_PIXELS", 4 * 64)
+    source = open_images(folder)
+    decoded = []
+    real = benchmark.images.decode
+    monkeypatch.setattr(
+        benchmark.images, "decode", lambda *words: decoded.append(words[1]) or real(*words)
+    )
+    lengths = []
+    for number, (indices, batch) in enumerate(source.batches(5)):
+        assert len(decoded) <= 2 * number + 6
+        assert np.array_equal(batch, images[indices])
+        lengths.append(len(batch))
+    assert lengths == [2, 2, 2, 1] and len(decoded) == 7
+
+
+def test_an_image_larger_than_a_batch_may_be_comes_alone(folder, images, monkeypatch):
+    monkeypatch.setattr(benchmark.images, "_BATCH_PIXELS", 10)
+    read, lengths = all_of(open_images(folder))
+    assert np.array_equal(read, images) and lengths == [1] * 7
+
+
+def test_batches_of_a_large_array_are_smaller(tmp_path, images, monkeypatch):
+    np.save(tmp_path / "a.npy", images)
+    monkeypatch.setattr(benchmark.images, "_BATCH_PIXELS", 2 * 64)
+    assert all_of(open_images(tmp_path / "a.npy"), 5)[1] == [2, 2, 2, 1]
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
 def test_lossy_files_are_read_with_a_note(folder, images, suffix):
     Image.fromarray(images[0]).save(folder / f"lossy.{suffix}")
@@ -289,7 +344,7 @@ def test_a_cut_jpeg_is_named_when_it_is_decoded(tmp_path):
 
 def test_a_link_to_nowhere_is_named(folder):
     (folder / "link.png").symlink_to(folder / "gone")
-    one_line(folder, "link.png", "FileNotFoundError")
+    one_line(folder, "link.png", "can't be read (No such file or directory)")
 
 
 def test_folders_without_their_own_images_say_which_to_give(tmp_path, images):
@@ -325,7 +380,7 @@ def test_cut_encrypted_and_false_zips_are_told_apart(folder, tmp_path):
     path = zip_of(folder, tmp_path / "whole.zip")
     content = path.read_bytes()
     (tmp_path / "cut.zip").write_bytes(content[:-100])
-    one_line(tmp_path / "cut.zip", "is no whole .zip. Give a folder")
+    one_line(tmp_path / "cut.zip", "is a .zip that is cut or damaged at its end. Give a folder")
     (tmp_path / "notes.txt").write_text("x")
     one_line(tmp_path / "notes.txt", "is of an unknown kind. Give a folder")
     locked = bytearray(content)
@@ -335,7 +390,12 @@ def test_cut_encrypted_and_false_zips_are_told_apart(folder, tmp_path):
     altered = bytearray(content)
     altered[content.index(b"IDAT") + 8] ^= 1  # the zip's own checksum finds it
     (tmp_path / "altered.zip").write_bytes(altered)
-    one_line(tmp_path / "altered.zip", "000.png", "can't be decoded (BadZipFile)")
+    one_line(tmp_path / "altered.zip", "000.png", "can't be unpacked (Bad CRC-32")
+    (tmp_path / "page.zip").write_text("<!DOCTYPE html>")
+    one_line(tmp_path / "page.zip", "is a web page", "get it again. Give a folder")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(path, "whole.zip")
+    one_line(tmp_path / "outer.zip", "holds another zip (whole.zip) and no images; unpack it")
 
 
 BAD_ARRAYS = {

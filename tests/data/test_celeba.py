@@ -67,6 +67,43 @@ def test_plan_reads_attributes(celeba):
     assert plan.source.draw(plan.train[1]).codes == (1, 1)
 
 
+def as_csv(celeba):
+    """The lists as Kaggle has them."""
+    path = celeba / "list_eval_partition.txt"
+    lines = [line.replace(" ", ",") for line in path.read_text().splitlines()]
+    path.with_suffix(".csv").write_text("\n".join(["image_id,partition", *lines]) + "\n")
+    path.unlink()
+    rows = [f"{number:06d}.png,{-1 if number % 2 else 1},1" for number in range(1, 31)]
+    text = "\n".join(["image_id,Eyeglasses,Smiling", *rows])
+    (celeba / "list_attr_celeba.csv").write_text(text)
+
+
+def test_plan_reads_kaggles_lists_to_the_same_end(celeba):
+    before = plan_celeba(CONFIG, str(celeba))
+    as_csv(celeba)
+    plan = plan_celeba(CONFIG, str(celeba))
+    assert names_of(plan.train) == names_of(before.train)
+    assert names_of(plan.held_out) == names_of(before.held_out)
+    assert plan.description == before.description
+    assert plan.label_names == {"Eyeglasses": ["no", "yes"], "Smiling": ["no", "yes"]}
+    assert [file.codes for file in plan.train[:3]] == [(0, 1), (1, 1), (0, 1)]
+    assert "lists read: list_eval_partition.csv, list_attr_celeba.csv" in plan.notes
+
+
+@pytest.mark.parametrize("name", ["list_eval_partition.txt", "list_attr_celeba.csv"])
+def test_a_list_that_is_not_utf8_is_one_line(celeba, name):
+    (celeba / name).write_bytes(b"000001.png 0\n# caf\xe9\n")
+    with pytest.raises(UserError, match=rf"{name}, line 2: byte 0xe9 is not UTF-8; save"):
+        plan_celeba(CONFIG, str(celeba))
+
+
+@pytest.mark.parametrize("names", ["", "A A", "A \x1b[2J"])
+def test_attributes_without_names_of_their_own_are_refused(celeba, names):
+    (celeba / "list_attr_celeba.txt").write_text(f"30\n{names}\n000001.png 1 1\n")
+    with pytest.raises(UserError, match="must name its attributes once each"):
+        plan_celeba(CONFIG, str(celeba))
+
+
 def test_plan_says_which_listed_images_are_missing(celeba):
     for number in (7, 9):
         (celeba / "img_align_celeba" / f"{number:06d}.png").unlink()
@@ -84,7 +121,7 @@ def test_plan_says_which_images_are_not_listed(celeba):
 def test_plan_refuses_a_broken_partition_line(celeba):
     path = celeba / "list_eval_partition.txt"
     path.write_text(path.read_text().replace("000003.png 0", "000003.png train"))
-    with pytest.raises(UserError, match=r"line 3 is '000003\.png train'"):
+    with pytest.raises(UserError, match=r"line 3 is '000003\.png train'; expected a name and"):
         plan_celeba(CONFIG, str(celeba))
 
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from mindiffusion.data.crops import crop_and_resize
-from mindiffusion.data.source import BadImage
+from mindiffusion.outside.pictures import BadImage
 
 
 def coordinates(height: int, width: int) -> Image.Image:

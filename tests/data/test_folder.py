@@ -1,13 +1,15 @@
+import os
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mindiffusion.data.folder import FileSource, ImageFile, list_images, plan_folder
-from mindiffusion.data.source import BadImage
+from mindiffusion.data.folder import FileSource, ImageFile, plan_folder
+from mindiffusion.data.listing import list_images, told_left_out
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
+from mindiffusion.outside.pictures import BadImage
 
 
 def zip_of(folder, path):
@@ -31,7 +33,7 @@ def test_list_images_keeps_a_link_to_nowhere_to_be_named_as_bad(image_folder):
     link.symlink_to(image_folder / "gone")
     dangling = list_images(image_folder)
     assert "link.png" in dangling.paths and len(dangling.paths) == 21
-    with pytest.raises(BadImage, match="FileNotFoundError"):
+    with pytest.raises(BadImage, match=r"can't be read .No such file"):
         FileSource(str(image_folder), "squash", 8).draw(ImageFile("link.png"))
     (image_folder / "gone").write_bytes((image_folder / "000001.png").read_bytes())
     assert list_images(image_folder).fingerprint != dangling.fingerprint
@@ -132,12 +134,91 @@ def test_list_images_refuses_a_cut_zip(image_folder, tmp_path):
         list_images(archive)
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
-def test_draw_refuses_what_is_not_rgb(tmp_path, mode):
+@pytest.mark.parametrize("mode", ["RGBA", "CMYK", "I;16"])
+def test_draw_refuses_what_would_lose_something(tmp_path, mode):
     suffix = "jpg" if mode == "CMYK" else "png"
     Image.new(mode, (40, 40)).save(tmp_path / f"a.{suffix}")
-    with pytest.raises(BadImage, match=rf"not RGB \(mode {mode}\)"):
+    with pytest.raises(BadImage, match=r"is transparent|has mode (CMYK|I)"):
         FileSource(str(tmp_path), "squash", 32).draw(ImageFile(f"a.{suffix}"))
+
+
+def test_draw_converts_and_turns_and_says_so(tmp_path):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.linear_gradient("L").save(tmp_path / "a.png", exif=tags)
+    sample = FileSource(str(tmp_path), "squash", 8).draw(ImageFile("a.png"))
+    assert sample.oddities == ("turned", "grey")
+    expected = Image.linear_gradient("L").rotate(-90).convert("RGB").resize((8, 8), 2)
+    assert np.array_equal(sample.pixels, np.asarray(expected))
+
+
+def test_draw_never_asks_a_decoder_that_is_not_listed(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(BadImage, match=r"can't be decoded .Unidentified"):
+        FileSource(str(tmp_path), "squash", 8).draw(ImageFile("a.png"))
+
+
+def test_linked_folders_are_entered_once(tmp_path, write_images):
+    place = tmp_path / "faces"
+    write_images(place / "a", 2)
+    write_images(tmp_path / "other" / "deep", 3)
+    (place / "b").symlink_to("../other")
+    (place / "c").symlink_to("../other/deep")  # reached through b already
+    (place / "again").symlink_to("a")
+    (place / "a" / "up").symlink_to("..")
+    (tmp_path / "other" / "out").symlink_to(tmp_path)  # what is around the linked folder
+    (place / "self").symlink_to("self")
+    (place / "link.png").symlink_to("a/000001.png")
+    listing = list_images(place)
+    assert listing.paths == [
+        "a/000001.png", "a/000002.png", *(f"b/deep/00000{k}.png" for k in (1, 2, 3)), "link.png",
+    ]  # fmt: skip
+    assert listing.left_out == {
+        "links to folders that are looked through already": ["a/up", "again", "b/out", "c"],
+        "without a suffix": ["self"],
+    }
+
+
+def test_what_is_left_out_is_told_by_reason(tmp_path, write_images, image_folder):
+    for name in ("a.gif", "b.GIF", "c.gif", "d.gif", "Thumbs.db", ".DS_Store", "README"):
+        (image_folder / name).write_text("x")
+    os.mkfifo(image_folder / "x.png")
+    listing = list_images(image_folder)
+    assert len(listing.paths) == 20
+    assert told_left_out(listing.left_out) == (
+        "4 with suffix .gif (a.gif, b.GIF, c.gif, …); 1 hidden (.DS_Store); 1 no files but pipes, "
+        "sockets or devices (x.png); 1 with suffix .db (Thumbs.db); 1 without a suffix (README)"
+    )
+    plan = plan_folder(DataConfig(dataset=str(image_folder)))
+    assert any(note.startswith("left out: 4 with suffix .gif") for note in plan.notes)
+
+
+def test_other_formats_are_taken_where_asked_for(image_folder):
+    Image.new("RGB", (40, 40)).save(image_folder / "a.tif")
+    plan = plan_folder(DataConfig(dataset=str(image_folder)))
+    assert len(plan.train) == 18 and "1 with suffix .tif" in plan.notes[0]
+    asked = plan_folder(DataConfig(dataset=str(image_folder), extra_formats=("tiff",)))
+    assert len(asked.train) == 19 and asked.notes == ()
+    assert asked.source.draw(ImageFile("a.tif")).pixels.shape == (32, 32, 3)
+
+
+def test_a_name_that_is_not_utf8_can_be_planned_and_shown(tmp_path, write_images):
+    place = tmp_path / os.fsdecode(b"faces\xe9")
+    write_images(place, 3)
+    (place / os.fsdecode(b"\xe9.png")).write_bytes((place / "000001.png").read_bytes())
+    plan = plan_folder(DataConfig(dataset=str(place)))
+    assert plan.name == r"faces\udce9" and len(plan.train) == 3
+
+
+def test_a_zip_of_zips_and_a_web_page_are_named(image_folder, tmp_path):
+    inner = zip_of(image_folder, tmp_path / "faces.zip")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(inner, "faces.zip")
+    with pytest.raises(UserError, match=r"holds another zip .faces\.zip. and no images; unpack it"):
+        list_images(tmp_path / "outer.zip")
+    (tmp_path / "page.zip").write_text("<html>")
+    with pytest.raises(UserError, match=r"page\.zip is neither .* but a web page: the download"):
+        list_images(tmp_path / "page.zip")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])

@@ -258,21 +258,93 @@ def test_prepare_follows_changes_of_the_folder(image_folder, tmp_path):
 
 
 def test_prepare_names_and_counts_all_bad_images(image_folder, tmp_path):
-    Image.new("L", (178, 218)).save(image_folder / "000004.png")
+    Image.new("CMYK", (178, 218)).save(image_folder / "000004.png", format="JPEG")
     (image_folder / "000002.png").write_bytes(b"no image")
     Image.new("RGB", (100, 100)).save(image_folder / "000009.png")
     (image_folder / "000011.png").unlink()
     (image_folder / "000011.png").symlink_to("nowhere")
     config = DataConfig(dataset=str(image_folder), crop="center140", size=8)
+    root = tmp_path / "root"
     with pytest.raises(UserError) as caught:
-        prepare(config, tmp_path / "root", workers=2, show_progress=False)
+        prepare(config, root, workers=2, show_progress=False)
     message = str(caught.value)
     assert message.startswith("4 of 20 images in ") and "\n" not in message
-    assert "000002.png: can't be decoded" in message
-    assert "000004.png: not RGB (mode L)" in message
-    assert "000009.png: 100x100 pixels, smaller than crop center140" in message
-    assert "000011.png: can't be decoded (FileNotFoundError)" in message
-    assert not any(path.is_dir() for path in (tmp_path / "root").iterdir())
+    assert "000002.png can't be decoded (UnidentifiedImageError); mend or remove it; 0" in message
+    assert f"{root / 'refused-faces.txt'} names all with their reasons: mend, convert" in message
+    assert (root / "refused-faces.txt").read_text().splitlines() == [
+        "000002.png\tcan't be decoded (UnidentifiedImageError); mend or remove it",
+        "000004.png\thas mode CMYK; convert it to 8-bit RGB first",
+        "000009.png\thas 100x100 pixels, smaller than crop center140",
+        "000011.png\tcan't be read (No such file or directory)",
+    ]
+    assert not any(path.is_dir() for path in root.iterdir())
+    for number in (2, 4, 9, 11):
+        (image_folder / f"{number:06d}.png").unlink()
+    assert prepare(config, root, workers=1, show_progress=False).manifest["num_files"] == 16
+    assert not (root / "refused-faces.txt").exists()
+
+
+def odd_ones(folder):
+    """A grey, a palette, an opaque RGBA picture and one on its side, in place of four others."""
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for name, mode, options in (
+        ("000001.png", "L", {}), ("000002.png", "P", {}), ("000003.png", "RGBA", {}),
+        ("000004.png", "RGB", {"exif": tags}),
+    ):  # fmt: skip
+        image = Image.open(folder / name).convert(mode)
+        image.save(folder / name, **options)
+    (folder / "notes.txt").write_text("x")
+
+
+def test_prepare_of_files_ends_with_a_summary_also_when_they_are_there(
+    image_folder, tmp_path, capsys
+):
+    odd_ones(image_folder)
+    config = DataConfig(dataset=str(image_folder), size=8)
+    expected = (
+        "faces: 20 of 20 images taken, 18 for training and 2 held out\n"
+        "faces: 1 turned upright by EXIF; 1 converted from grey; 1 converted from a palette; 1 had "
+        "an opaque alpha channel, dropped\n"
+        "faces: 0 training images are copies of others, 0 held-out ones of training images\n"
+        "faces: left out: 1 with suffix .txt (notes.txt)\n"
+    )
+    for _ in range(2):
+        data = prepare(config, tmp_path / "root", workers=1)
+        assert capsys.readouterr().err.endswith(expected)
+    counted = {"turned": 1, "grey": 1, "palette": 1, "alpha": 1, "lossy": 0}
+    assert data.manifest["pictures"] == counted
+    assert data.manifest["reading"].startswith("upright by EXIF")
+
+
+def test_prepare_stray_files_make_no_other_data(image_folder, tmp_path):
+    config = DataConfig(dataset=str(image_folder), size=8)
+    before = prepare(config, tmp_path / "root", workers=1, show_progress=False)
+    (image_folder / "notes.txt").write_text("x")
+    after = prepare(config, tmp_path / "other", workers=1, show_progress=False)
+    assert after.manifest_id == before.manifest_id
+
+
+def test_prepare_counts_of_oddities_outlast_an_interruption(image_folder, tmp_path, monkeypatch):
+    odd_ones(image_folder)
+    config = DataConfig(dataset=str(image_folder), size=8)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(prepare_module, "write_array", interrupt)
+        prepare(config, tmp_path, workers=1, show_progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            prepare_module, "draw_shards", lambda source, jobs, *words: (jobs and 1 / 0) or []
+        )
+        data = prepare(config, tmp_path, workers=1, show_progress=False)
+    assert data.manifest["pictures"]["turned"] == 1
+
+
+def interrupt(*_args, **_options):
+    raise KeyboardInterrupt
+
+
+def test_prepare_manifests_of_drawn_images_know_nothing_of_files(small):
+    assert not {"pictures", "reading"} & set(small.manifest)
 
 
 def test_prepare_path_that_is_not_there(tmp_path):

@@ -121,10 +121,10 @@ def test_members_that_share_their_bytes_are_refused(tmp_path):
 def test_encrypted_and_strangely_packed_members_say_what_to_do(tmp_path):
     path = packed(tmp_path / "a.zip", [("x", b"content")])
     entry(path, 8, b"\1")
-    with open_zip(path) as archive, pytest.raises(BadImage, match="is encrypted.; pack it again"):
+    with open_zip(path) as archive, pytest.raises(BadImage, match=r"is encrypted.; pack it again"):
         read_member(archive, "x")
     path = packed(tmp_path / "b.zip", [("x", b"content")], zipfile.ZIP_LZMA)
-    with open_zip(path) as archive, pytest.raises(BadImage, match="by method 14.; pack it again"):
+    with open_zip(path) as archive, pytest.raises(BadImage, match=r"by method 14.; pack it"):
         read_member(archive, "x")
 
 

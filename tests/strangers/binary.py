@@ -20,10 +20,10 @@ from benchmark.images import open_images
 from mindiffusion.data.folder import FileSource, ImageFile
 from mindiffusion.data.prepare import prepare
 from mindiffusion.data.prepared import load_prepared
-from mindiffusion.data.source import BadImage
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError, guarded
 from mindiffusion.files import sha256_of_json
+from mindiffusion.outside.pictures import BadImage
 from mindiffusion.sampling import process_of
 from mindiffusion.training import checkpoint
 from mindiffusion.training.distributed import Ranks
