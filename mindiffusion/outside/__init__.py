@@ -7,7 +7,7 @@ before anything of that size is read or allocated:
 - ``paths``: where a file may lie, and that it is one;
 - ``text``: text made fit to be shown on a terminal, in a message, in a spreadsheet;
 - ``documents``: text, JSON and YAML, checked by a schema;
-- ``arrays``: ``.npy`` and ``.npz``;
+- ``arrays``: ``.npy`` and ``.npz``; ``zip_directory``: of zips that a library wrote;
 - ``zips``, ``tars``: archives;
 - ``pictures``: PNG, JPEG, WebP, BMP, and others where they are asked for;
 - ``weights``: tensors, and the known TorchScript of Inception.

@@ -1,7 +1,9 @@
 """Checkpoints that somebody else sealed: content that the program can use, or one line."""
 
 import functools
+import json
 import logging
+import os
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 import mindiffusion.sampling
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_file
 from mindiffusion.networks import build_network, expected_tensors
 from mindiffusion.sampling import config_of, kept_weights, load_weights, process_of
 from mindiffusion.training import checkpoint
@@ -40,6 +43,7 @@ def config(network="naive_unet", n_feat=8):
 
 ENTRY = {"step": 0, "stage": "all", "active_channels": 16.0, "penalty_lambda": 0.0}
 DESCRIBED = {
+    "format": checkpoint.FORMAT,
     "step": 4,
     "config": to_dict(config()),
     "runtime": {"device": "cpu", "precision": "fp32", "compile": False, "threads": 1},
@@ -80,10 +84,16 @@ def state(**changes):
     } | changes  # fmt: skip
 
 
+def sealed(path, content):
+    """The path, with any content under a seal of step 4."""
+    torch.save(content, path)
+    seal = {"format": checkpoint.FORMAT, "step": 4, "sha256": sha256_of_file(path)}
+    path.with_suffix(".json").write_text(json.dumps(seal))
+    return path
+
+
 def read(folder, content):
-    path = checkpoint.weights_path(folder, 4)
-    checkpoint.save(path, content)
-    return checkpoint.load(path)
+    return checkpoint.load(sealed(checkpoint.weights_path(folder, 4), content))
 
 
 def use(folder, content):
@@ -95,9 +105,7 @@ def use(folder, content):
 
 
 def go_on(folder, content):
-    path = checkpoint.checkpoint_path(folder, 4)
-    checkpoint.save(path, content)
-    loaded = checkpoint.load(path)
+    loaded = checkpoint.load(sealed(checkpoint.checkpoint_path(folder, 4), content))
     optimizer, averages = trained()
     empty = torch.zeros(0, 3, dtype=torch.float64)
     checkpoint.check_state(loaded, network(), optimizer, averages.names, empty)
@@ -168,8 +176,8 @@ MILESTONES = {
     "a tree": ({"config": TREE}, "config is a list of 2"),
     "a huge number": ({"config": {"seed": 10**5000}}, "cannot be read"),
     "other text": ({"config": {"arm": "\x1b[2J"}}, "can't be shown"),
-    "another step": ({"step": 5}, "step"),
-    "half a step": ({"step": 4.0}, "no readable seal"),
+    "another step": ({"step": 5}, "holds step 5; it was renamed"),
+    "half a step": ({"step": 4.0}, "step is 4.0"),
     "no stages": ({"stage_log": [3]}, "stage_log.0 is 3"),
     "stages of text": ({"stage_log": [ENTRY | {"active_channels": "x"}]}, "active_channels is 'x'"),
     "a tree of stages": ({"stage_log": [ENTRY | {"x": TREE}]}, "nested too deep"),
@@ -225,8 +233,6 @@ def test_newest_passes_over_a_state_of_another_structure(tmp_path, caplog):
 
 
 def test_a_pipe_and_a_device_are_not_read(tmp_path):
-    import os
-
     path = checkpoint.weights_path(tmp_path, 4)
     os.mkfifo(path)
     refused(lambda: checkpoint.load(path), "is a pipe")
@@ -256,7 +262,8 @@ def replaced(content, path, value):
 
 
 keys = st.sampled_from([
-    ("step",), ("config",), ("config", "model"), ("config", "model", "n_feat"), ("config", "seed"),
+    ("format",), ("step",), ("config",), ("config", "model"), ("config", "model", "n_feat"),
+    ("config", "seed"),
     ("config", "curriculum"), ("config", "process", "n_T"), ("runtime",), ("stage_log",),
     ("train_seconds",), ("weights",), ("weights", "raw"), ("weights", "raw", "out.weight"),
     ("network",), ("network", "out.bias"), ("averages",), ("averages", "averages"), ("unlogged",),
