@@ -148,9 +148,10 @@ def read_file(path: Path, most: int, *, follow: bool = False) -> bytes:
         OSError: there is none, or it can't be read.
     """
     with open_file(path, follow=follow) as handle:
-        # Read, not asked for: a file of /proc says that it has no bytes.
-        content = handle.read(most + 1)
-    if len(content) > most:
+        # As much as there is: memory for a whole bound would be set aside.
+        size = os.fstat(handle.fileno()).st_size
+        content = b"" if size > most else handle.read(size)
+    if size > most:
         raise UserError(
             f"{path} has more than {most:,} bytes, the most that is read of such a file."
         )
