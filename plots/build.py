@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.results import EPS_MSE, distance_rows, load_study
+from mindiffusion.errors import UserError
 from plots import (
     capacity,
     channel_births,
@@ -147,11 +148,11 @@ def drawable(frame: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]
 def write_figures(study_dir: Path) -> list[Path]:
     """Write ``<study_dir>/figures/*.{png,pdf}``; a figure without rows is left out.
 
-    So are those of samples and of closest pairs, with a warning, where pictures are missing: they
-    are larger than the rows, and not every copy of a study has them.
+    So are those of samples and of closest pairs, with a warning, where pictures are missing or of
+    no use: they are larger than the rows, and not every copy of a study has them.
 
     Raises:
-        UserError: the study has no rows, contradicting ones, or a strip is broken.
+        UserError: the study has no rows, or contradicting ones.
     """
     frame = load_study(study_dir)
     written: list[Path] = []
@@ -159,8 +160,13 @@ def write_figures(study_dir: Path) -> list[Path]:
         for name, draw in drawable(frame).items():
             written += save(draw(frame), study_dir / "figures" / name)
         for name, (cells, draw_pictures) in _PICTURES.items():
-            if _has_pictures(name, cells(frame), study_dir):
+            if not _has_pictures(name, cells(frame), study_dir):
+                continue
+            try:
                 picture = draw_pictures(frame, study_dir)
+            except UserError as error:
+                LOGGER.warning("figure of %s left out: %s", name, error)
+            else:
                 written += save(picture, study_dir / "figures" / name)
     return written
 
@@ -170,8 +176,8 @@ def _has_pictures(name: str, cells: pd.DataFrame, study_dir: Path) -> bool:
     missing = samples.missing_strips(cells, study_dir)
     if missing:
         LOGGER.warning(
-            "figure of %s left out: %d of its strips missing, the first is %s; restore "
-            "them or sample again.",
+            "figure of %s left out: %d of its strips missing or unreadable, the first is %s; "
+            "restore them or sample again.",
             name,
             len(missing),
             missing[0],

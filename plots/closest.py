@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.results import MEMORISED_PIXELS, arm_order, is_smoke
-from plots.samples import ENLARGE, read_picture
+from plots.samples import enlarged, read_picture, white
 from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 
 GAP = 3
@@ -31,15 +30,15 @@ def closest(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
     """
     arms = arm_order(cells)
     names, values = (dict(zip(cells["arm"], cells[k], strict=True)) for k in ("samples", "value"))
-    pictures = [read_picture(study_dir / names[arm]) for arm in arms]
+    pictures = [read_picture(study_dir, names[arm]) for arm in arms]
     height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)
-    canvas = np.full((len(arms) * (height + GAP) - GAP, width, 3), 255, dtype=np.uint8)
+    canvas = white(len(arms) * (height + GAP) - GAP, width)
     for number, picture in enumerate(pictures):
         top = number * (height + GAP)
         canvas[top : top + picture.shape[0], : picture.shape[1]] = picture
     extent = (0, canvas.shape[1], canvas.shape[0], 0)
-    ax.imshow(canvas.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1), extent=extent)
+    ax.imshow(enlarged(canvas), extent=extent)
     shares = [f"{arm}\n{values[arm]:.1%}" for arm in arms]
     ax.set_yticks([number * (height + GAP) + height / 2 for number in range(len(arms))], shares)
     ax.set_xticks([])
@@ -52,7 +51,7 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     """All arms' closest pairs, in the width of a page."""
     cells = closest_cells(frame)
     first = cells.iloc[0]
-    picture = read_picture(study_dir / first["samples"])
+    picture = read_picture(study_dir, first["samples"])
     inches = (PAGE_INCHES - 0.5) * picture.shape[0] / picture.shape[1] * 1.05
     result = new_figure(PAGE_INCHES, inches * len(cells) + 0.3)
     closest(cells, study_dir, result.subplots())

@@ -1,5 +1,6 @@
 """Samples of every arm (rows) at every milestone (columns), from the strips that rows name."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmark.results import MEMORISED_PIXELS, arm_order
 from mindiffusion.errors import UserError
+from mindiffusion.outside.pictures import BadImage, read_named
 from plots.milestones import spread
 from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 
@@ -22,6 +23,8 @@ IMAGES_PER_ROW = 4
 MILESTONES, ARMS_IN_TWO_ROWS = 5, 6
 # Each pixel becomes a block, so that no viewer blurs the small images.
 ENLARGE = 8
+MOST_DRAWN = 1 << 26
+"""Pixels of a figure's pictures together, also when enlarged."""
 GAP = 3
 
 
@@ -50,42 +53,76 @@ def page_cells(frame: pd.DataFrame) -> pd.DataFrame:
     return cells[cells["step"].isin(spread(steps, MILESTONES))]
 
 
-def read_strip(path: Path) -> NDArray[np.uint8]:
+def read_strip(study_dir: Path, name: str) -> NDArray[np.uint8]:
     """The images of a strip.
+
+    Args:
+        study_dir: the folder that the name is relative to.
+        name: as a row has it.
 
     Returns:
         (k, size, size, 3) uint8.
 
     Raises:
-        UserError: no such file, no image, or a width that is no multiple of the height.
+        UserError: no such picture, or a width that is no multiple of the height.
     """
-    pixels = read_picture(path)
+    pixels = read_picture(study_dir, name)
     size, width = pixels.shape[:2]
     if width % size:
-        raise UserError(f"{path} is {width}x{size}; a strip is k square images side by side.")
+        raise UserError(
+            f"{study_dir / name} is {width}x{size}; a strip is k square images side by side."
+        )
     return pixels.reshape(size, width // size, size, 3).swapaxes(0, 1)
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(study_dir: Path, name: str) -> NDArray[np.uint8]:
     """A picture that a row names, (H, W, 3) uint8.
 
+    Args:
+        study_dir: the folder that the name is relative to; what lies outside is not read.
+        name: as the row has it.
+
     Raises:
-        UserError: no such file, or no image.
+        UserError: no such picture.
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
+        return np.asarray(read_named(study_dir, name)[1].image)
+    except BadImage as error:
         raise UserError(
-            f"{path}: {error.strerror or 'no readable image'}; a row names it as its strip of "
-            "samples, so restore it or sample that milestone again."
+            f"{study_dir / name} {error}; a row names it as its strip of samples, so restore it or "
+            "sample that milestone again."
         ) from None
 
 
 def missing_strips(cells: pd.DataFrame, study_dir: Path) -> list[Path]:
-    """The pictures that a figure's cells name and that are no file, in the order of the cells."""
-    strips = [study_dir / name for name in cells["samples"]]
-    return [strip for strip in strips if not strip.is_file()]
+    """The pictures that a figure's cells name and that can't be read, in the order of the cells."""
+    missing = []
+    for name in cells["samples"]:
+        try:
+            read_named(study_dir, name)
+        except BadImage:
+            missing.append(study_dir / name)
+    return missing
+
+
+def white(height: int, width: int) -> NDArray[np.uint8]:
+    """A canvas (height, width, 3).
+
+    Raises:
+        UserError: larger than any figure is drawn.
+    """
+    if height * width > MOST_DRAWN:
+        raise UserError(
+            f"the pictures together are {width}x{height}; at most {MOST_DRAWN:,} pixels are drawn. "
+            "Look at the strips themselves."
+        )
+    return np.full((height, width, 3), 255, dtype=np.uint8)
+
+
+def enlarged(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A canvas with each pixel as a block, as large as may be drawn."""
+    most = math.isqrt(MOST_DRAWN // (canvas.shape[0] * canvas.shape[1]))
+    return canvas.repeat(min(ENLARGE, most), axis=0).repeat(min(ENLARGE, most), axis=1)
 
 
 def tile(images: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
@@ -99,7 +136,7 @@ def tile(images: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
         (rows * size, 4 size, 3) uint8.
     """
     places, size = rows * IMAGES_PER_ROW, images.shape[1]
-    cell = np.full((places, size, size, 3), 255, dtype=np.uint8)
+    cell = white(places * size, size).reshape(places, size, size, 3)
     count = min(places, len(images))
     cell[:count] = images[:count]
     grid = cell.reshape(rows, IMAGES_PER_ROW, size, size, 3).swapaxes(1, 2)
@@ -120,27 +157,23 @@ def samples(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
         ax: axes to draw on.
     """
     arms, steps = arm_order(cells), sorted(set(cells["step"]))
-    pictures = {
-        (arms.index(row["arm"]), steps.index(row["step"])): (
-            tile(read_strip(study_dir / row["samples"]), rows_per_cell(arms)),
-            bool(row["full_range"]),
-        )
-        for _, row in cells.iterrows()
-    }
-    height, width = next(iter(pictures.values()))[0].shape[:2]
-    down, right = height + GAP, width + GAP
-    canvas = np.full((len(arms) * down - GAP, len(steps) * right - GAP, 3), 255, dtype=np.uint8)
-    for (row, column), (picture, full_range) in pictures.items():
-        top, left = row * down, column * right
+    canvas, height, width = None, 0, 0
+    for _, row in cells.iterrows():
+        picture = tile(read_strip(study_dir, row["samples"]), rows_per_cell(arms))
+        if canvas is None:
+            height, width = picture.shape[:2]
+            canvas = white(len(arms) * (height + GAP) - GAP, len(steps) * (width + GAP) - GAP)
         if picture.shape[:2] != (height, width):
-            raise UserError(f"Samples of {arms[row]} are of another size than {arms[0]}'s.")
+            raise UserError(f"Samples of {row['arm']} are of another size than those before.")
+        top = arms.index(row["arm"]) * (height + GAP)
+        left = steps.index(row["step"]) * (width + GAP)
         canvas[top : top + height, left : left + width] = picture
-        if not full_range:
+        if not row["full_range"]:
             _frame_hollow(ax, left, top, width, height)
-    enlarged = canvas.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1)
+    assert canvas is not None
     extent = (0, canvas.shape[1], canvas.shape[0], 0)
-    ax.imshow(enlarged, extent=extent, interpolation="antialiased")
-    _label(ax, cells, arms, steps, (down, right, height, width))
+    ax.imshow(enlarged(canvas), extent=extent, interpolation="antialiased")
+    _label(ax, cells, arms, steps, (height + GAP, width + GAP, height, width))
     return ax
 
 

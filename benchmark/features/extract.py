@@ -31,6 +31,10 @@ ROWS_AT_ONCE = 1024
 ROUNDING = 1e-5
 """How far, as a share of its length, a feature moves at most with the batch that it is computed in:
 up to 3.5e-6 was measured. One grey level in one pixel moves it by 3e-5 or more."""
+PIXELS_AT_ONCE = 1 << 24
+"""Of images that pass the net together, unless one has more; 64 of 512 x 512 are as many."""
+MOST_WAITING = 1 << 25
+"""Pixels of a group's images that wait for others of their size."""
 ImageBatch = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Indices (B,) of images, and their pixels (B, H, W, 3), all of one size."""
 
@@ -97,6 +101,10 @@ class FeatureExtractor:
                 f"{expected}; check its weights file."
             )
         return output
+
+    def images_at_once(self, height: int, width: int) -> int:
+        """Images of a size that pass the net together: ``batch_size``, or fewer large ones."""
+        return max(1, min(self.batch_size, PIXELS_AT_ONCE // (height * width)))
 
     def logits(self, features: NDArray) -> NDArray[np.float64]:
         """What the net's own classifier says: (N, D) features → (N, K) logits.
@@ -208,6 +216,8 @@ class _Group:
     def take(self, indices: NDArray[np.int64], images: NDArray[np.uint8]) -> None:
         """Take in some of the group's images (B, H, W, 3), all of one size.
 
+        Where images of many sizes wait, those whose size has not come for longest go first.
+
         Raises:
             UserError: an image came twice.
         """
@@ -220,12 +230,14 @@ class _Group:
         if (waiting := self._waiting.pop(images.shape[1:], None)) is not None:
             places = np.concatenate([waiting[0], places])
             images = np.concatenate([waiting[1], images])
-        size = self._extractor.batch_size
+        size = self._extractor.images_at_once(*images.shape[1:3])
         whole = len(places) - len(places) % size
         for start in range(0, whole, size):
             self._run(places[start : start + size], images[start : start + size])
         if whole < len(places):
             self._waiting[images.shape[1:]] = places[whole:], images[whole:].copy()
+        while sum(images.size for _, images in self._waiting.values()) > 3 * MOST_WAITING:
+            self._run(*self._waiting.pop(next(iter(self._waiting))))
         if not self.missing:
             for rest in self._waiting.values():
                 self._run(*rest)

@@ -3,22 +3,23 @@
 import base64
 import contextlib
 import io
-import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from PIL import Image
 
 from benchmark.report.words import FIGURES, arm_note, title_of
 from benchmark.results import MEMORISED_PIXELS, arm_order
+from mindiffusion.outside.pictures import BadImage, read_named
 
 MAIN_FIGURE = "fid_vs_steps"
 SAMPLES_FIGURE = "samples"
 STRIP_BUDGET = 2_000_000
 """Bytes of strips in a page: seeds are embedded while they fit, the first one always."""
+MOST_STRIP_BYTES = 256_000_000
+"""Bytes of strips that are looked at, by name; those beyond count as missing."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WIDE = 1500
 """Pixels of width from which on a figure was drawn for a page, not for a column of a paper."""
@@ -98,26 +99,18 @@ def figures_of(
         captions: what is said under them, by name.
         but: names of figures that are not wanted.
     """
-    found = {path.stem: path for path in (study_dir / "figures").glob("*.png")}
-    found = {name: path for name, path in found.items() if name not in but}
-    names = [*(name for name in captions if name in found), *sorted(set(found) - set(captions))]
+    found = {path.stem for path in (study_dir / "figures").glob("*.png")} - set(but)
+    names = [*(name for name in captions if name in found), *sorted(found - set(captions))]
     pictures = {}
     for name in names:
-        with contextlib.suppress(OSError), Image.open(found[name]) as image:
+        with contextlib.suppress(BadImage):
+            _, (image, _) = read_named(study_dir, f"figures/{name}.png")
             content = io.BytesIO()
             image.save(content, "WEBP", lossless=True, method=4)
             uri = _uri(content.getvalue(), "webp")
             title, caption = title_of(name, FIGURES), captions.get(name, "")
             pictures[name] = Picture(name, title, caption, uri, *image.size)
     return pictures
-
-
-def _png_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height of a PNG; None for anything else."""
-    if not content.startswith(_PNG) or len(content) < 24:
-        return None
-    width, height = struct.unpack(">II", content[16:24])
-    return width, height
 
 
 def _uri(content: bytes, kind: str = "png") -> str:
@@ -145,11 +138,11 @@ def gallery(frame: pd.DataFrame, study_dir: Path) -> Gallery | None:
     rows = strip_rows(frame)
     if rows.empty:
         return None
-    paths = {name: _file_in(study_dir, name) for name in sorted(set(rows["samples"]))}
-    there = rows[[paths[name] is not None for name in rows["samples"]]]
+    strips = _strips_in(study_dir, sorted(set(rows["samples"])))
+    there = rows[[name in strips for name in rows["samples"]]]
     if there.empty:
         return None
-    seeds = _seeds_that_fit(there, paths)
+    seeds = _seeds_that_fit(there, strips)
     shown = there[there["seed"].isin(seeds)]
     total = int(shown["total_steps"].max())
     records = shown.to_dict("records")
@@ -157,7 +150,7 @@ def gallery(frame: pd.DataFrame, study_dir: Path) -> Gallery | None:
     first = rows.iloc[0]
     return Gallery(
         arms=tuple(
-            ArmStrips(arm, arm_note(arm), tuple(_slots(own, paths, steps)))
+            ArmStrips(arm, arm_note(arm), tuple(_slots(own, strips, steps)))
             for arm in arm_order(shown)
             if (own := [record for record in records if record["arm"] == arm])
         ),
@@ -166,20 +159,33 @@ def gallery(frame: pd.DataFrame, study_dir: Path) -> Gallery | None:
         left_out=tuple(sorted(set(there["seed"]) - set(seeds))),
         total_steps=total,
         sampling=f"{first['weights']} weights, {first['sampler']}, {first['sampler_steps']} steps",
-        missing=tuple(name for name, path in paths.items() if path is None),
+        missing=tuple(sorted(set(rows["samples"]) - set(strips))),
     )
 
 
-def _file_in(study_dir: Path, name: str) -> Path | None:
-    """The PNG of that name inside the study's folder, if there is one."""
-    path = study_dir / name
-    if not path.resolve().is_relative_to(study_dir.resolve()) or not path.is_file():
-        return None
-    return path if _png_size(path.read_bytes()) else None
+class _Strip(NamedTuple):
+    """A strip as it stands in the page; ``width`` and ``height`` in pixels."""
+
+    uri: str
+    width: int
+    height: int
+    num_bytes: int
 
 
-def _seeds_that_fit(rows: pd.DataFrame, paths: Mapping[str, Path | None]) -> list[int]:
-    sizes = rows["samples"].map(lambda name: path.stat().st_size if (path := paths[name]) else 0)
+def _strips_in(study_dir: Path, names: Iterable[str]) -> dict[str, _Strip]:
+    """The strips of those names that are whole PNGs inside the study's folder."""
+    strips, total = {}, 0
+    for name in names:
+        with contextlib.suppress(BadImage):
+            content, (image, _) = read_named(study_dir, name)
+            total += len(content)
+            if content.startswith(_PNG) and total <= MOST_STRIP_BYTES:
+                strips[name] = _Strip(_uri(content), *image.size, len(content))
+    return strips
+
+
+def _seeds_that_fit(rows: pd.DataFrame, strips: Mapping[str, _Strip]) -> list[int]:
+    sizes = rows["samples"].map(lambda name: strips[name].num_bytes)
     total = sizes.groupby(rows["seed"]).sum().cumsum()
     return [
         int(total.index[0]),
@@ -188,7 +194,7 @@ def _seeds_that_fit(rows: pd.DataFrame, paths: Mapping[str, Path | None]) -> lis
 
 
 def _slots(
-    rows: Sequence[Mapping[Any, Any]], paths: Mapping[str, Path | None], steps: Sequence[int]
+    rows: Sequence[Mapping[Any, Any]], strips: Mapping[str, _Strip], steps: Sequence[int]
 ) -> Iterator[Slot]:
     """The strips of one arm that are shown at some step, seed by seed."""
     for seed in sorted({row["seed"] for row in rows}):
@@ -196,10 +202,7 @@ def _slots(
         newest = [max((r["step"] for r in own if r["step"] <= at), default=None) for at in steps]
         for row in own:
             places = [place for place, step in enumerate(newest) if step == row["step"]]
-            path = paths[row["samples"]]
-            if not places or path is None:
-                continue
-            content = path.read_bytes()
-            size = _png_size(content) or (0, 0)
-            full = bool(row["full_range"])
-            yield Slot(seed, row["step"], places[0], places[-1], _uri(content), *size, full)
+            strip = strips.get(row["samples"])
+            if places and strip is not None:
+                full = bool(row["full_range"])
+                yield Slot(seed, row["step"], places[0], places[-1], *strip[:3], full)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mindiffusion.data.crops import crop_and_resize
 from mindiffusion.data.folder import FileSource
 from mindiffusion.data.prepare import plan_data, prepare
 from mindiffusion.data.source import Source
 from mindiffusion.data.spec import DataConfig
+from mindiffusion.outside.pictures import picture_bytes, read_picture
 
 CHUNK = 64
 """Items handed to a worker of the bare pool at a time."""
@@ -94,8 +94,8 @@ def bare_draw(source: Source, item: Any) -> None:
     if not isinstance(source, FileSource):
         source.draw(item)
         return
-    with Image.open(Path(source.place) / item.path) as image:
-        np.asarray(crop_and_resize(image, source.crop, source.size))
+    image = read_picture(picture_bytes(Path(source.place) / item.path)).image
+    np.asarray(crop_and_resize(image, source.crop, source.size))
 
 
 if __name__ == "__main__":

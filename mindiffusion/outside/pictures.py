@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from mindiffusion.errors import UserError
-from mindiffusion.outside.paths import open_file
+from mindiffusion.outside.paths import inside, open_file, read_file
 
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "BMP")
 """Names in Pillow of what is always read; of a phone's MPO, a JPEG, the first picture counts."""
@@ -30,6 +30,8 @@ EXTRA_FORMATS: Mapping[str, tuple[str, ...]] = {
 MOST_PIXELS = 1 << 26
 MOST_BYTES = 1 << 28
 """Of a file: a BMP of the most pixels, and some."""
+MOST_NAMED_BYTES = 64_000_000
+"""Of a picture that a document names, such as a strip of samples."""
 MOST_SCANS = 64
 """Of a JPEG: each is one more pass over all its pixels, and encoders make some ten."""
 ODDITIES = ("turned", "grey", "palette", "alpha", "lossy")
@@ -121,6 +123,25 @@ def look_at_picture(content: bytes) -> Look:
         BadImage: as of :func:`read_picture`, as far as it is seen without decoding.
     """
     return _decoded(lambda: _look(content))
+
+
+def read_named(folder: Path, name: str) -> tuple[bytes, Picture]:
+    """A picture that a document names, and the bytes of its file: inside a folder, by no link.
+
+    Args:
+        folder: what the name is relative to.
+        name: with "/" between its parts.
+
+    Raises:
+        BadImage: there is none, or none that is taken; a name that leads out.
+    """
+    try:
+        content = read_file(inside(folder, name), MOST_NAMED_BYTES)
+    except UserError as error:
+        raise BadImage(f"can't be used ({error})") from None
+    except OSError as error:
+        raise BadImage(f"can't be read ({error.strerror})") from None
+    return content, read_picture(content)
 
 
 def available(extra: str) -> bool:

@@ -5,13 +5,16 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+import plots.samples
 from benchmark.results import to_frame
 from mindiffusion.errors import UserError
 from plots.samples import (
     ENLARGE,
     GAP,
     figure,
+    missing_strips,
     page_cells,
+    read_picture,
     read_strip,
     rows_per_cell,
     sample_cells,
@@ -29,7 +32,7 @@ def images(count, size=8):
 def test_read_strip_inverts_laying_side_by_side(tmp_path):
     originals = images(5)
     Image.fromarray(np.concatenate(list(originals), axis=1)).save(tmp_path / "strip.png")
-    assert np.array_equal(read_strip(tmp_path / "strip.png"), originals)
+    assert np.array_equal(read_strip(tmp_path, "strip.png"), originals)
 
 
 def test_read_strip_refuses_what_is_no_strip(tmp_path):
@@ -37,11 +40,36 @@ def test_read_strip_refuses_what_is_no_strip(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     for name, message in (
         ("odd.png", "17x8"),
-        ("text.png", "no readable"),
+        ("text.png", "can't be decoded"),
         ("gone.png", "No such"),
     ):
         with pytest.raises(UserError, match=message):
-            read_strip(tmp_path / name)
+            read_strip(tmp_path, name)
+
+
+def test_strips_outside_the_study_are_missing_and_never_read(tmp_path, make):
+    study = tmp_path / "study"
+    study.mkdir()
+    Image.new("RGB", (64, 8)).save(tmp_path / "private.png")
+    (study / "link.png").symlink_to("../private.png")
+    Image.new("RGB", (64, 8)).save(study / "own.png")
+    Image.new("RGBA", (64, 8)).save(study / "transparent.png")
+    names = ["../private.png", "link.png", str(tmp_path / "private.png"), "transparent.png"]
+    cells = to_frame([make.row(samples=name) for name in [*names, "own.png"]])
+    assert missing_strips(cells, study) == [study / name for name in names]
+    for name in names:
+        with pytest.raises(UserError, match="so restore it"):
+            read_picture(study, name)
+
+
+def test_pictures_that_are_too_large_together_are_not_drawn(study, make, monkeypatch):
+    monkeypatch.setattr(plots.samples, "MOST_DRAWN", 100_000)
+    with pytest.raises(UserError, match="at most 100,000 pixels are drawn"):
+        figure(to_frame(make.rows()), study)
+    monkeypatch.setattr(plots.samples, "MOST_DRAWN", 500_000)
+    ax = samples(sample_cells(to_frame(make.rows())), study, Figure().subplots())
+    # 265 x 652 pixels, each enlarged as far as fits.
+    assert np.asarray(ax.get_images()[0].get_array()).shape[:2] == (265, 652)
 
 
 def test_tile_lays_the_first_eight_out_in_two_rows_of_four():
@@ -68,7 +96,7 @@ def test_picture_has_each_strip_in_its_place(study, make):
     for row, arm in enumerate(("B", "C", "CS", "CR")):
         for column, step in enumerate((281, 563, 975, 1240, 1500)):
             top, left = row * (64 + GAP), column * (128 + GAP)
-            expected = tile(read_strip(study / f"samples/{arm}-seed0-{step:06d}.png"), 2)
+            expected = tile(read_strip(study, f"samples/{arm}-seed0-{step:06d}.png"), 2)
             assert np.array_equal(canvas[top : top + 64, left : left + 128], expected)
     # Three staged arms are hollow at two milestones.
     assert len(ax.patches) == 6

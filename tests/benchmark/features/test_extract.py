@@ -105,6 +105,38 @@ def test_memory_does_not_grow_with_the_number_of_images(make_extractor, monkeypa
     assert peak_bytes(extractor, 1600, keep=True) > few + 0.9 * 1600 * 64 * 4
 
 
+def test_large_images_pass_the_net_few_at_a_time(make_extractor, smooth_images, monkeypatch):
+    extractor, images = make_extractor(batch_size=8), smooth_images(20)
+    expected = feature_set(extractor, array_batches(images, 8), 20, groups=2, keep=True)
+    pixels = images.shape[1] * images.shape[2]
+    monkeypatch.setattr(extract, "PIXELS_AT_ONCE", 3 * pixels)
+    calls = []
+    real = type(extractor).batch
+    monkeypatch.setattr(
+        type(extractor), "batch", lambda self, x: calls.append(len(x)) or real(self, x)
+    )
+    found = feature_set(extractor, array_batches(images, 8), 20, groups=2, keep=True)
+    assert calls == [3, 3, 3, 1] * 2 or sorted(calls) == [1, 1, 3, 3, 3, 3, 3, 3]
+    np.testing.assert_allclose(found.features, expected.features, rtol=1e-5, atol=1e-6)
+
+
+def test_images_of_many_sizes_do_not_wait_for_ever(make_extractor, monkeypatch):
+    extractor = make_extractor(batch_size=8)
+    monkeypatch.setattr(extract, "MOST_WAITING", 3 * 30 * 30)
+    calls = []
+    real = type(extractor).batch
+    monkeypatch.setattr(
+        type(extractor), "batch", lambda self, x: calls.append(len(x)) or real(self, x)
+    )
+    sizes = range(16, 28)
+    batches = [
+        (np.array([k]), np.full((1, side, side, 3), k, np.uint8)) for k, side in enumerate(sizes)
+    ]
+    waited = []
+    feature_set(extractor, batches, 12, groups=1, on_images=lambda n: waited.append(n - len(calls)))
+    assert len(calls) == 12 and max(waited) <= 8
+
+
 def test_group_ranges_cover_all_images_in_order():
     for n, groups in ((20, 10), (29, 10), (8, 4), (5, 1)):
         ranges = group_ranges(n, groups)

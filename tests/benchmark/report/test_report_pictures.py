@@ -94,6 +94,42 @@ def test_missing_and_foreign_files_are_named_never_read(planted, tmp_path):
     assert [slot.step for slot in found.arms[0].slots] == [200]
 
 
+def test_strips_that_are_links_damaged_or_no_png_are_missing(planted, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "private.png")
+    study = tmp_path / "study"
+    (study / "strips").mkdir(parents=True)
+    (study / "strips" / "link.png").symlink_to("../../private.png")
+    Image.new("RGB", (8, 8)).save(study / "strips" / "jpeg.png", format="JPEG")
+    cut = (tmp_path / "private.png").read_bytes()[:-9]
+    (study / "strips" / "cut.png").write_bytes(cut)
+    Image.new("RGB", (8, 8)).save(study / "strips" / "there.png")
+    names = dict(zip((200, 600, 1000), ("link", "jpeg", "cut"), strict=True))
+    rows = [
+        dataclasses.replace(row, samples=f"strips/{names[row.step]}.png") if row.samples else row
+        for row in planted(("B",), [0])
+    ]
+    assert gallery(to_frame(rows), study) is None
+    kept = [
+        dataclasses.replace(row, samples="strips/there.png") if row.step == 200 and row.samples
+        else row for row in rows
+    ]  # fmt: skip
+    assert gallery(to_frame(kept), study).missing == ("strips/cut.png", "strips/jpeg.png")
+
+
+def test_strips_beyond_what_is_looked_at_are_missing(frame, study_dir, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_STRIP_BYTES", 1000)
+    found = gallery(frame, study_dir)
+    assert found is None or found.missing
+
+
+def test_figures_that_lead_out_are_left_out(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "private.png")
+    study = tmp_path / "study"
+    (study / "figures").mkdir(parents=True)
+    (study / "figures" / "link.png").symlink_to("../../private.png")
+    assert figures_of(study, {}) == {}
+
+
 def test_without_strips_there_is_no_gallery(planted, tmp_path):
     rows = planted(("B",), [0])
     assert gallery(to_frame(rows), tmp_path) is None
