@@ -3,14 +3,15 @@
 Written when a study starts (``benchmark.runner``), kept beside the rows; never imports torch.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import Name, read_json
-from mindiffusion.outside.paths import inside
+from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
+from mindiffusion.outside.paths import inside, read_file
 
 INDEX_FILE = "study.json"
 # Counted, not chosen: folders of two versions may differ in it.
@@ -65,13 +66,17 @@ def read_index(study_dir: Path) -> dict[str, Any]:
         UserError: it is damaged, or a cell's folder leads out of the study's.
     """
     advice = "give the study's command again, which writes it anew."
+    path = study_dir / INDEX_FILE
     try:
-        index = read_json(study_dir / INDEX_FILE, _Index, advice)
+        content = read_file(path, MOST_JSON_BYTES)
     except FileNotFoundError:
         return {}
+    index = parse_json(content, _Index, str(path), advice)
     runs = [cell.run for cell in index.cells]
     for run in runs:
         inside(study_dir, run)
     if len(set(runs)) < len(runs):
-        raise UserError(f"{study_dir / INDEX_FILE} has two cells in one folder; {advice}")
-    return index.model_dump(exclude_unset=True)
+        raise UserError(f"{path} has two cells in one folder; {advice}")
+    # As it was written: tables list settings in its order.
+    whole: dict[str, Any] = json.loads(content)
+    return whole

@@ -18,13 +18,14 @@ from benchmark.metrics.frechet import covariance_root, frechet_distance, moments
 from benchmark.speed.random_inception import random_inception_extractor
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file
+from mindiffusion.outside.weights import silent_torchscript
 
 NAME = "inception-2015-12-05.pt"
 
 
 def by_clean_fid(folder, weights):
     """Features of a folder's PNGs by clean-fid's own code, on weights under its file's name."""
-    with pytest.warns(FutureWarning, match="torch.jit"):
+    with silent_torchscript():  # newer versions of torch warn of it
         net = InceptionV3W(str(weights.parent), download=False).eval()
     device = torch.device("cpu")
     return fid.get_folder_features(
@@ -64,7 +65,7 @@ def test_whole_inception_features_equal_clean_fids_on_pngs(
     assert relative(features, expected) <= 1e-5
     # Images must differ by far more than that, or nothing is shown.
     assert relative(expected - expected.mean(axis=0), expected) > 1e-2
-    with pytest.warns(FutureWarning, match="torch.jit"):
+    with silent_torchscript():
         script = torch.jit.load(random_inception)
     with torch.inference_mode():
         logits = script.output(torch.from_numpy(features).float()) - script.output.bias
