@@ -15,8 +15,9 @@ from mindiffusion.training.distributed import Ranks
 
 def assert_same_moments(found, expected, tolerance=1e-9):
     assert found.n == expected.n
-    np.testing.assert_allclose(found.mean, expected.mean, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=tolerance, atol=tolerance)
+    close = {"rtol": tolerance, "atol": tolerance}
+    np.testing.assert_allclose(found.mean, expected.mean, **close)
+    np.testing.assert_allclose(found.covariance, expected.covariance, **close)
 
 
 def assert_same_bits(found, expected):
