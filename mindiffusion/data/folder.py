@@ -4,7 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mindiffusion.data.crops import FILTER, crop_and_resize
-from mindiffusion.data.listing import IMAGE_SUFFIXES, Listing, list_images, told_left_out
+from mindiffusion.data.listing import (
+    IMAGE_SUFFIXES,
+    Listing,
+    list_images,
+    of_suffix,
+    told_left_out,
+)
 from mindiffusion.data.names import DATASETS
 from mindiffusion.data.source import Plan, Sample, digest64
 from mindiffusion.errors import UserError, did_you_mean
@@ -76,17 +82,15 @@ class FileSource:
 
 
 def _content(place: str, path: str) -> bytes:
-    folder = _as_folder(place)
-    if folder is not None:
-        return picture_bytes(folder / path)
+    if _is_folder(place):
+        return picture_bytes(f"{place}/{path}")
     return read_member(_open_zip(place), path)
 
 
 @functools.lru_cache(maxsize=1)
-def _as_folder(place: str) -> Path | None:
-    """The place, if it is a folder and not a zip; looked up once, not for every image."""
-    folder = Path(place)
-    return folder if folder.is_dir() else None
+def _is_folder(place: str) -> bool:
+    """Whether it is a folder and not a zip; looked up once, not for every image."""
+    return Path(place).is_dir()
 
 
 @functools.lru_cache(maxsize=1)
@@ -164,6 +168,16 @@ def _suffixes(extra_formats: Sequence[str]) -> tuple[str, ...]:
     return (*IMAGE_SUFFIXES, *(suffix for name in extra_formats for suffix in EXTRA_FORMATS[name]))
 
 
+def _how_to_take(left_out: Mapping[str, Sequence[str]]) -> str:
+    """What takes files that are left out by their suffix alone."""
+    names = [
+        name
+        for name, suffixes in EXTRA_FORMATS.items()
+        if any(of_suffix(suffix) in left_out for suffix in suffixes)
+    ]
+    return f"; data.extra_formats=[{','.join(names)}] takes such images too" if names else ""
+
+
 def plan_files(
     config: "DataConfig",
     listing: Listing,
@@ -174,7 +188,7 @@ def plan_files(
     notes: Sequence[str] = (),
 ) -> Plan:
     """A plan for files that are already split; ``notes`` are told to the user."""
-    left_out = told_left_out(listing.left_out)
+    left_out = told_left_out(listing.left_out) + _how_to_take(listing.left_out)
     return Plan(
         name=description["dataset"],
         origin=str(listing.place),

@@ -57,7 +57,12 @@ def why_no_image(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> str | N
     if name.lower().endswith(tuple(suffixes)):
         return None
     suffix = Path(name).suffix.lower()
-    return f"with suffix {printable(suffix, 16)}" if suffix else "without a suffix"
+    return of_suffix(printable(suffix, 16)) if suffix else "without a suffix"
+
+
+def of_suffix(suffix: str) -> str:
+    """Why a file of a suffix that is no image's is left out."""
+    return f"with suffix {suffix}"
 
 
 def is_image(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> bool:

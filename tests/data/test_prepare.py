@@ -269,10 +269,13 @@ def test_prepare_names_and_counts_all_bad_images(image_folder, tmp_path):
         prepare(config, root, workers=2, show_progress=False)
     message = str(caught.value)
     assert message.startswith("4 of 20 images in ") and "\n" not in message
-    assert "000002.png can't be decoded (UnidentifiedImageError); mend or remove it; 0" in message
+    assert (
+        "000002.png can't be decoded (no whole JPEG, PNG, WEBP, BMP); mend or remove it; 0"
+        in message
+    )
     assert f"{root / 'refused-faces.txt'} names all with their reasons: mend, convert" in message
     assert (root / "refused-faces.txt").read_text().splitlines() == [
-        "000002.png\tcan't be decoded (UnidentifiedImageError); mend or remove it",
+        "000002.png\tcan't be decoded (no whole JPEG, PNG, WEBP, BMP); mend or remove it",
         "000004.png\thas mode CMYK; convert it to 8-bit RGB first",
         "000009.png\thas 100x100 pixels, smaller than crop center140",
         "000011.png\tcan't be read (No such file or directory)",
