@@ -112,7 +112,7 @@ def steps_equivalent(log_ratio: float, steps: ArrayLike, log_distance: ArrayLike
         A share in (0, 1]; NaN outside what was measured, such as below the baseline's end.
     """
     at, logs = (np.asarray(array, dtype=np.float64) for array in (steps, log_distance))
-    if at.size == 0:
+    if at.size == 0 or at[-1] == 0:
         return float("nan")
     rises = np.flatnonzero(np.diff(logs) >= 0)
     start = int(rises[-1]) + 1 if rises.size else 0

@@ -25,10 +25,12 @@ def curve_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
     """Distances at all milestones, measured as the endpoint is but for the number of images.
 
     Of several numbers of images it is the one with the most milestones, then the largest: studies
-    may score the last milestone alone with many.
+    may score the last milestone alone with many. Those of 0 or below have no logarithm and are
+    left out.
     """
     names = [name for name in CONDITION if name not in ("metric", "n_generated")]
     rows = distance_rows(frame)
+    rows = rows[rows["value"] > 0]
     same = (rows[names] == [endpoint.condition[name] for name in names]).all(axis=1)
     net = endpoint.metric.split("@")[0]
     rows = rows[same & (rows["metric"].str.split("@").str[0] == net)]

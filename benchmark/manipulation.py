@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from benchmark.log_ratios import quotient
 from benchmark.results import EPS_MSE, curriculum_frame
 
 MASK_EFFECT = "mask-effect"
@@ -50,7 +51,8 @@ def mask_effects(frame: pd.DataFrame) -> dict[str, MaskEffect]:
     effect = frame.loc[frame["metric"] == MASK_EFFECT, [*cell, "value"]]
     mse = frame.loc[frame["metric"] == EPS_MSE, [*cell, "value"]]
     both = _trained(effect.merge(mse, on=cell, suffixes=("", "_mse")), frame)
-    both = both.assign(relative=both["value"] / both["value_mse"])
+    both = both.assign(relative=quotient(both["value"], both["value_mse"]))
+    both = both.dropna(subset="relative")
     mean = both.groupby(["arm", "step", "level"], as_index=False).agg(
         relative=("relative", "mean"), seeds=("seed", "nunique")
     )

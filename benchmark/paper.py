@@ -11,8 +11,11 @@ from benchmark.results import load_study
 from benchmark.table_text import escape_latex, to_latex
 from benchmark.tables import study_tables
 from mindiffusion.files import atomic_write, write_text
+from mindiffusion.outside.paths import is_file, read_file
 
 PAPER = "paper"
+_MOST_OF_FIGURE = 64_000_000
+"""Bytes."""
 _HEAD = r"""% All tables and figures of a study, made from its rows. Run twice: pdflatex main.tex
 \documentclass{{article}}
 \usepackage[a4paper,landscape,margin=1.5cm]{{geometry}}
@@ -54,10 +57,10 @@ def write_paper(study_dir: Path) -> list[Path]:
     body: list[str] = []
     for name, caption in CAPTIONS.items():
         drawn = study_dir / "figures" / f"{name}.pdf"
-        if drawn.exists():
+        if is_file(drawn):
             written.append(folder / "figures" / drawn.name)
             with atomic_write(written[-1]) as handle:
-                handle.write(drawn.read_bytes())
+                handle.write(read_file(drawn, _MOST_OF_FIGURE))
             body.append(_FIGURE.format(name=name, caption=escape_latex(caption)))
     for name, (tables, _) in study_tables(study_dir).items():
         latex = [to_latex(table, f"{name}_{number}") for number, table in enumerate(tables, 1)]

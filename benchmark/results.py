@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,19 +10,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmark.log_ratios import log_quotient
 from benchmark.rows import FIELDS, IDENTITY, ROWS_FILE, Row, read_rows
 from benchmark.statistics import mean_and_interval
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file
+from mindiffusion.outside.paths import refuse_links
 
+LOGGER = logging.getLogger(__name__)
 SMOKE_BELOW = 2048
+LARGEST, SMALLEST = 1e70, 1e-70
+"""Sizes between which numbers are taken as they are. Squares of ratios of such are still numbers,
+and nothing that a network computes in single precision leads out of them."""
 MEMORISED_PIXELS = "memorised-pixels"
 REALISED_SPARSITY = "realised-sparsity/"  # and where: a block, or the bottleneck
+_MEASURED = ["value", "error", "train_seconds"]
 STAGE_METRICS = ("t_min", "t_max", "active_channels", "penalty_lambda")
 EPS_MSE = "eps-MSE"
 # What no network is needed for: the best linear denoiser, and always answering with the mean.
 EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
 EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
+# Metrics by noise level, and how the names of others begin.
+_PROFILES = (EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN, "exposure", "mask-effect")
+_PROFILE_PARTS = ("emergence/", "stitched-above/", "stitched-below/")
 SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 # The factorial comes first, in the order of its arms' complexity; then C's controls, then checks.
 KNOWN_ARMS: tuple[str, ...] = ("B", "S", "R", "C", "CS", "CR")
@@ -53,18 +64,38 @@ def is_smoke(n: int) -> bool:
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """Rows as a frame with a column per field, in an order that is free of the rows' order."""
+    """Rows as a frame with a column per field, in an order that is free of the rows' order.
+
+    Numbers of more than ``LARGEST``, or less than ``SMALLEST`` but not 0, become those.
+    """
     frame = pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(FIELDS))
-    frame = frame.astype({"level": "float64", "error": "float64", "value": "float64"})
+    frame = frame.astype({"level": "float64", **dict.fromkeys(_MEASURED, "float64")})
+    frame[_MEASURED] = frame[_MEASURED].apply(_bounded)
     return frame.sort_values(list(IDENTITY), kind="stable", ignore_index=True)
+
+
+def _bounded(values: pd.Series) -> pd.Series:
+    sizes = values.abs()
+    is_usual = values.isna() | (sizes == 0) | sizes.between(SMALLEST, LARGEST)
+    return values.where(is_usual, np.sign(values) * sizes.clip(SMALLEST, LARGEST))
+
+
+def beyond_bounds(frame: pd.DataFrame) -> int:
+    """How many rows have a number that only a bound stands for."""
+    sizes = frame[_MEASURED].abs()
+    return int(((sizes == SMALLEST) | (sizes == LARGEST)).any(axis=1).sum())
 
 
 def load_study(study_dir: Path) -> pd.DataFrame:
     """The frame of ``<study_dir>/rows.jsonl``.
 
+    Whatever is made of a study passes here, before it is written into the study's folder.
+
     Raises:
-        UserError: no rows, rows of two data sets, or one cell measured twice over.
+        UserError: no rows, rows of two data sets, one cell measured twice over, a level that is
+            none, or a link in the folder.
     """
+    refuse_links(study_dir)
     path = study_dir / ROWS_FILE
     if not path.exists():
         raise UserError(f"{path} does not exist; give a study's folder, one with a {ROWS_FILE}.")
@@ -80,7 +111,29 @@ def _checked_frame(path: Path, digest: str) -> pd.DataFrame:
         raise UserError(f"{path} has no rows yet; run the benchmark first.")
     _check_one_dataset(frame, path)
     _check_one_configuration(frame, path)
+    _check_levels(frame, path)
+    beyond = beyond_bounds(frame)
+    if beyond:
+        LOGGER.warning(
+            "%s: %d rows have numbers beyond %g or below %g; they are taken as these.",
+            path, beyond, LARGEST, SMALLEST,
+        )  # fmt: skip
     return frame
+
+
+def _check_levels(frame: pd.DataFrame, path: Path) -> None:
+    """A profile is drawn over its noise levels."""
+    level = frame["level"]
+    is_profile = frame["metric"].isin(_PROFILES) | frame["metric"].str.startswith(_PROFILE_PARTS)
+    wrong = frame[~level.between(0, 1) & (is_profile | level.notna())]
+    if not wrong.empty:
+        first = wrong.iloc[0]
+        found = "none" if np.isnan(first["level"]) else f"{first['level']:g}"
+        raise UserError(
+            f"{path}: {first['metric']} of arm {first['arm']!r}, seed {first['seed']}, step "
+            f"{first['step']} has the noise level {found}; levels are t / n_T, from 0 to 1. "
+            "Measure it again, or leave those rows out."
+        )
 
 
 def _check_one_dataset(frame: pd.DataFrame, path: Path) -> None:
@@ -155,13 +208,14 @@ def mean_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
 def log_ratio_to_baseline(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with log(value / B's value) of the same measurement; those without B drop out.
 
-    B's own rows stay, at 0. The rows' own errors are of another kind and are dropped.
+    So do those where either is 0 or below, which has no logarithm. B's own rows stay, at 0. The rows' own errors are of another kind and are dropped.
     """
     pair = [*CONDITION, "seed", "sampling_seed", "step", "level"]
     baseline = frame[frame["arm"] == BASELINE][[*pair, "value"]]
     joined = frame.merge(baseline.rename(columns={"value": "baseline"}), on=pair)
-    ratio = np.log(joined["value"] / joined["baseline"])
-    return joined.assign(value=ratio, error=float("nan")).drop(columns="baseline")
+    ratio = log_quotient(joined["value"], joined["baseline"])
+    joined = joined.assign(value=ratio, error=float("nan")).drop(columns="baseline")
+    return joined.dropna(subset="value")
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str] = ("arm", "step")) -> pd.DataFrame:

@@ -3,15 +3,17 @@
 Curricula come from rows; what configs say comes from the study's index.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from benchmark.exposure import EXPOSURE, stage_exposure
-from benchmark.results import BASELINE, arm_order, curriculum_frame
+from benchmark.results import BASELINE, LARGEST, arm_order, curriculum_frame
 from benchmark.table_milestones import MISSING, short
 from benchmark.table_text import Table
+from mindiffusion.outside.text import printable
 
 _STAGE = ["arm", "seed", "stage", "from_step"]
 _NETWORKS = {
@@ -26,6 +28,10 @@ _GROUPS = {
     "Configuration of training": ("data", "model", "process", "training", "noise_stream"),
     "Configuration of sampling and scoring": ("sampler", "evaluation"),
 }
+
+_PARTS = [part for group in _GROUPS.values() for part in group]
+_MOST_OF_NAME, _MOST_OF_VALUE = 200, 400
+"""Characters of a setting's name and of its value."""
 
 
 def arms(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
@@ -77,8 +83,8 @@ def _arm_line(arm: str, stages: pd.DataFrame, entry: Mapping[str, Any] | None) -
     noise = " → ".join(windows) if len(same) == 1 else f"{len(windows)} stages, other by seed"
     return {
         "arm": arm,
-        "network": MISSING if entry is None else _network(entry["config"]["model"]),
-        "parameters": MISSING if entry is None else entry["parameters"],
+        "network": _network(part_of(entry, "config", "model")),
+        "parameters": MISSING if entry is None else entry.get("parameters", MISSING),
         "steps": int(first["to_step"].max()),
         "t / n_T by stage": noise if len(set(windows)) > 1 else windows[0],
         "active channels": sequence(first["active_channels"]),
@@ -86,11 +92,28 @@ def _arm_line(arm: str, stages: pd.DataFrame, entry: Mapping[str, Any] | None) -
     }
 
 
+def part_of(entry: Mapping[str, Any] | None, *names: str) -> Mapping[str, Any]:
+    """A part of a part of an index's entry; empty where an older version wrote none."""
+    part: Any = entry
+    for name in names:
+        part = part.get(name) if isinstance(part, Mapping) else None
+    return part if isinstance(part, Mapping) else {}
+
+
+def number_of(part: Mapping[str, Any], name: str, otherwise: float = math.nan) -> float:
+    """A number of a part; NaN where it is none."""
+    value = part.get(name, otherwise)
+    return float(value) if isinstance(value, int | float) and abs(value) < LARGEST else math.nan
+
+
 def _network(model: Mapping[str, Any]) -> str:
-    name = _NETWORKS.get(model["network"], model["network"])
-    width = model["n_feat"] * model.get("width", 1.0)
+    if "network" not in model:
+        return MISSING
+    found = _text(model["network"])
+    name = _NETWORKS.get(found, found)
+    width = number_of(model, "n_feat") * number_of(model, "width", 1.0)
     silent = ", silent" if model.get("placement") == "silent" else ""
-    return f"{name}{silent}, n_feat {width:g}"
+    return f"{name}{silent}" if math.isnan(width) else f"{name}{silent}, n_feat {width:g}"
 
 
 def sequence(values: pd.Series) -> str:
@@ -100,10 +123,12 @@ def sequence(values: pd.Series) -> str:
 
 
 def _loss(penalties: pd.Series, entry: Mapping[str, Any] | None) -> str:
-    weight = None if entry is None else entry["config"]["process"].get("loss_weight")
+    weight = part_of(entry, "config", "process", "loss_weight")
     text = "ε-MSE"
     if weight:
-        text += " weighted by " + ", ".join(str(part) for part in weight.values())
+        text += " weighted by " + ", ".join(
+            printable(one, _MOST_OF_NAME) for one in weight.values()
+        )
     if penalties.gt(0).any():
         text += f" + λ group norms, λ {sequence(penalties)}"
     return text
@@ -121,7 +146,8 @@ def configuration(
     entries = {arm: one for arm, one in index.get("arms", {}).items() if arm in set(frame["arm"])}
     if not entries:
         return [], pd.DataFrame()
-    settings = {arm: _settings(one, index["evaluation"]) for arm, one in entries.items()}
+    scoring = part_of(index, "evaluation")
+    settings = {arm: _settings(one, scoring) for arm, one in entries.items()}
     usual = settings.get(BASELINE, next(iter(settings.values())))
     lines = [_setting_line(key, usual, settings) for key in _keys(settings)]
     numbers = pd.DataFrame(lines, columns=["setting", "value", "other arms"])
@@ -144,12 +170,14 @@ def _seeds(frame: pd.DataFrame) -> str:
 
 def _settings(entry: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, str]:
     """Dotted names of all settings of an arm with their values as text, in the config's order."""
-    stitched = "stitched" in evaluation["metrics"]
+    stitched = "stitched" in evaluation.get("metrics", ())
     used = {k: v for k, v in evaluation.items() if stitched or k not in _OF_STITCHING}
-    content = dict(entry["config"]) | {"evaluation": used}
-    content["data"] = dict(content["data"]) | {"num_train": entry["num_train"]}
-    content["model"] = dict(content["model"]) | {"parameters": entry["parameters"]}
-    return {key: text for key, text in _flat(content) if key.split(".")[-1] not in _WHERE}
+    content = dict(part_of(entry, "config")) | {"evaluation": used}
+    for part, name in (("data", "num_train"), ("model", "parameters")):
+        known = {name: entry[name]} if name in entry else {}
+        content[part] = dict(part_of(content, part)) | known
+    known_parts = {part: content[part] for part in _PARTS if part in content}
+    return {key: text for key, text in _flat(known_parts) if key.split(".")[-1] not in _WHERE}
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -158,7 +186,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
         if isinstance(value, Mapping):
             found += _flat(value, f"{prefix}{key}.")
         else:
-            found.append((prefix + key, _text(value)))
+            found.append((printable(prefix + key, _MOST_OF_NAME), _text(value)))
     return found
 
 
@@ -167,14 +195,13 @@ def _text(value: Any) -> str:
         return MISSING
     if isinstance(value, list):
         return ", ".join(_text(part) for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else printable(value, _MOST_OF_VALUE)
 
 
 def _keys(settings: Mapping[str, Mapping[str, str]]) -> list[str]:
     """All settings of all arms, those of the same part together."""
     keys = list(dict.fromkeys(key for one in settings.values() for key in one))
-    parts: Sequence[str] = [part for group in _GROUPS.values() for part in group]
-    return sorted(keys, key=lambda key: parts.index(key.split(".")[0]))
+    return sorted(keys, key=lambda key: _PARTS.index(key.split(".")[0]))
 
 
 def _setting_line(

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from benchmark.results import REALISED_SPARSITY, arm_order, curriculum_frame, over_seeds
-from benchmark.table_arms import sequence
+from benchmark.table_arms import part_of, sequence
 from benchmark.table_milestones import MISSING
-from benchmark.table_text import Table
+from benchmark.table_text import Table, written
 
 BOTTLENECK = "bottleneck"
 _MASK = {
@@ -68,7 +68,7 @@ def _mechanisms(frame: pd.DataFrame, rows: pd.DataFrame, index: Mapping[str, Any
         first = mine[mine["seed"] == mine["seed"].min()]
         is_masked = BOTTLENECK in set(rows.loc[rows["arm"] == arm, "place"])
         facts = _MASK if is_masked else _PENALTY
-        model = index.get("arms", {}).get(arm, {}).get("config", {}).get("model", {})
+        model = part_of(index, "arms", arm, "config", "model")
         location = _SILENT if model.get("placement") == "silent" else facts["location"]
         control = facts["control"]
         if is_masked and model.get("regrow_method") == "random":
@@ -106,5 +106,5 @@ def _realised(rows: pd.DataFrame, numbers: pd.DataFrame) -> list[Table]:
 
 
 def _percent(row: Any) -> str:
-    text = f"{100 * row.mean:.1f}"
-    return text if row.seeds == 1 else f"{text} ± {100 * row.half_width_95:.1f}"
+    text = written(100 * row.mean, ".1f")
+    return text if row.seeds == 1 else f"{text} ± {written(100 * row.half_width_95, '.1f')}"

@@ -9,8 +9,9 @@ import pandas as pd
 from benchmark.index import FLOPS
 from benchmark.results import BASELINE, arm_order
 from benchmark.statistics import mean_and_interval
+from benchmark.table_arms import number_of, part_of
 from benchmark.table_milestones import MISSING
-from benchmark.table_text import Table
+from benchmark.table_text import Table, written
 
 _HEADER = (
     "arm", "runs", "images a run", "GFLOP an image", "PFLOP a run", "seconds a run",
@@ -53,7 +54,7 @@ def training_cost(
 
 
 def _operations(steps: int, entry: Mapping[str, Any] | None, flops: int | None) -> dict[str, float]:
-    batch = np.nan if entry is None else entry["config"]["training"]["global_batch"]
+    batch = number_of(part_of(entry, "config", "training"), "global_batch")
     images, per_image = float(steps * batch), float("nan" if flops is None else flops)
     return {"images": images, "flops_per_image": per_image, "flops": images * per_image}
 
@@ -73,14 +74,14 @@ def _seconds(seconds: pd.DataFrame, arm: str) -> dict[str, float]:
 
 
 def _line(one: pd.Series) -> tuple[str, ...]:
-    half = "" if np.isnan(one["half_width_95"]) else f" ± {one['half_width_95']:.0f}"
+    half = "" if np.isnan(one["half_width_95"]) else f" ± {written(one['half_width_95'], '.0f')}"
     return (
         str(one["arm"]),
         str(one["runs"]),
         _number(one["images"], ",.0f"),
         _number(one["flops_per_image"] / 1e9, ".4g"),
         _number(one["flops"] / 1e15, ".3g"),
-        f"{one['seconds']:.0f}{half}",
+        written(one["seconds"], ".0f") + half,
         _ratio(one),
     )
 
@@ -88,8 +89,10 @@ def _line(one: pd.Series) -> tuple[str, ...]:
 def _ratio(one: pd.Series) -> str:
     if np.isnan(one["ratio"]):
         return MISSING
-    return f"× {one['ratio']:.2f} ({one['lowest_ratio']:.2f} to {one['highest_ratio']:.2f})"
+    names = ("ratio", "lowest_ratio", "highest_ratio")
+    ratio, lowest, highest = (written(one[name], ".2f") for name in names)
+    return f"× {ratio} ({lowest} to {highest})"
 
 
 def _number(value: float, form: str) -> str:
-    return MISSING if np.isnan(value) else f"{value:{form}}"
+    return MISSING if np.isnan(value) else written(value, form)

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 import pandas as pd
 
 from benchmark.results import arm_order, is_smoke, over_seeds, split_conditions
-from benchmark.table_text import Table, decimals_for
+from benchmark.table_text import Table, decimals_for, written
 
 MARK = "†"
 HOLLOW_NOTE = (
@@ -67,12 +67,12 @@ def _cell(row: pd.Series, decimals: int, mixed: bool) -> str:
     mean, level = row["mean"], row.get("level")
     # With the decimals at their limit, a smaller number would read as zero.
     form = ".1e" if 0 < abs(mean) < 10 ** (1 - decimals) else f".{decimals}f"
-    text = f"{mean:{form}}"
+    text = written(mean, form)
     remarks = ["n=1"] if mixed and row["seeds"] == 1 else []
     if row["seeds"] > 1:
-        text += f" ± {row['half_width']:{form}}"
+        text += f" ± {written(row['half_width'], form)}"
     elif not math.isnan(row["error"]):
-        text += f" ± {row['error']:{form}}"
+        text += f" ± {written(row['error'], form)}"
         remarks.insert(0, "se")
     if remarks:
         text += f" ({', '.join(remarks)})"

@@ -5,6 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
+from mindiffusion.outside.text import spreadsheet_cell
+
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -36,7 +40,18 @@ _LATEX = {
 }
 
 
-_IS_NUMBER = re.compile(r"[-−+<]? ?[.\d]|–$|$")
+_IS_NUMBER = re.compile(r"[-−+<>]? ?[.\d]|–$|$")
+_ENORMOUS = 1e9
+# What begins like this after the end of a row is taken for an option of that.
+_LIKE_AN_OPTION = ("[", "*")
+# What is Markdown by itself, or with what stands beside it: HTML, links, pictures, code, emphasis.
+_MARKDOWN = (
+    r"[\\`]|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=#?\w+;)|~(?=~)|(?<=tps|ttp|ftp):(?=//)"
+    r"|(?<=www)\.|(?<!\w)_(?=\w)|\*(?=\w)"
+)
+_IN_TEXT, _IN_CELL = re.compile(_MARKDOWN), re.compile(rf"[|*_]|{_MARKDOWN}")
+# What begins a heading, a quotation, a list or a block of code, after the number of its item.
+_AT_START = re.compile(r"\d+(?=[.)])|(?=[#>+*=~-])")
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,13 @@ class Table:
     header: tuple[str, ...]
     body: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+
+
+def written(value: float, form: str) -> str:
+    """A number with fixed decimals, by a format such as ``.1f``; an enormous one by its exponent."""
+    if abs(value) < _ENORMOUS or math.isnan(value):
+        return f"{value:{form}}"
+    return f"{100 * value:.2e}%" if form.endswith("%") else f"{value:.2e}"
 
 
 def decimals_for(values: Sequence[float]) -> int:
@@ -66,9 +88,20 @@ def alignment(table: Table) -> str:
     return "l" + "".join(sides or "r" * (len(table.header) - 1))
 
 
+def _with_backslash(found: re.Match[str]) -> str:
+    return f"\\{found[0]}"
+
+
+def escape_markdown(text: str) -> str:
+    """A paragraph of which nothing becomes a link, a picture, HTML, a list or another mark."""
+    text = _IN_TEXT.sub(_with_backslash, text.strip())
+    start = _AT_START.match(text)
+    return text if start is None else f"{text[: start.end()]}\\{text[start.end() :]}"
+
+
 def _plain(cell: str) -> str:
     """Arm names such as ``density*`` must not become Markdown."""
-    return "".join(f"\\{character}" if character in "|*_" else character for character in cell)
+    return _IN_CELL.sub(_with_backslash, cell)
 
 
 def to_markdown(table: Table) -> str:
@@ -79,7 +112,9 @@ def to_markdown(table: Table) -> str:
 
     rule = "|" + "".join(" ---: |" if side == "r" else " --- |" for side in alignment(table))
     rows = [line(table.header), rule, *(line(row) for row in table.body)]
-    parts = [f"### {table.title}", table.caption, "\n".join(rows), *table.notes]
+    notes = map(escape_markdown, table.notes)
+    title = _IN_TEXT.sub(_with_backslash, table.title)
+    parts = [f"### {title}", escape_markdown(table.caption), "\n".join(rows), *notes]
     return "\n\n".join(parts) + "\n"
 
 
@@ -92,7 +127,8 @@ def to_latex(table: Table, label: str) -> str:
     """The table as a LaTeX float; needs the package booktabs and no other."""
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(escape_latex(cell) for cell in cells) + r" \\"
+        text = " & ".join(escape_latex(cell) for cell in cells) + r" \\"
+        return "{}" * text.startswith(_LIKE_AN_OPTION) + text
 
     caption = escape_latex(f"{table.title}. {table.caption}")
     notes = [rf"\par\smallskip {escape_latex(note)}\par" for note in table.notes]
@@ -112,3 +148,13 @@ def to_latex(table: Table, label: str) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def to_csv(numbers: pd.DataFrame) -> str:
+    """A frame as csv; no text in it is taken for a formula by a spreadsheet."""
+    shown = numbers.rename(columns=_cell_of_csv).map(_cell_of_csv)
+    return str(shown.to_csv(index=False, lineterminator="\n"))
+
+
+def _cell_of_csv(value: object) -> object:
+    return spreadsheet_cell(value) if isinstance(value, str) else value

@@ -16,7 +16,7 @@ from benchmark.learning import learning as learning_of
 from benchmark.results import BASELINE
 from benchmark.sensitivity import sensitivity as sensitivity_of
 from benchmark.table_milestones import MISSING
-from benchmark.table_text import Table
+from benchmark.table_text import Table, written
 from benchmark.verdict_text import digits_for, margin_text, percent, span
 from benchmark.verdicts import (
     MARGIN,
@@ -200,14 +200,19 @@ def _percent(log_ratio: float) -> str:
 
 
 def _number(value: float) -> str:
-    return MISSING if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+    return MISSING if math.isnan(value) else written(value, ".2f").replace("-", "−")
+
+
+def _share(value: float) -> str:
+    return MISSING if math.isnan(value) else written(value, ".3f")
 
 
 def _with_half(value: float, half: float, decimals: int) -> str:
     if math.isnan(value):
         return MISSING
-    text = f"{value:.{decimals}f}"
-    return text if math.isnan(half) else f"{text} ± {half:.{decimals}f}"
+    form = f".{decimals}f"
+    text = written(value, form)
+    return text if math.isnan(half) else f"{text} ± {written(half, form)}"
 
 
 def exposure(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
@@ -222,7 +227,7 @@ def exposure(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     edges = [0.0, *shares.columns]
     names = [f"{low:g}–{high:g}" for low, high in itertools.pairwise(edges)]
     body = tuple(
-        (str(arm), *(f"{value:.3f}" for value in values))
+        (str(arm), *(_share(value) for value in values))
         for arm, values in zip(shares.index, shares.to_numpy(), strict=True)
     )
     caption = (

@@ -39,7 +39,7 @@ from benchmark.table_milestones import (
     short,
     stack,
 )
-from benchmark.table_text import Table, to_latex, to_markdown
+from benchmark.table_text import Table, to_csv, to_latex, to_markdown
 from benchmark.table_verdicts import exposure, learning, secondary, sensitivity, verdicts
 from mindiffusion.files import write_text
 
@@ -240,7 +240,7 @@ def write_tables(study_dir: Path) -> list[Path]:
         stem = study_dir / "tables" / name
         latex = [to_latex(table, f"{name}_{index}") for index, table in enumerate(tables, 1)]
         texts = {
-            ".csv": numbers.to_csv(index=False, lineterminator="\n"),
+            ".csv": to_csv(numbers),
             ".md": "\n".join(to_markdown(table) for table in tables),
             ".tex": "\n".join(latex),
         }

@@ -3,14 +3,17 @@
 import math
 from collections.abc import Sequence
 
+from benchmark.log_ratios import BEYOND, is_beyond, percent_change
 from benchmark.power import MOST_SEEDS
 
 MINUS = "−"
 
 
 def percent(log_ratio: float, digits: int = 1) -> str:
-    """A log ratio as a signed change in percent: ``+3.0 %``, ``−2.9 %``."""
-    text = f"{100 * math.expm1(log_ratio):+.{digits}f} %"
+    """A log ratio as a signed change in percent: ``+3.0 %``, ``−2.9 %``; or ``> 9999 %``."""
+    if is_beyond(log_ratio):
+        return BEYOND
+    text = f"{percent_change(log_ratio):+.{digits}f} %"
     # What is rounded to nothing has no sign.
     if not any(character in "123456789" for character in text):
         return text[1:]
@@ -32,7 +35,7 @@ def span(low: float, high: float) -> str:
 
 def margin_text(margin: float) -> str:
     """The smallest effect of interest: ``3 %``."""
-    return f"{100 * math.expm1(margin):.3g} %"
+    return f"{percent_change(margin):.3g} %"
 
 
 def listed(names: Sequence[str]) -> str:

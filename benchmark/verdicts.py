@@ -23,6 +23,7 @@ from benchmark.claims import (
 )
 from benchmark.endpoint import Endpoint, at_last_step, endpoint_of, primary_endpoint
 from benchmark.learning import Floats, baseline_curve, worth_in_steps
+from benchmark.log_ratios import percent_change
 from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, mask_effects
 from benchmark.power import seeds_needed
 from benchmark.results import BASELINE, SUMMARIES, split_conditions
@@ -87,7 +88,7 @@ class Finding:
     @property
     def percent(self) -> tuple[float, float, float]:
         """Estimate and interval as a change in percent: −5 is a distance 5 % lower."""
-        estimate, low, high = (100 * math.expm1(x) for x in (self.estimate, self.low, self.high))
+        estimate, low, high = map(percent_change, (self.estimate, self.low, self.high))
         return estimate, low, high
 
     @property

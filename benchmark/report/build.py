@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +19,22 @@ from benchmark.endpoint import missing_cells, primary_endpoint
 from benchmark.index import read_index
 from benchmark.report import effects, provenance, words
 from benchmark.report.checks import instrument_checks
-from benchmark.report.overview import cautions, main_table
+from benchmark.report.overview import beyond_caution, cautions, main_table
 from benchmark.report.pictures import MAIN_FIGURE, SAMPLES_FIGURE, Gallery, figures_of, gallery
 from benchmark.results import load_study
 from benchmark.table_milestones import MISSING
-from benchmark.table_text import Table, to_latex
+from benchmark.table_text import Table, to_csv, to_latex
 from benchmark.tables import study_tables
 from benchmark.verdicts import Finding, findings, secondary
 from mindiffusion.files import write_text
+from mindiffusion.outside.text import spreadsheet_cell
 
 REPORT_FILE = "report.html"
 _ASSETS = Path(__file__).parent
 _TRAINING_TABLES = ("arms", "training_cost", "exposure", "curriculum")
 """Table files shown in full beside the figures of what each arm is trained on."""
 _TRAINING_FIGURE = "curriculum"
-_NUMBER = re.compile(r"(< )?[-+−±]?[\d.]")
+_NUMBER = re.compile(r"([<>] )?[-+−±]?[\d.]")
 _LONGEST_NUMBER, _LONG = 36, 40
 """Characters up to which a cell that begins with a digit is a number, and a text needs no wrap."""
 
@@ -87,12 +89,14 @@ def _page(study_dir: Path) -> dict[str, Any]:
     drawn = [name for name in pictures if name not in (MAIN_FIGURE, _TRAINING_FIGURE)]
     return {
         "study": str(frame["study"].iloc[0]),
+        # As a word of a command that somebody may copy.
+        "study_word": shlex.quote(str(frame["study"].iloc[0])),
         "dataset": str(frame["dataset"].iloc[0]),
         "declared": ", ".join(sorted(set(frame["declared"]))),
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
         "answer": headline(found, endpoint, absent),
-        "cautions": cautions(endpoint, found, absent),
+        "cautions": cautions(endpoint, found, absent) + beyond_caution(frame),
         "main_figure": pictures.get(MAIN_FIGURE),
         "main_table": main,
         "checks": instrument_checks(frame, endpoint, found, absent),
@@ -147,7 +151,8 @@ def _missing(
 def shown(identifier: str, table: Table) -> Shown:
     """A table with its LaTeX and its cells as csv."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.header, *table.body])
+    lines = ([spreadsheet_cell(cell) for cell in line] for line in (table.header, *table.body))
+    csv.writer(text, lineterminator="\n").writerows(lines)
     columns = zip(*table.body, strict=True) if table.body else ((),) * len(table.header)
     kinds = tuple(map(_kind, columns))
     return Shown(identifier, table, kinds, to_latex(table, identifier), text.getvalue())
@@ -167,7 +172,7 @@ def _table_file(name: str, tables: Sequence[Table], numbers: pd.DataFrame) -> Ta
         name,
         words.title_of(name, words.TABLES),
         tuple(shown(f"{name}_{index}", table) for index, table in enumerate(tables, 1)),
-        numbers.to_csv(index=False, lineterminator="\n"),
+        to_csv(numbers),
     )
 
 

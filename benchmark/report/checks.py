@@ -12,6 +12,7 @@ from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, mask_effect
 from benchmark.report.overview import cells_text, is_full_distance
 from benchmark.report.words import counted, listed, percent_of
 from benchmark.results import distance_rows
+from benchmark.table_text import written
 from benchmark.verdicts import Finding
 
 State = Literal["passed", "failed", "cannot tell", "not run"]
@@ -65,7 +66,7 @@ def _mask_check(effect: MaskEffect) -> Check:
     return Check(
         f"The mask acts ({effect.arm})",
         f"Lifting the mask changes the held-out denoising error somewhere by {least} or more.",
-        f"{effect.relative:+.2%} at t / n_T = {effect.level:g}, step {effect.step:,}; "
+        f"{written(effect.relative, '+.2%')} at t / n_T = {effect.level:g}, step {effect.step:,}; "
         f"{counted(effect.seeds, 'seed')}.".replace("%", " %").replace("-", "−"),
         "passed" if effect.passed else "failed",
     )

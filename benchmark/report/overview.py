@@ -8,9 +8,16 @@ import pandas as pd
 
 from benchmark.endpoint import Endpoint, at_last_step, rows_like
 from benchmark.report.words import counted, listed, percent_of, ranges
-from benchmark.results import BASELINE, arm_order, over_seeds
+from benchmark.results import (
+    BASELINE,
+    LARGEST,
+    SMALLEST,
+    arm_order,
+    beyond_bounds,
+    over_seeds,
+)
 from benchmark.statistics import paired
-from benchmark.table_text import Table, decimals_for
+from benchmark.table_text import Table, decimals_for, written
 from benchmark.verdicts import Finding
 
 FEW_SEEDS = 5
@@ -54,6 +61,17 @@ def cautions(
     if failed:
         texts.append(f"The instrument fails a check of its own: {listed(failed)}.")
     return [text for text in texts if text]
+
+
+def beyond_caution(frame: pd.DataFrame) -> list[str]:
+    """That some numbers are not shown as they were measured, if so."""
+    count = beyond_bounds(frame)
+    if not count:
+        return []
+    return [
+        f"{counted(count, 'row')} with numbers beyond {LARGEST:g} or below {SMALLEST:g}: they are "
+        "taken as these, here and in every table."
+    ]
 
 
 def _seed_caution(endpoint: Endpoint) -> str:
@@ -145,10 +163,11 @@ def _endpoint_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
 
 
 def _distance_text(row: pd.Series, decimals: int) -> str:
-    text = f"{row['mean']:.{decimals}f}"
+    form = f".{decimals}f"
+    text = written(row["mean"], form)
     if row["seeds"] > 1:
-        return f"{text} ± {row['half_width']:.{decimals}f}"
-    return text if math.isnan(row["error"]) else f"{text} ± {row['error']:.{decimals}f} (se)"
+        return f"{text} ± {written(row['half_width'], form)}"
+    return text if math.isnan(row["error"]) else f"{text} ± {written(row['error'], form)} (se)"
 
 
 def _notes(endpoint: Endpoint, summary: pd.DataFrame) -> list[str]:

@@ -4,7 +4,7 @@
 
   // Tables: a click goes through ascending, descending and the study's own order.
 
-  const NUMBER = /^(?:< )?([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)/i;
+  const NUMBER = /^(?:[<>] )?([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)/i;
 
   function numberIn(text) {
     const found = text.trim().replaceAll("\u2212", "-").replace(/(\d),(?=\d{3})/g, "$1").match(NUMBER);

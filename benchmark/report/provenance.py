@@ -8,7 +8,7 @@ import pandas as pd
 from benchmark.report.words import counted, listed, ranges, size_text
 from benchmark.results import arm_order
 from benchmark.rows import ROWS_FILE
-from benchmark.table_text import Table
+from benchmark.table_text import Table, written
 from mindiffusion.files import sha256_of_file
 
 
@@ -29,7 +29,10 @@ def facts(frame: pd.DataFrame, study_dir: Path) -> list[tuple[str, str]]:
         ("versions", _versions(frame)),
         ("device", _distinct(frame, "device")),
         ("host", f"{_distinct(frame, 'host')}; threads {_distinct(frame, 'threads')}"),
-        ("training", f"{counted(len(runs), 'run')}, {runs.sum() / 3600:.1f} hours in all"),
+        (
+            "training",
+            f"{counted(len(runs), 'run')}, {written(runs.sum() / 3600, '.1f')} hours in all",
+        ),
         ("measured", f"{times[0]} to {times[-1]}"),
     ]
 
@@ -56,7 +59,7 @@ def config_table(frame: pd.DataFrame) -> Table:
         seeds = ranges([int(seed) for seed in rows["seed"].unique()])
         hashes = rows.sort_values("seed")["config_hash"].drop_duplicates()
         steps = f"{rows['total_steps'].max():,}"
-        body.append((arm, seeds, steps, f"{minutes:.1f}", " ".join(hashes)))
+        body.append((arm, seeds, steps, written(minutes, ".1f"), " ".join(hashes)))
     header = ("arm", "seeds", "steps", "minutes of training a run", "config hashes, by seed")
     caption = "A hash covers everything in a run's settings that can change a result."
     return Table("Configurations", caption, header, tuple(body))

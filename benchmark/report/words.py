@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from benchmark.log_ratios import BEYOND, is_beyond, percent_change
+
 QUESTION = "Does a noise curriculum train better diffusion models?"
 """The study's question, short enough for a heading."""
 QUESTION_IN_FULL = (
@@ -109,7 +111,9 @@ def percent(change: float) -> str:
 
 def percent_of(log_ratio: float) -> str:
     """A log ratio as a change in percent; a dash where there is none."""
-    return "–" if math.isnan(log_ratio) else percent(100 * math.expm1(log_ratio))
+    if math.isnan(log_ratio):
+        return "–"
+    return BEYOND if is_beyond(log_ratio) else percent(percent_change(log_ratio))
 
 
 def p_value(p: float) -> str:

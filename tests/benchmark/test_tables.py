@@ -346,4 +346,7 @@ def test_tables_never_import_torch(tmp_path):
     out = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    assert out.stdout.split() == ["False", "mindiffusion.errors", "mindiffusion.files"]
+    has_torch, *modules = out.stdout.split()
+    assert has_torch == "False"
+    kinds = {module.split(".")[1] for module in modules}
+    assert kinds == {"errors", "files", "outside", "disk_trouble", "machine", "places"}
