@@ -39,6 +39,10 @@ def test_config_unknown_name_suggests_the_near_one(field, value, hint):
         {"horizontal_flip": 1},
         {"colour": "red"},
         {"dataset": "avatars", "crop": "center140"},
+        {"extra_formats": ("gif",)},
+        {"dataset": "celeba", "extra_formats": ("gif",)},
+        {"dataset": "./faces", "extra_formats": ("eps",)},
+        {"dataset": "./faces", "extra_formats": "gif"},
     ],
 )
 def test_config_wrong_field_is_refused(fields):
@@ -64,3 +68,11 @@ def test_config_refuses_a_misspelt_name_even_where_such_a_folder_is(tmp_path, mo
     (tmp_path / "celebb").mkdir()
     with pytest.raises(ValidationError):
         DataConfig(dataset="celebb")
+
+
+def test_config_takes_other_formats_for_own_folders_in_any_order():
+    one, other = (
+        DataConfig(dataset="./faces", extra_formats=names)
+        for names in (("tiff", "gif"), ("gif", "tiff"))
+    )
+    assert one == other and one.extra_formats == ("gif", "tiff")
