@@ -6,6 +6,7 @@ from benchmark.cell import is_unfinished, refuse_stale_rows
 from benchmark.study import Study, check_counts
 from mindiffusion.data.store import num_images
 from mindiffusion.errors import UserError
+from mindiffusion.outside.paths import refuse_links
 from mindiffusion.room import try_folder
 from mindiffusion.training.config import RunConfig
 from mindiffusion.training.preflight import check_room_for, check_run, notes
@@ -28,10 +29,11 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         What to know beforehand, a line each.
 
     Raises:
-        UserError: a mistake in a run or in how it is scored, rows or runs of other settings, or no
-            room on the disk.
+        UserError: a mistake in a run or in how it is scored, rows or runs of other settings, a
+            link in the folder, or no room on the disk.
         OSError: a folder that can't be written to.
     """
+    refuse_links(study.folder)
     said: dict[str, None] = {}
     for config in study.runs:
         num_train, num_held_out = num_images(config.data)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -43,6 +44,7 @@ from mindiffusion.errors import FAULT_CODE, STOP_CODES, ToldFault, UserError
 from mindiffusion.files import write_json
 from mindiffusion.machine import available_cores
 from mindiffusion.networks import IMAGE_CHANNELS, build_network
+from mindiffusion.outside.paths import open_to_change
 from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.plan import resolve_plan
 from mindiffusion.training.signals import Interrupted
@@ -307,7 +309,7 @@ def _start(
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     which = ["--cell", config.output, str(config.seed), str(len(slots))]
-    with log.open("w", encoding="utf-8") as errors:
+    with os.fdopen(open_to_change(log, os.O_WRONLY | os.O_TRUNC), "wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmark", *arguments, *which],
             stdout=subprocess.PIPE,
@@ -340,6 +342,8 @@ def _check_end(cell: Cell) -> None:
     if code in STOP_CODES:
         raise Interrupted(-code if code < 0 else code - 128)
     last = last_line(cell.log) or f"exit code {code}"
+    if code == -signal.SIGBUS:
+        last = "a file that it had mapped was cut; leave prepared data alone while a study runs"
     kind = ToldFault if code == FAULT_CODE else UserError
     raise kind(f"cell {title(cell.config)} stopped: {last} (log: {cell.log}). {GO_ON}")
 

@@ -119,6 +119,7 @@ OPENS = {"open", "read_text", "read_bytes", "fromfile", "memmap", "ZipFile", "is
 LOADERS = {"np": "load", "torch": "load", "jit": "load", "pickle": "load", "Image": "open"}
 OPENED_ELSEWHERE = {
     # What a stranger can't have written, with the reason.
+    "mindiffusion.cli": "variables out of a text that the boundary has read",
     "mindiffusion.files": "writes, and looks at the temporary files that it made itself",
     "mindiffusion.errors": "writes the traceback, and sends what has no reader to nowhere",
     "mindiffusion.data.avatars": "styles of an installed package, and pictures drawn in memory",

@@ -23,6 +23,7 @@ from benchmark.study import FEWEST_PROFILE, EvaluationConfig, Study, check_fewes
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
+from mindiffusion.outside.paths import refuse_links
 from mindiffusion.room import try_folder
 from mindiffusion.sampling import config_of
 from mindiffusion.training import checkpoint
@@ -84,6 +85,8 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
     """
     if "stitched" in evaluation.metrics and finisher is None:
         raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
+    if path.is_dir():
+        refuse_links(path)
     files = sorted(path.glob(WEIGHTS)) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
