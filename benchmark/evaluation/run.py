@@ -85,11 +85,11 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
     """
     if "stitched" in evaluation.metrics and finisher is None:
         raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
-    if path.is_dir():
-        refuse_links(path)
     files = sorted(path.glob(WEIGHTS)) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
+    if path.is_dir():
+        refuse_links(path)
     contents = [checkpoint.load(file) for file in files]
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]

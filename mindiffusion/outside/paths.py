@@ -61,6 +61,8 @@ def inside(folder: Path, name: str) -> Path:
 def refuse_links(folder: Path) -> None:
     """Refuse a folder of results or of a run that holds a link: who wrote it may lead us out.
 
+    Hidden files and folders are passed over.
+
     Raises:
         UserError: a link below ``folder``, or more entries than any study has.
     """
@@ -69,6 +71,10 @@ def refuse_links(folder: Path) -> None:
         try:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
+                    # Nothing of a study is hidden but its locks, which follow no link themselves;
+                    # a person's own .cache or .git may be a link.
+                    if entry.name.startswith("."):
+                        continue
                     seen += 1
                     if entry.is_symlink():
                         raise UserError(

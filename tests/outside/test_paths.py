@@ -98,6 +98,8 @@ def test_links_are_looked_for_within_bounds_and_in_what_is_no_folder(tmp_path, m
     refuse_links(tmp_path / "nothing")
     (tmp_path / "file").touch()
     refuse_links(tmp_path / "file")
+    (tmp_path / ".cache").symlink_to(tmp_path)
+    refuse_links(tmp_path)
     monkeypatch.setattr(paths, "MOST_ENTRIES", 3)
     for number in range(4):
         (tmp_path / str(number)).touch()
