@@ -260,14 +260,7 @@ def load_study(
             where = {"output": str(folder / entry.folder), "samples": None, "seed": seed}
             config = build_config(merge(run, where), f"{path}, arm {entry.key}")
             runs.append(with_controls(config, entry, str(path)))
-    if not runs:
-        raise UserError(f"{path} has no runs; give at least one arm and one seed.")
-    for (name, seed), count in Counter((run.arm, run.seed) for run in runs).items():
-        if count > 1:
-            raise UserError(
-                f"{path}: {count} runs are called {name!r} with seed {seed}; give each arm a name "
-                "of its own (arm: …) and each seed once."
-            )
+    _refuse_twins(runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
     study = Study(title, folder, tuple(runs), parsed.evaluation, parsed.runs_per_device, finisher)
@@ -277,3 +270,14 @@ def load_study(
             f"arms ({', '.join(sorted({run.arm for run in runs}))}); name one of them."
         )
     return study
+
+
+def _refuse_twins(runs: Sequence[RunConfig], path: Path) -> None:
+    if not runs:
+        raise UserError(f"{path} has no runs; give at least one arm and one seed.")
+    for (name, seed), count in Counter((run.arm, run.seed) for run in runs).items():
+        if count > 1:
+            raise UserError(
+                f"{path}: {count} runs are called {name!r} with seed {seed}; give each arm a name "
+                "of its own (arm: …) and each seed once."
+            )
