@@ -25,6 +25,7 @@ from benchmark.status import is_running, last_line
 from benchmark.study import Study
 from mindiffusion.errors import STOP_CODES, UserError, exit_code_of
 from mindiffusion.files import exclusive_lock, write_json
+from mindiffusion.machine import module_command
 from mindiffusion.outside.documents import read_json
 from mindiffusion.training.config import RunConfig
 
@@ -85,7 +86,7 @@ class CellGroup:
 
     def __call__(self) -> None:
         """Run the cells to their end; ends the process with their exit code if that is not 0."""
-        command = [sys.executable, "-m", "benchmark", *self.words]
+        command = [*module_command("benchmark"), *self.words]
         process = subprocess.Popen(command, preexec_fn=_ignore_preemption)
         self._process = process
         # submitit ignores SIGTERM; SLURM kills half a minute after it.

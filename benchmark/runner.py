@@ -42,7 +42,7 @@ from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.errors import FAULT_CODE, STOP_CODES, ToldFault, UserError
 from mindiffusion.files import write_json
-from mindiffusion.machine import available_cores
+from mindiffusion.machine import available_cores, module_command
 from mindiffusion.networks import IMAGE_CHANNELS, build_network
 from mindiffusion.outside.paths import open_to_change
 from mindiffusion.training.config import RunConfig, to_dict
@@ -311,7 +311,7 @@ def _start(
     which = ["--cell", config.output, str(config.seed), str(len(slots))]
     with os.fdopen(open_to_change(log, os.O_WRONLY | os.O_TRUNC), "wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmark", *arguments, *which],
+            [*module_command("benchmark"), *arguments, *which],
             stdout=subprocess.PIPE,
             stderr=errors,
             encoding="utf-8",

@@ -1,6 +1,8 @@
 """What this machine lets this process use, and how it was started; free of heavy imports."""
 
 import os
+import sys
+from pathlib import Path
 
 
 def yield_cores() -> None:
@@ -18,6 +20,17 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def module_command(module: str) -> list[str]:
+    """Words that run one of our modules in a process of its own, with imports from where ours are.
+
+    ``python -m`` looks in the working folder first, whose files may be anybody's. Where this
+    process does not look there, as one of the console script, its children do not either.
+    """
+    here = Path.cwd()
+    looks_here = any(here == here / place for place in sys.path)
+    return [sys.executable, *([] if looks_here else ["-P"]), "-m", module]
 
 
 def rank_and_world() -> tuple[int, int]:

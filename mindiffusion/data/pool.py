@@ -4,7 +4,6 @@ import os
 import pickle
 import queue
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -13,6 +12,7 @@ import mindiffusion
 from mindiffusion.data.shard import ShardJob
 from mindiffusion.data.source import Source
 from mindiffusion.errors import UserError
+from mindiffusion.machine import module_command
 
 Worker = subprocess.Popen[bytes]
 
@@ -114,7 +114,7 @@ def _start_worker() -> Worker:
     root = str(Path(mindiffusion.__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "mindiffusion.data.worker"],
+        module_command("mindiffusion.data.worker"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
