@@ -1,7 +1,9 @@
 """Text, JSON and YAML of a stranger: bounded in bytes, depth and size, then checked by a schema."""
 
 import contextlib
+import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,6 +23,8 @@ MOST_VALUES = 50_000
 """Values that a YAML document may stand for, each alias counted as what it stands for."""
 MOST_DEPTH = 32
 MOST_NAME = 200
+_MOST_OPEN_BRACKETS = 4 * MOST_DEPTH
+"""The parser takes longer with the square of their number."""
 
 Document = TypeVar("Document")
 
@@ -168,15 +172,24 @@ def parse_yaml(text: str, source: str) -> Any:
         UserError: not YAML, too deep, too large once its aliases are written out, or with values
             that are not plain, such as dates.
     """
+    too_deep = f"{source} is nested too deep; at most {MOST_DEPTH} levels."
+    if _open_brackets(text) > _MOST_OPEN_BRACKETS:
+        raise UserError(too_deep)
     try:
         content = YAML(typ="safe", pure=True).load(text)
     except RecursionError:
-        raise UserError(f"{source} is nested too deep; at most {MOST_DEPTH} levels.") from None
+        raise UserError(too_deep) from None
     except (YAMLError, ValueError, TypeError, OverflowError, AttributeError) as error:
         line = printable(" ".join(str(error).split()), 200)
         raise UserError(f"{source} is not valid YAML: {line}") from None
     check_plain(content, source)
     return content
+
+
+def _open_brackets(text: str) -> int:
+    """The most brackets that are open at once, in texts of the document too."""
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+    return max(itertools.accumulate(steps), default=0)
 
 
 def check_plain(content: Any, source: str) -> None:
