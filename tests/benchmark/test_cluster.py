@@ -23,7 +23,8 @@ def study(workdir, tiny_config):
         for seed in (0, 1)
         for arm in ("b", "c")
     ]
-    return Study("tiny", Path("results/tiny"), tuple(runs), EvaluationConfig(num_reference=64))
+    scoring = EvaluationConfig(num_reference=64, profile_images=8)
+    return Study("tiny", Path("results/tiny"), tuple(runs), scoring)
 
 
 class RecordingExecutor:

@@ -12,7 +12,7 @@ import torch
 from mindiffusion import files
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
-from mindiffusion.training import checkpoint
+from mindiffusion.training import checkpoint, preflight
 from mindiffusion.training import run as run_module
 from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.loop import Hooks
@@ -163,11 +163,16 @@ def small_disk(tmp_path):
 
 
 def test_full_disk_of_a_command_is_one_line(
-    small_disk, workdir, call, tiny_words, tiny_config, assert_same
+    small_disk, workdir, call, tiny_words, tiny_config, monkeypatch
 ):
     from mindiffusion.cli import main
 
     words = [*tiny_words, "--output", str(small_disk / "out")]
+    code, _, err = call(main, "celeba_cs_32", words)
+    assert code == 2 and "checkpoints and weights need about" in err
+    assert not list(small_disk.iterdir())
+    # Somebody else may fill the disk later.
+    monkeypatch.setattr(preflight, "check_room", lambda *arguments: None)
     code, _, err = call(main, "celeba_cs_32", words)
     last = err.strip().splitlines()[-1]
     assert code != 0 and last.startswith("error: no space left") and "Traceback" not in err
