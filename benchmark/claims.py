@@ -129,7 +129,7 @@ CLAIMS = (
 # Arms whose spread over seeds is another one by design: they lend no freedom to other contrasts.
 OF_ANOTHER_BUDGET = ("B-80%", "B-half")
 _CONTROLS_OF_C = ("density*", "shuffled*", "anti*", "C-flat")
-_CONTROL_SUFFIXES = ("-density*", "-shuffled*", "-anti*", "-flat")
+CONTROL_SUFFIXES = ("-density*", "-shuffled*", "-anti*", "-flat")
 
 
 def claims_about(arms: Collection[str]) -> list[Claim]:
@@ -155,13 +155,13 @@ def density_control(arm: str) -> str:
 
 
 def _is_control(arm: str, arms: Collection[str]) -> bool:
-    of = (arm.removesuffix(suffix) for suffix in _CONTROL_SUFFIXES if arm.endswith(suffix))
+    of = (arm.removesuffix(suffix) for suffix in CONTROL_SUFFIXES if arm.endswith(suffix))
     return arm in (BASELINE, *_CONTROLS_OF_C) or any(name in arms for name in of)
 
 
 def _claims_of(arm: str) -> list[Claim]:
     """What is asked of any arm that is no control: is it better, and is that its order?"""
-    twin, shuffled, anti, flat = (f"{arm}{suffix}" for suffix in _CONTROL_SUFFIXES)
+    twin, shuffled, anti, flat = (f"{arm}{suffix}" for suffix in CONTROL_SUFFIXES)
     total = difference(
         f"{arm}-B", "claim", f"{arm} beats B", f"Does {arm} beat plain training?", (arm, BASELINE)
     )

@@ -24,6 +24,10 @@ LARGEST, SMALLEST = 1e70, 1e-70
 and nothing that a network computes in single precision leads out of them."""
 MEMORISED_PIXELS = "memorised-pixels"
 REALISED_SPARSITY = "realised-sparsity/"  # and where: a block, or the bottleneck
+_KINDS_OF_SUMMARY = {
+    "mean": "float64", "half_width": "float64", "seeds": "int64", "full_range": "bool",
+    "error": "float64",
+}  # fmt: skip
 _MEASURED = ["value", "error", "train_seconds"]
 STAGE_METRICS = ("t_min", "t_max", "active_channels", "penalty_lambda")
 EPS_MSE = "eps-MSE"
@@ -95,10 +99,10 @@ def load_study(study_dir: Path) -> pd.DataFrame:
         UserError: no rows, rows of two data sets, one cell measured twice over, a level that is
             none, or a link in the folder.
     """
-    refuse_links(study_dir)
     path = study_dir / ROWS_FILE
     if not path.exists():
         raise UserError(f"{path} does not exist; give a study's folder, one with a {ROWS_FILE}.")
+    refuse_links(study_dir)
     # A copy: whoever asks may change what they get.
     return _checked_frame(path, sha256_of_file(path)).copy()
 
@@ -208,7 +212,8 @@ def mean_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
 def log_ratio_to_baseline(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with log(value / B's value) of the same measurement; those without B drop out.
 
-    So do those where either is 0 or below, which has no logarithm. B's own rows stay, at 0. The rows' own errors are of another kind and are dropped.
+    So do those where either is 0 or below, which has no logarithm. B's own rows
+    stay, at 0. The rows' own errors are of another kind and are dropped.
     """
     pair = [*CONDITION, "seed", "sampling_seed", "step", "level"]
     baseline = frame[frame["arm"] == BASELINE][[*pair, "value"]]
@@ -241,7 +246,9 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str] = ("arm", "step")) -> pd.D
         error = part["error"].iloc[0] if part["measurements"].sum() == 1 else float("nan")
         full = bool(part["full_range"].all())
         rows.append((*group, summary.mean, half, summary.n, full, float(error)))
-    return pd.DataFrame(rows, columns=[*by, "mean", "half_width", "seeds", "full_range", "error"])
+    # Without rows too, each column is of its kind.
+    kinds = {name: frame[name].dtype for name in by} | _KINDS_OF_SUMMARY
+    return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
 
 
 def curriculum_frame(frame: pd.DataFrame) -> pd.DataFrame:

@@ -118,7 +118,7 @@ def _network(model: Mapping[str, Any]) -> str:
 
 def sequence(values: pd.Series) -> str:
     """Values stage by stage: "13 → 26 → 64", one number where they are all alike."""
-    texts = [short(value) for value in values]
+    texts = [short(value) for value in values] or [MISSING]
     return " → ".join(texts) if len(set(texts)) > 1 else texts[0]
 
 

@@ -66,7 +66,7 @@ class Table:
 
 
 def written(value: float, form: str) -> str:
-    """A number with fixed decimals, by a format such as ``.1f``; an enormous one by its exponent."""
+    """A number by a format with fixed decimals (``.1f``); an enormous one with its exponent."""
     if abs(value) < _ENORMOUS or math.isnan(value):
         return f"{value:{form}}"
     return f"{100 * value:.2e}%" if form.endswith("%") else f"{value:.2e}"

@@ -150,7 +150,8 @@ def secondary(frame: pd.DataFrame) -> list[Finding]:
         return []
     masks = mask_effects(frame)
     nothing = np.empty(0), np.empty(0)
-    rows = at_last_step(frame[frame["metric"].isin(SUMMARIES)])
+    # One of 0 has no logarithm; it does not stop the report of all others.
+    rows = at_last_step(frame[frame["metric"].isin(SUMMARIES) & (frame["value"] > 0)])
     found: list[Finding] = []
     for part in split_conditions(rows[rows["weights"] == endpoint.condition["weights"]]):
         measure = dataclasses.replace(endpoint_of(part), declared="exploratory")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.results import EPS_MSE, distance_rows, load_study
+from benchmark.results import EPS_MSE, arm_order, distance_rows, load_study
 from mindiffusion.errors import UserError
 from plots import (
     capacity,
@@ -25,9 +25,13 @@ from plots import (
     samples,
     stitched,
 )
+from plots.families import main_arms
+from plots.names import with_names_that_fit
 from plots.style import paper_style, save
 
 LOGGER = logging.getLogger(__name__)
+MOST_ARMS = 48
+"""In figures. So many are hard enough to look at; each may take as many panels."""
 CAPTIONS: dict[str, str] = {
     "fid_vs_steps": (
         "Distance between generated and real images over training, and its change against plain "
@@ -145,6 +149,16 @@ def drawable(frame: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]
     return {name: draw for name, (has_rows, draw) in _FIGURES.items() if has_rows(frame)}
 
 
+def frame_to_draw(frame: pd.DataFrame) -> pd.DataFrame:
+    """A study's frame as figures have room for it: some of very many arms, names that fit."""
+    arms = arm_order(frame)
+    shown = main_arms(arms, MOST_ARMS)
+    if len(shown) < len(arms):
+        LOGGER.warning("figures show %d of %d arms; all are in the tables.", len(shown), len(arms))
+        frame = frame[frame["arm"].isin(shown)].reset_index(drop=True)
+    return with_names_that_fit(frame)
+
+
 def write_figures(study_dir: Path) -> list[Path]:
     """Write ``<study_dir>/figures/*.{png,pdf}``; a figure without rows is left out.
 
@@ -154,7 +168,7 @@ def write_figures(study_dir: Path) -> list[Path]:
     Raises:
         UserError: the study has no rows, or contradicting ones.
     """
-    frame = load_study(study_dir)
+    frame = frame_to_draw(load_study(study_dir))
     written: list[Path] = []
     with paper_style():
         for name, draw in drawable(frame).items():

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from benchmark.log_ratios import quotient
 from benchmark.manipulation import MANIPULATION_MINIMUM, MASK_EFFECT, mask_effects
 from benchmark.results import EPS_MSE, arm_order, curriculum_frame, over_seeds
 from plots.families import alike, listed
@@ -58,14 +59,14 @@ def relative_effect(frame: pd.DataFrame) -> pd.DataFrame:
         own = own[own["step"] == effect.step].join(under, on=cell, how="inner")
         begun = stages[(stages["arm"] == arm) & (stages["from_step"] < effect.step)]
         own = own[own["level"] >= begun["t_min"].min()]
-        own = own.assign(value=own["value"] / own["under"], error=np.nan)
-        parts.append(own.drop(columns="under"))
+        own = own.assign(value=quotient(own["value"], own["under"]), error=np.nan)
+        parts.append(own.drop(columns="under").dropna(subset="value"))
     return pd.concat(parts, ignore_index=True)
 
 
 def has_rows(frame: pd.DataFrame) -> bool:
-    """Whether a network of the study has a channel mask."""
-    return bool(frame["metric"].isin((MASK_EFFECT, AGREEMENT)).any())
+    """Whether a network of the study has a channel mask, and something was measured of it."""
+    return bool(frame["metric"].isin((MASK_EFFECT, AGREEMENT)).any() and _panels(frame))
 
 
 def bars_of_births(born: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
@@ -152,7 +153,7 @@ def masked_movement(frame: pd.DataFrame) -> pd.DataFrame:
     cell = ["arm", "seed", "sampling_seed", "step", "weights", "place"]
     on = rows[rows["kind"] == "on"].set_index(cell)["value"].rename("on")
     masked = rows[rows["kind"] == "masked"].join(on, on=cell, how="inner")
-    return masked.assign(value=masked["value"] / masked["on"])
+    return masked.assign(value=quotient(masked["value"], masked["on"])).dropna(subset="value")
 
 
 def movement(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
@@ -177,16 +178,20 @@ def movement(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     return ax
 
 
-def figure(frame: pd.DataFrame) -> Figure:
-    """Above: births and the score's reliability. Below: the mask's effect and cleanness."""
-    metrics = frame["metric"]
+def _panels(frame: pd.DataFrame) -> list[tuple[pd.DataFrame, Any]]:
+    """The rows of each panel that has some, and what draws them."""
     panels: list[tuple[pd.DataFrame, Any]] = [
         (births(frame), bars_of_births),
-        (frame[metrics == AGREEMENT], agreement),
+        (frame[frame["metric"] == AGREEMENT], agreement),
         (relative_effect(frame), effect_by_level),
         (masked_movement(frame), movement),
     ]
-    panels = [(rows, draw) for rows, draw in panels if not rows.empty]
+    return [(rows, draw) for rows, draw in panels if not rows.empty]
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    """Above: births and the score's reliability. Below: the mask's effect and cleanness."""
+    panels = _panels(frame)
     lines = -(-len(panels) // PER_ROW)
     result = new_figure(PAGE_INCHES, PANEL_INCHES * lines)
     grid = result.subplots(lines, PER_ROW, squeeze=False)

@@ -6,19 +6,26 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
 
-from benchmark.results import BASELINE, distance_rows, is_smoke, over_seeds, split_conditions
+from benchmark.results import (
+    BASELINE,
+    arm_order,
+    distance_rows,
+    is_smoke,
+    over_seeds,
+    split_conditions,
+)
 from benchmark.statistics import mean_and_interval
 from benchmark.verdicts import primary_endpoint
 from plots.fid_vs_steps import log_axis
-from plots.percent import covering, margin_zone, percent_axis
+from plots.percent import BEYOND_NOTE, covering, cut, is_wide, margin_zone, percent_axis
 from plots.style import (
     LINE_INCHES,
     PAGE_CHARACTERS,
     PAGE_INCHES,
     arm_styles,
     declared_note,
+    label_powers,
     legend_lines,
     new_figure,
     note_below,
@@ -78,9 +85,7 @@ def by_seconds(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
         ax.plot(seconds[arm], summary["mean"][arm], label=arm, **look)
     log_axis(0.0, ax)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    label_powers(ax.xaxis)
     ax.grid()
     return ax
 
@@ -95,14 +100,19 @@ def at_the_end(ends: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     """
     margin_zone(ax, "y")
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
-    for arm, row in ends.iterrows():
-        half = 0.0 if np.isnan(row["half_width"]) else row["half_width"]
-        points = looks[str(arm)] | {"linestyle": "none", "elinewidth": 0.8}
-        ax.errorbar(row["cost"], row["distance"], yerr=half, **points)
     half = ends["half_width"].fillna(0.0)
-    ends_of_bars = np.concatenate([ends["distance"] - half, ends["distance"] + half])
-    percent_axis(ax, "y", *covering(ends_of_bars))
+    ends = ends.assign(low=ends["distance"] - half, high=ends["distance"] + half)
+    percent_axis(ax, "y", *covering(ends[["low", "high"]].to_numpy()))
     percent_axis(ax, "x", *covering(ends["cost"]))
+    for arm, row in ends.iterrows():
+        look = looks[str(arm)]
+        place = float(np.clip(row["distance"], *ax.get_ylim()))
+        (cost,) = cut(ax, "x", place, (row["cost"],), look["color"])
+        bar = cut(ax, "y", cost, (row["low"], row["distance"], row["high"]), look["color"])
+        is_inside = (cost, bar[1]) == (row["cost"], row["distance"])
+        points = look | {"linestyle": "none", "elinewidth": 0.8}
+        points |= {} if is_inside else {"marker": ""}
+        ax.errorbar(cost, bar[1], yerr=np.diff(bar)[:, None], **points)
     ax.set_xlabel(f"training time against {BASELINE}")
     ax.set_ylabel(f"distance against {BASELINE}")
     return ax
@@ -111,7 +121,8 @@ def at_the_end(ends: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
 def figure(frame: pd.DataFrame) -> Figure:
     """Left along the runs, right at their ends where there is a baseline."""
     rows, ends = cost_rows(frame), end_costs(frame)
-    looks = arm_styles(rows)
+    all_looks = arm_styles(frame)
+    looks = {arm: all_looks[arm] for arm in arm_order(rows)}
     lines = legend_lines(list(looks), PAGE_CHARACTERS)
     result = new_figure(PAGE_INCHES, 2.5 + LINE_INCHES * lines)
     axes = result.subplots(1, 1 if ends.empty else 2, squeeze=False)[0]
@@ -119,11 +130,13 @@ def figure(frame: pd.DataFrame) -> Figure:
     axes[0].set_xlabel("seconds of training")
     axes[0].set_ylabel(str(rows["metric"].iloc[0]))
     if not ends.empty:
-        at_the_end(ends, looks, axes[1])
+        at_the_end(ends, all_looks, axes[1])
     handles, labels = axes[0].get_legend_handles_labels()
     columns = -(-len(labels) // lines)
     result.legend(handles, labels, loc="outside upper left", ncols=columns)
-    note_below(result, _notes(rows))
+    half = ends["half_width"].fillna(0.0)
+    reach = [ends["cost"], ends["distance"] - half, ends["distance"] + half]
+    note_below(result, [*_notes(rows), *[BEYOND_NOTE] * is_wide(pd.concat(reach))])
     return result
 
 

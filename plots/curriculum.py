@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from benchmark.exposure import EXPOSURE, NUM_BINS, NUM_PARTS, stage_exposure
+from benchmark.log_ratios import quotient
 from benchmark.results import curriculum_frame
 from plots.families import alike, listed
 from plots.style import PAGE_INCHES, new_figure, note_below, step_axis, text_beside
@@ -20,6 +21,8 @@ TITLE_WIDTH = 32
 # The darker, the more is trained (in grey too); white is not at all.
 COLOURS = "viridis_r"
 RANGE = (0.2, 5.0)
+# The average at which bars end; more than all of a run in one of all bins there cannot be.
+WIDEST = float(NUM_BINS)
 _BAR = "0.75"
 
 
@@ -48,19 +51,23 @@ def _of_window(stage: pd.Series) -> pd.DataFrame:
     edges = np.arange(NUM_BINS + 1) / NUM_BINS
     # The lowest level of a whole range is the first one above 0.
     low = 0.0 if stage["t_min"] < 0.5 / NUM_BINS else stage["t_min"]
-    inside = np.diff(np.clip(edges, low, stage["t_max"]))
+    inside = np.diff(np.clip(edges, low, max(low, stage["t_max"])))
     columns = ["arm", "seed", "stage", "from_step", "to_step"]
     return pd.DataFrame(
         {name: stage[name] for name in columns}
-        | {"level": edges[1:], EXPOSURE: inside / inside.sum() * NUM_BINS}
+        | {"level": edges[1:], EXPOSURE: inside / max(inside.sum(), 1e-9) * NUM_BINS}
     )
 
 
 def run_average(stages: pd.DataFrame) -> pd.Series:
-    """Time average of one run's exposure over the fifths of t, indexed by their upper edges."""
+    """Time average of one run's exposure over the fifths of t, indexed by their upper edges.
+
+    A run of no steps has none.
+    """
     steps = stages["to_step"] - stages["from_step"]
     part = np.ceil(np.round(stages["level"] * NUM_PARTS, 6)) / NUM_PARTS
-    return (stages[EXPOSURE] * steps).groupby(part).sum() / steps.groupby(part).sum()
+    total = (stages[EXPOSURE] * steps).groupby(part).sum()
+    return quotient(total, steps.groupby(part).sum())
 
 
 def heat_map(stages: pd.DataFrame, ax: Axes) -> QuadMesh:
@@ -93,11 +100,17 @@ def averages(average: pd.Series, ax: Axes) -> Axes:
     ax.barh(average.index - width / 2, average, height=0.85 * width, color=_BAR)
     ax.axvline(1, color="black", linewidth=0.8)
     for place, value in zip(average.index - width / 2, average, strict=True):
-        text_beside(ax, 1, place, f"{value:.2f}")
+        text_beside(ax, 1, place, _average_text(value))
     ax.set_xticks([0, 1])
     ax.tick_params(labelleft=False, left=False)
     ax.spines["left"].set_visible(False)
     return ax
+
+
+def _average_text(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:.2f}" if abs(value) <= WIDEST else f"{value:.1g}"
 
 
 def figure(frame: pd.DataFrame) -> Figure:
@@ -113,7 +126,8 @@ def figure(frame: pd.DataFrame) -> Figure:
     )  # fmt: skip
     total = int(stages["to_step"].max())
     pairs = grid.reshape(rows * columns, 2)
-    widest = max(run_average(own).max() for _, own in stages.groupby("arm"))
+    averages_of_runs = pd.concat([run_average(own) for _, own in stages.groupby("arm")])
+    widest = averages_of_runs.fillna(1.0).clip(1.0, WIDEST).max()
     for arms, (left, right) in zip(groups, pairs, strict=False):
         own = stages[stages["arm"] == arms[0]]
         mesh = heat_map(own, left)

@@ -30,6 +30,7 @@ from plots.style import (
     declared_note,
     legend_lines,
     legend_over,
+    log_scale,
     new_figure,
     note_below,
     seed_note,
@@ -122,8 +123,7 @@ def _draw_family(
     """The family's profile and, where there is a second panel, its change against B."""
     looks = {arm: look for arm, look in arm_styles(profile).items() if arm in family.arms}
     denoising_profile(profile, looks, column[0])
-    if profile["value"].max() > LOG_SPAN * profile["value"].min():
-        column[0].set_yscale("log")
+    log_scale(column[0], profile["value"], LOG_SPAN)
     legend_over(column[0], _characters(family), family.title)
     if len(column) > 1:
         margin_zone(column[1], "y")

@@ -10,20 +10,26 @@ from matplotlib.figure import Figure, SubFigure
 from benchmark.results import BASELINE, arm_order, mean_over_levels, over_seeds
 from plots.families import main_arms, selection_note
 from plots.milestones import spread
+from plots.names import shortened
 from plots.style import (
     GREY,
     LINE_INCHES,
+    PAGE_CHARACTERS,
     PAGE_INCHES,
     arm_styles,
     declared_note,
+    legend_lines,
     new_figure,
     note_below,
+    per_row,
     seed_note,
 )
 
 GAIN = "emergence/"
 AMPLITUDE = "amplitude/"
 MILESTONES = 4
+NAME = 22
+"""Characters of an attribute."""
 PANEL_INCHES = 1.15
 STEP_INCHES = 0.85
 # Places of the arms of one attribute lie this far apart in all.
@@ -122,13 +128,14 @@ def _levels(part: SubFigure, rows: pd.DataFrame, amplitudes: dict[str, float]) -
     for (name, amplitude), ax in zip(amplitudes.items(), grid.flat, strict=False):
         gain_by_level(rows[rows["attribute"] == name], looks, ax)
         size = "" if np.isnan(amplitude) else f" ({amplitude:#.2g})".replace("(0.", "(.")
-        ax.set_title(f"{name}{size}", loc="left", fontsize=7)
+        ax.set_title(f"{shortened(name, NAME)}{size}", loc="left", fontsize=7)
     for ax in grid.flat[len(amplitudes) :]:
         ax.set_axis_off()
     part.supylabel("accuracy gain\nover the linear oracle", fontsize=7.5)
     part.supxlabel("noise level $t\\,/\\,n_T$ (1 = pure noise)", fontsize=7.5)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    part.legend(handles, labels, loc="outside upper left", ncols=len(labels))
+    columns = per_row(labels, PAGE_CHARACTERS)
+    part.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def _steps(part: SubFigure, rows: pd.DataFrame, attributes: list[str]) -> None:
@@ -147,7 +154,8 @@ def _steps(part: SubFigure, rows: pd.DataFrame, attributes: list[str]) -> None:
             ax.tick_params(axis="x", length=0)
         column[0].set_title(label)
         small = {"fontsize": 5} if len(attributes) > 20 else {}
-        column[-1].set_xticks(range(len(attributes)), attributes, rotation=90, **small)
+        names = [shortened(name, NAME) for name in attributes]
+        column[-1].set_xticks(range(len(attributes)), names, rotation=90, **small)
     for step, ax in zip(steps, grid[:, 0], strict=True):
         ax.set_ylabel(f"step {step:,}")
 
@@ -162,7 +170,9 @@ def figure(frame: pd.DataFrame) -> Figure:
     arms = arm_order(rows)
     rows = rows[rows["arm"].isin(main_arms(arms))]
     last = rows[rows["step"] == rows["step"].max()]
-    above = PANEL_INCHES * -(-len(amplitudes) // _columns(len(amplitudes))) + 2 * LINE_INCHES
+    lines = legend_lines(arm_order(rows), PAGE_CHARACTERS)
+    above = PANEL_INCHES * -(-len(amplitudes) // _columns(len(amplitudes)))
+    above += (1 + lines) * LINE_INCHES
     below = STEP_INCHES * len(spread(rows["step"], MILESTONES)) + 1.0
     result = new_figure(PAGE_INCHES, above + below)
     parts = result.subfigures(2, 1, squeeze=False, height_ratios=(above, below))

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
 
 from benchmark.results import (
     BASELINE,
@@ -27,18 +26,21 @@ from benchmark.results import (
 )
 from plots.end_points import end_points, row_inches
 from plots.families import Family, families
-from plots.percent import covering, margin_zone, percent_axis
+from plots.percent import covering, is_wide, margin_zone, percent_axis
 from plots.style import (
     COLUMN_CHARACTERS,
     COLUMN_INCHES,
     LINE_INCHES,
+    MOST_PANELS,
     PAGE_INCHES,
     arm_styles,
     declared_note,
+    label_powers,
     legend_lines,
     legend_over,
     new_figure,
     note_below,
+    panels_note,
     seed_note,
     step_axis,
 )
@@ -51,6 +53,8 @@ PANEL_INCHES, RATIO_INCHES, COMPACT = 2.0, 1.3, 0.7
 # Families side by side, and the characters that fit above one.
 PER_BAND = 3
 LEGEND_CHARACTERS = 34
+# Distances at the end alone, side by side.
+MOST_BESIDE = 3
 
 
 def stage_boundaries(frame: pd.DataFrame) -> tuple[str, list[int]]:
@@ -105,9 +109,7 @@ def log_axis(floor: float, ax: Axes) -> None:
     """A logarithmic y axis not below ``floor``, labelled at 1, 2 and 5."""
     ax.set_yscale("log")
     ax.set_ylim(bottom=max(ax.get_ylim()[0], floor))
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    label_powers(ax.yaxis)
 
 
 def full_range_ratios(rows: pd.DataFrame) -> pd.DataFrame:
@@ -135,10 +137,15 @@ def ratio_vs_steps(ratios: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axe
 
 def ratio_limits(ratios: pd.DataFrame) -> tuple[float, float]:
     """Room for all arms' last intervals; the large ratios of early milestones may lie outside."""
+    return covering(_last_ends(ratios), room=0.3)
+
+
+def _last_ends(ratios: pd.DataFrame) -> pd.Series:
+    """The ends of all arms' last intervals."""
     last = ratios[ratios["step"] == ratios.groupby(["arm", "seed"])["step"].transform("max")]
     summary = over_seeds(last, ("arm",))
     half = summary["half_width"].fillna(0.0)
-    return covering(np.concatenate([summary["mean"] - half, summary["mean"] + half]), room=0.3)
+    return pd.concat([summary["mean"] - half, summary["mean"] + half])
 
 
 def _is_curve(rows: pd.DataFrame) -> bool:
@@ -165,6 +172,8 @@ def _notes(parts: list[pd.DataFrame], panels: list["Panel"], staged_arm: str) ->
         notes.append(f"vertical lines: stages of {staged_arm}")
     if any(not panel.ratios.empty for panel in panels):
         notes.append(f"change against {BASELINE} of the same seed, grey: ±3 %")
+    if any(is_wide(_last_ends(panel.ratios)) for panel in panels):
+        notes.append("intervals go on beyond the panel")
     smoke = rows["n_generated"].map(is_smoke)
     if smoke.any():
         named = "" if smoke.all() else f" ({', '.join(sorted(set(rows[smoke]['metric'])))})"
@@ -187,6 +196,9 @@ def figure(frame: pd.DataFrame) -> Figure:
     parts = split_conditions(distance_rows(frame))
     curves = [part for part in parts if _is_curve(part)] or parts
     ends = [part for part in parts if _is_curve(part) != _is_curve(curves[0])]
+    count = max(len(curves), len(ends))
+    curves, ends = curves[:MOST_PANELS], ends[:MOST_BESIDE]
+    parts = [*curves, *ends]
     panels = [Panel(rows, full_range_ratios(rows)) for rows in curves]
     groups = families(arm_order(pd.concat(parts)))
     bands = [groups[i : i + PER_BAND] for i in range(0, len(groups), PER_BAND)]
@@ -201,7 +213,7 @@ def figure(frame: pd.DataFrame) -> Figure:
         _draw_band(band, panels, boundaries, share, columns)
     if ends:
         _draw_ends(ends, shares[-1])
-    note_below(result, _notes(parts, panels, staged_arm))
+    note_below(result, [*_notes(parts, panels, staged_arm), *panels_note(count)])
     return result
 
 

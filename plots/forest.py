@@ -9,11 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.verdicts import Endpoint, Finding, findings, primary_endpoint
-from plots.percent import covering, margin_zone, percent_axis, percent_text
+from plots.names import shortened
+from plots.percent import (
+    BEYOND_NOTE,
+    covering,
+    cut,
+    is_wide,
+    margin_zone,
+    percent_axis,
+    percent_text,
+)
 from plots.style import GREY, PAGE_INCHES, new_figure, note_below, text_beside
 
 # Height of a line, and of all of them at most: a page.
 ROW_INCHES, MOST_INCHES = 0.185, 8.2
+# Lines that a page holds, and characters left of the axes.
+MOST_LINES, _LEFT_CHARACTERS = 70, 76
 _GROUPS = {
     "hypothesis": "Hypotheses",
     "decomposition": "Where it comes from",
@@ -76,10 +87,13 @@ def _line(finding: Finding, place: float, ax: Axes) -> None:
     low, high = (
         finding.estimate if math.isnan(end) else end for end in (finding.low, finding.high)
     )
-    ax.plot([low, high], [place, place], color=look["color"], linewidth=1.2, solid_capstyle="butt")
-    ax.plot([finding.estimate], [place], linestyle="none", markeredgewidth=1.0, **look)
+    ends = cut(ax, "x", place, (low, high), look["color"])
+    ax.plot(ends, [place, place], color=look["color"], linewidth=1.2, solid_capstyle="butt")
+    if ends[0] <= finding.estimate <= ends[1]:
+        ax.plot([finding.estimate], [place], linestyle="none", markeredgewidth=1.0, **look)
     strong = {"weight": "bold"} if finding.declared else {}
-    text_beside(ax, _LEFT, place, f"{finding.title}:  {finding.contrast}", **strong)
+    name = shortened(f"{finding.title}:  {finding.contrast}", _LEFT_CHARACTERS)
+    text_beside(ax, _LEFT, place, name, **strong)
     text_beside(ax, _COLUMNS[0], place, interval_text(finding))
     text_beside(ax, _COLUMNS[1], place, str(finding.seeds))
     colour = look["color"] if finding.verdict in _MARKERS else GREY
@@ -91,17 +105,21 @@ def interval_text(finding: Finding) -> str:
     estimate = percent_text(finding.estimate)
     if math.isnan(finding.low):
         return estimate
-    low, high = (percent_text(x).removesuffix(" %") for x in (finding.low, finding.high))
+    low, high = (
+        percent_text(end).removesuffix(" %").replace("> ", ">")
+        for end in (finding.low, finding.high)
+    )
     return f"{estimate} [{low}, {high}]"
 
 
 def figure(frame: pd.DataFrame) -> Figure:
     """All findings of a study that has an endpoint and two arms."""
     endpoint, found = primary_endpoint(frame), with_estimate(findings(frame))
-    groups = len({finding.group for finding in found})
-    lines = min(ROW_INCHES * (len(found) + 1.4 * groups + 1), MOST_INCHES)
+    shown = found[:MOST_LINES]
+    groups = len({finding.group for finding in shown})
+    lines = min(ROW_INCHES * (len(shown) + 1.4 * groups + 1), MOST_INCHES)
     result = new_figure(PAGE_INCHES, lines + 0.4)
-    ax = forest(found, result.subplots())
+    ax = forest(shown, result.subplots())
     ax.set_xlabel(f"change of {endpoint.metric if endpoint else 'the distance'} (left is better)")
     note_below(result, _notes(found, endpoint))
     return result
@@ -109,6 +127,10 @@ def figure(frame: pd.DataFrame) -> Figure:
 
 def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
     notes = ["grey zone: ±3 %, too small to matter"]
+    if is_wide([end for f in found for end in (f.low, f.high, f.estimate)]):
+        notes.append(BEYOND_NOTE)
+    if len(found) > MOST_LINES:
+        notes.append(f"{MOST_LINES} of {len(found)} comparisons shown, all are in the tables")
     if max(finding.seeds for finding in found) == 1:
         notes.append("n=1 seed, no interval, nothing is decided")
     if endpoint is not None:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmark.log_ratios import quotient
 from benchmark.results import CONDITION, EPS_MSE, arm_order, over_seeds, split_conditions
 from plots.families import main_arms, selection_note
 from plots.milestones import lines_by_level, step_note
@@ -16,6 +17,7 @@ from plots.style import (
     arm_styles,
     declared_note,
     legend_above,
+    log_scale,
     new_figure,
     note_below,
     seed_note,
@@ -45,9 +47,8 @@ def learnable_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 def relative_to_oracle(rows: pd.DataFrame) -> pd.DataFrame:
     """``learnable_rows`` in units of the linear oracle's ε-MSE."""
-    return rows.assign(
-        **{name: rows[name] / rows["linear"] for name in ("value", "mean")}, linear=1.0
-    )
+    ratios = {name: quotient(rows[name], rows["linear"]) for name in ("value", "mean")}
+    return rows.assign(**ratios, linear=1.0).dropna(subset=list(ratios))
 
 
 def learnable(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -64,7 +65,7 @@ def learnable(rows: pd.DataFrame, ax: Axes) -> Axes:
     )
     ax.plot(bounds.index, bounds["linear"], color=_BOUND, linewidth=1.0, label="linear oracle")
     lines_by_level(rows.drop(columns=["mean", "linear"]), arm_styles(rows), ax)
-    ax.set_yscale("log")
+    log_scale(ax, pd.concat([rows[name] for name in ("value", "mean", "linear")]))
     return ax
 
 

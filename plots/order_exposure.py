@@ -3,6 +3,7 @@
 Four arms make a 2 × 2: B has neither, density* C's exposure alone, C-flat the order alone, C both.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmark.verdicts import Endpoint, Finding, findings, primary_endpoint
 from plots.forest import interval_text
-from plots.percent import covering, margin_zone, percent_axis
+from plots.percent import covering, cut, margin_zone, percent_axis
 from plots.style import GREY, PAGE_INCHES, arm_style, new_figure, note_below, text_beside
 
 # (arm without order, arm with it) at each exposure, from left to right.
@@ -31,7 +32,18 @@ SHIFT = 0.1
 def has_rows(frame: pd.DataFrame) -> bool:
     """Whether exposure and order can be told apart: B, density* and C are measured at the end."""
     endpoint = primary_endpoint(frame)
-    return endpoint is not None and set(NEEDED) <= set(endpoint.values.columns)
+    return (
+        endpoint is not None
+        and set(NEEDED) <= set(endpoint.values.columns)
+        and not _whole_seeds(endpoint.values).empty
+    )
+
+
+def _whole_seeds(values: pd.DataFrame) -> pd.DataFrame:
+    """The 2 × 2's arms of a study, and the seeds that have them all."""
+    return values[
+        [arm for pair in PAIRS.values() for arm in pair if arm in values.columns]
+    ].dropna()
 
 
 def without_blocks(values: pd.DataFrame) -> pd.DataFrame:
@@ -41,8 +53,7 @@ def without_blocks(values: pd.DataFrame) -> pd.DataFrame:
     (Cousineau 2005): arms are compared within seeds, so that is the spread that counts. Seeds
     that lack one of the arms are left out.
     """
-    arms = [arm for pair in PAIRS.values() for arm in pair if arm in values.columns]
-    whole = values[arms].dropna()
+    whole = _whole_seeds(values)
     centred = whole.sub(whole.mean(axis=1), axis=0) + whole.to_numpy().mean()
     return centred - centred["B"].mean()
 
@@ -92,10 +103,13 @@ def effects(found: Mapping[str, Finding], ax: Axes) -> Axes:
         ax, "x", *covering([x for f in shown.values() for x in (f.low, f.high, f.estimate)])
     )
     for place, finding in enumerate(shown.values()):
-        half = np.nan_to_num([finding.estimate - finding.low, finding.high - finding.estimate])
-        ax.errorbar(
-            finding.estimate, place, xerr=half[:, None], color="black", marker="o", linestyle="none"
+        low, high = (
+            finding.estimate if math.isnan(end) else end for end in (finding.low, finding.high)
         )
+        ends = cut(ax, "x", place, (low, finding.estimate, high), "black")
+        half = np.diff(ends)[:, None]
+        marker = "o" if ends[1] == finding.estimate else ""
+        ax.errorbar(ends[1], place, xerr=half, color="black", linestyle="none", marker=marker)
         text_beside(ax, 6, place, f"{interval_text(finding)}\n{finding.verdict}", color=GREY)
     names = [f"{EFFECTS[contrast]}\n{contrast}" for contrast in shown]
     ax.set_yticks(range(len(shown)), names)

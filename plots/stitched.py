@@ -17,11 +17,14 @@ from plots.fid_vs_steps import LABEL_WIDTH
 from plots.milestones import lines_by_level, step_note
 from plots.style import (
     COLUMN_INCHES,
+    MOST_PANELS,
     arm_styles,
     declared_note,
     legend_above,
+    log_scale,
     new_figure,
     note_below,
+    panels_note,
     seed_note,
 )
 
@@ -46,8 +49,7 @@ def stitched(rows: pd.DataFrame, ax: Axes) -> Axes:
         ax: axes to draw on.
     """
     lines_by_level(rows, arm_styles(rows), ax)
-    if rows["value"].max() > LOG_SPAN * rows["value"].min():
-        ax.set_yscale("log")
+    log_scale(ax, rows["value"], LOG_SPAN)
     kind, _, distance = str(rows["metric"].iloc[0]).partition("/")
     ax.set_ylabel(f"{textwrap.fill(distance, LABEL_WIDTH)}\n{_SIDES[f'{kind}/']}")
     return ax
@@ -59,6 +61,8 @@ def figure(frame: pd.DataFrame) -> Figure:
     arms = arm_order(rows)
     rows = rows[rows["arm"].isin(main_arms(arms))]
     parts = split_conditions(rows)
+    count = len(parts)
+    parts = parts[:MOST_PANELS]
     result = new_figure(COLUMN_INCHES, 2.2 * len(parts))
     axes = result.subplots(len(parts), 1, sharex=True, squeeze=False).ravel()
     for part, ax in zip(parts, axes, strict=True):
@@ -66,7 +70,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     axes[-1].set_xlabel("τ as $t\\,/\\,n_T$ (1 = pure noise)")
     legend_above(axes[0])
     first = rows.iloc[0]
-    notes = [step_note(rows), f"{first['weights']} weights"]
+    notes = [step_note(rows), f"{first['weights']} weights", *panels_note(count)]
     notes.append(f"{first['sampler']}, {first['sampler_steps']} steps")
     if not rows["full_range"].all():
         notes.append("hollow: not all noise levels trained yet")

@@ -10,9 +10,17 @@ from typing import Any
 import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from benchmark.results import arm_order
 from mindiffusion.files import atomic_write
@@ -23,6 +31,9 @@ LINE_INCHES = 0.16
 # Characters of a legend that are as wide as a column of a paper, and as its page.
 COLUMN_CHARACTERS, PAGE_CHARACTERS = 56, 120
 GREY = "0.45"
+_MOST_POWERS = 7
+MOST_PANELS = 8
+"""Measures that a figure shows one below the other."""
 
 # Okabe-Ito colours (jfly.uni-koeln.de/color) and, for further arms, the darker ones of Paul Tol's
 # "muted" scheme (personal.sron.nl/~pault). Arms that share a panel are apart in grey too, by
@@ -124,7 +135,7 @@ def legend_over(ax: Axes, characters: int, title: str = "") -> int:
         labels,
         loc="lower left",
         bbox_to_anchor=(0, 1.02),
-        ncols=_per_row(labels, characters),
+        ncols=per_row(labels, characters),
         borderpad=0.2,
         title=title or None,
         alignment="left",
@@ -134,10 +145,11 @@ def legend_over(ax: Axes, characters: int, title: str = "") -> int:
 
 def legend_lines(labels: Sequence[str], characters: int) -> int:
     """How many lines a legend of these labels takes."""
-    return math.ceil(len(labels) / _per_row(labels, characters))
+    return math.ceil(len(labels) / per_row(labels, characters))
 
 
-def _per_row(labels: Sequence[str], characters: int) -> int:
+def per_row(labels: Sequence[str], characters: int) -> int:
+    """How many labels of a legend stand side by side."""
     # A handle and its gaps are as wide as 8 characters.
     return max(1, min(len(labels), characters // (8 + max(map(len, labels)))))
 
@@ -178,14 +190,53 @@ def text_beside(ax: Axes, points: float, y: float, text: str, **look: Any) -> No
     )
 
 
+def log_scale(ax: Axes, values: pd.Series, span: float = 1.0) -> bool:
+    """Make y logarithmic where values differ by more than a factor; which 0 and below forbid.
+
+    Args:
+        ax: axes with the values.
+        values: what is drawn.
+        span: the factor.
+
+    Returns:
+        Whether it is.
+    """
+    lowest, highest = float(values.min()), float(values.max())
+    is_log = lowest > 0 and highest > span * lowest
+    if is_log:
+        ax.set_yscale("log")
+    return is_log
+
+
+def label_powers(axis: Axis) -> None:
+    """Labels of a logarithmic axis at 1, 2 and 5 times powers of ten; of many powers, at some."""
+    low, high = axis.get_view_interval()
+    if high > low * 10**_MOST_POWERS:
+        axis.set_major_locator(LogLocator(numticks=_MOST_POWERS))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(LogFormatter())
+        return
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def step_axis(ax: Axes, total_steps: int, label: bool = True) -> None:
     """Training steps from 0 to the end; thousands as k from 10,000 on."""
-    ax.set_xlim(-0.02 * total_steps, 1.03 * total_steps)
+    # A run of no steps has a place too.
+    ax.set_xlim(-0.02 * max(1, total_steps), 1.03 * max(1, total_steps))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
     if total_steps >= 10_000:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k"))
     if label:
         ax.set_xlabel("training steps")
+
+
+def panels_note(count: int) -> list[str]:
+    """What to say where a figure shows the first of many measures only."""
+    if count <= MOST_PANELS:
+        return []
+    return [f"{MOST_PANELS} of {count} measures shown, all are in the tables"]
 
 
 def seed_note(seeds: pd.Series) -> str:

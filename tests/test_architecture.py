@@ -70,7 +70,7 @@ def test_plots_import_only_rows_and_statistics_of_ours(ours):
     allowed = {
         "benchmark.results", "benchmark.statistics", "benchmark.curves", "benchmark.exposure",
         "benchmark.manipulation", "benchmark.verdicts", "mindiffusion.errors", "mindiffusion.files",
-        "mindiffusion.outside.pictures",
+        "benchmark.log_ratios", "benchmark.claims", "mindiffusion.outside.pictures",
     }  # fmt: skip
     for name, (_, tree) in ours.items():
         if name.startswith("plots"):
