@@ -166,5 +166,6 @@ def test_tables_of_the_index_are_built_beside_those_of_rows(tmp_path):
     for path in first:
         assert path.suffix != ".tex" or path.read_text().isascii()
     (tmp_path / "study.json").write_text('{"study": ')
-    with pytest.raises(UserError, match=r"study\.json: is no whole JSON .* the study's command again"):
+    wrong = r"study\.json: is no whole JSON .* the study's command again"
+    with pytest.raises(UserError, match=wrong):
         study_tables(tmp_path)
