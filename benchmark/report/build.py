@@ -186,7 +186,8 @@ def _render(page: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["tied"] = words.tied
-    style, script = (_ASSETS.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    assets = (_ASSETS / "page.css", _ASSETS / "page.js")
+    style, script = (asset.read_text("utf-8") for asset in assets)
     template = environment.get_template("page.html.j2")
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "

@@ -31,3 +31,7 @@ def test_minimum_detectable_effect_has_the_power_it_says(n):
 def test_seeds_needed_gives_up_on_effects_near_zero():
     assert seeds_needed(0.001, 1.0) is None
     assert seeds_needed(0.5, 0.0) == 2
+
+
+def test_two_seeds_see_what_is_enormous_beside_its_spread():
+    assert seeds_needed(300.0, 1e-300) == 2

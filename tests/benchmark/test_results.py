@@ -152,6 +152,50 @@ def test_load_study_refuses_rows_that_do_not_belong_together(tmp_path, rows, mes
         load_study(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"level": 1.5}, "noise level 1.5"),
+        ({"metric": "eps-MSE", "level": None}, "noise level none"),
+        ({"metric": "exposure", "level": -0.1}, "from 0 to 1"),
+    ],
+)
+def test_load_study_refuses_levels_that_are_none(tmp_path, change, message):
+    append_rows(tmp_path / "rows.jsonl", [row(), row(**{"step": 50} | change)])
+    with pytest.raises(UserError, match=message):
+        load_study(tmp_path)
+
+
+def test_whatever_is_made_of_a_study_refuses_links_in_its_folder(tmp_path):
+    study, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    append_rows(study / "rows.jsonl", [row()])
+    (study / "tables").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link"):
+        load_study(study)
+
+
+def test_numbers_without_measure_are_taken_as_the_largest_and_it_is_said(tmp_path, caplog):
+    values = {0: 1e300, 1: -5e-324, 2: 0.0, 3: 7.0}
+    rows = [row(seed=seed, value=value) for seed, value in values.items()]
+    append_rows(tmp_path / "rows.jsonl", rows)
+    frame = load_study(tmp_path).set_index("seed")
+    assert frame["value"].to_dict() == {0: 1e70, 1: -1e-70, 2: 0.0, 3: 7.0}
+    assert results.beyond_bounds(frame) == 2 and "2 rows have numbers beyond" in caplog.text
+
+
+def test_ratios_to_the_baseline_leave_out_what_has_no_logarithm():
+    cells = [("B", 0, 2.0), ("C", 0, 1.0), ("B", 1, 0.0), ("C", 1, 1.0), ("B", 2, 1.0)]
+    frame = frame_of(*(row(arm=arm, seed=seed, value=value) for arm, seed, value in cells))
+    ratios = results.log_ratio_to_baseline(frame)
+    assert set(zip(ratios["arm"], ratios["seed"], strict=True)) == {("B", 0), ("C", 0), ("B", 2)}
+
+
+def test_a_summary_of_no_rows_has_columns_of_their_kinds():
+    summary = results.over_seeds(frame_of(row()).iloc[:0])
+    assert summary["mean"].dtype == "float64" and summary["full_range"].dtype == "bool"
+
+
 def test_load_study_names_the_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"rows\.jsonl does not exist"):
         load_study(tmp_path / "nowhere")

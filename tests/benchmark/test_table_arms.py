@@ -9,6 +9,7 @@ from benchmark.results import to_frame
 from benchmark.rows import Row, append_rows
 from benchmark.table_arms import arms, configuration
 from benchmark.table_capacity import capacity
+from benchmark.table_cost import training_cost
 from benchmark.tables import study_tables, write_tables
 from mindiffusion.errors import UserError
 
@@ -169,3 +170,33 @@ def test_tables_of_the_index_are_built_beside_those_of_rows(tmp_path):
     wrong = r"study\.json: is no whole JSON .* the study's command again"
     with pytest.raises(UserError, match=wrong):
         study_tables(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        {},
+        {"config": {}},
+        {"config": {"model": {}, "process": {"loss_weight": "odd"}, "training": {}}},
+        {"config": {"model": {"network": ["x"], "n_feat": "many", "width": None}, "newer": 1}},
+        {"config": {"model": 7, "data": [], "training": {"global_batch": "8"}}, "num_train": 3},
+    ],
+)
+def test_an_index_of_another_version_leaves_cells_open(bare):
+    frame = to_frame(CURRICULA + REALISED)
+    for index in (
+        {"study": "two", "cells": [], "arms": {"B": bare}},
+        INDEX | {"arms": {"B": bare}},
+    ):
+        (table,), _ = arms(frame, index)
+        assert lines(table)["B"][2] == "100"
+        configuration(frame, index)
+        capacity(frame, index)
+        training_cost(frame, index)
+
+
+def test_a_setting_is_one_line_of_bounded_length():
+    odd = {"config": {"model": {"network": "a\nb" + "c" * 9999}}, "num_train": 1, "parameters": 1}
+    tables, _ = configuration(to_frame(CURRICULA), {"arms": {"B": odd}})
+    cells = [cell for table in tables for line in table.body for cell in line]
+    assert max(map(len, cells)) <= 400 and not any("\n" in cell for cell in cells)

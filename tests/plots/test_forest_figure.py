@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from benchmark.results import to_frame
 from benchmark.verdicts import findings
-from plots.forest import figure, forest, has_rows, interval_text, with_estimate
+from plots.forest import MOST_LINES, figure, forest, has_rows, interval_text, with_estimate
 
 pytestmark = pytest.mark.usefixtures("paper")
 
@@ -61,3 +61,20 @@ def test_arms_that_were_not_measured_at_their_end_have_no_forest(make):
     rows = [make.row(arm=arm, step=750) for arm in ("B", "C")]
     assert not has_rows(to_frame(rows))
     assert not has_rows(to_frame([make.row()]))
+
+
+def test_an_interval_beyond_the_axis_ends_in_arrows_and_its_numbers_say_so(found):
+    wide = dataclasses.replace(found[0], estimate=1.8, low=-20.0, high=24.0)
+    ax = forest([wide, found[1]], Figure().subplots())
+    arrows = [line for line in ax.get_lines() if line.get_marker() in ("<", ">")]
+    assert [line.get_xdata()[0] for line in arrows] == list(ax.get_xlim())
+    assert len({line.get_ydata()[0] for line in arrows}) == 1
+    assert interval_text(wide) == "+505.0 % [−100.0, >9999]"
+
+
+def test_very_many_comparisons_fill_a_page_and_no_more(make):
+    arms = [f"arm{k:03}" for k in range(90)]
+    rows = [make.row(arm=arm, value=50.0 + k) for k, arm in enumerate(("B", *arms))]
+    drawn = figure(to_frame(rows))
+    assert drawn.get_figheight() < 11
+    assert f"{MOST_LINES} of 90 comparisons shown" in drawn.texts[-1].get_text().replace("\n", " ")

@@ -3,7 +3,15 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from plots.percent import covering, margin_zone, percent_axis, percent_text, percent_ticks
+from plots.percent import (
+    covering,
+    cut,
+    is_wide,
+    margin_zone,
+    percent_axis,
+    percent_text,
+    percent_ticks,
+)
 
 
 @pytest.mark.parametrize(("ratio", "text"), [(1.03, "+3.0 %"), (0.95, "−5.0 %"), (1.0, "+0.0 %")])
@@ -18,6 +26,35 @@ def test_a_log_ratio_reads_as_a_change_in_percent(ratio, text):
 def test_ticks_stand_at_round_percentages(low, high, expected):
     ticks = percent_ticks(math.log(low), math.log(high))
     assert ticks == pytest.approx([math.log1p(value / 100) for value in expected])
+
+
+@pytest.mark.parametrize("reach", [2.0, 5.0, 50.0, 700.0, 8000.0, 1e6])
+def test_ticks_stay_few_however_far_the_limits_are(reach):
+    for low, high in ((-reach, reach), (-0.1, reach), (-reach, 0.1)):
+        ticks = percent_ticks(low, high)
+        assert 1 <= len(ticks) <= 9 and all(low <= tick <= high for tick in ticks)
+
+
+def test_far_ticks_are_named_by_factors():
+    for reach, expected in ((1.5, "×2"), (7.0, "×100"), (100.0, "×10²⁰")):
+        ax = Figure().subplots()
+        percent_axis(ax, "y", -reach, reach)
+        ax.figure.draw_without_rendering()
+        assert expected in [label.get_text() for label in ax.get_yticklabels()]
+
+
+def test_limits_leave_room_for_no_more_than_a_factor_of_20():
+    low, high = covering([-8000.0, 8000.0], room=0.0)
+    assert (low, high) == pytest.approx((-math.log(20), math.log(20)))
+    assert is_wide([0.1, 8000.0]) and not is_wide([0.1, float("nan")])
+
+
+def test_a_bar_beyond_its_axis_ends_in_an_arrow():
+    ax = Figure().subplots()
+    ax.set_xlim(-1, 1)
+    assert list(cut(ax, "x", 0.0, (-0.5, 0.5), "black")) == [-0.5, 0.5] and not ax.lines
+    assert list(cut(ax, "x", 0.0, (-9.0, 9.0), "black")) == [-1.0, 1.0]
+    assert [line.get_marker() for line in ax.lines] == ["<", ">"]
 
 
 def test_axis_names_its_ticks_in_percent():

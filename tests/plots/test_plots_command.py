@@ -64,6 +64,14 @@ def test_command_takes_neither_torch_nor_pyplot_nor_what_measures(built):
     assert not [name for name in modules if name.startswith(measuring)]
 
 
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_the_backend_that_the_environment_names_does_not_matter(backend, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", backend)
+    code = "import os, plots.build; print(os.environ['MPLBACKEND'])"
+    done = run(["-c", code])
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, backend, "")
+
+
 def test_pdf_embeds_truetype_and_carries_no_clock(built):
     folder, _ = built
     for path in (folder / "figures").glob("*.pdf"):

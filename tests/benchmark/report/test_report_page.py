@@ -1,6 +1,7 @@
 import base64
 import dataclasses
 import hashlib
+import html
 import itertools
 import re
 from html.parser import HTMLParser
@@ -191,3 +192,16 @@ def test_provenance_names_where_numbers_come_from(text, study_dir):
         "c10 c11",
     ):
         assert part in end
+
+
+def test_what_can_be_copied_is_neither_formula_nor_command(tmp_path, planted):
+    rows = [
+        dataclasses.replace(row, arm={"C": "=cmd()"}.get(row.arm, row.arm), study="a; rm -rf ~")
+        for row in planted(("B", "C"), range(2))
+    ]
+    text = html.unescape(write_report(small_study(tmp_path, rows)).read_text())
+    assert "reproduce 'a; rm -rf ~'" in text
+    sources = re.findall(r'id="[^"]*-(?:csv|numbers)"[^>]*>(.*?)</textarea>', text, re.DOTALL)
+    lines = [line for source in sources for line in source.splitlines()]
+    assert any(line.startswith("'=cmd()") for line in lines)
+    assert not [line for line in lines if re.match(r"[=+@]|-[^\d.]", line)]

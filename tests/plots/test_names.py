@@ -1,0 +1,55 @@
+import pandas as pd
+from matplotlib.figure import Figure
+
+from plots.build import MOST_ARMS, frame_to_draw
+from plots.names import shortened, with_names_that_fit
+
+COLUMNS = ("metric", "weights", "sampler", "declared", "device")
+
+
+def frame_of(*arms):
+    return pd.DataFrame({"arm": list(arms)} | dict.fromkeys(COLUMNS, "plain"))
+
+
+def arms_of(*arms):
+    return list(with_names_that_fit(frame_of(*arms))["arm"])
+
+
+def test_usual_names_stay_as_they_are():
+    usual = ["B", "C", "density*", "CR-x100-shuffled*", "EDM-lognormal", "logit-normal"]
+    assert arms_of(*usual) == usual
+
+
+def test_long_names_are_short_and_stay_apart():
+    shown = arms_of("x" * 200, "x" * 199 + "y", "x" * 100 + "z" + "x" * 99)
+    assert len(set(shown)) == 3 and max(map(len, shown)) <= 27
+
+
+def test_a_control_is_still_known_as_its_arm_s():
+    arm, control = arms_of("a" * 150, "a" * 150 + "-density*")
+    assert control == f"{arm}-density*"
+
+
+def test_letters_that_the_font_has_not_become_their_codes():
+    assert arms_of("日", "שלום") == ["U+65E5", "שלום"]
+
+
+def test_no_name_is_maths_or_left_out_of_a_legend():
+    dollars, hidden = arms_of(r"w$\alpha_{$", "_hidden")
+    ax = Figure().subplots()
+    for name in (dollars, hidden):
+        ax.plot([0, 1], label=name)
+    ax.figure.draw_without_rendering()
+    assert ax.get_legend_handles_labels()[1] == [r"w\$\alpha_{\$", " _hidden"]
+    ax.set_title(dollars)
+    assert ax.title._preprocess_math(dollars) == (r"w$\alpha_{$", False)
+
+
+def test_figures_show_some_of_very_many_arms_and_say_so(caplog):
+    frame = frame_of("B", *(f"arm{k}" for k in range(100)))
+    assert frame_to_draw(frame)["arm"].nunique() == MOST_ARMS
+    assert f"{MOST_ARMS} of 101 arms" in caplog.text
+
+
+def test_the_middle_of_a_long_text_is_left_out():
+    assert shortened("abcdefghijkl", 6) == "abc…kl" and shortened("abc", 6) == "abc"
