@@ -16,7 +16,7 @@ from mindiffusion.outside.paths import inside, read_file
 INDEX_FILE = "study.json"
 # Counted, not chosen: folders of two versions may differ in it.
 FLOPS = "flops_per_image"
-_MOST_CELLS, _MOST_MILESTONES = 10_000, 1_000
+_MOST_CELLS, _MOST_MILESTONES = 10_000, 10_000
 _Step = Annotated[int, Field(ge=0, le=2**53)]
 
 

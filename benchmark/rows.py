@@ -29,6 +29,7 @@ LOGGER = logging.getLogger(__name__)
 ROWS_FILE = "rows.jsonl"
 MOST_LINE_BYTES = 64 * 1024
 _Text = Annotated[str, Field(max_length=MOST_NAME)]
+_Place = Annotated[str, Field(max_length=4096)]
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 # A name that ends otherwise could be that of a file that is run or read as something else.
 _Picture = Annotated[str, Field(max_length=1024, pattern=r"^[^/].*\.png$")]
@@ -70,7 +71,7 @@ class Row:
     full_range: bool
     stage: _Text
     samples: _Picture | None
-    dataset: _Text
+    dataset: _Place
     manifest: _Text
     config_hash: _Text
     git: _Text

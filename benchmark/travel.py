@@ -27,6 +27,7 @@ from mindiffusion.files import atomic_write, sha256_of_file, write_json
 from mindiffusion.outside.documents import Name, read_json
 from mindiffusion.outside.paths import inside, is_file, read_file, refuse_links
 from mindiffusion.outside.tars import MOST_BYTES, add_files, read_files
+from mindiffusion.training.config import differences
 from mindiffusion.training.metrics_log import METRICS_FILE
 
 MAX_PARTS = 7
@@ -53,6 +54,11 @@ class _Manifest(BaseModel):
 
     study: Name
     parts: Annotated[list[_Part], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class _RunFile(BaseModel):
+    config: dict[str, Any]
+    manifest: str
 
 
 class _Seal(BaseModel):
@@ -288,12 +294,20 @@ def _refuse_other(source: Path, target: Path) -> None:
     if is_running(target):
         raise UserError(f"{target} is being run; wait for it to end, then unpack.")
     ours, theirs = target / _CONFIG, source / _CONFIG
-    both = ours.exists() and theirs.exists()
-    if both and read_file(ours, MOST_BYTES) != read_file(theirs, MOST_BYTES):
+    if ours.exists() and theirs.exists() and not _is_same_run(ours, theirs):
         raise UserError(
             f"{ours} is of another run than the packed one; unpack into another folder, or delete "
             f"{target}."
         )
+
+
+def _is_same_run(ours: Path, theirs: Path) -> bool:
+    """Whether two config files are of one run; what may change while it goes on may differ."""
+    try:
+        first, second = (read_json(path, _RunFile, "") for path in (ours, theirs))
+    except UserError:
+        return read_file(ours, MOST_BYTES) == read_file(theirs, MOST_BYTES)
+    return first.manifest == second.manifest and not differences(first.config, second.config)
 
 
 def _take_state(source: Path, target: Path) -> bool:

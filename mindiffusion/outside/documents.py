@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,14 +14,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mindiffusion.errors import UserError
-from mindiffusion.outside.paths import read_file
+from mindiffusion.outside.paths import open_file, read_file
 from mindiffusion.outside.text import is_printable, printable
 
 MOST_TEXT_BYTES = 64_000_000
 MOST_JSON_BYTES = 16_000_000
 MOST_YAML_BYTES = 1_000_000
-MOST_VALUES = 50_000
+MOST_VALUES = 20_000
 """Values that a YAML document may stand for, each alias counted as what it stands for."""
+MOST_LINE_BYTES = 128 * 1024
 MOST_DEPTH = 32
 MOST_NAME = 200
 _MOST_OPEN_BRACKETS = 4 * MOST_DEPTH
@@ -86,12 +88,25 @@ def read_json_lines(path: Path, most: int = MOST_TEXT_BYTES) -> Iterator[dict[st
         UserError: no file, or too large.
         OSError: there is none, or it can't be read.
     """
-    for line in read_file(path, most).splitlines():
+    for line in _bounded_lines(path, most):
         content = None
         with contextlib.suppress(ValueError, RecursionError):
             content = json.loads(line)
         if isinstance(content, dict):
             yield content
+
+
+def _bounded_lines(path: Path, most: int) -> Iterator[bytes]:
+    """The lines of a file but for those that are longer than any of ours."""
+    with open_file(path) as handle:
+        if os.fstat(handle.fileno()).st_size > most:
+            raise UserError(f"{path} has more than {most:,} bytes; cut it.")
+        while line := handle.readline(MOST_LINE_BYTES):
+            if len(line) < MOST_LINE_BYTES or line.endswith(b"\n"):
+                yield line
+                continue
+            while line and not line.endswith(b"\n"):
+                line = handle.readline(MOST_LINE_BYTES)
 
 
 def parse_json(
@@ -175,6 +190,9 @@ def parse_yaml(text: str, source: str) -> Any:
     too_deep = f"{source} is nested too deep; at most {MOST_DEPTH} levels."
     if _open_brackets(text) > _MOST_OPEN_BRACKETS:
         raise UserError(too_deep)
+    # Before it is parsed, which takes some seconds for so many.
+    if text.count(",") + text.count("\n") > MOST_VALUES:
+        raise UserError(f"{source} stands for more than {MOST_VALUES:,} values; write fewer.")
     try:
         content = YAML(typ="safe", pure=True).load(text)
     except RecursionError:

@@ -38,9 +38,9 @@ def inside(folder: Path, name: str) -> Path:
         UserError: an absolute name, one that leads out, or a link on the way.
     """
     parts = PurePosixPath(name).parts
-    is_wrong = (
-        not parts or name.startswith("/") or ".." in parts or len(name) > MOST_NAME_CHARACTERS
-    )
+    # One file has one name: "a//b" and "a/./b" are others of "a/b".
+    is_wrong = not parts or "/".join(parts) != name or len(name) > MOST_NAME_CHARACTERS
+    is_wrong = is_wrong or name.startswith("/") or ".." in parts
     if is_wrong or not is_printable(name):
         raise UserError(
             f"{folder} names the file {printable(name, 80)!r}; allowed are names of files inside "

@@ -6,6 +6,7 @@ Workers read this module, so it does without pydantic.
 """
 
 import os
+import re
 import stat
 import warnings
 import zlib
@@ -43,6 +44,9 @@ RULE = "upright by EXIF; grey, palette and opaque alpha as RGB"
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
 _MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "PA")
 _CONVERT = "convert it to 8-bit RGB first"
+_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+# Neither a byte of the picture's data (FF 00) nor a restart, fill or temporary marker.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 # Source: Exif 2.32, tag Orientation: what brings the stored picture upright.
@@ -221,7 +225,7 @@ def _opened(content: bytes, extra: Sequence[str]) -> ImageFile:
     if image.mode not in _MODES:
         raise BadImage(f"has mode {image.mode}; {_CONVERT}")
     if image.format in ("JPEG", "MPO"):
-        if content.count(b"\xff\xda") > MOST_SCANS:
+        if content.count(_SCAN) > MOST_SCANS and _scans(content) > MOST_SCANS:
             raise BadImage("is a JPEG of very many scans; save it anew")
         return image
     if image.format == "PNG":
@@ -232,6 +236,18 @@ def _opened(content: bytes, extra: Sequence[str]) -> ImageFile:
     if getattr(image, "is_animated", False):
         raise BadImage("is an animation or holds several pictures; save the one that is meant")
     return image
+
+
+def _scans(content: bytes) -> int:
+    """Scans of a JPEG's first picture; phones put a film, or more pictures, behind its end.
+
+    Source: ITU-T T.81, B.1.1 and B.2.1.
+    """
+    count, at = 0, 2
+    while (found := _MARKER.search(content, at)) and found[0] != _END_OF_IMAGE:
+        count += found[0] == _SCAN
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return count
 
 
 def _compare_sums(content: bytes) -> None:

@@ -18,6 +18,8 @@ from mindiffusion.outside.text import printable
 MOST_MEMBERS = 50_000
 MOST_BYTES = 1 << 30
 """Of all members together."""
+MOST_PARTS = 8
+"""Of a member's name: folders take room of their own."""
 _BLOCK = tarfile.BLOCKSIZE
 _COPY_BYTES = 1 << 20
 
@@ -55,6 +57,7 @@ def add_files(archive: gzip.GzipFile, folder: Path, names: Iterable[str]) -> Non
                 handle.seek(0)
                 count, total = count + 1, total + member.size
                 _check_amount(str(folder), count, total)
+                _check_depth(str(folder), name)
                 try:
                     packed.addfile(member, handle)
                 except (ValueError, OSError) as error:
@@ -89,6 +92,7 @@ def read_files(
         if not member.isreg() or not is_wanted(name) or name in names or member.size < 0:
             raise UserError(f"{source} holds {printable(name, 80)!r}, which is never packed.")
         path = inside(target, name)
+        _check_depth(source, name)
         names.add(name)
         total += member.size
         _check_amount(source, len(names), total)
@@ -104,6 +108,14 @@ def _check_amount(source: str, members: int, total: int) -> None:
         raise UserError(
             f"{source} has more than {MOST_MEMBERS:,} files or {MOST_BYTES >> 20:,} MiB to pack or "
             "unpack; have fewer cells under way."
+        )
+
+
+def _check_depth(source: str, name: str) -> None:
+    if name.count("/") >= MOST_PARTS:
+        raise UserError(
+            f"{source} holds {printable(name, 80)!r}, which lies too deep; at most {MOST_PARTS} "
+            "folders and files one in the other are packed."
         )
 
 

@@ -61,7 +61,11 @@ def read_tensors(handle: BinaryIO, source: str) -> Any:
         raise UserError(
             f"{source} has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read of weights."
         )
+    handle.seek(0)
     try:
+        if handle.read(4) != b"PK\3\4":
+            # Whatever stands before an archive, torch would take for one of its old formats.
+            raise ValueError("no archive at its begin")
         _check_operations(_pickle_of(handle, source))
         handle.seek(0)
         content = torch.load(handle, map_location="cpu", weights_only=True)

@@ -48,6 +48,8 @@ def open_directory(handle: BinaryIO, source: str, most: int) -> zipfile.ZipFile:
             raise zipfile.BadZipFile(f"the member {shown_value(name)} twice, or of two sizes")
         names.add(name)
         packed += info.compress_size
+    if min((info.header_offset for info in archive.infolist()), default=0) != 0:
+        raise zipfile.BadZipFile("something before its first member")
     if packed > size:
         raise zipfile.BadZipFile(f"members of {packed} bytes in a file of {size}")
     return archive

@@ -14,6 +14,7 @@ from mindiffusion.outside.text import is_printable
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
+MOST_LOG_BYTES = 1 << 30
 _MOST = 1e300
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class MetricsLog:
         self._path = path
         self._events = Events(path.parent / EVENTS_FOLDER, step)
         if path.exists():
-            kept = [entry for entry in read_metrics(path) if entry["step"] <= step]
+            lines = read_json_lines(path, MOST_LOG_BYTES)
+            kept = [entry for entry in lines if _has_step(entry) and entry["step"] <= step]
             write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in kept))
 
     def write(self, entry: dict[str, Any]) -> None:
@@ -107,13 +109,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         UserError: no file, or too large.
         OSError: there is none, or it can't be read.
     """
-    return [entry for entry in read_json_lines(path) if "step" in entry and _is_entry(entry)]
+    lines = read_json_lines(path, MOST_LOG_BYTES)
+    return [entry for entry in lines if _has_step(entry) and _can_be_shown(entry)]
 
 
-def _is_entry(entry: Mapping[str, Any]) -> bool:
-    step = entry["step"]
-    if not isinstance(step, int) or not 0 <= step <= 2**53:
-        return False
+def _has_step(entry: Mapping[str, Any]) -> bool:
+    step = entry.get("step")
+    return isinstance(step, int) and 0 <= step <= 2**53
+
+
+def _can_be_shown(entry: Mapping[str, Any]) -> bool:
     lists = (value if isinstance(value, list) else [value] for value in entry.values())
     return all(_is_plain(member) for members in lists for member in members)
 

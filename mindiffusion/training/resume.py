@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from mindiffusion.files import write_text
-from mindiffusion.outside.documents import MOST_TEXT_BYTES
 from mindiffusion.outside.paths import read_file
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import to_dict
-from mindiffusion.training.metrics_log import METRICS_FILE
+from mindiffusion.training.metrics_log import METRICS_FILE, MOST_LOG_BYTES
 from mindiffusion.training.trainer import Trainer
 
 
@@ -18,7 +17,7 @@ def save_state(trainer: Trainer, run_dir: Path, manifest_id: str) -> None:
     files that tell them costs nothing.
     """
     log = run_dir / METRICS_FILE
-    content = read_file(log, MOST_TEXT_BYTES) if log.exists() else b""
+    content = read_file(log, MOST_LOG_BYTES) if log.exists() else b""
     extra = {"manifest": manifest_id, "log": content.decode("utf-8", "replace")}
     path = checkpoint.checkpoint_path(run_dir, trainer.step)
     checkpoint.save(path, trainer.state() | extra)

@@ -340,3 +340,10 @@ def test_rows_are_neither_read_nor_written_through_a_link_or_pipe(tmp_path):
             with pytest.raises(UserError, match=kind):
                 action(path)
     assert mine.read_text() == "precious"
+
+
+def test_a_data_set_may_lie_deep(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [row(dataset="/gpfs/" + "x" * 400)]
+    append_rows(path, rows)
+    assert read_rows(path) == rows

@@ -250,6 +250,8 @@ def index_with(**changes):
         ([("study.json", b'{"a":' * 500)], "no whole JSON"),
         ([("study.json", index_with(run="../../elsewhere"))], "names the file"),
         ([("study.json", index_with(run="c/seed0"))], "two cells in one folder"),
+        ([("study.json", index_with(run="c//seed0"))], "names the file 'c//seed0'"),
+        ([("study.json", index_with(run="c/./seed0"))], "names the file 'c/./seed0'"),
         ([("study.json", index_with(seed="0"))], "cells.0.seed is '0'"),
         ([("study.json", index_with(arm="B\x1b[2J"))], "cells.0.arm is"),
         ([("study.json", index_with(milestones=[10**30]))], "cells.0.milestones.0"),
@@ -331,3 +333,17 @@ def test_private_files_stay_at_home(study, tmp_path):
     with pytest.raises(UserError, match=r"metrics\.jsonl is a link"):
         pack(study, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
+
+
+def test_a_cell_that_went_on_elsewhere_comes_home(study, tmp_path):
+    """Where it is written and how it is sampled may change on the way."""
+    config = {"config": {"arm": "C", "output": "here", "sampler": {"steps": 50}}, "manifest": "m"}
+    home = study / "c" / "seed0" / "config.json"
+    home.write_text(json.dumps(config))
+    pack(study, tmp_path / "packed")
+    config["config"] |= {"output": "/scratch", "sampler": {"steps": 10}}
+    home.write_text(json.dumps(config))
+    assert "of 0 cells is new" in unpack(tmp_path / "packed", study)
+    home.write_text(json.dumps(config | {"manifest": "other"}))
+    with pytest.raises(UserError, match="of another run"):
+        unpack(tmp_path / "packed", study)

@@ -133,7 +133,7 @@ def test_lines_that_are_no_objects_are_passed_over(tmp_path):
         ('"a\\eb": 1', "characters that can't be shown"),
         ("a: " + "9" * 30, "too many digits"),
         ("a: " + "9" * 5_000, "is not valid YAML"),
-        (BOMB, "more than 50,000 values"),
+        (BOMB, "more than 20,000 values"),
     ],
 )  # fmt: skip
 def test_yaml_is_plain_and_bounded(text, message):
@@ -158,3 +158,19 @@ def test_a_yaml_file_is_a_mapping_that_is_there(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(UserError, match="must hold a mapping"):
         read_yaml(tmp_path / "list.yaml")
+
+
+def test_flat_yaml_is_counted_before_it_is_parsed(monkeypatch):
+    monkeypatch.setattr(documents, "YAML", None)
+    for text in ("a: [" + "a," * 30_000, "a: b\n" * 30_000):
+        with pytest.raises(UserError, match="more than 20,000 values"):
+            parse_yaml(text, "mine.yaml")
+
+
+def test_a_line_longer_than_any_of_ours_is_passed_over(tmp_path):
+    path = tmp_path / "log"
+    long = b'{"step": 2, "a": "' + b"x" * 300_000 + b'"}\n'
+    path.write_bytes(b'{"step": 1}\n' + long + b'{"step": 3}\n' + long[:-1])
+    assert [entry["step"] for entry in read_json_lines(path)] == [1, 3]
+    with pytest.raises(UserError, match="more than 20 bytes"):
+        list(read_json_lines(path, 20))

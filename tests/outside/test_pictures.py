@@ -292,3 +292,10 @@ def test_any_bytes_give_a_picture_or_a_reason(content):
             read_picture(start + content, tuple(pictures.EXTRA_FORMATS))
         except BadImage as error:
             assert str(error)
+
+
+def test_a_film_behind_a_jpeg_is_no_scan_of_it():
+    """As phones write motion photos."""
+    content = saved(RGB, "JPEG")
+    film = bytes(range(256)) * 64 + b"\xff\xda" * 5000
+    assert read_picture(content + film).image.tobytes() == read_picture(content).image.tobytes()

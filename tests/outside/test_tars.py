@@ -76,3 +76,14 @@ def test_what_is_added_is_a_file_inside_of_bounded_size(tmp_path, monkeypatch):
     monkeypatch.setattr(tars, "MOST_BYTES", 99)
     with pytest.raises(UserError, match="to pack or unpack"):
         packed(tmp_path, ["file"])
+
+
+def test_folders_in_folders_are_bounded_for_both(tmp_path):
+    name = "/".join(["d"] * tars.MOST_PARTS) + "/x"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match="lies too deep"):
+        packed(tmp_path, [name])
+    stream = io.BytesIO(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
+    with pytest.raises(UserError, match="lies too deep"):
+        read_files(stream, "packed", tmp_path / "out", lambda name: True)

@@ -222,3 +222,17 @@ def test_the_operations_of_a_state_are_few(tmp_path):
     network = nn.Sequential(*[nn.Linear(2, 2) for _ in range(100)])
     operations = list(pickletools.genops(pickled_in(saved(network.state_dict()))))
     assert len(operations) < weights.MOST_OPERATIONS / 100
+
+
+def test_an_archive_behind_one_of_the_old_formats_is_refused():
+    """``torch.load`` would read what stands before it, which nobody has looked at."""
+    old, new = io.BytesIO(), io.BytesIO()
+    torch.save({"evil": torch.ones(3)}, old, _use_new_zipfile_serialization=False)
+    torch.save({"good": torch.zeros(3)}, new)
+    both = io.BytesIO(old.getvalue())
+    with zipfile.ZipFile(new) as archive, zipfile.ZipFile(both, "a") as joined:
+        for info in archive.infolist():
+            joined.writestr(info.filename, archive.read(info))
+    for content in (old.getvalue(), both.getvalue(), b"PK" + both.getvalue()):
+        with pytest.raises(UserError, match="cannot be read"):
+            read_tensors(io.BytesIO(content), "odd.pt")

@@ -142,3 +142,11 @@ def test_lines_of_strangers_are_passed_over(tmp_path):
     lines += [good | {"step": step} for step in (-1, "3", None, 2**60, 1.5)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_metrics(path) == [good]
+
+
+def test_lines_that_are_not_shown_are_kept(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": 0.5}, {"step": 9, "loss": 1.0}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    MetricsLog(path, 2).close()
+    assert path.read_text().splitlines() == [json.dumps(line) for line in lines[:2]]
