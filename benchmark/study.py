@@ -212,7 +212,7 @@ def _study_path(name: str) -> Path:
     if name.endswith((".yaml", ".yml")) and path.is_file():
         return path
     near = did_you_mean(name[:_LONGEST_NAME], study_names())
-    raise UserError(f"unknown study {shown_value(name)}.{near}")
+    raise UserError(f"unknown study {shown_value(name, 400)}.{near}")
 
 
 def load_study(

@@ -8,7 +8,6 @@ import argparse
 import itertools
 import os
 import random
-import resource
 import shutil
 import sys
 import tempfile
@@ -60,7 +59,7 @@ def try_many(kind: str, numbers: range, root: Path, report: int) -> None:
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(base / "work", kept, symlinks=True, ignore_dangling_symlinks=True)
         os.chdir("/")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = watch.peak_bytes()
     taken = codes[0]
     os.write(report, f"done {len(numbers)} {taken} {slowest:.2f} {peak}\n".encode())
 
