@@ -1,7 +1,7 @@
 """Every figure of a study, from its rows and the sample strips they name."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -27,11 +27,13 @@ from plots import (
 )
 from plots.families import main_arms
 from plots.names import with_names_that_fit
-from plots.style import paper_style, save
+from plots.style import GREY, paper_style, save
 
 LOGGER = logging.getLogger(__name__)
 MOST_ARMS = 48
 """In figures. So many are hard enough to look at; each may take as many panels."""
+_OF_ALL_ARMS = ("forest", "order_exposure")
+"""Figures of verdicts, which are about the study as a whole."""
 CAPTIONS: dict[str, str] = {
     "fid_vs_steps": (
         "Distance between generated and real images over training, and its change against plain "
@@ -149,14 +151,28 @@ def drawable(frame: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]
     return {name: draw for name, (has_rows, draw) in _FIGURES.items() if has_rows(frame)}
 
 
-def frame_to_draw(frame: pd.DataFrame) -> pd.DataFrame:
-    """A study's frame as figures have room for it: some of very many arms, names that fit."""
+def some_arms(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of as many arms as figures have room for, and what to say of it."""
     arms = arm_order(frame)
     shown = main_arms(arms, MOST_ARMS)
-    if len(shown) < len(arms):
-        LOGGER.warning("figures show %d of %d arms; all are in the tables.", len(shown), len(arms))
-        frame = frame[frame["arm"].isin(shown)].reset_index(drop=True)
-    return with_names_that_fit(frame)
+    if len(shown) == len(arms):
+        return frame, ""
+    note = f"{len(shown)} of {len(arms)} arms shown, all are in the tables"
+    return frame[frame["arm"].isin(shown)].reset_index(drop=True), note
+
+
+def drawn(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """Every figure of rows alone that a study's frame suffices for, with its name."""
+    whole = with_names_that_fit(frame)
+    some, note = some_arms(whole)
+    for name in _FIGURES:
+        own = whole if name in _OF_ALL_ARMS else some
+        has_rows, draw = _FIGURES[name]
+        if has_rows(own):
+            figure = draw(own)
+            if own is not whole:
+                figure.text(1, 0, note, ha="right", va="bottom", fontsize=6, color=GREY)
+            yield name, figure
 
 
 def write_figures(study_dir: Path) -> list[Path]:
@@ -168,11 +184,12 @@ def write_figures(study_dir: Path) -> list[Path]:
     Raises:
         UserError: the study has no rows, or contradicting ones.
     """
-    frame = frame_to_draw(load_study(study_dir))
+    study = load_study(study_dir)
+    frame, _ = some_arms(with_names_that_fit(study))
     written: list[Path] = []
     with paper_style():
-        for name, draw in drawable(frame).items():
-            written += save(draw(frame), study_dir / "figures" / name)
+        for name, figure in drawn(study):
+            written += save(figure, study_dir / "figures" / name)
         for name, (cells, draw_pictures) in _PICTURES.items():
             if not _has_pictures(name, cells(frame), study_dir):
                 continue

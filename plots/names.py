@@ -75,4 +75,6 @@ def _in_letters_of_the_font(name: str) -> str:
 def _as_text(text: str) -> str:
     """What matplotlib would not read as maths, or leave out of a legend."""
     text = text.replace("$", r"\$")
+    if not text.strip():
+        return f'"{text}"'
     return f" {text}" if text.startswith("_") else text

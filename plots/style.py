@@ -151,7 +151,7 @@ def legend_lines(labels: Sequence[str], characters: int) -> int:
 def per_row(labels: Sequence[str], characters: int) -> int:
     """How many labels of a legend stand side by side."""
     # A handle and its gaps are as wide as 8 characters.
-    return max(1, min(len(labels), characters // (8 + max(map(len, labels)))))
+    return max(1, min(len(labels), characters // (8 + max(map(len, labels), default=0))))
 
 
 def _add_lines(figure: Figure | None, lines: int) -> None:

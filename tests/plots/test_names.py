@@ -1,7 +1,11 @@
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plots.build import MOST_ARMS, frame_to_draw
+from benchmark.results import to_frame
+from benchmark.verdicts import findings
+from plots.build import MOST_ARMS, drawn, some_arms
+from plots.forest import interval_text
 from plots.names import shortened, with_names_that_fit
 
 COLUMNS = ("metric", "weights", "sampler", "declared", "device")
@@ -32,6 +36,7 @@ def test_a_control_is_still_known_as_its_arm_s():
 
 def test_letters_that_the_font_has_not_become_their_codes():
     assert arms_of("日", "שלום") == ["U+65E5", "שלום"]
+    assert arms_of("", " ") == ['""', '" "']
 
 
 def test_no_name_is_maths_or_left_out_of_a_legend():
@@ -45,10 +50,24 @@ def test_no_name_is_maths_or_left_out_of_a_legend():
     assert ax.title._preprocess_math(dollars) == (r"w$\alpha_{$", False)
 
 
-def test_figures_show_some_of_very_many_arms_and_say_so(caplog):
-    frame = frame_of("B", *(f"arm{k}" for k in range(100)))
-    assert frame_to_draw(frame)["arm"].nunique() == MOST_ARMS
-    assert f"{MOST_ARMS} of 101 arms" in caplog.text
+def test_figures_have_room_for_some_of_very_many_arms_and_say_so():
+    frame, note = some_arms(frame_of("B", *(f"arm{k}" for k in range(100))))
+    assert frame["arm"].nunique() == MOST_ARMS and "B" in set(frame["arm"])
+    assert note.startswith(f"{MOST_ARMS} of 101 arms")
+
+
+def test_figures_of_verdicts_judge_all_arms(make, paper, monkeypatch):
+    monkeypatch.setattr("plots.build.MOST_ARMS", 2)
+    arms = ["B", "C", "one", "two"]
+    cells = [(arm, seed) for arm in arms for seed in (0, 1)]
+    rng = np.random.default_rng(0)
+    frame = to_frame(
+        make.row(arm=arm, seed=seed, value=float(rng.uniform(50, 60))) for arm, seed in cells
+    )
+    figures = dict(drawn(frame))
+    words = {text.get_text() for text in figures["forest"].axes[0].texts}
+    assert {interval_text(one) for one in findings(frame)} <= words
+    assert any("2 of 4 arms" in text.get_text() for text in figures["fid_vs_steps"].texts)
 
 
 def test_the_middle_of_a_long_text_is_left_out():
