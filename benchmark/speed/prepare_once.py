@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from mindiffusion.data.crops import crop_and_resize
 from mindiffusion.data.folder import FileSource
@@ -67,7 +68,8 @@ class MemoryWatch(threading.Thread):
 def main(job: str) -> None:
     """Do what the JSON ``job`` says (how, config, root, workers); print what it took."""
     told = json.loads(job)
-    config = DataConfig(**told["config"])
+    # Through JSON: its lists are the config's tuples.
+    config = TypeAdapter(DataConfig).validate_json(json.dumps(told["config"]))
     plan = plan_data(config, None)
     items = [*plan.train, *plan.held_out[: plan.num_held_out]]
     watch = MemoryWatch()
