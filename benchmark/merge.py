@@ -16,10 +16,9 @@ from benchmark.rows import ROWS_FILE, Row, encode, key, read_rows
 from benchmark.status import is_running
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
-from mindiffusion.outside.paths import inside, is_file, read_file, refuse_links
+from mindiffusion.outside.paths import inside, is_file, refuse_links
+from mindiffusion.outside.pictures import png_bytes
 
-MOST_PICTURE_BYTES = 64_000_000
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHOOSE = "Find out which is right and drop the other."
 
 
@@ -54,7 +53,7 @@ def merge(folders: Sequence[Path], output: Path) -> str:
     for name, source in pictures.items():
         target = inside(output, name)
         if source != target:
-            _write(target, read_picture(source))
+            _write(target, png_bytes(source))
     if index:
         write_json(output / INDEX_FILE, index)
     # Last: rows name only pictures that are there.
@@ -133,25 +132,11 @@ def _pictures(rows: Sequence[Row], folders: Sequence[Path]) -> Iterator[tuple[st
         found = [place for place in places if is_file(place)]
         if not found:
             raise UserError(f"{name}, a picture that rows name, is in none of the folders.")
-        first = read_picture(found[0])
+        first = png_bytes(found[0])
         for other in found[1:]:
-            if read_picture(other) != first:
+            if png_bytes(other) != first:
                 raise UserError(f"{found[0]} and {other} are different pictures. {_CHOOSE}")
         yield name, found[0]
-
-
-def read_picture(path: Path) -> bytes:
-    """The bytes of a picture that a row names.
-
-    Raises:
-        UserError: no file, too large, or no PNG.
-    """
-    content = read_file(path, MOST_PICTURE_BYTES)
-    if not content.startswith(PNG_SIGNATURE):
-        raise UserError(
-            f"{path} is named as a picture and is no PNG; restore it, or drop its rows."
-        )
-    return content
 
 
 def merged_index(folders: Sequence[Path]) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.index import INDEX_FILE, read_index
-from benchmark.merge import merge, read_picture
+from benchmark.merge import merge
 from benchmark.rows import ROWS_FILE, Row, read_rows
 from benchmark.status import is_running
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_file, write_json
 from mindiffusion.outside.documents import Name, read_json
 from mindiffusion.outside.paths import inside, is_file, read_file, refuse_links
+from mindiffusion.outside.pictures import png_bytes
 from mindiffusion.outside.tars import MOST_BYTES, add_files, read_files
 from mindiffusion.training.config import differences
 from mindiffusion.training.metrics_log import METRICS_FILE
@@ -151,7 +152,7 @@ def _names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
             path = inside(folder, name)
             if not is_file(path):
                 raise UserError(f"{path} is missing, which the rows name; restore it, then pack.")
-            read_picture(path)
+            png_bytes(path)
             yield name
     left = _left(folder, cells, rows)
     for cell, milestones in left:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmark.report.words import FIGURES, arm_note, title_of
 from benchmark.results import MEMORISED_PIXELS, arm_order
-from mindiffusion.outside.pictures import BadImage, read_named
+from mindiffusion.outside.pictures import PNG_SIGNATURE, BadImage, read_named
 
 MAIN_FIGURE = "fid_vs_steps"
 SAMPLES_FIGURE = "samples"
@@ -20,7 +20,6 @@ STRIP_BUDGET = 2_000_000
 """Bytes of strips in a page: seeds are embedded while they fit, the first one always."""
 MOST_STRIP_BYTES = 256_000_000
 """Bytes of strips that are looked at, by name; those beyond count as missing."""
-_PNG = b"\x89PNG\r\n\x1a\n"
 _WIDE = 1500
 """Pixels of width from which on a figure was drawn for a page, not for a column of a paper."""
 
@@ -179,7 +178,7 @@ def _strips_in(study_dir: Path, names: Iterable[str]) -> dict[str, _Strip]:
         with contextlib.suppress(BadImage):
             content, (image, _) = read_named(study_dir, name)
             total += len(content)
-            if content.startswith(_PNG) and total <= MOST_STRIP_BYTES:
+            if content.startswith(PNG_SIGNATURE) and total <= MOST_STRIP_BYTES:
                 strips[name] = _Strip(_uri(content), *image.size, len(content))
     return strips
 

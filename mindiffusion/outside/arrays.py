@@ -135,7 +135,7 @@ def describe_npz(path: Path) -> dict[str, Declared | None]:
         UserError: no whole ``.npz``, or with more than any has.
         OSError: there is none, or it can't be read.
     """
-    with _opened_npz(path, follow=True) as archive:
+    with _opened_npz(path, follow=True) as (_, archive):
         found: dict[str, Declared | None] = {}
         for info in archive.infolist():
             with archive.open(info) as stream:
@@ -157,11 +157,7 @@ def open_npz_array(path: Path, name: str) -> NDArray:
         UserError: a bad array, one that unpacks to far more than it is, or no room to unpack it.
         OSError: it can't be read.
     """
-    with (
-        open_file(path, follow=True) as handle,
-        _one_line(str(path)),
-        open_directory(handle, str(path), MOST_MEMBERS) as archive,
-    ):
+    with _opened_npz(path, follow=True) as (handle, archive):
         info = _info_of(archive, name)
         declared = _declared_in(archive, info, str(path))
         with archive.open(info) as stream:
@@ -189,7 +185,7 @@ def read_npz(
         OSError: there is none, or it can't be read.
     """
     found: dict[str, NDArray] = {}
-    with _opened_npz(path, follow=follow) as archive:
+    with _opened_npz(path, follow=follow) as (_, archive):
         for name, one in wanted.items():
             info = _info_of(archive, name)
             declared = _declared_in(archive, info, str(path))
@@ -208,13 +204,14 @@ def read_npz(
 
 
 @contextlib.contextmanager
-def _opened_npz(path: Path, *, follow: bool) -> Iterator[zipfile.ZipFile]:
+def _opened_npz(path: Path, *, follow: bool) -> Iterator[tuple[BinaryIO, zipfile.ZipFile]]:
+    """The file and the archive in it; whatever is wrong with it is one line."""
     with (
         open_file(path, follow=follow) as handle,
         _one_line(str(path)),
         open_directory(handle, str(path), MOST_MEMBERS) as archive,
     ):
-        yield archive
+        yield handle, archive
 
 
 @contextlib.contextmanager

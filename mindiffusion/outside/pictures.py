@@ -47,7 +47,7 @@ _CONVERT = "convert it to 8-bit RGB first"
 _SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 # Neither a byte of the picture's data (FF 00) nor a restart, fill or temporary marker.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 # Source: Exif 2.32, tag Orientation: what brings the stored picture upright.
 _TURNS = {
@@ -160,6 +160,21 @@ def read_named(folder: Path, name: str) -> tuple[bytes, Picture]:
     return content, read_picture(content)
 
 
+def png_bytes(path: Path) -> bytes:
+    """The bytes of a PNG that a document names, as they are: to be copied, not to be shown.
+
+    Raises:
+        UserError: no file, too large, or no PNG.
+        OSError: there is none, or it can't be read.
+    """
+    content = read_file(path, MOST_NAMED_BYTES)
+    if not content.startswith(PNG_SIGNATURE):
+        raise UserError(
+            f"{path} is named as a picture and is no PNG; restore it, or drop its rows."
+        )
+    return content
+
+
 def available(extra: str) -> bool:
     """Whether the Pillow that is installed reads a format of ``EXTRA_FORMATS``."""
     Image.init()
@@ -258,7 +273,7 @@ def _compare_sums(content: bytes) -> None:
 
     Source: PNG, third edition, 5.3 Chunk layout.
     """
-    view, start = memoryview(content), len(_PNG)
+    view, start = memoryview(content), len(PNG_SIGNATURE)
     while True:
         stop = start + 8 + int.from_bytes(view[start : start + 4])
         if stop + 4 > len(view):

@@ -7,11 +7,12 @@ import json
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.merge import PNG_SIGNATURE, merge
+from benchmark.merge import merge
 from benchmark.rows import Row, append_rows, read_rows
 from benchmark.tables import write_tables
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
+from mindiffusion.outside.pictures import PNG_SIGNATURE
 
 ROW = Row(
     study="two", arm="B", seed=0, step=100, total_steps=200, metric="FD-Net@256", value=12.5,

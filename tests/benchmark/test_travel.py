@@ -13,12 +13,12 @@ import pytest
 
 from benchmark import travel
 from benchmark.__main__ import main
-from benchmark.merge import PNG_SIGNATURE
 from benchmark.rows import Row, append_rows, read_rows
 from benchmark.travel import pack, unpack
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.outside import tars
+from mindiffusion.outside.pictures import PNG_SIGNATURE
 
 ROW = Row(
     study="two", arm="B", seed=0, step=10, total_steps=20, metric="scored-own/p", value=2.0,
