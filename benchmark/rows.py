@@ -20,6 +20,7 @@ from typing import Annotated, BinaryIO, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from mindiffusion.data.spec import MOST_PATH
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_NAME, first_fault
 from mindiffusion.outside.paths import open_file, open_to_change
@@ -29,7 +30,7 @@ LOGGER = logging.getLogger(__name__)
 ROWS_FILE = "rows.jsonl"
 MOST_LINE_BYTES = 64 * 1024
 _Text = Annotated[str, Field(max_length=MOST_NAME)]
-_Place = Annotated[str, Field(max_length=4096)]
+_Place = Annotated[str, Field(max_length=MOST_PATH)]
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 # A name that ends otherwise could be that of a file that is run or read as something else.
 _Picture = Annotated[str, Field(max_length=1024, pattern=r"^[^/].*\.png$")]

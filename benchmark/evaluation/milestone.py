@@ -15,6 +15,8 @@ from benchmark.provenance import git_revision, host, now, versions
 from benchmark.rows import Row
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.curriculum.stages import stage_at, trained_on_all_levels
+from mindiffusion.data.spec import MOST_PATH
+from mindiffusion.outside.text import printable
 from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps
 from mindiffusion.training.config import RunConfig, check, config_hash
 from mindiffusion.training.plan import Plan
@@ -91,7 +93,8 @@ class Milestone:
             full_range=trained_on_all_levels(stages, self.step),
             stage=stage_at(stages, self.step - 1).config.name,
             samples=None,
-            dataset=self.config.data.dataset,
+            # A folder may have a name that rows can't hold as it is.
+            dataset=printable(self.config.data.dataset, MOST_PATH),
             manifest=self.manifest,
             config_hash=config_hash(self.config),
             git=git_revision(),

@@ -10,11 +10,11 @@ from pydantic.dataclasses import dataclass
 from mindiffusion.data.names import CROPS, DATASETS, STYLES
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.pictures import EXTRA_FORMATS
-from mindiffusion.outside.text import is_printable
 
 #: Similarity from which a name is a misspelt data set: 'celebb' is, a folder 'celeba_hq' is not.
 NEAR_MISS = 0.82
-MOST_PATH = 4000
+#: Characters of a path; rows hold as many.
+MOST_PATH = 4096
 
 
 def is_misspelt(dataset: str) -> bool:
@@ -62,10 +62,9 @@ class DataConfig:
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, dataset: str) -> str:
-        if len(dataset) > MOST_PATH or not is_printable(dataset):
+        if len(dataset) > MOST_PATH:
             raise UserError(
-                f"the dataset's name has more than {MOST_PATH} characters, or some that can't be "
-                "shown; give another, or a link to it."
+                f"the dataset's name has more than {MOST_PATH} characters; give a link to it."
             )
         if not dataset:
             raise UserError("the dataset has no name." + did_you_mean(dataset, DATASETS))

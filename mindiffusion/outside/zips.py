@@ -14,6 +14,7 @@ from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import open_file
 from mindiffusion.outside.pictures import MOST_BYTES, BadImage
 from mindiffusion.outside.text import printable
+from mindiffusion.outside.zip_directory import IS_ENCRYPTED, find_end
 
 MOST_MEMBERS = 1_500_000
 """ImageNet has 1.3 million."""
@@ -21,12 +22,7 @@ MOST_DIRECTORY_BYTES = 1 << 28
 BOMB_BYTES, BOMB_RATIO = 1 << 24, 200
 """A member of more than so many bytes, and so many times its packed size, is no picture's file."""
 
-_END = struct.Struct("<4s4H2LH")
-_END_64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR = struct.Struct("<4sLQL")
-_LONGEST_COMMENT = 1 << 16
 _ENTRY = b"PK\1\2"
-_IS_ENCRYPTED = 0x1
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -115,7 +111,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         info = archive.getinfo(name)
     except KeyError:
         raise BadImage("is not in the zip any more") from None
-    if info.flag_bits & _IS_ENCRYPTED:
+    if info.flag_bits & IS_ENCRYPTED:
         raise BadImage("can't be unpacked (it is encrypted); pack it again without a password")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadImage(
@@ -150,27 +146,13 @@ def _check_directory(handle: BinaryIO, size: int, place: Path) -> None:
 
     Raises:
         UserError: it is, or there is none.
-
-    Source: PKWARE's APPNOTE.TXT 6.3, sections 4.3.14 to 4.3.16.
     """
-    first = max(0, size - _END.size - _LONGEST_COMMENT)
-    handle.seek(first)
-    tail = handle.read()
-    at = len(tail) - _END.size
-    if tail[max(0, at) :][:4] != b"PK\5\6":
-        at = tail.rfind(b"PK\5\6")
-    if at < 0 or at + _END.size > len(tail):
+    end = find_end(handle, size)
+    if end is None:
         raise UserError(f"{place} is {kind_of(place)}.")
-    length, stop = _END.unpack_from(tail, at)[5], first + at
-    locator = tail[max(0, at - _LOCATOR.size) : at]
-    if locator[:4] == b"PK\6\7":
-        stop = max(0, stop - _LOCATOR.size - _END_64.size)
-        handle.seek(stop)
-        record = handle.read(_END_64.size)
-        length = _END_64.unpack(record)[8] if len(record) == _END_64.size else 0
-    if length <= MOST_DIRECTORY_BYTES:
-        handle.seek(max(0, stop - length))
-        if handle.read(min(length, stop)).count(_ENTRY) <= MOST_MEMBERS:
+    if end.length <= MOST_DIRECTORY_BYTES:
+        handle.seek(max(0, end.stop - end.length))
+        if handle.read(min(end.length, end.stop)).count(_ENTRY) <= MOST_MEMBERS:
             return
     raise UserError(
         f"{place} holds too much: of at most {MOST_MEMBERS:,} members are read; split it, or "

@@ -11,7 +11,7 @@ from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.scores import proof, score_milestone
 from benchmark.evaluation.yardstick import choose_feature_net, make_yardstick
 from benchmark.results import SUMMARIES
-from benchmark.rows import key
+from benchmark.rows import encode, key
 from benchmark.study import METRICS, EvaluationConfig, Study
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
@@ -234,3 +234,17 @@ def test_excess_is_the_networks_error_minus_the_oracles(scored):
     # Towards pure noise the mean is all that a linear denoiser knows, and from there on less.
     gain = np.subtract(primary["eps-MSE-mean"], primary["eps-MSE-linear"])
     assert gain[0] > gain[-1]
+
+
+def test_a_row_holds_a_data_sets_name_that_cannot_be_shown(tiny_config, avatars, tmp_path):
+    """It would be found after hours of training otherwise."""
+    runtime = {"device": "cpu", "precision": "fp32", "compile": False, "threads": 1}
+    plain = tiny_config("b")
+    plan = resolve_plan(plain, len(avatars.train))
+    odd = replace(plain.data, dataset="/data/a\u200db\udce9")
+    for config in (plain, replace(plain, data=odd)):
+        study = Study("tiny", tmp_path, (config,), EVALUATION)
+        content = {"step": 12, "runtime": runtime, "train_seconds": 1.0}
+        row = Milestone(study, config, plan, "m", content, tmp_path).row("m", 1.0)
+        assert encode(row)
+    assert row.dataset == r"/data/a\u200db\udce9"
