@@ -20,10 +20,9 @@ from typing import Annotated, BinaryIO, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from mindiffusion.data.spec import MOST_PATH
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_NAME, first_fault
-from mindiffusion.outside.paths import open_file, open_to_change
+from mindiffusion.outside.paths import MOST_PATH, open_file, open_to_change
 from mindiffusion.outside.text import is_printable
 
 LOGGER = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from benchmark.provenance import git_revision, host, now, versions
 from benchmark.rows import Row
 from benchmark.study import EvaluationConfig, Study
 from mindiffusion.curriculum.stages import stage_at, trained_on_all_levels
-from mindiffusion.data.spec import MOST_PATH
+from mindiffusion.outside.paths import MOST_PATH
 from mindiffusion.outside.text import printable
 from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps
 from mindiffusion.training.config import RunConfig, check, config_hash

@@ -9,12 +9,11 @@ from pydantic.dataclasses import dataclass
 
 from mindiffusion.data.names import CROPS, DATASETS, STYLES
 from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.outside.paths import MOST_PATH
 from mindiffusion.outside.pictures import EXTRA_FORMATS
 
 #: Similarity from which a name is a misspelt data set: 'celebb' is, a folder 'celeba_hq' is not.
 NEAR_MISS = 0.82
-#: Characters of a path; rows hold as many.
-MOST_PATH = 4096
 
 
 def is_misspelt(dataset: str) -> bool:

@@ -13,6 +13,8 @@ from mindiffusion.errors import UserError
 from mindiffusion.outside.text import is_printable, printable
 
 MOST_NAME_CHARACTERS = 1024
+MOST_PATH = 4096
+"""Characters of a path that a person gives, and that a row holds."""
 MOST_ENTRIES = 1_000_000
 """Files and folders that are looked at in one folder."""
 _KINDS = {

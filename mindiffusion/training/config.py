@@ -22,6 +22,7 @@ from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.documents import Name, first_fault, shown_value
+from mindiffusion.outside.paths import MOST_PATH
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MAY_CHANGE = ("output", "samples", "training.checkpoint_every", "training.timeout_seconds")
@@ -48,7 +49,7 @@ hash and go on."""
 
 
 def _short(text: str) -> str:
-    if len(text) > 4096 or "\0" in text:
+    if len(text) > MOST_PATH or "\0" in text:
         raise ValueError("give a path that a file system can have")
     return text
 

@@ -94,8 +94,8 @@ TRAINING_MUTANTS = (
     Mutant(
         "log-lines-doubled-after-resume",
         "mindiffusion/training/metrics_log.py",
-        'if entry["step"] <= step]',
-        'if entry["step"] <= 10**9 + step]',
+        'and entry["step"] <= step]',
+        'and entry["step"] <= 10**9 + step]',
         (f"{TRAINING}/test_resume.py::test_resume_drops_log_lines_past_its_checkpoint",),
     ),
     Mutant(
