@@ -12,7 +12,7 @@ help:  ## List the targets.
 # torch and torchvision come from one index in one plain install; the tested set is pinned.
 $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[train,cluster,dev]'
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[train,photos,cluster,dev]'
 	touch $(STAMP)
 
 reproduce: $(STAMP)  ## Train and score the four arms on avatars; write results/demo/. Resumes.
@@ -32,12 +32,12 @@ style: $(STAMP)  ## Mend style.
 
 test-latest:  ## Run all tests against the newest allowed versions, in a venv of its own.
 	$(PYTHON) -m venv .venv-latest
-	.venv-latest/bin/pip install --quiet --upgrade --editable '.[train,cluster,dev]'
+	.venv-latest/bin/pip install --quiet --upgrade --editable '.[train,photos,cluster,dev]'
 	.venv-latest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-lowest:  ## Run all tests against the lowest allowed versions, in a venv of its own.
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/pip install --quiet --constraint .ci/lowest.txt --editable '.[train,cluster,dev]'
+	.venv-lowest/bin/pip install --quiet --constraint .ci/lowest.txt --editable '.[train,photos,cluster,dev]'
 	.venv-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 torture: $(STAMP)  ## Do 340 kills and full disks, and 5,000 strange files of each kind. Resumes.

@@ -98,7 +98,7 @@ def _add_cluster_options(reproduce: argparse.ArgumentParser) -> None:
 def _add_prepare(commands: Any) -> None:
     prepare = commands.add_parser("prepare", help="prepare and check a data set's array")
     prepare.add_argument("name", nargs="?", default="celeba_b_32", help="a preset or a study")
-    prepare.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
+    prepare.add_argument("--dataset", help="avatars, celeba, photos, or a folder or zip of images")
     add_set_option(prepare, "such as data.crop=center178; repeatable")
     prepare.add_argument(
         "--inception",

@@ -37,7 +37,7 @@ def add_seed_option(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options that every entry to training has."""
     parser.add_argument("--output", help="folder of checkpoints and sample grids")
-    parser.add_argument("--dataset", help="avatars, celeba, or a folder or zip of images")
+    parser.add_argument("--dataset", help="avatars, celeba, photos, or a folder or zip of images")
     parser.add_argument("--global-batch", type=int, help="images per step over all ranks")
     add_set_option(parser, "change one value of the config, such as training.lr=1e-4; repeatable")
     parser.add_argument("--smoke", action="store_true", help="one step and one small grid")

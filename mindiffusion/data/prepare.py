@@ -25,6 +25,7 @@ from tqdm import tqdm
 from mindiffusion.data.avatars import plan_avatars
 from mindiffusion.data.celeba import plan_celeba
 from mindiffusion.data.folder import plan_folder
+from mindiffusion.data.photos import plan_photos
 from mindiffusion.data.pool import draw_shards
 from mindiffusion.data.prepared import (
     FORMAT,
@@ -116,11 +117,13 @@ def _told(plan: Plan, data: PreparedData, show_progress: bool) -> PreparedData:
 
 
 def plan_data(config: DataConfig, celeba_path: str | None) -> Plan:
-    """What preparing a data set would draw: lists files, opens none of them, writes nothing."""
+    """What preparing a data set would draw: lists files, opens no stranger's, writes nothing."""
     if config.dataset == "avatars":
         return plan_avatars(config)
     if config.dataset == "celeba":
         return plan_celeba(config, celeba_path)
+    if config.dataset == "photos":
+        return plan_photos(config)
     return plan_folder(config)
 
 

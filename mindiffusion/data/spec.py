@@ -14,6 +14,7 @@ from mindiffusion.outside.pictures import EXTRA_FORMATS
 
 #: Similarity from which a name is a misspelt data set: 'celebb' is, a folder 'celeba_hq' is not.
 NEAR_MISS = 0.82
+_SQUARE = {"avatars": "avatars are drawn square", "photos": "photos are cut square"}
 
 
 def is_misspelt(dataset: str) -> bool:
@@ -31,15 +32,16 @@ class DataConfig:
     """One data set. Two equal configs (but for the flip) give the same prepared array.
 
     Attributes:
-        dataset: ``avatars``, ``celeba``, or the path of a folder or ``.zip`` of images; whether
-            it is there is found out when the data set is planned.
+        dataset: ``avatars``, ``celeba``, ``photos``, or the path of a folder or ``.zip`` of
+            images; whether it is there is found out when the data set is planned.
         size: side of the square images, in pixels.
         crop: ``squash`` resizes the whole picture to a square; ``center178`` and ``center140``
-            keep that centre square of the original pixels (photographs only).
+            keep that centre square of the original pixels (whole photographs only).
         style: avatars only: one DiceBear style, or ``mixed``, all of them in turn.
-        num_train: avatars: how many to draw (None: 50,000); CelebA and folders: at most how many
-            of the train split, chosen by name hash (None: all; so is a number above their count).
-        num_held_out: images kept out of training; for folders at most a tenth of the images.
+        num_train: avatars: how many to draw (None: 50,000); of others at most how many of the train
+            split, chosen by name hash (None: all; so is a number above their count).
+        num_held_out: images kept out of training; for folders at most a tenth of the images, for
+            photos at most what their right halves have.
         horizontal_flip: mirror training images at random; not part of the prepared array.
         extra_formats: folders and zips of your own only: "avif", "gif", "tiff" are read too, beside
             JPEG, PNG, WebP and BMP.
@@ -103,7 +105,8 @@ class DataConfig:
                 f"extra_formats are for folders and zips of images; {self.dataset} has none: leave "
                 "them out."
             )
-        if self.dataset == "avatars" and self.crop != "squash":
+        if self.dataset in _SQUARE and self.crop != "squash":
             raise UserError(
-                f"crop {self.crop!r} is for photographs; avatars are drawn square: use 'squash'."
+                f"crop {self.crop!r} is for whole photographs; {_SQUARE[self.dataset]}: use "
+                "'squash'."
             )
