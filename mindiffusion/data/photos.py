@@ -214,7 +214,8 @@ def _description(config: "DataConfig") -> dict[str, Any]:
             side: [_most(_stride(side, config.size), shrink) for shrink in SHRINKS]
             for side in ("left", "right")
         },
-        "order": "SHA-256 of the patch's name",
+        "chosen": "smallest SHA-256 of the patch's name",
+        "order": "SHA-256 of 'order of ' and the patch's name",
         "changes": "cut into patches, some reduced",
         "crop": config.crop,
         "reading": RULE,
@@ -226,7 +227,7 @@ def _description(config: "DataConfig") -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4)
 def _patches(size: int) -> dict[str, list[Patch]]:
-    """The patches of both sides, each in the order of their names' hashes."""
+    """The patches of both sides, mixed: a first part has all pictures in proportion."""
     found: dict[str, list[Patch]] = {"left": [], "right": []}
     for number, photo in enumerate(PHOTOS):
         try:
@@ -237,12 +238,17 @@ def _patches(size: int) -> dict[str, list[Patch]]:
             stride = _stride(side, size)
             places = _contrasty(pixels, size, stride)
             patches = [Patch(number, side, shrink, top, left) for top, left in places]
-            found[side] += sorted(patches, key=_order)[: _most(stride, shrink)]
+            found[side] += sorted(patches, key=_choice)[: _most(stride, shrink)]
     return {side: sorted(patches, key=_order) for side, patches in found.items()}
 
 
-def _order(patch: Patch) -> str:
+def _choice(patch: Patch) -> str:
     return name_hash(patch.name)
+
+
+def _order(patch: Patch) -> str:
+    """Another than the choice: by one hash, the most capped photographs would all come first."""
+    return name_hash(f"order of {patch.name}")
 
 
 def _stride(side: str, size: int) -> int:
