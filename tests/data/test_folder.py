@@ -95,9 +95,9 @@ def test_plan_folder_num_train_above_the_count_takes_all(image_folder, num_train
     ("dataset", "hint"),
     [
         ("celeba_hq", "Did you mean 'celeba'?"),
-        ("small", "Allowed: avatars, celeba."),
-        ("x" * 300, "Allowed: avatars, celeba."),
-        ("~nobody-of-this-name/faces", "Allowed: avatars, celeba."),
+        ("small", "Allowed: avatars, celeba, photos."),
+        ("x" * 300, "Allowed: avatars, celeba, photos."),
+        ("~nobody-of-this-name/faces", "Allowed: avatars, celeba, photos."),
     ],
 )
 def test_plan_folder_refuses_what_is_not_there_with_a_hint(dataset, hint, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from mindiffusion.data.prepare import prepare
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.summary import summary
 from mindiffusion.errors import UserError
+from mindiffusion.training.presets import build_config, load_preset, merge
 
 CONFIG = DataConfig(dataset="photos", num_held_out=1000)
 FIRST = ["retina left 1/1 y488 x464", "flower left 1/4 y16 x24", "china left 1/1 y152 x168"]
@@ -254,6 +255,16 @@ def test_a_package_without_its_pictures_is_named(monkeypatch):
         "china.jpg of the package scikit-learn can't be read (No such file or directory); "
         "run: pip install --force-reinstall scikit-learn"
     )
+
+
+def test_the_preset_is_the_demo_on_photos():
+    demo, ours = (
+        build_config(merge(load_preset(f"runs/{name}"), load_preset("arms/b")), name)
+        for name in ("demo_32", "photos_32")
+    )
+    data = dataclasses.replace(demo.data, dataset="photos", num_train=None)
+    assert ours == dataclasses.replace(demo, data=data, output=ours.output)
+    assert ours.data.num_held_out <= len(plan_photos(ours.data).held_out)
 
 
 def test_a_crop_is_refused():
