@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from benchmark.cell import is_unfinished, refuse_stale_rows
+from benchmark.evaluation.stitched import check_finisher
 from benchmark.study import Study, check_counts
 from mindiffusion.data.store import num_images
 from mindiffusion.errors import UserError
@@ -29,8 +30,8 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         What to know beforehand, a line each.
 
     Raises:
-        UserError: a mistake in a run or in how it is scored, rows or runs of other settings, a
-            link in the folder, or no room on the disk.
+        UserError: a mistake in a run or in how it is scored, a finisher that cannot finish a run's
+            samples, rows or runs of other settings, a link in the folder, or no room on the disk.
         OSError: a folder that can't be written to.
     """
     refuse_links(study.folder)
@@ -40,6 +41,8 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         check_run(config, num_train)
         check_counts(study.evaluation, num_train, num_held_out, f"dataset {config.data.dataset}")
         _check_seeds(study, config)
+        if "stitched" in study.evaluation.metrics and study.finisher is not None:
+            check_finisher(config, study.finisher)
         refuse_stale_rows(study, config)
         said |= dict.fromkeys(notes(config, num_train))
     pending = [config for config in runs if is_unfinished(study, config)]

@@ -11,6 +11,7 @@ from mindiffusion.curriculum.density import IndexDensity, Window
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.ddpm import DDPM, NoisyBatch
 from mindiffusion.errors import UserError
+from mindiffusion.parameterization import Parameterization
 
 
 class CurriculumDDPM(DDPM):
@@ -21,6 +22,8 @@ class CurriculumDDPM(DDPM):
         betas: as for DDPM.
         n_T: as for DDPM.
         loss_weight: factor on the loss by noise level; None: 1 at all.
+        parameterization: as for DDPM.
+        std: σ_d of the training images, for loss weights that need it.
     """
 
     def __init__(
@@ -29,10 +32,12 @@ class CurriculumDDPM(DDPM):
         betas: tuple[float, float],
         n_T: int,
         loss_weight: LossWeight | None = None,
+        parameterization: Parameterization | None = None,
+        std: float = 1.0,
     ) -> None:
-        super().__init__(eps_model, betas, n_T)
+        super().__init__(eps_model, betas, n_T, parameterization)
         self.density: IndexDensity = Window()
-        table = None if loss_weight is None else loss_weight.table(self.alpha_bar.numpy())
+        table = None if loss_weight is None else loss_weight.table(self.alpha_bar.numpy(), std)
         weights = None if table is None else torch.from_numpy(table)
         self.register_buffer("loss_weights", weights, persistent=False)
         self.loss_weights: Tensor | None

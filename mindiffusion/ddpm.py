@@ -1,7 +1,7 @@
 """DDPM: the ε-prediction loss and ancestral sampling of Ho et al. (2006.11239).
 
-The network is called as ``eps_model(x_t, t / n_T)`` with t an integer in 1 … n_T. Sampling uses
-σ_t² = β_t, as minDiffusion does.
+The network is called as ``eps_model(x_t, t / n_T)`` with t an integer in 1 … n_T; what it says
+becomes ε̂ by the process's parameterization. Sampling uses σ_t² = β_t, as minDiffusion does.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mindiffusion.chain import Chain
 from mindiffusion.noise import Stream, normals
+from mindiffusion.parameterization import EpsPrediction, Parameterization
 from mindiffusion.schedules import linear_tables
-from mindiffusion.stitching import network_at
+from mindiffusion.stitching import EpsModel, network_at
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,23 @@ class DDPM(nn.Module):
     """A noise-predicting network with its forward and reverse process.
 
     Args:
-        eps_model: ``eps_model(x_t, t) → ε``, with t (B,) in (0, 1].
+        eps_model: the bare network, ``eps_model(x, t)`` with t (B,) in (0, 1]; callers that want
+            ε̂ ask ``predictor``.
         betas: (β₁, β₂) of the linear schedule.
         n_T: number of noise levels.
+        parameterization: how the network's answer is read; None: as ε̂.
     """
 
-    def __init__(self, eps_model: nn.Module, betas: tuple[float, float], n_T: int) -> None:
+    def __init__(
+        self,
+        eps_model: nn.Module,
+        betas: tuple[float, float],
+        n_T: int,
+        parameterization: Parameterization | None = None,
+    ) -> None:
         super().__init__()
         self.eps_model = eps_model
+        self.parameterization = parameterization or EpsPrediction()
         self.betas = betas
         self.n_T = n_T
         tables = linear_tables(betas[0], betas[1], n_T)
@@ -51,6 +62,19 @@ class DDPM(nn.Module):
         self.register_buffer("alpha_bar", tables.alpha_bar, persistent=False)
         self.beta: Tensor
         self.alpha_bar: Tensor
+
+    @property
+    def predictor(self) -> EpsModel:
+        """The ε-predictor ``predictor(x_t, t / n_T) → ε̂`` (B, C, H, W): the network as it is read.
+
+        With t / n_T (B,) in (0, 1].
+        """
+        return self.parameterization.predictor(self.eps_model)
+
+    @property
+    def chain(self) -> Chain:
+        """Its noise levels."""
+        return Chain(self.betas, self.n_T)
 
     def noise_times(self, u: Tensor) -> Tensor:
         """Noise times in (0, 1] of uniforms u (B,): t = 1 + ⌊u·n_T⌋, over n_T."""
@@ -84,7 +108,7 @@ class DDPM(nn.Module):
 
     def eps_error(self, noisy: NoisyBatch, noise: Tensor) -> Tensor:
         """Mean squared ε-error of each image, (B,), in the noise's dtype."""
-        prediction = self.eps_model(noisy.x_t, noisy.time)
+        prediction = self.predictor(noisy.x_t, noisy.time)
         return (prediction.to(noise.dtype) - noise).square().flatten(1).mean(1)
 
     def per_sample_loss(self, x: Tensor, u: Tensor, noise: Tensor) -> Tensor:
@@ -134,7 +158,7 @@ class DDPM(nn.Module):
             on_step()
             noise = normals(seed, Stream.SAMPLE_STEP, index, t, size) if t > 1 else 0.0
             time = torch.full((n_sample,), t / self.n_T, device=device)
-            eps = network_at(self.eps_model, t)(x, time).float()
+            eps = network_at(self.predictor, t)(x, time).float()
             beta, alpha_bar = float(self.beta[t]), float(self.alpha_bar[t])
             mean = (x - beta / (1.0 - alpha_bar) ** 0.5 * eps) / (1.0 - beta) ** 0.5
             x = mean + beta**0.5 * noise

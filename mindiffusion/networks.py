@@ -3,16 +3,22 @@
 import functools
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
+from mindiffusion.data.statistics import ImageStatistics
+from mindiffusion.parameterization import EpsPrediction, Parameterization, Preconditioned
 from mindiffusion.reg_unet import RegNaiveUnet
+from mindiffusion.schedules import linear_tables
 from mindiffusion.sparse_unet import SparseNaiveUnet
-from mindiffusion.training.config import RunConfig
+from mindiffusion.training.config import ProcessConfig, RunConfig
 from mindiffusion.unet import NaiveUnet, check_sizes
 
 IMAGE_CHANNELS = 3
+_OF_EDM = ImageStatistics(np.zeros((1, 1, IMAGE_CHANNELS)), 0.5)
+"""Before any data are known: mean 0 and σ_d .5, as Karras et al. 2022 take them."""
 
 
 def _naive(config: RunConfig) -> NaiveUnet:
@@ -66,8 +72,35 @@ def expected_tensors(config: RunConfig) -> Mapping[str, Tensor]:
         return NETWORKS[config.model.network](config).state_dict()
 
 
-def build_process(config: RunConfig) -> CurriculumDDPM:
-    """The process around a fresh network."""
+def build_parameterization(
+    process: ProcessConfig, statistics: ImageStatistics | None
+) -> Parameterization:
+    """How a network's answer is read.
+
+    Args:
+        process: names the parameterization.
+        statistics: of the training images; None: mean 0 and σ_d .5, until they are known.
+    """
+    if process.parameterization == "eps":
+        return EpsPrediction()
+    tables = linear_tables(process.beta1, process.beta2, process.n_T)
+    return Preconditioned(tables.alpha_bar, statistics or _OF_EDM)
+
+
+def build_process(config: RunConfig, statistics: ImageStatistics | None = None) -> CurriculumDDPM:
+    """The process around a fresh network.
+
+    Args:
+        config: the run.
+        statistics: of its training images, where ``config.process.uses_statistics``; None: as for
+            ``build_parameterization``.
+    """
     process = config.process
-    betas = (process.beta1, process.beta2)
-    return CurriculumDDPM(build_network(config), betas, process.n_T, process.loss_weight)
+    return CurriculumDDPM(
+        build_network(config),
+        process.chain.betas,
+        process.n_T,
+        process.loss_weight,
+        build_parameterization(process, statistics),
+        (statistics or _OF_EDM).std,
+    )

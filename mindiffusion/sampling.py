@@ -15,13 +15,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mindiffusion.chain import refuse_other_chain
 from mindiffusion.ddim import ddim_sample
 from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
-from mindiffusion.networks import IMAGE_CHANNELS, build_process, expected_tensors
+from mindiffusion.networks import (
+    IMAGE_CHANNELS,
+    build_parameterization,
+    build_process,
+    expected_tensors,
+)
 from mindiffusion.outside.weights import check_tensors, named_tensors
 from mindiffusion.stitching import Stitched
+from mindiffusion.training.checkpoint import statistics_of
 from mindiffusion.training.config import RunConfig, SamplerConfig, check
 from mindiffusion.training.ema import ema_name
 from mindiffusion.training.runtime import SamplerRuntime, chunk_size
@@ -44,12 +51,13 @@ def config_of(content: Mapping[str, Any]) -> RunConfig:
     """The run's config inside a checkpoint.
 
     Raises:
-        UserError: a bad config, or one whose network is not that of the checkpoint's weights: it is
-            known before that network takes any memory.
+        UserError: a bad config, one whose process lacks its statistics, or one whose network is not
+            that of the checkpoint's weights: it is known before that network takes any memory.
     """
     config: RunConfig = check(RunConfig, content["config"], "checkpoint")
     for kept in content.get("weights", {}).values():
         check_tensors(named_tensors(kept, "checkpoint"), expected_tensors(config), "checkpoint")
+    statistics_of(content, config)
     return config
 
 
@@ -66,7 +74,7 @@ def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -
     """
     config = config_of(content)
     kept = kept_weights(content, weights)
-    process = build_process(config)
+    process = build_process(config, statistics_of(content, config))
     process.eps_model.load_state_dict(kept)
     return _ready(process, device)
 
@@ -135,12 +143,17 @@ def sampling_process(
 def load_weights(process: DDPM, content: Mapping[str, Any], weights: str) -> None:
     """Copy a milestone's weights into a ``sampling_process``; nothing is compiled anew.
 
-    Arguments and errors as for ``kept_weights``; also refuses weights of another network.
+    They are read as their own config says, with their own statistics. Arguments and errors as for
+    ``kept_weights``; also refuses weights of another network, or of other noise levels.
     """
     network = process.eps_model
     assert isinstance(network, SamplingNetwork)
     kept = kept_weights(content, weights)
     check_tensors(kept, network.network.state_dict(), "checkpoint")
+    config = config_of(content)
+    refuse_other_chain(process.chain, config.process.chain)
+    parameterization = build_parameterization(config.process, statistics_of(content, config))
+    process.parameterization = parameterization.to(process.beta.device)
     network.network.load_state_dict(kept)
 
 
@@ -188,7 +201,7 @@ def sample_chunk(
         return to_uint8(images)
     index = torch.arange(first, first + chunk, device=device)
     images = ddim_sample(
-        process.eps_model,
+        process.predictor,
         process.alpha_bar,
         index,
         size,
@@ -233,21 +246,17 @@ def stitched_process(process_above: DDPM, process_below: DDPM, tau: float) -> DD
     Noise is keyed as always, so with one network on both sides the images are its own.
 
     Args:
-        process_above: its network predicts at t > τ.
-        process_below: its network predicts at t ≤ τ.
+        process_above: its network predicts at t > τ, read by its own parameterization.
+        process_below: its network predicts at t ≤ τ, likewise.
         tau: τ in [0, 1] as t / n_T.
 
     Raises:
         UserError: τ outside [0, 1], or processes with other noise levels.
     """
-    above, below = ((p.betas, p.n_T) for p in (process_above, process_below))
-    if above != below:
-        raise UserError(
-            f"networks of two processes (betas, n_T) {above} and {below} cannot be stitched; "
-            "give two runs with the same process settings."
-        )
-    network = Stitched(process_above.eps_model, process_below.eps_model, tau, process_above.n_T)
-    return DDPM(network, *above).to(process_above.beta.device)
+    chain = process_above.chain
+    refuse_other_chain(chain, process_below.chain)
+    network = Stitched(process_above.predictor, process_below.predictor, tau, chain.n_T)
+    return DDPM(network, chain.betas, chain.n_T).to(process_above.beta.device)
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.noise import Stream, random_bits
+from mindiffusion.stitching import EpsModel
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class ProbeBatch:
         x_t: (B, C, H, W), noisy images.
         t: (B,), noise time in (0, 1].
         noise: (B, C, H, W), the noise to predict.
+        predictor: turns a network into an ε-predictor; the network is one if not given.
     """
 
     x_t: Tensor
     t: Tensor
     noise: Tensor
+    predictor: Callable[[EpsModel], EpsModel] = lambda network: network
 
 
 Probe = Callable[[], Iterator[ProbeBatch]]
@@ -120,7 +123,8 @@ def channel_saliency(network: MaskedNetwork, batches: Sequence[ProbeBatch]) -> t
         mask = network.channel_mask.expand(len(batch.t), -1).clone().requires_grad_()
         # ``forward`` is never compiled: a compiled probe would cost minutes, and what the compiler
         # makes of the next training step would depend on whether a run was resumed just here.
-        error = network.forward(batch.x_t, batch.t, mask) - batch.noise
+        predict = batch.predictor(lambda x, t, mask=mask: network.forward(x, t, mask))  # type: ignore[misc]
+        error = predict(batch.x_t, batch.t) - batch.noise
         (gradient,) = torch.autograd.grad(error.square().flatten(1).mean(1).sum(), mask)
         squares = gradient.double().square().cpu()
         for half, total in enumerate(halves):

@@ -19,8 +19,8 @@ class Stitched(nn.Module):
     """``above`` at noise times t > τ, ``below`` at t ≤ τ.
 
     Args:
-        above: ε-network of the high noise levels.
-        below: ε-network of the low ones.
+        above: ε-predictor of the high noise levels.
+        below: ε-predictor of the low ones.
         tau: τ in [0, 1] as t / n_T; 0 is ``above`` alone, 1 is ``below`` alone.
         n_T: number of noise levels of both.
 
@@ -28,7 +28,7 @@ class Stitched(nn.Module):
         UserError: τ outside [0, 1].
     """
 
-    def __init__(self, above: nn.Module, below: nn.Module, tau: float, n_T: int) -> None:
+    def __init__(self, above: EpsModel, below: EpsModel, tau: float, n_T: int) -> None:
         super().__init__()
         if not 0 <= tau <= 1:
             raise UserError(f"networks stitched at tau {tau:g}: give a noise time from 0 to 1.")
@@ -38,7 +38,7 @@ class Stitched(nn.Module):
         # The guard: .29 · 100 is 28.999…
         self.last_below = math.floor(tau * n_T + 1e-9)
 
-    def at(self, level: int) -> nn.Module:
+    def at(self, level: int) -> EpsModel:
         """The network of an integer level: known without a look at the device."""
         return self.above if level > self.last_below else self.below
 

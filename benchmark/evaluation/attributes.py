@@ -44,7 +44,7 @@ def emergence_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) ->
     """
     config, evaluation = milestone.config, milestone.evaluation
     net = _readings(
-        network_denoiser(process.eps_model, process.alpha_bar), process, config, yardstick
+        network_denoiser(process.predictor, process.alpha_bar), process, config, yardstick
     )
     labels = {
         name: codes[: evaluation.profile_images]

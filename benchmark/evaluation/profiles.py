@@ -47,8 +47,8 @@ def profile_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> I
     config = milestone.config
     raw = process_of(milestone.content, "raw", process.beta.device)
     networks: dict[str, Network] = {
-        primary_weights(config): process.eps_model,
-        "raw": raw.eps_model,
+        primary_weights(config): process.predictor,
+        "raw": raw.predictor,
     }
     held_out = _profiles(networks, process, config, yardstick, yardstick.data.held_out)
     train = _profiles(networks, process, config, yardstick, yardstick.data.train)
@@ -174,7 +174,7 @@ def _mask_rows(
     lifted = under
     if bool((kept == 0).any()):
         mask.fill_(1.0)
-        only = {"": network}
+        only = {"": process.predictor}
         lifted = _profiles(only, process, config, yardstick, yardstick.data.held_out)[""]
         mask.copy_(kept)
     effect = paired_difference(lifted, under)

@@ -97,7 +97,7 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
     try_folder(files[0].parent)
     end = None if finisher is None else checkpoint.load(finisher)
     if end is not None:
-        check_finisher(config, end)
+        check_finisher(config, config_of(end))
     data = prepared_data(config.data, show_progress=True)
     _refuse_other_data(files[0].parent, data)
     evaluation = _within(evaluation, data)

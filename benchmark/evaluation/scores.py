@@ -95,7 +95,7 @@ def score_milestone(
         rows = list(_own_rows(milestone, yardstick, on_progress))
     else:
         assert finisher is not None
-        check_finisher(milestone.config, finisher)
+        check_finisher(milestone.config, config_of(finisher))
         rows = list(stitched_rows(milestone, yardstick, finisher, on_progress))
         key = finisher_key(config_of(finisher), int(finisher["step"]))
     return [*rows, milestone.row(proof(milestone.evaluation, part, key), float(len(rows)))]

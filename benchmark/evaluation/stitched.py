@@ -15,6 +15,7 @@ from benchmark.results import metric_label
 from benchmark.rows import Row
 from mindiffusion.curriculum.stages import trained_on_all_levels
 from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import shown_value
 from mindiffusion.sampling import (
     config_of,
     load_weights,
@@ -32,18 +33,25 @@ def finisher_name(finisher: Mapping[str, Any]) -> str:
     return f"{config.arm}/{config.seed}@{finisher['step']}"
 
 
-def check_finisher(config: RunConfig, finisher: Mapping[str, Any]) -> None:
-    """Refuse a finisher of other data or another chain.
+def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
+    """Refuse a finisher of other data or another chain; each may be trained and read in its way.
+
+    Args:
+        config: the run.
+        finisher: the run whose network finishes its samples.
 
     Raises:
         UserError: it cannot go on where the run's network stops.
     """
-    other = config_of(finisher)
-    ours, theirs = ((c.data.dataset, c.data.size, c.process) for c in (config, other))
+    ours, theirs = ((c.data.dataset, c.data.size, c.process.chain) for c in (config, finisher))
     if ours != theirs:
+        ours_text, theirs_text = (
+            f"{shown_value(name)} at {size} pixels, {chain}" for name, size, chain in (ours, theirs)
+        )
         raise UserError(
-            f"the finisher {finisher_name(finisher)} is of data and process {theirs}, the run of "
-            f"{ours}; give a finisher of the same kind."
+            f"the finisher {finisher.arm}/{finisher.seed} is of {theirs_text}, the run "
+            f"{config.arm}/{config.seed} of {ours_text}; stitched samples need one data set and "
+            "one chain of noise levels, so give another finisher, or metrics without stitched."
         )
 
 

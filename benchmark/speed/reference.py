@@ -19,6 +19,7 @@ from benchmark.speed.setting import device_of, wait_for
 from benchmark.speed.timing import Loop
 from mindiffusion.networks import IMAGE_CHANNELS
 from mindiffusion.schedules import linear_tables
+from mindiffusion.stitching import EpsModel
 from mindiffusion.training.config import RunConfig
 from mindiffusion.unet import NaiveUnet
 
@@ -113,7 +114,7 @@ class ReferenceLoop(Loop):
 
 
 @torch.no_grad()
-def plain_ancestral(network: nn.Module, alpha_bar: Tensor, shape: tuple[int, ...]) -> Tensor:
+def plain_ancestral(network: EpsModel, alpha_bar: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Ancestral sampling through every level of ``alpha_bar`` (n_T + 1,); σ_t² = β_t."""
     n_T = len(alpha_bar) - 1
     x = torch.randn(shape, device=alpha_bar.device)
@@ -127,7 +128,7 @@ def plain_ancestral(network: nn.Module, alpha_bar: Tensor, shape: tuple[int, ...
 
 @torch.no_grad()
 def plain_ddim(
-    network: nn.Module, alpha_bar: Tensor, shape: tuple[int, ...], levels: list[int]
+    network: EpsModel, alpha_bar: Tensor, shape: tuple[int, ...], levels: list[int]
 ) -> Tensor:
     """Stochastic DDIM (η = 1, x̂₀ clipped) over falling ``levels`` of ``alpha_bar`` (n_T + 1,)."""
     n_T = len(alpha_bar) - 1

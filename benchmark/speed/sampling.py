@@ -107,15 +107,18 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     short = replace(config, process=replace(config.process, n_T=TIMED_LEVELS))
     ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
     ancestral = SamplerConfig(name="ddpm", chunk=chunk)
-    plain = build_process(config).to(device).eval().requires_grad_(False)
-    alpha_bar = plain.alpha_bar.float()
-    short_alpha_bar = build_process(short).alpha_bar.float().to(device)
+    plain, plain_short = (
+        build_process(one).to(device).eval().requires_grad_(False) for one in (config, short)
+    )
+    alpha_bar, short_alpha_bar = plain.alpha_bar.float(), plain_short.alpha_bar.float()
     levels = ddim_levels(config.process.n_T, DDIM_STEPS)
     ours, ours_short = (_untrained(one, device) for one in (config, short))
     actions: Mapping[str, Callable[[int], Tensor | object]] = {
-        "DDIM-50, plain": lambda k: plain_ddim(plain.eps_model, alpha_bar, shape, levels),
+        "DDIM-50, plain": lambda k: plain_ddim(plain.predictor, alpha_bar, shape, levels),
         "DDIM-50, ours": lambda k: sample_chunk(ours, ddim, k, side),
-        "ancestral, plain": lambda k: plain_ancestral(plain.eps_model, short_alpha_bar, shape),
+        "ancestral, plain": lambda k: plain_ancestral(
+            plain_short.predictor, short_alpha_bar, shape
+        ),
         "ancestral, ours": lambda k: sample_chunk(ours_short, ancestral, k, side),
     }
     return [SamplingLoop(name, chunk, device, threads, action) for name, action in actions.items()]

@@ -1,11 +1,11 @@
 """Loss weights: factors on the ε-error by noise level, as published, not normalised.
 
 A constant factor changes nothing under Adam but for its ε of 1e-8. Logs, pacing and profiles keep
-the unweighted error. A new weight is one class with ``kind`` and ``table``, added to
-``LossWeight``.
+the unweighted error. A new weight is one class with ``kind``, ``table`` and ``needs_std``, added to
+``LossWeight``. Where it needs no σ_d, ``table`` takes any.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ def _snr(alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
     return alpha_bar / (1.0 - alpha_bar)
 
 
+def _edm(alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
+    """(σ² + σ_d²)/σ_d² with σ² = (1 − ᾱ)/ᾱ."""
+    return 1.0 + 1.0 / (_snr(alpha_bar) * std**2)
+
+
 @dataclass(frozen=True, config=_STRICT)
 class P2:
     """1/(1 + SNR)^γ: Choi et al. 2022, "Perception Prioritized Training", 2204.00227, eq. 8, k = 1.
@@ -30,8 +35,9 @@ class P2:
 
     gamma: _Positive = 1.0
     kind: Literal["p2"] = "p2"
+    needs_std: ClassVar[bool] = False
 
-    def table(self, alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
         """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
         return np.asarray((1.0 + _snr(alpha_bar)) ** -self.gamma)
 
@@ -46,8 +52,9 @@ class MinSNR:
 
     gamma: _Positive = 5.0
     kind: Literal["min_snr"] = "min_snr"
+    needs_std: ClassVar[bool] = False
 
-    def table(self, alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
         """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
         return np.minimum(1.0, self.gamma / _snr(alpha_bar))
 
@@ -65,15 +72,48 @@ class ChangeAware:
 
     ceiling: Annotated[float, Field(gt=0.5, le=1)] = 0.6
     kind: Literal["change_aware"] = "change_aware"
+    needs_std: ClassVar[bool] = False
 
-    def table(self, alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
         """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
         change = np.diff(1.0 - alpha_bar, prepend=0.0)
         share = change / change[1:].max()
         return 1.0 - self.ceiling + (2.0 * self.ceiling - 1.0) * share
 
 
-LossWeight = Annotated[P2 | MinSNR | ChangeAware, Field(discriminator="kind")]
+@dataclass(frozen=True, config=_STRICT)
+class EDM:
+    """(σ² + σ_d²)/σ_d²: Karras et al. 2022, 2206.00364, table 1.
+
+    There it is λ = 1/c_out² = (σ² + σ_d²)/(σ·σ_d)² on the x₀-error, which is σ² times the ε-error.
+    A preconditioned network's own answer then has the same weight at all levels.
+    """
+
+    kind: Literal["edm"] = "edm"
+    needs_std: ClassVar[bool] = True
+
+    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
+        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) and σ_d > 0 → (n_T + 1,)."""
+        return _edm(alpha_bar, std)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Balanced:
+    """√(σ² + σ_d²)/σ_d: the geometric mean of the plain ε-loss (1) and ``EDM``.
+
+    On the x₀-error it is 1/(σ·c_out). The ε-loss starves high noise, EDM's low noise.
+    """
+
+    kind: Literal["balanced"] = "balanced"
+    needs_std: ClassVar[bool] = True
+
+    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
+        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) and σ_d > 0 → (n_T + 1,)."""
+        return np.sqrt(_edm(alpha_bar, std))
+
+
+_CLASSES = (P2, MinSNR, ChangeAware, EDM, Balanced)
+LossWeight = Annotated[P2 | MinSNR | ChangeAware | EDM | Balanced, Field(discriminator="kind")]
 """All loss weights a process may have, told apart by ``kind``."""
-WEIGHT_KINDS: dict[str, type[Any]] = {cls.kind: cls for cls in (P2, MinSNR, ChangeAware)}
+WEIGHT_KINDS: dict[str, type[Any]] = {cls.kind: cls for cls in _CLASSES}
 """Their classes, as named in configs."""

@@ -46,6 +46,7 @@ from mindiffusion.data.shard import (
 )
 from mindiffusion.data.source import Plan
 from mindiffusion.data.spec import DataConfig
+from mindiffusion.data.statistics import image_statistics
 from mindiffusion.data.summary import summary
 from mindiffusion.errors import UserError
 from mindiffusion.files import (
@@ -56,6 +57,7 @@ from mindiffusion.files import (
     write_text,
 )
 from mindiffusion.machine import available_cores
+from mindiffusion.outside.arrays import map_npy
 from mindiffusion.outside.text import printable
 
 PARTS = "parts"
@@ -193,7 +195,8 @@ def _build(plan: Plan, folder: Path, workers: int, show_progress: bool) -> None:
     for name in names:
         os.replace(parts / name, folder / name)
     manifest = _manifest(plan, folder, names, kept, num_duplicates)
-    write_manifest(folder, manifest)
+    statistics = image_statistics(map_npy(folder / "train.npy"))
+    write_manifest(folder, manifest, statistics.summary)
     _refused_file(plan, folder).unlink(missing_ok=True)
 
 

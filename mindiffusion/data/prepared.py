@@ -1,5 +1,6 @@
 """A prepared data set on disk: two uint8 arrays, their labels, and the manifest that names them."""
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mindiffusion.data.statistics import ImageSummary, image_statistics
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_json, write_json
 from mindiffusion.outside.arrays import Wanted, map_open, read_npz
@@ -19,6 +21,7 @@ from mindiffusion.outside.paths import is_file, open_file
 FORMAT = 1
 MANIFEST = "manifest.json"
 LABELS = "labels.npz"
+STATISTICS = "statistics"
 SPLITS = ("train", "held_out")
 AGAIN = "delete that folder and prepare it again."
 _FILES = (*(f"{split}.npy" for split in SPLITS), LABELS)
@@ -57,6 +60,7 @@ class PreparedData:
         label_names: label to the names of its codes.
         manifest: source, split, crop, filter, size, counts, hashes, versions; no path, no clock.
         manifest_id: 12 hex digits of the manifest's SHA-256: what stands in every result row.
+        stated: what is stated beside the manifest of the training images' colours; None: nothing.
     """
 
     folder: Path
@@ -67,6 +71,12 @@ class PreparedData:
     label_names: dict[str, list[str]]
     manifest: dict[str, Any]
     manifest_id: str
+    stated: ImageSummary | None = None
+
+    @functools.cached_property
+    def summary(self) -> ImageSummary:
+        """Spread and mean colour of the training images; computed where they are not stated."""
+        return self.stated or image_statistics(self.train).summary
 
 
 def is_whole(folder: Path) -> bool:
@@ -86,7 +96,7 @@ def load_prepared(folder: Path) -> PreparedData:
     Raises:
         UserError: the preparation did not end, or a file does not fit the manifest.
     """
-    manifest = _read_manifest(folder)
+    manifest, stated = _read_manifest(folder)
     used = _used_of(manifest, folder / MANIFEST)
     _check_sizes(folder, used)
     train, held_out = (_open_split(folder, split, used) for split in SPLITS)
@@ -100,12 +110,26 @@ def load_prepared(folder: Path) -> PreparedData:
         label_names=used.label_names,
         manifest=manifest,
         manifest_id=sha256_of_json(manifest)[:12],
+        stated=stated,
     )
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest with its own id, so that an altered one gives itself away."""
-    write_json(folder / MANIFEST, manifest | {"id": sha256_of_json(manifest)})
+def write_manifest(
+    folder: Path, manifest: dict[str, Any], summary: ImageSummary | None = None
+) -> None:
+    """Write the manifest with its own id, so that an altered one gives itself away.
+
+    The summary has a seal of its own: what follows from the arrays, whose hashes the manifest has,
+    must not change the name of data that were prepared without it.
+    """
+    content = manifest | {"id": sha256_of_json(manifest)}
+    if summary is not None:
+        content[STATISTICS] = summary.model_dump() | {"sha256": _seal(content["id"], summary)}
+    write_json(folder / MANIFEST, content)
+
+
+def _seal(manifest_sha256: str, summary: ImageSummary) -> str:
+    return sha256_of_json({"manifest": manifest_sha256, **summary.model_dump()})
 
 
 def _check_sizes(folder: Path, used: _Manifest) -> None:
@@ -176,7 +200,8 @@ def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...]
         assert written == shape[0], (written, shape)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], ImageSummary | None]:
+    """The manifest, and what is stated beside it."""
     path = folder / MANIFEST
     if not is_whole(folder):
         raise UserError(f"{folder} holds no whole prepared data set; run `benchmark prepare`.")
@@ -186,9 +211,22 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if manifest["format"] != FORMAT:
         found = shown_value(manifest["format"])
         raise UserError(f"{path} has format {found}, this is {FORMAT}; {AGAIN}")
-    if manifest.pop("id") != sha256_of_json(manifest):
+    found, stated = manifest.pop("id"), manifest.pop(STATISTICS, None)
+    if found != sha256_of_json(manifest):
         raise UserError(f"{path} is damaged, or of an early version; {AGAIN}")
-    return manifest
+    return manifest, None if stated is None else _summary(stated, found, path)
+
+
+def _summary(stated: object, manifest_sha256: str, path: Path) -> ImageSummary:
+    """What is stated of the training images, if its seal is whole."""
+    seal = stated.pop("sha256", None) if isinstance(stated, dict) else None
+    try:
+        summary = ImageSummary.model_validate(stated)
+    except ValidationError as error:
+        raise UserError(f"{path}: {STATISTICS}: {first_fault(error)}; {AGAIN}") from None
+    if seal != _seal(manifest_sha256, summary):
+        raise UserError(f"{path}: its {STATISTICS} are damaged; {AGAIN}")
+    return summary
 
 
 def _used_of(manifest: Mapping[str, Any], path: Path) -> _Manifest:

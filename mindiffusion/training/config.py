@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from mindiffusion.chain import Chain
 from mindiffusion.curriculum.density import KINDS
 from mindiffusion.curriculum.loss_weight import WEIGHT_KINDS, LossWeight
 from mindiffusion.curriculum.stages import StageConfig
@@ -42,6 +43,7 @@ _LATER: dict[str, Any] = {
     "training.length": 1.0,
     "model.width": 1.0,
     "process.loss_weight": None,
+    "process.parameterization": "eps",
     "data.extra_formats": [],
 }
 """Fields younger than runs that are kept: left out at their default, so that those runs keep their
@@ -108,12 +110,15 @@ class ProcessConfig:
         beta2: β at t = n_T.
         n_T: number of levels.
         loss_weight: factor on the loss by noise level; None: 1 at all.
+        parameterization: what the network's answer is: the noise, or a correction of the best
+            denoiser that knows the mean picture and the spread of the training images alone.
     """
 
     beta1: float = 1e-4
     beta2: float = 0.02
     n_T: int = Field(default=1000, ge=2, le=_MOST_LEVELS)
     loss_weight: LossWeight | None = None
+    parameterization: Literal["eps", "preconditioned"] = "eps"
 
     def __post_init__(self) -> None:
         """Refuse betas that are no schedule, or that leave nothing of an image to be found."""
@@ -127,6 +132,17 @@ class ProcessConfig:
                 f"betas ({self.beta1}, {self.beta2}) with n_T {self.n_T} leave less than "
                 f"{_LEAST_SIGNAL} of the signal at the last level; lower process.beta2 or n_T."
             )
+
+    @property
+    def chain(self) -> Chain:
+        """Its noise levels."""
+        return Chain((self.beta1, self.beta2), self.n_T)
+
+    @property
+    def uses_statistics(self) -> bool:
+        """Whether mean picture and σ_d of the training images are part of the process."""
+        is_weighted = self.loss_weight is not None and self.loss_weight.needs_std
+        return self.parameterization != "eps" or is_weighted
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mindiffusion.errors import UserError
-from mindiffusion.networks import expected_tensors
+from mindiffusion.networks import IMAGE_CHANNELS, expected_tensors
 from mindiffusion.room import check_room, try_folder
 from mindiffusion.training import checkpoint
 from mindiffusion.training.config import RunConfig
@@ -127,4 +127,6 @@ def run_bytes(config: RunConfig, num_milestones: int) -> int:
     numbers = sum(math.prod(tensor.shape) for tensor in expected_tensors(config).values())
     once = numbers * _BYTES.get(config.training.precision, 4)
     sets = 1 + len(config.training.ema_decays)
-    return once * ((sets + _ADAM) * (checkpoint.KEEP + 1) + sets * num_milestones)
+    mean = 8 * IMAGE_CHANNELS * config.data.size**2 * config.process.uses_statistics
+    states, weights = (once * part + mean for part in (sets + _ADAM, sets))
+    return states * (checkpoint.KEEP + 1) + weights * num_milestones

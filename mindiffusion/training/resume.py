@@ -1,7 +1,10 @@
 """What a run keeps to go on from, and how it goes on: the same on all ranks."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from mindiffusion.errors import UserError
 from mindiffusion.files import write_text
 from mindiffusion.outside.paths import read_file
 from mindiffusion.training import checkpoint
@@ -31,6 +34,17 @@ def save_milestone(trainer: Trainer, run_dir: Path) -> Path:
     return path
 
 
+def _refuse_other_statistics(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    """Refuse a state whose statistics are not those of the trainer's images."""
+    kept = checkpoint.statistics_of(state, trainer.config)
+    own = trainer.statistics
+    if kept is not None and own is not None and not kept.is_same(own):
+        raise UserError(
+            f"the state of step {state['step']} has another mean picture or spread than the "
+            "training images; delete its files, or start anew."
+        )
+
+
 def go_on(trainer: Trainer, run_dir: Path) -> None:
     """Bring a fresh trainer to where its run is, and the log to what it was then.
 
@@ -50,6 +64,7 @@ def go_on(trainer: Trainer, run_dir: Path) -> None:
         state = checkpoint.load(checkpoint.checkpoint_path(run_dir, step))
     own = (trainer.network, trainer.optimizer, trainer.averages.names, trainer.watch.unlogged)
     checkpoint.check_state(state, *own)
+    _refuse_other_statistics(trainer, state)
     trainer.load_state(state)
     if ranks.is_main:
         write_text(run_dir / METRICS_FILE, state["log"])

@@ -18,10 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mindiffusion.curriculum.stages import Stage
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
+from mindiffusion.data.statistics import ImageStatistics, image_statistics
+from mindiffusion.errors import UserError
 from mindiffusion.networks import build_process
 from mindiffusion.noise import Stream
 from mindiffusion.sparsity import ProbeBatch, StageCapacity
 from mindiffusion.training.batches import Batch, BatchSource
+from mindiffusion.training.checkpoint import statistics_part
 from mindiffusion.training.config import RunConfig, to_dict
 from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.ema import Averages, ema_name
@@ -51,7 +54,8 @@ class Trainer:
         images: (N, H, W, 3) uint8 training array.
 
     Raises:
-        UserError: the global batch does not divide by the ranks, or sizes do not fit.
+        UserError: the global batch does not divide by the ranks, sizes do not fit, or the process
+            needs images that differ and they do not.
     """
 
     def __init__(
@@ -79,7 +83,8 @@ class Trainer:
             compile_draws=runtime.compile and device.type == "cuda",
             noise_stream=config.noise_stream,
         )
-        self.process: CurriculumDDPM = build_process(config)
+        self.statistics = statistics_for(config, images)
+        self.process: CurriculumDDPM = build_process(config, self.statistics)
         self.process.eps_model.to(runtime.dtype)
         self.process.eps_model.to(memory_format=torch.channels_last)
         self.process.to(device)
@@ -176,7 +181,8 @@ class Trainer:
             noisy = self.process.add_noise(
                 batch.images, stage.density.quantile(batch.u, self.process.n_T), batch.noise
             )
-            yield ProbeBatch(noisy.x_t, noisy.time, batch.noise)
+            predictor = self.process.parameterization.predictor
+            yield ProbeBatch(noisy.x_t, noisy.time, batch.noise, predictor)
 
     # -- state ------------------------------------------------------------------------------
 
@@ -192,6 +198,7 @@ class Trainer:
             "train_seconds": self.train_seconds,
             "stage_log": self.stage_log,
             "unlogged": self.watch.unlogged,
+            **statistics_part(self.statistics),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -215,4 +222,23 @@ class Trainer:
         raw = {name: tensor.cpu().clone() for name, tensor in self.network.state_dict().items()}
         keys = ("step", "config", "runtime", "train_seconds", "stage_log")
         whole = self.state()
-        return {key: whole[key] for key in keys} | {"weights": averages | {"raw": raw}}
+        described = {key: whole[key] for key in keys} | statistics_part(self.statistics)
+        return described | {"weights": averages | {"raw": raw}}
+
+
+def statistics_for(config: RunConfig, images: np.ndarray) -> ImageStatistics | None:
+    """Statistics of a run's training images (N, H, W, 3) uint8, if its process uses them.
+
+    Raises:
+        UserError: they are used, but the images are all the same.
+    """
+    if not config.process.uses_statistics:
+        return None
+    found = image_statistics(images)
+    if not found.std:
+        raise UserError(
+            f"the {len(images)} training images are all the same, which leaves nothing for "
+            "process.parameterization=preconditioned or a loss weight by their spread; give "
+            "images that differ, or set neither of the two."
+        )
+    return found

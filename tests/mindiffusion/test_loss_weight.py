@@ -18,21 +18,21 @@ def alpha_bar():
 @pytest.mark.parametrize("gamma", [0.5, 1.0])
 def test_p2_is_the_formula_of_its_paper(gamma, alpha_bar):
     snr = alpha_bar / (1 - alpha_bar)
-    np.testing.assert_allclose(P2(gamma).table(alpha_bar), 1 / (1 + snr) ** gamma)
+    np.testing.assert_allclose(P2(gamma).table(alpha_bar, 0.5), 1 / (1 + snr) ** gamma)
     # With γ = 1 that is the noise variance.
-    np.testing.assert_allclose(P2(1.0).table(alpha_bar), 1 - alpha_bar)
+    np.testing.assert_allclose(P2(1.0).table(alpha_bar, 0.5), 1 - alpha_bar)
 
 
 def test_min_snr_is_the_formula_of_its_paper(alpha_bar):
     snr = alpha_bar / (1 - alpha_bar)
-    found = MinSNR(5.0).table(alpha_bar)
+    found = MinSNR(5.0).table(alpha_bar, 0.5)
     np.testing.assert_allclose(found, np.minimum(snr, 5) / snr)
     assert found[-1] == 1 and found[1] == pytest.approx(5 / snr[1])
 
 
 @pytest.mark.parametrize("ceiling", [0.6, 1.0])
 def test_change_aware_follows_the_change_of_the_noise_variance(ceiling, alpha_bar):
-    found = ChangeAware(ceiling).table(alpha_bar)[1:]
+    found = ChangeAware(ceiling).table(alpha_bar, 0.5)[1:]
     change = (1 - alpha_bar[1:]) - (1 - alpha_bar[:-1])
     assert found.max() == pytest.approx(ceiling) and found.argmax() == change.argmax()
     assert (found >= 1 - ceiling).all()

@@ -348,5 +348,5 @@ def test_stitched_images_go_from_one_network_to_the_other_with_tau(sampler):
 
 
 def test_stitched_images_need_one_process():
-    with pytest.raises(UserError, match="same process settings"):
+    with pytest.raises(UserError, match=r"two chains .*n_T 12; .*n_T 13.* same process\.beta1"):
         stitched_process(process(), scaled_process(0.5, n_T=13), 0.4)
