@@ -179,7 +179,7 @@ def statistics_of(content: Mapping[str, Any], config: RunConfig) -> ImageStatist
     check_tensors(mean, {name: expected}, source)
     if not bool((mean[name].abs() <= 1).all()):
         raise UserError(f"{source}: {name} has values outside [-1, 1]; it is not one of ours.")
-    return ImageStatistics(mean[name].detach().double().numpy(), found["std"])
+    return ImageStatistics(mean[name].detach().double().numpy(), float(found["std"]))
 
 
 def _is_number(value: object, number: int) -> bool:

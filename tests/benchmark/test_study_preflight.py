@@ -54,6 +54,35 @@ def test_study_that_cannot_come_to_its_end_is_refused(name, start, make, workdir
     assert not (workdir / "results").exists()
 
 
+@pytest.mark.parametrize("start", ["start", "dry run"])
+def test_finisher_of_another_chain_is_refused_before_any_training(
+    start, make, tiny_config, workdir, monkeypatch
+):
+    study = make(metrics=("stitched",))
+    other = tiny_config("b", "process.n_T=500", output="results/t/b")
+    study = replace(study, finisher=other)
+    monkeypatch.setattr(runner, "prepared_data", None)
+    monkeypatch.setattr(cost, "_time_steps", None)
+    with pytest.raises(UserError, match=r"finisher B/0 is of .*n_T 500, the run B/0 of .*n_T 1000"):
+        if start == "start":
+            runner.run_study(study, [], study.runs)
+        else:
+            cost.print_dry_run(study, study.runs, 1)
+    assert not (workdir / "results").exists()
+    # Where nothing is stitched it does no harm.
+    check_study(replace(study, evaluation=EVALUATION), study.runs)
+
+
+def test_arms_of_other_loss_weights_and_parameterizations_can_be_stitched(make, tiny_config):
+    study = make(metrics=("stitched",))
+    others = (
+        tiny_config("b", "process.loss_weight={kind: p2}", output="results/t/p2"),
+        tiny_config("b", "process.parameterization=preconditioned", output="results/t/p"),
+    )
+    study = replace(study, runs=study.runs + others, finisher=study.runs[0])
+    assert check_study(study, study.runs) == []
+
+
 def test_held_out_images_are_not_asked_for_where_nothing_reads_them(make):
     study = make("data.num_held_out=1", metrics=("fd",), profile_images=1024)
     assert check_study(study, study.runs) == []

@@ -79,6 +79,16 @@ def test_prepare_gives_read_only_arrays_that_fit_the_manifest(small):
     assert sorted(path.name for path in small.folder.iterdir()) == sorted(FILES)
 
 
+def test_prepare_states_spread_and_colour_beside_the_manifest(small):
+    values = small.train / 127.5 - 1
+    assert small.stated is not None and small.summary is small.stated
+    assert small.stated.std == pytest.approx(np.sqrt(values.var(0).mean()), rel=1e-12)
+    assert small.stated.mean_colour == pytest.approx(list(values.mean((0, 1, 2))), abs=1e-12)
+    content = json.loads((small.folder / "manifest.json").read_text())
+    assert content["statistics"]["std"] == small.stated.std
+    assert content["id"] == prepared_module.sha256_of_json(small.manifest)
+
+
 def test_prepare_arrays_and_labels_are_those_of_each_index(small):
     source = AvatarSource(("personas",), 16)
     first = {"train": 0, "held_out": FIRST_HELD_OUT}

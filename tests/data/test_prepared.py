@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mindiffusion.data import prepared
 from mindiffusion.data.prepared import load_prepared, write_array, write_manifest
+from mindiffusion.data.statistics import ImageSummary
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file, sha256_of_json
 
@@ -54,6 +55,50 @@ def test_a_folder_of_another_maker_opens(tmp_path):
     assert data.label_names == {"hair": ["none", "red"]}
     assert data.manifest["source"] == {"any": ["thing", 1.5]} and "id" not in data.manifest
     assert data.manifest_id == sha256_of_json(data.manifest)[:12]
+
+
+SUMMARY = ImageSummary(std=0.25, mean_colour=[0.5, -0.5, 0.0])
+
+
+def test_what_is_stated_of_the_images_does_not_change_the_name_of_the_data(tmp_path):
+    older = load_prepared(write(tmp_path / "d"))
+    write_manifest(tmp_path / "d", older.manifest, SUMMARY)
+    newer = load_prepared(tmp_path / "d")
+    assert (newer.manifest, newer.manifest_id) == (older.manifest, older.manifest_id)
+    assert newer.summary == SUMMARY and older.stated is None
+    # Where nothing is stated it is computed, of the training images.
+    assert older.summary.std == 0
+    assert older.summary.mean_colour == pytest.approx([3 / 127.5 - 1] * 3)
+
+
+STATED = {
+    "another spread": ({"std": 0.5}, "its statistics are damaged"),
+    "another colour": ({"mean_colour": [0.5, -0.5, 0.1]}, "its statistics are damaged"),
+    "no seal": ({"sha256": None}, "its statistics are damaged"),
+    "no number": ({"std": float("nan")}, "std"),
+    "too much": ({"std": 1.5}, "std is 1.5"),
+    "two colours": ({"mean_colour": [0.5, 0.5]}, "mean_colour"),
+    "more": ({"variance": 3}, "variance"),
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_a_wrong_statement_of_the_images_is_refused(tmp_path, name):
+    changes, message = STATED[name]
+    folder = write(tmp_path / "d")
+    write_manifest(folder, load_prepared(folder).manifest, SUMMARY)
+    content = json.loads((folder / "manifest.json").read_text())
+    content["statistics"] |= changes
+    (folder / "manifest.json").write_text(json.dumps(content))
+    refused(folder, message)
+
+
+@pytest.mark.parametrize("stated", [3, [], "x", {}])
+def test_statistics_that_are_no_statistics_are_refused(tmp_path, stated):
+    folder = write(tmp_path / "d")
+    content = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(content | {"statistics": stated}))
+    refused(folder, "statistics")
 
 
 def test_the_manifest_is_what_json_says(tmp_path):

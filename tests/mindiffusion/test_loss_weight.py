@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from mindiffusion.curriculum.loss_weight import P2, ChangeAware, MinSNR
+from mindiffusion.curriculum.loss_weight import EDM, P2, WEIGHT_KINDS, Balanced, ChangeAware, MinSNR
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
+from mindiffusion.data.statistics import ImageStatistics
+from mindiffusion.parameterization import Preconditioned
 
 BETAS, N_T = (1e-4, 0.02), 1000
 
@@ -39,6 +41,31 @@ def test_change_aware_follows_the_change_of_the_noise_variance(ceiling, alpha_ba
     np.testing.assert_allclose(np.corrcoef(found, change)[0, 1], 1)
     if ceiling == 1.0:
         np.testing.assert_allclose(found, change / change.max())
+
+
+@pytest.mark.parametrize("std", [0.2, 0.5, 1.0])
+def test_edm_and_balanced_are_their_weights_of_the_x0_error(std, alpha_bar):
+    sigma = np.sqrt(1 - alpha_bar) / np.sqrt(alpha_bar)
+    c_out = sigma * std / np.sqrt(sigma**2 + std**2)
+    # The x₀-error is σ² times the ε-error.
+    np.testing.assert_allclose(EDM().table(alpha_bar, std), sigma**2 / c_out**2)
+    np.testing.assert_allclose(Balanced().table(alpha_bar, std), sigma**2 / (sigma * c_out))
+    np.testing.assert_allclose(EDM().table(alpha_bar, std), (sigma**2 + std**2) / std**2)
+    np.testing.assert_allclose(Balanced().table(alpha_bar, std), np.sqrt(sigma**2 + std**2) / std)
+
+
+def test_edm_gives_a_preconditioned_networks_answer_one_weight(alpha_bar):
+    """ε̂ − ε = −(σ_d/r)·(F − F*), so that EDM's weight is the inverse of that factor squared."""
+    statistics = ImageStatistics(np.zeros((4, 4, 3)), 0.4)
+    factor = Preconditioned(torch.from_numpy(alpha_bar), statistics).of_answer.numpy()
+    np.testing.assert_allclose(EDM().table(alpha_bar, 0.4) * factor**2, 1)
+
+
+def test_weights_say_whether_they_need_the_spread(alpha_bar):
+    for kind, weight in WEIGHT_KINDS.items():
+        tables = [weight().table(alpha_bar, std) for std in (0.3, 0.6)]
+        assert np.array_equal(*tables) != weight.needs_std, kind
+        assert tables[0].shape == alpha_bar.shape and (tables[0] > 0).all()
 
 
 class Zero(torch.nn.Module):

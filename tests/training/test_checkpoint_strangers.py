@@ -197,6 +197,51 @@ def test_milestones_of_another_structure_are_one_line(tmp_path, name):
     refused(lambda: use(tmp_path, milestone(**changes)), "checkpoint", message)
 
 
+PRE = to_dict(config()) | {"process": {"n_T": 12, "parameterization": "preconditioned"}}
+MEAN = torch.zeros(32, 32, 3, dtype=torch.float64)
+KEPT = {"mean": MEAN, "std": 0.5}
+STATISTICS = {
+    "none": (None, "lacks the statistics"),
+    "no mapping": (3, "statistics"),
+    "no spread": ({"mean": MEAN}, "statistics.std"),
+    "a spread of 0": (KEPT | {"std": 0.0}, "statistics.std is 0.0"),
+    "a negative spread": (KEPT | {"std": -1.0}, "statistics.std is -1.0"),
+    "a spread of NaN": (KEPT | {"std": float("nan")}, "statistics.std is nan"),
+    "an endless spread": (KEPT | {"std": float("inf")}, "statistics.std is inf"),
+    "a mean of text": (KEPT | {"mean": "x"}, "names no tensor"),
+    "another shape": (KEPT | {"mean": torch.zeros(3, 32, 32)}, "'statistics.mean' is 3x32x32"),
+    "another size": (KEPT | {"mean": torch.zeros(64, 64, 3)}, "'statistics.mean' is 64x64x3"),
+    "whole numbers": (KEPT | {"mean": MEAN.long()}, "of torch.int64"),
+    "a mean of NaN": (KEPT | {"mean": MEAN * float("nan")}, "outside [-1, 1]"),
+    "a mean outside": (KEPT | {"mean": MEAN + 1.5}, "outside [-1, 1]"),
+    "more": (KEPT | {"variance": 1.0}, "statistics.variance"),
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_statistics_of_another_structure_are_one_line(tmp_path, name):
+    statistics, message = STATISTICS[name]
+    content = milestone(config=PRE, statistics=statistics)
+    refused(lambda: use(tmp_path, content), "checkpoint", message)
+    refused(lambda: config_of(read(tmp_path, content)), message)
+    with pytest.raises(UserError):
+        process = mindiffusion.sampling.sampling_process(
+            config(), SamplerRuntime(4, "fp32", False), CPU
+        )
+        load_weights(process, read(tmp_path, content), "raw")
+
+
+def test_whole_statistics_are_taken_also_as_parameters(tmp_path):
+    whole = milestone(config=PRE, statistics=KEPT)
+    assert float(use(tmp_path, whole).parameterization.mean.abs().max()) == 0
+    learnt = torch.nn.Parameter(torch.full((32, 32, 3), 0.5))
+    spread = torch.tensor(0.25)
+    process = use(tmp_path, milestone(config=PRE, statistics={"mean": learnt, "std": spread}))
+    assert float(process.parameterization.mean.mean()) == 0.5
+    # A run of eps says nothing with them.
+    use(tmp_path, milestone(statistics=KEPT))
+
+
 def grouped(**changes):
     saved = trained()[0].state_dict()
     return saved | {"param_groups": [saved["param_groups"][0] | changes]}
@@ -267,6 +312,7 @@ keys = st.sampled_from([
     ("config", "curriculum"), ("config", "process", "n_T"), ("runtime",), ("stage_log",),
     ("train_seconds",), ("weights",), ("weights", "raw"), ("weights", "raw", "out.weight"),
     ("network",), ("network", "out.bias"), ("averages",), ("averages", "averages"), ("unlogged",),
+    ("statistics",), ("statistics", "mean"), ("statistics", "std"),
     ("averages", "averages", "ema0.9"), ("optimizer",), ("optimizer", "state"),
     ("optimizer", "param_groups"), ("optimizer", "state", 0), ("log",), ("manifest",),
 ])  # fmt: skip
@@ -277,7 +323,8 @@ keys = st.sampled_from([
 )
 @given(path=keys, value=values)
 def test_any_value_in_any_place_is_used_or_one_line(tmp_path, path, value):
-    for action, content in ((use, milestone()), (go_on, state())):
+    preconditioned = milestone(config=PRE, statistics=KEPT)
+    for action, content in ((use, milestone()), (use, preconditioned), (go_on, state())):
         if path[0] in content:
             try:
                 action(tmp_path, replaced(content, path, value))

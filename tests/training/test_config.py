@@ -59,6 +59,8 @@ def build(*words, preset="celeba_c_32"):
         ("process.loss_weight={kind: p3}", ["'process.loss_weight.kind'", "'p3'", "p2, min_snr"]),
         ("process.loss_weight={kind: p2, gama: 1}", ["'process.loss_weight.gama'", "'gamma'"]),
         ("process.loss_weight={kind: p2, gamma: 0}", ["'process.loss_weight.gamma'", "0"]),
+        ("process.parameterization=v", ["'process.parameterization'", "'preconditioned'"]),
+        ("process.loss_weight={kind: edm, gamma: 1}", ["'process.loss_weight.gamma'"]),
         ("noise_stream=65536", ["'noise_stream'", "65536"]),
         ("training.length=1.5", ["'training.length'", "1"]),
         ("training.length=0", ["'training.length'", "greater than 0"]),
@@ -138,6 +140,8 @@ def test_config_hash_ignores_where_and_how_it_is_kept(word):
              "data.crop=center140", "arm=other", "process.n_T=500",
              "curriculum=[{name: stage1_high_noise, weight: 5}]",
              "process.loss_weight={kind: p2}", "noise_stream=1",
+             "process.loss_weight={kind: edm}", "process.loss_weight={kind: balanced}",
+             "process.parameterization=preconditioned",
              "training.length=0.5", "model.width=0.5"],
 )  # fmt: skip
 def test_config_hash_follows_what_can_change_a_result(word):
@@ -167,6 +171,7 @@ def test_config_hash_of_runs_made_before_a_field_was_added_stays(arm, known):
     assert config_hash(config) == known
     content = to_dict(config)
     assert "noise_stream" not in content and "width" not in content["model"]
+    assert "parameterization" not in content["process"]
     assert check(RunConfig, content, "kept") == config
 
 

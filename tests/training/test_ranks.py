@@ -14,8 +14,12 @@ WORDS = ("training.steps=20", "training.milestones=[20]", "training.checkpoint_e
 JOBS = {
     "cs64": ("cs", "training.precision=fp64", "training.micro_batch=3"),
     "cr64": ("cr", "training.precision=fp64"),
+    "cs64-preconditioned": (
+        "cs", "training.precision=fp64", "process.parameterization=preconditioned",
+        "process.loss_weight={kind: balanced}", "training.micro_batch=3",
+    ),
     "cs32": ("cs",),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def ranks_of(folder):
     return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", ["cs64", "cr64"])
+@pytest.mark.parametrize("name", ["cs64", "cr64", "cs64-preconditioned"])
 def test_two_ranks_give_the_weights_of_one(name, two_ranks, one_rank, assert_same):
     _, trainer = one_rank(name)
     (saved,) = [checkpoint.load(p) for p in two_ranks(name).glob("run/seed0/ckpt-*20.pt")]

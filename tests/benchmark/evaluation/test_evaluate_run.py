@@ -158,3 +158,69 @@ def test_two_ranks_share_the_work_and_give_the_rows_of_one(trained, torchrun, ru
     shared = read_rows(trained / "rows.jsonl")
     assert [(row.metric, row.value) for row in shared] == [(r.metric, r.value) for r in alone]
     assert done.stdout.count("FD-EffNet-Lite0-64px@40") == 1
+
+
+WAYS = {
+    "weighted": ("process.loss_weight={kind: p2}",),
+    "preconditioned": (
+        "process.parameterization=preconditioned", "process.loss_weight={kind: balanced}",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_arm_that_is_trained_in_another_way_is_stitched_to_a_plain_one(
+    way, trained, train_run, tiny_config, workdir
+):
+    """What counts is the chain: loss weight and parameterization are each side's own affair."""
+    config = tiny_config("b", *WAYS[way], 'arm="other"', output=workdir / "other")
+    train_run(config)
+    words = [*WORDS, "evaluation.stitch_levels=[0.5]"]
+    how = run_evaluation(["stitched", "fd"], ["effnet-lite0-64"], words)
+    assert evaluate_run(weights_path(config.run_dir, 24), how, weights_path(trained, 24)) == 0
+    rows = {row.metric: row for row in read_rows(config.run_dir / "rows.jsonl")}
+    net = "FD-EffNet-Lite0-64px@8"
+    above, below = (rows[f"stitched-{side}/{net}"] for side in ("above", "below"))
+    assert above.weights.endswith("of B/0@24")
+    assert len({above.value, below.value, rows[net].value}) == 3
+
+
+@pytest.mark.parametrize("words", [("process.n_T=40",), ("process.beta2=0.03",)], ids=str)
+def test_a_finisher_of_another_chain_is_refused(words, trained, train_run, tiny_config, workdir):
+    config = tiny_config("b", *words, 'arm="other"', output=workdir / "other")
+    train_run(config)
+    with pytest.raises(UserError, match=r"finisher other/0 is of .*, the run B/0 of ") as error:
+        how = run_evaluation(["stitched"], ["effnet-lite0-64"], WORDS)
+        evaluate_run(trained, how, weights_path(config.run_dir, 24))
+    assert "\n" not in str(error.value)
+
+
+def test_profile_of_a_preconditioned_run_is_that_of_its_process(
+    workdir, train_run, tiny_config, avatars
+):
+    import torch
+
+    from benchmark.metrics.denoising import denoising_profile, profile_levels
+    from mindiffusion.noise import Stream, normals
+
+    words = ("process.parameterization=preconditioned", "training.milestones=[24]")
+    config = tiny_config("cs", *words, output=workdir / "run")
+    trainer = train_run(config)
+    how = run_evaluation(["profile"], ["effnet-lite0-64"], [
+        *WORDS, "evaluation.profile_levels=5", "evaluation.profile_images=4",
+    ])  # fmt: skip
+    evaluate_run(config.run_dir, how, None)
+    rows = read_rows(config.run_dir / "rows.jsonl")
+    found = [r.value for r in rows if (r.metric, r.weights) == ("eps-MSE", "raw")]
+    images = torch.tensor(avatars.held_out[:4]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    process = trainer.process.eval()
+    expected = denoising_profile(
+        process.predictor, process.alpha_bar, images, profile_levels(1000, 5), 1000, 64,
+        lambda level, index: normals(0, Stream.EVALUATION_NOISE, index, level, (3, 32, 32)),
+    ).mse  # fmt: skip
+    assert found == pytest.approx(list(expected), rel=1e-5)
+    # The mask is on at the last milestone, so lifting it changes nothing.
+    assert {row.value for row in rows if row.metric == "mask-effect"} == {0.0}
+    early = [r.value for r in rows if r.metric == "eps-MSE-linear"]
+    # At high noise hardly more than the mean picture is known: a fresh network is near it already.
+    assert found[-1] < 3 * early[-1]

@@ -1,0 +1,155 @@
+"""Preconditioned runs: trained, resumed, sampled from their files alone, on one rank and two."""
+
+import numpy as np
+import pytest
+import torch
+
+from mindiffusion.data.statistics import image_statistics
+from mindiffusion.errors import UserError
+from mindiffusion.networks import build_parameterization
+from mindiffusion.sampling import (
+    load_weights,
+    primary_weights,
+    process_of,
+    sample_images,
+    sampling_process,
+    stitched_process,
+)
+from mindiffusion.training import checkpoint
+from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.loop import Hooks
+from mindiffusion.training.run import run
+from mindiffusion.training.runtime import SamplerRuntime, resolve_runtime
+from mindiffusion.training.trainer import Trainer
+
+PRE = "process.parameterization=preconditioned"
+BALANCED = "process.loss_weight={kind: balanced}"
+CPU = torch.device("cpu")
+SHORT = ("training.steps=12", "training.milestones=[6, 12]", "training.checkpoint_every=4")
+
+
+def state(config, step=12):
+    return checkpoint.load(checkpoint.checkpoint_path(config.run_dir, step))
+
+
+def weights(config, step=12):
+    return checkpoint.load(checkpoint.weights_path(config.run_dir, step))
+
+
+@pytest.mark.parametrize("words", [(PRE,), (PRE, BALANCED), (BALANCED,)], ids=str)
+def test_resumed_in_the_middle_is_as_if_never_stopped(
+    words, workdir, train_run, tiny_config, assert_same, log_lines
+):
+    whole, cut = (tiny_config("cs", *SHORT, *words, output=name) for name in ("whole", "cut"))
+    train_run(whole)
+    train_run(cut, stop_after=7)
+    train_run(cut)
+    assert_same(state(whole), state(cut))
+    assert_same(weights(whole), weights(cut))
+    assert log_lines(whole.run_dir) == log_lines(cut.run_dir)
+    assert any(entry.get("channels_grown") for entry in state(cut)["stage_log"])
+
+
+def test_a_run_of_eps_keeps_no_statistics(workdir, train_run, tiny_config):
+    config = tiny_config("b", *SHORT, "process.loss_weight={kind: p2}")
+    trainer = train_run(config)
+    assert trainer.statistics is None
+    assert "statistics" not in state(config) and "statistics" not in weights(config)
+
+
+@pytest.mark.parametrize("arm", ["b", "cs", "cr"])
+def test_a_weights_file_alone_samples_what_the_process_does(
+    arm, workdir, train_run, tiny_config, avatars
+):
+    config = tiny_config(arm, *SHORT, PRE)
+    trainer = train_run(config)
+    content = weights(config)
+    assert content["weights"]["raw"].keys() == trainer.network.state_dict().keys()
+    trainer.process.eval()
+    own = sample_images(trainer.process, config.sampler, 4, 32)
+    loaded = process_of(content, "raw", CPU)
+    assert np.array_equal(sample_images(loaded, config.sampler, 4, 32), own)
+    # One that was made before any weights were known takes the statistics with them.
+    drawing = sampling_process(config, SamplerRuntime(4, "fp32", False), CPU)
+    load_weights(drawing, content, "raw")
+    assert np.array_equal(sample_images(drawing, config.sampler, 4, 32), own)
+    found = image_statistics(avatars.train)
+    assert content["statistics"]["std"] == found.std
+    assert np.array_equal(content["statistics"]["mean"].numpy(), found.mean)
+
+
+def test_the_first_loss_is_that_of_the_linear_denoiser_and_the_weighted_run_logs_it_too(
+    workdir, train_run, tiny_config, log_lines
+):
+    """Of an untrained network: its last layer is small, so the skip alone is nearly what is seen.
+
+    Plain ε-networks begin at an error of about 1.
+    """
+    words = ("training.steps=1", "training.milestones=[1]", "training.log_every=1")
+    lines = []
+    for name, more in (("eps", ()), ("pre", (PRE,)), ("weighted", (PRE, BALANCED))):
+        config = tiny_config("b", *words, *more, output=name)
+        train_run(config)
+        lines.append(log_lines(config.run_dir)[0])
+    eps, pre, weighted = lines
+    assert pre["loss"] < 0.5 * eps["loss"]
+    # The log has the plain error; the gradient has the weight.
+    assert weighted["loss"] == pre["loss"] and weighted["loss_by_t"] == pre["loss_by_t"]
+    assert weighted["grad_norm"] != pytest.approx(pre["grad_norm"], rel=0.01)
+
+
+def test_sides_of_a_stitched_process_are_read_each_in_its_own_way(workdir, train_run, tiny_config):
+    processes, configs = [], []
+    for name, words in (("eps", ()), ("pre", (PRE, BALANCED))):
+        configs.append(tiny_config("b", *SHORT, *words, "sampler.steps=4", output=name))
+        train_run(configs[-1])
+        content = weights(configs[-1])
+        processes.append(process_of(content, primary_weights(configs[-1]), CPU))
+    sampler = configs[0].sampler
+    own = [sample_images(process, sampler, 4, 32) for process in processes]
+    stitched = (stitched_process(*processes, tau) for tau in (0.0, 0.5, 1.0))
+    first, mixed, last = (sample_images(process, sampler, 4, 32) for process in stitched)
+    assert np.array_equal(first, own[0]) and np.array_equal(last, own[1])
+    assert not np.array_equal(mixed, own[0]) and not np.array_equal(mixed, own[1])
+
+
+@pytest.mark.parametrize("word", [PRE, BALANCED, "process.loss_weight={kind: edm}"])
+def test_images_that_are_all_the_same_are_refused_in_one_line(word, tiny_config, tmp_path):
+    config = tiny_config("b", word, output=tmp_path / "run")
+    same = np.full((64, 32, 32, 3), 7, np.uint8)
+    with pytest.raises(UserError, match="64 training images are all the same") as error:
+        run(config, same, "0123456789ab", Ranks(), lambda trainer: Hooks())
+    assert "\n" not in str(error.value) and not config.run_dir.joinpath("config.json").exists()
+
+
+def test_a_state_of_other_images_is_refused(workdir, train_run, tiny_config, avatars):
+    config = tiny_config("b", *SHORT, PRE)
+    train_run(config, stop_after=5)
+    others = np.array(avatars.train)
+    others[0] = 255 - others[0]
+    with pytest.raises(UserError, match="another mean picture or spread"):
+        run(config, others, avatars.manifest_id, Ranks(), lambda trainer: Hooks())
+
+
+def test_parts_of_a_process_are_moved_and_compiled_as_ever(tiny_config, avatars):
+    """bf16 with exact ends, micro-batches, channels-last: the bare network is what they act on."""
+    config = tiny_config("cr", PRE, "training.precision=bf16", "training.micro_batch=3")
+    trainer = Trainer(config, resolve_runtime(config, 1), Ranks(), CPU, avatars.train)
+    trainer.enter_stage(trainer.plan.stages[0])
+    trainer.train_step()
+    assert trainer.watch.read(1) is None and trainer.is_finite()
+    assert trainer.network.penalty() is not None
+    memory = trainer.network.out.weight.is_contiguous(memory_format=torch.channels_last)
+    assert memory and set(trainer.process.state_dict()) == {
+        f"eps_model.{name}" for name in trainer.network.state_dict()
+    }
+    found = sampling_process(config, SamplerRuntime(4, "bf16", False), CPU)
+    assert found.eps_model.network.exact_ends
+    x = torch.zeros(2, 3, 32, 32)
+    assert found.predictor(x, torch.ones(2)).dtype == torch.float32
+
+
+def test_before_any_data_are_known_mean_and_spread_are_those_of_edm(tiny_config):
+    made = build_parameterization(tiny_config("b", PRE).process, None)
+    assert not made.mean.any()
+    torch.testing.assert_close(made.of_answer[-1] / made.signal[-1], 0.5 / made.spread[-1])
