@@ -83,7 +83,7 @@ def _arm_line(arm: str, stages: pd.DataFrame, entry: Mapping[str, Any] | None) -
     noise = " → ".join(windows) if len(same) == 1 else f"{len(windows)} stages, other by seed"
     return {
         "arm": arm,
-        "network": _network(part_of(entry, "config", "model")),
+        "network": _network(part_of(entry, "config", "model")) + _reading(entry),
         "parameters": MISSING if entry is None else entry.get("parameters", MISSING),
         "steps": int(first["to_step"].max()),
         "t / n_T by stage": noise if len(set(windows)) > 1 else windows[0],
@@ -114,6 +114,13 @@ def _network(model: Mapping[str, Any]) -> str:
     width = number_of(model, "n_feat") * number_of(model, "width", 1.0)
     silent = ", silent" if model.get("placement") == "silent" else ""
     return f"{name}{silent}" if math.isnan(width) else f"{name}{silent}, n_feat {width:g}"
+
+
+def _reading(entry: Mapping[str, Any] | None) -> str:
+    """How the network's answer is read, where it is not the noise itself."""
+    process = part_of(entry, "config", "process")
+    found = process.get("parameterization", "eps")
+    return "" if found == "eps" else f", {_text(found)}"
 
 
 def sequence(values: pd.Series) -> str:

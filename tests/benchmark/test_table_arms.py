@@ -105,6 +105,17 @@ def test_a_weighted_loss_is_said():
     assert lines(table)["B"][5] == "ε-MSE weighted by min_snr, 5.0"
 
 
+@pytest.mark.parametrize("odd", [None, 3, ["x"], "x\x1b"])
+def test_a_network_that_is_read_in_another_way_is_said(odd):
+    changed = entry(process={"parameterization": "preconditioned"})
+    (table,), _ = arms(to_frame(CURRICULA), INDEX | {"arms": {"B": changed}})
+    assert lines(table)["B"][0] == "NaiveUnet, n_feat 32, preconditioned"
+    # An index may come from anywhere.
+    strange = entry(process={"parameterization": odd})
+    (table,), _ = arms(to_frame(CURRICULA), INDEX | {"arms": {"B": strange}})
+    assert "\x1b" not in lines(table)["B"][0]
+
+
 def test_without_an_index_arms_are_told_by_their_rows():
     (table,), _ = arms(to_frame(CURRICULA), {})
     assert lines(table)["CS"] == ("–", "–", "100", "0.5–1 → 0–1", "3 → 16", "ε-MSE")

@@ -128,7 +128,7 @@ def test_mask_effect_is_lifted_minus_masked(scored):
             process.eps_model.channel_mask.fill_(1.0)
         levels = profile_levels(1000, 5)
         profile = denoising_profile(
-            process.eps_model, process.alpha_bar, images, levels, 1000, 64, noise
+            process.predictor, process.alpha_bar, images, levels, 1000, 64, noise
         )
         mse.append(profile.mse)
     effect = [row.value for row in rows[0] if row.metric == "mask-effect"]
