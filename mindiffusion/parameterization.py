@@ -5,6 +5,7 @@ state dicts, masks, penalties and averages are those of the bare network.
 """
 
 import functools
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,16 @@ from mindiffusion.data.statistics import ImageStatistics
 from mindiffusion.stitching import EpsModel
 
 
-class Parameterization(nn.Module):
+class Parameterization(nn.Module, ABC):
     """Turns a network into an ε-predictor; tables move with the process and are never saved."""
 
+    @abstractmethod
     def predictor(self, network: EpsModel) -> EpsModel:
         """The network as ``predictor(x_t, t / n_T) → ε̂``.
 
         Args:
             network: called with images (B, C, H, W) and t / n_T (B,) in (0, 1].
         """
-        raise NotImplementedError
 
 
 class EpsPrediction(Parameterization):

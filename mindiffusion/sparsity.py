@@ -4,6 +4,7 @@ Capacity is what a network does with a stage's sparsity or penalty. Everything h
 function of its inputs (and a seed), so all ranks agree without talking to each other.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def channel_saliency(network: MaskedNetwork, batches: Sequence[ProbeBatch]) -> t
         mask = network.channel_mask.expand(len(batch.t), -1).clone().requires_grad_()
         # ``forward`` is never compiled: a compiled probe would cost minutes, and what the compiler
         # makes of the next training step would depend on whether a run was resumed just here.
-        predict = batch.predictor(lambda x, t, mask=mask: network.forward(x, t, mask))  # type: ignore[misc]
+        predict = batch.predictor(functools.partial(network.forward, channel_mask=mask))
         error = predict(batch.x_t, batch.t) - batch.noise
         (gradient,) = torch.autograd.grad(error.square().flatten(1).mean(1).sum(), mask)
         squares = gradient.double().square().cpu()

@@ -149,6 +149,22 @@ def test_parts_of_a_process_are_moved_and_compiled_as_ever(tiny_config, avatars)
     assert found.predictor(x, torch.ones(2)).dtype == torch.float32
 
 
+def test_a_probe_is_read_as_the_training_is(tiny_config, avatars, monkeypatch):
+    config = tiny_config("cs", PRE)
+    trainer = Trainer(config, resolve_runtime(config, 1), Ranks(), CPU, avatars.train)
+    probes = []
+    monkeypatch.setattr(
+        trainer.network, "enter_stage", lambda capacity, probe: probes.append(probe) or {}
+    )
+    trainer.enter_stage(trainer.plan.stages[1])
+    batch = next(iter(probes[0]()))
+    with torch.no_grad():
+        found = batch.predictor(trainer.network)(batch.x_t, batch.t)
+        expected = trainer.process.predictor(batch.x_t, batch.t)
+        assert not torch.equal(found, trainer.network(batch.x_t, batch.t))
+    assert torch.equal(found, expected)
+
+
 def test_before_any_data_are_known_mean_and_spread_are_those_of_edm(tiny_config):
     made = build_parameterization(tiny_config("b", PRE).process, None)
     assert not made.mean.any()
