@@ -16,7 +16,13 @@ from mindiffusion.training.config import RunConfig
 from mindiffusion.training.presets import build_config, merge, resolve_extends
 
 _FOR_SLUG = (("*", "-star"), ("%", ""))
-_OF_C = {"density": "density*", "shuffled": "shuffled*", "anti": "anti*", "mirror": "mirror"}
+_OF_C = {
+    "density": "density*",
+    "static": "static",
+    "shuffled": "shuffled*",
+    "anti": "anti*",
+    "mirror": "mirror",
+}
 """Names of the controls of arm C, which need not say whose they are."""
 _CURRICULUM_ARM = "C"
 

@@ -53,6 +53,36 @@ def stage_exposure(frame: pd.DataFrame) -> pd.DataFrame:
     return joined[columns].reset_index(drop=True)
 
 
+def order_information(frame: pd.DataFrame) -> pd.Series:
+    """How much of an order each arm trains in: mutual information of step and noise level, in nats.
+
+    I = Σ_s w_s Σ_k p_s(k) ln(p_s(k) / q(k)), with w_s the share of the steps that stage s takes,
+    p_s(k) its share of bin k, and q = Σ w_s p_s. It is 0 where all stages draw alike, and at most
+    ln(number of stages). Source: Cover and Thomas, "Elements of Information Theory", eq. 2.28.
+
+    Args:
+        frame: rows of a study, or the exposure ones of them.
+
+    Returns:
+        Nats by arm, a mean over seeds.
+    """
+    stages = stage_exposure(frame)
+    stages = stages[stages["to_step"] > stages["from_step"]]
+    steps = stages["to_step"] - stages["from_step"]
+    run = ["arm", "seed"]
+    whole = stages.groupby([*run, "from_step"])[EXPOSURE].transform("sum")
+    share = stages[EXPOSURE] / whole
+    joint = (share * steps).groupby([stages[name] for name in run]).transform("sum")
+    weighted = share * steps / joint
+    level = weighted.groupby([stages[name] for name in [*run, "level"]]).transform("sum")
+    # A bin that a stage leaves out adds nothing.
+    ratio = (share / level).where((weighted > 0) & (level > 0), 1.0)
+    stages = stages.assign(nats=weighted * np.log(ratio))
+    nats = stages.groupby(run)["nats"].sum()
+    # What rounding leaves of equal stages is no order.
+    return nats.round(9).clip(lower=0).groupby("arm").mean()
+
+
 def exposure_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The whole run's exposure of each fifth of t, low noise to high, averaged over seeds.
 

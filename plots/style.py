@@ -57,6 +57,7 @@ _LOOKS: dict[str, tuple[str, str, int]] = {
     "CS": ("#D55E00", "^", 2),
     "CR": ("#CC79A7", "D", 3),
     "density*": ("#56B4E9", "X", 0),
+    "static": ("#D55E00", "d", 1),
     "shuffled*": ("#009E73", "<", 2),
     "anti*": ("#999933", ">", 3),
     "C-flat": ("#882255", "p", 4),

@@ -1,8 +1,8 @@
 """Controls: what a curriculum is compared with, made from its own stage table.
 
 A curriculum changes the order of noise levels, how much each is trained, and what is trained last.
-A control changes one of the first two and only before the last stage; every control ends in the
-curriculum's own last stage (METHODS §6, docs/arms.md).
+A control changes one of the first two and only before the last stage: it ends in the curriculum's
+own last stage (METHODS §6, docs/arms.md). ``static`` alone has no last stage, and no order at all.
 """
 
 import math
@@ -18,7 +18,7 @@ from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError, did_you_mean
 
 Stages = tuple[StageConfig, ...]
-ControlKind = Literal["density", "shuffled", "anti", "flat", "mirror"]
+ControlKind = Literal["density", "static", "shuffled", "anti", "flat", "mirror"]
 CONTROLS: tuple[ControlKind, ...] = get_args(ControlKind)
 _FITTING_ROUNDS = 10_000
 _UNIFORM_WITHIN = 1e-12
@@ -32,6 +32,7 @@ def control(stages: Stages, kind: str, seed: int = 0) -> Stages:
         stages: the curriculum, two stages or more.
         kind: of ``CONTROLS``.
             density: the time-average of the stages before the last at all of their steps.
+            static: the time-average of all stages at all steps.
             shuffled: these stages in an order permuted by ``seed``, never their own.
             anti: these stages backwards.
             flat: their windows stretched to what the last stage covers, in order, with masses set
@@ -52,6 +53,8 @@ def control(stages: Stages, kind: str, seed: int = 0) -> Stages:
             f"control {kind!r} needs a curriculum of two stages or more, this one has "
             f"{len(stages)}; name another arm."
         )
+    if kind == "static":
+        return _averaged(stages)
     *head, last = stages
     if kind == "shuffled":
         return (*_shuffled(tuple(head), seed), last)
@@ -64,12 +67,12 @@ def standard_controls(stages: Stages) -> tuple[ControlKind, ...]:
     Where capacity changes with the stages it must stay in place, so their order cannot change; nor
     can it with one stage before the last.
     """
-    kinds: tuple[ControlKind, ...] = ("density", "shuffled", "anti", "flat")
+    kinds: tuple[ControlKind, ...] = ("density", "static", "shuffled", "anti", "flat")
     if len(stages) < 3 or _changes_capacity(stages[:-1]):
-        return ("density", "flat")
+        return ("density", "static", "flat")
     if len(stages) == 3:
         # Two stages have one other order, and that is backwards.
-        return ("density", "anti", "flat")
+        return ("density", "static", "anti", "flat")
     return kinds
 
 
@@ -78,15 +81,19 @@ def _changes_capacity(head: Stages) -> bool:
 
 
 def _density(head: Stages, last: StageConfig) -> Stages:
-    """One static stage; where capacity changes, one for each stage, all of the same density."""
     del last
-    average = _time_average(head)
-    if _changes_capacity(head):
+    return _averaged(head)
+
+
+def _averaged(stages: Stages) -> Stages:
+    """One stage; where capacity changes, one for each stage, all of the same density."""
+    average = _time_average(stages)
+    if _changes_capacity(stages):
         return tuple(
-            replace(stage, name=f"static{i}", density=average) for i, stage in enumerate(head, 1)
+            replace(stage, name=f"static{i}", density=average) for i, stage in enumerate(stages, 1)
         )
-    weight = math.fsum(stage.weight for stage in head)
-    return (replace(head[0], name="static", weight=weight, density=average),)
+    weight = math.fsum(stage.weight for stage in stages)
+    return (replace(stages[0], name="static", weight=weight, density=average),)
 
 
 def _time_average(head: Stages) -> Average:

@@ -15,7 +15,7 @@ arms:
   cs: {extends: [arms/cs], model: {probe_batches: 1}}
   mirror: {control: mirror, of: c}
   mirror-density: {control: density, of: mirror}
-  static: {control: density, of: cs, arm: mine, training: {lr: 1.0e-3}}
+  own: {control: density, of: cs, arm: mine, training: {lr: 1.0e-3}}
   short: {extends: [arms/b_80]}
 run:
   data: {dataset: avatars, num_train: 256, num_held_out: 32}
@@ -47,14 +47,15 @@ def test_controls_of_adds_the_standard_ones_with_names_and_folders_of_their_own(
     assert folders == {
         arm: f"results/mine/{folder}/seed5"
         for arm, folder in {
-            "C": "c", "CS": "cs", "mirror": "mirror", "mine": "static", "B-80%": "short",
+            "C": "c", "CS": "cs", "mirror": "mirror", "mine": "own", "B-80%": "short",
             "density*": "density-star", "shuffled*": "shuffled-star", "anti*": "anti-star",
             "C-flat": "c-flat", "mirror-density*": "mirror-density-star",
             "mirror-shuffled*": "mirror-shuffled-star", "mirror-anti*": "mirror-anti-star",
             "mirror-flat": "mirror-flat", "CS-density*": "cs-density-star", "CS-flat": "cs-flat",
+            "static": "static", "mirror-static": "mirror-static", "CS-static": "cs-static",
         }.items()
     }  # fmt: skip
-    assert [run.seed for run in study.runs] == [5] * 15 + [6] * 15
+    assert [run.seed for run in study.runs] == [5] * 18 + [6] * 18
 
 
 def test_control_differs_from_its_arm_in_name_and_curriculum_only(load):
@@ -119,9 +120,9 @@ def test_control_name_says_whose_it_is_but_for_c(kind, of, name):
             r"arm B-80%-density\*: control 'density' needs",
         ),
         ("density, of: mirror", "density, of: short", "arm mirror-density: .* has 1; name another"),
-        ("control: density, of: cs", "control: anti, of: cs", "arm static: control 'anti' would"),
-        ("  static:", "  C:", "arm '[cC]' would keep its runs in folder 'c'"),
-        ("  static:", "  '//':", "arm '//' would keep its runs in folder ''"),
+        ("control: density, of: cs", "control: anti, of: cs", "arm own: control 'anti' would"),
+        ("  own:", "  C:", "arm '[cC]' would keep its runs in folder 'c'"),
+        ("  own:", "  '//':", "arm '//' would keep its runs in folder ''"),
         ("controls_of", "control_of", "'control_of'.*'controls_of'"),
     ],
 )

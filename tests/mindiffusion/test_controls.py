@@ -28,7 +28,7 @@ def weight(stages):
     return math.fsum(s.weight for s in stages)
 
 
-@pytest.mark.parametrize("kind", CONTROLS)
+@pytest.mark.parametrize("kind", [kind for kind in CONTROLS if kind != "static"])
 @pytest.mark.parametrize("arm", ["c", "cs", "cr"])
 def test_control_keeps_length_and_the_curriculums_own_last_stage(arm, kind):
     stages = curriculum(arm)
@@ -40,6 +40,22 @@ def test_control_keeps_length_and_the_curriculums_own_last_stage(arm, kind):
     assert made[-1] == stages[-1]
     assert weight(made) == pytest.approx(weight(stages))
     assert made[:-1] != stages[:-1]
+
+
+@pytest.mark.parametrize("arm", ["c", "cs", "cr"])
+def test_static_has_the_exposure_of_all_stages_at_every_step(arm):
+    stages = curriculum(arm)
+    made = control(stages, "static")
+    assert weight(made) == pytest.approx(weight(stages))
+    for stage in made:
+        np.testing.assert_allclose(
+            stage.density.probabilities(N_T), average(stages), atol=1e-15, rtol=0
+        )
+    # Capacity stays in place where it changes.
+    capacity = [(stage.weight, stage.sparsity, stage.penalty_lambda) for stage in stages]
+    assert len(made) == (1 if arm == "c" else len(stages))
+    if arm != "c":
+        assert [(s.weight, s.sparsity, s.penalty_lambda) for s in made] == capacity
 
 
 @pytest.mark.parametrize("kind", ["density", "shuffled", "anti"])
@@ -170,17 +186,17 @@ def test_density_of_any_densities_is_their_average():
 
 def test_two_stages_before_the_last_are_not_run_backwards_twice():
     stages = curriculum("c")[-3:]
-    assert standard_controls(stages) == ("density", "anti", "flat")
+    assert standard_controls(stages) == ("density", "static", "anti", "flat")
     assert control(stages, "shuffled", 5) == control(stages, "anti")
 
 
 @pytest.mark.parametrize(
     ("arm", "count", "kinds"),
     [
-        ("c", 5, ("density", "shuffled", "anti", "flat")),
-        ("cs", 5, ("density", "flat")),
-        ("cr", 5, ("density", "flat")),
-        ("c", 2, ("density", "flat")),
+        ("c", 5, ("density", "static", "shuffled", "anti", "flat")),
+        ("cs", 5, ("density", "static", "flat")),
+        ("cr", 5, ("density", "static", "flat")),
+        ("c", 2, ("density", "static", "flat")),
     ],
 )
 def test_standard_controls_are_those_that_can_be(arm, count, kinds):

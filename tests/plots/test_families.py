@@ -21,7 +21,7 @@ def test_many_arms_are_shown_beside_the_baseline_each_at_least_once():
 
 
 def test_c_alone_is_no_family():
-    others = [f"x{k}" for k in range(5)]
+    others = [f"x{k}" for k in range(6)]
     without = families(["B", "C", "CS", *others])
     assert "controls of C" not in [family.title for family in without]
     only = families(["B", "C", "density*", *others])
