@@ -5,10 +5,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.claims import density_control
+from benchmark.competence import competence
 from benchmark.endpoint import Endpoint, missing_cells, primary_endpoint
 from benchmark.index import read_index
-from benchmark.results import BASELINE, load_study
-from benchmark.verdict_text import margin_text, percent, seeds_text, span
+from benchmark.results import BASELINE, load_study, to_frame
+from benchmark.rows import ROWS_FILE, read_rows
+from benchmark.terms import terms_of
+from benchmark.verdict_text import (
+    baseline_text,
+    change_text,
+    margin_text,
+    percent,
+    seeds_text,
+    span,
+)
 from benchmark.verdicts import MARGIN, Finding, Verdict, findings
 
 
@@ -18,10 +28,28 @@ def study_answer(study_dir: Path) -> str:
     Raises:
         UserError: the study has no rows, or rows that contradict each other.
     """
-    frame = load_study(study_dir)
-    endpoint = primary_endpoint(frame)
-    absent = {} if endpoint is None else missing_cells(frame, endpoint, read_index(study_dir))
-    return headline(findings(frame), endpoint, absent)
+    frame, index = load_study(study_dir), read_index(study_dir)
+    terms = terms_of(index)
+    endpoint = primary_endpoint(frame, terms)
+    absent = {} if endpoint is None else missing_cells(frame, endpoint, index)
+    return headline(findings(frame, terms), endpoint, absent)
+
+
+def baseline_line(study_dir: Path) -> str:
+    """How far the baseline has come, while the study runs; empty before its first profile.
+
+    Raises:
+        UserError: a file of the study is damaged.
+    """
+    rows = [row for row in read_rows(study_dir / ROWS_FILE) if row.arm == BASELINE]
+    baseline, gate = competence(to_frame(rows)), terms_of(read_index(study_dir)).gate
+    if baseline is None:
+        return ""
+    state = "enough" if baseline.passed(gate) else "not yet enough"
+    return (
+        f"learned {state} for verdicts at step {baseline.step} of {baseline.total_steps}: "
+        f"{baseline_text(baseline, gate)}"
+    )
 
 
 def interim_note(absent: Mapping[str, Sequence[int]]) -> str:
@@ -33,7 +61,7 @@ def interim_note(absent: Mapping[str, Sequence[int]]) -> str:
 def headline(
     found: Sequence[Finding], endpoint: Endpoint | None, absent: Mapping[str, Sequence[int]]
 ) -> str:
-    """The answer in one sentence, with its interval, the number of seeds and what weakens it.
+    """The answer, with its interval, the number of seeds and what weakens it.
 
     It is about the curriculum C, or, in a study without C, the first arm compared with B; with
     what its order adds, where the arm's own density control is there.
@@ -52,24 +80,35 @@ def headline(
     sources = [f"n = {seeds_text(benefit.seeds)}", *([] if benefit.declared else ["exploratory"])]
     if endpoint.is_smoke:
         sources.append("a smoke test with too few images")
+    if endpoint.provisional:
+        sources.append(endpoint.provisional)
     if absent:
         sources.append(interim_note(absent))
     change = f"{percent(benefit.estimate).lstrip('+−')} {_side(benefit)} {BASELINE}'s"
+    beside = _beside(benefit)
+    if benefit.verdict == "not answered":
+        interval = () if benefit.seeds == 1 else (f"95 % interval {_interval(benefit)}",)
+        return (
+            f"Not answered. {benefit.why} For the record: {what} ends {change} "
+            f"({', '.join([*interval, *sources])}){beside}."
+        )
     if benefit.seeds == 1:
         return (
             f"One training seed decides nothing: {what} ends {change}, and another seed may say "
-            f"otherwise ({', '.join(sources)})."
+            f"otherwise ({', '.join(sources)}){beside}."
         )
     failed = [f.contrast for f in found if f.passed is False]
     if failed:
         return (
             f"The instrument fails its own check ({', '.join(failed)}), so no verdict counts: "
-            f"{what} ends {change} ({', '.join(sources)})."
+            f"{what} ends {change} ({', '.join(sources)}){beside}."
         )
-    sources.insert(0, f"95 % interval {span(benefit.low, benefit.high)}")
+    if benefit.verdict == "mixed":
+        return f"Mixed. {benefit.why} ({', '.join(sources)})."
+    sources.insert(0, f"95 % interval {_interval(benefit)}")
     order = next((f for f in found if f.contrast == f"{arm} − {density_control(arm)}"), None)
     return (
-        f"{_answer(benefit)}: {what} ends {change} ({', '.join(sources)})"
+        f"{_answer(benefit)}: {what} ends {change} ({', '.join(sources)}){beside}"
         f"{'' if order is None else _order_text(order)}."
     )
 
@@ -85,7 +124,19 @@ _ORDER: dict[Verdict, str] = {
     "refuted": "its order of noise levels hurts",
     "equal": "its order of noise levels makes no difference that matters",
     "undecided": "whether its order of noise levels matters is undecided",
+    "mixed": "of what its order of noise levels does, two measures say opposite things",
 }
+
+
+def _interval(finding: Finding) -> str:
+    return span(finding.low, finding.high)
+
+
+def _beside(finding: Finding) -> str:
+    """What the held-out error says of the same arms, where it was measured."""
+    if math.isnan(finding.held_out[0]):
+        return ""
+    return f"; held-out ε-MSE over all noise levels: {change_text(finding.held_out)}"
 
 
 def _answer(benefit: Finding) -> str:
@@ -103,4 +154,4 @@ def _side(finding: Finding) -> str:
 def _order_text(order: Finding) -> str:
     if order.verdict not in _ORDER or math.isnan(order.low):
         return ""
-    return f"; {_ORDER[order.verdict]} ({percent(order.estimate)}, {span(order.low, order.high)})"
+    return f"; {_ORDER[order.verdict]} ({percent(order.estimate)}, {_interval(order)})"

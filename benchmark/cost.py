@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from benchmark.answer import baseline_line
 from benchmark.cell import scored_steps, title, work_of
 from benchmark.preflight import check_study
 from benchmark.prereg import declaration, fingerprint
@@ -94,6 +95,9 @@ def print_dry_run(study: Study, runs: Sequence[RunConfig], slots: int) -> int:
     minutes = total * seconds / 60 / at_a_time
     print(f"{len(runs)} cells, about {minutes:.1f} minutes in all, {at_a_time} at a time ({how})")
     print(f"{declaration(study)}; fingerprint of {study.name}: {fingerprint(study)}")
+    learned = baseline_line(study.folder)
+    if learned:
+        print(learned)
     return 0
 
 

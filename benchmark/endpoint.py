@@ -1,5 +1,6 @@
 """The one number every verdict is about: a distance at each arm's last step, seed by seed."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.provenance import CHANGED
 from benchmark.results import CONDITION, arm_order, distance_rows, is_smoke
+from benchmark.terms import Terms
 from mindiffusion.errors import UserError
 
 # Of distances with equally many images: the net that everybody has, without a download.
 _FIRST_NET = "FD-EffNet-Lite0"
 PREREGISTERED = "prereg-"
+# Cells that a sentence names.
+MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,9 @@ class Endpoint:
     ``values`` has a row per training seed and a column per arm: the log of the measure, a mean
     over ``sampling_seeds``, NaN where a cell is missing. ``condition`` holds the
     fields that all its rows share (``results.CONDITION``). ``declared`` is "exploratory" unless
-    all rows name one preregistration.
+    all rows name one preregistration. ``uncommitted`` counts the cells that were measured by code
+    with changes that no commit has. ``left_out`` says in sentences which measurements of the same
+    cells do not count, and why.
     """
 
     metric: str
@@ -33,28 +40,77 @@ class Endpoint:
     is_smoke: bool
     sampling_seeds: tuple[int, ...]
     declared: str
+    uncommitted: int = 0
+    left_out: tuple[str, ...] = ()
 
     @property
     def is_declared(self) -> bool:
         """Whether the rows are of a preregistered study."""
         return self.declared.startswith(PREREGISTERED)
 
+    @property
+    def provisional(self) -> str:
+        """``provisional: 19 of 40 cells were measured by uncommitted code``; empty if none was."""
+        if not self.uncommitted:
+            return ""
+        cells = int(self.values.notna().sum().sum())
+        return f"provisional: {self.uncommitted} of {cells} cells were measured by uncommitted code"
 
-def primary_endpoint(frame: pd.DataFrame) -> Endpoint | None:
-    """The distance with the most images at each arm's last step; None if no arm got there.
 
-    Between distances with equally many images, the one by EfficientNet-Lite0 comes first, then
-    the one with the most cells, then averaged weights before raw ones.
+def primary_endpoint(frame: pd.DataFrame, terms: Terms | None = None) -> Endpoint | None:
+    """The primary distance at each arm's last step; None if no arm got there.
+
+    Its number of images is the one that the study declares, or, where it declares none or no cell
+    has that yet, the largest that more than half of the cells share, so that one cell with more
+    images, or one that lacks its last ones, changes nothing for the others. Between distances with
+    equally many images, the one by EfficientNet-Lite0 comes first, then the one with the most
+    cells, then averaged weights before raw ones.
 
     Args:
         frame: the frame of a study's rows, in any order.
+        terms: what the study's file fixed beforehand; None: nothing.
     """
     rows = at_last_step(distance_rows(frame))
     if rows.empty:
         return None
-    rows = rows[rows["n_generated"] == rows["n_generated"].max()]
-    parts = [part for _, part in rows.groupby(list(CONDITION), sort=True)]
-    return endpoint_of(min(parts, key=_preference))
+    count = _images_that_count(rows, None if terms is None else terms.num_generated)
+    parts = [part for _, part in rows[rows["n_generated"] == count].groupby(list(CONDITION))]
+    endpoint = endpoint_of(min(parts, key=_preference))
+    return dataclasses.replace(endpoint, left_out=_left_out(rows, count))
+
+
+def _images_that_count(rows: pd.DataFrame, declared: int | None) -> int:
+    """Of how many images the distance is that all cells are compared by."""
+    cells = {
+        count: len(_cells(rows[rows["n_generated"] == count]))
+        for count in map(int, rows["n_generated"].unique())
+    }
+    if declared in cells:
+        return declared
+    most = max(cells.values())
+    half = len(_cells(rows)) / 2
+    return max(count for count, number in cells.items() if number > half or number == most)
+
+
+def _cells(rows: pd.DataFrame) -> set[tuple[str, int]]:
+    return set(zip(rows["arm"], rows["seed"], strict=True))
+
+
+def _left_out(rows: pd.DataFrame, count: int) -> tuple[str, ...]:
+    """Of which cells there are distances with more images than count, or with others alone."""
+    counted, texts = _cells(rows[rows["n_generated"] == count]), []
+    for other in sorted(set(rows["n_generated"]) - {count}):
+        cells = _cells(rows[rows["n_generated"] == other])
+        if other < count:
+            cells -= counted
+        if cells:
+            named = ", ".join(f"{arm} (seed {seed})" for arm, seed in sorted(cells)[:MOST_NAMED])
+            more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
+            texts.append(
+                f"Distances from {other:,} images are left out, since the cells are compared by "
+                f"those from {count:,}: {named}{more}."
+            )
+    return tuple(texts)
 
 
 def _preference(part: pd.DataFrame) -> tuple[object, ...]:
@@ -107,6 +163,7 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
         is_smoke="@" in first["metric"] and is_smoke(int(first["n_generated"])),
         sampling_seeds=tuple(sorted(shared)),
         declared=declared.pop() if len(declared) == 1 else "exploratory",
+        uncommitted=len(_cells(rows[rows["git"].str.endswith(CHANGED)])),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmark.terms import Gate
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
 from mindiffusion.outside.paths import inside, read_file
@@ -42,6 +43,7 @@ class _Arm(_Open):
 
 class _Scoring(_Open):
     metrics: list[Name] = []
+    num_generated: Annotated[int, Field(ge=1, le=2**53)] | None = None
     finisher: Name = ""
 
 
@@ -50,6 +52,7 @@ class _Index(_Open):
     cells: Annotated[list[_Cell], Field(max_length=_MOST_CELLS)]
     proofs: list[Name] = []
     evaluation: _Scoring = _Scoring()
+    gate: Gate | None = None
     arms: dict[Name, _Arm] = {}
     flops_per_image: dict[Name, _Step] = {}
 
@@ -58,9 +61,10 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     """A study's index; empty where there is none.
 
     Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
-    ``evaluation`` (how milestones are scored), ``arms`` (by name: ``config`` without what differs
-    between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm: operations of a
-    training step) and ``cells`` (arm, seed, run's folder inside the study's, steps).
+    ``evaluation`` (how milestones are scored), ``gate`` (how far the baseline must come), ``arms``
+    (by name: ``config`` without what differs between seeds, ``num_train``, ``parameters``),
+    ``flops_per_image`` (by arm: operations of a training step) and ``cells`` (arm, seed, run's
+    folder inside the study's, steps).
 
     Raises:
         UserError: it is damaged, or a cell's folder leads out of the study's.

@@ -10,6 +10,7 @@ from benchmark.curves import area_ratio, steps_equivalent, steps_to_reach
 from benchmark.endpoint import Endpoint, primary_endpoint
 from benchmark.results import BASELINE, CONDITION, arm_order, distance_rows
 from benchmark.statistics import mean_and_interval
+from benchmark.terms import Terms
 
 Floats = NDArray[np.float64]
 _MEASURES = ("area", "steps_to_reach", "steps_equivalent")
@@ -86,11 +87,12 @@ def worth_in_steps(log_ratio: float, curve: tuple[Floats, Floats]) -> float | No
     return None if math.isnan(share) else 1 - share
 
 
-def learning(frame: pd.DataFrame) -> pd.DataFrame:
+def learning(frame: pd.DataFrame, terms: Terms | None = None) -> pd.DataFrame:
     """How each arm's learning curve compares with B's of the same seed; valid milestones only.
 
     Args:
         frame: the frame of a study's rows.
+        terms: what the study's file fixed beforehand; None: nothing.
 
     Returns:
         A row per arm with means over ``seeds`` training seeds and half widths of their 95 %
@@ -100,7 +102,7 @@ def learning(frame: pd.DataFrame) -> pd.DataFrame:
         ``steps_equivalent`` the share of B's steps that gives the distance the arm ends with, NaN
         where it is below B's. NaN where a seed leaves it open; no rows without a finished B.
     """
-    endpoint = primary_endpoint(frame)
+    endpoint = primary_endpoint(frame, terms)
     if endpoint is None or BASELINE not in endpoint.values:
         return pd.DataFrame(columns=list(_COLUMNS))
     curves = dict(list(_per_seed(curve_rows(frame, endpoint)).groupby(["arm", "seed"])))

@@ -21,9 +21,10 @@ _DECLARED = re.compile(r"^- `(?P<study>[^`]+)`: `(?P<fingerprint>[0-9a-f]{12})`"
 
 
 def fingerprint(study: Study) -> str:
-    """Twelve hex digits over all that a study's verdicts depend on: arms, seeds, runs, scoring."""
+    """Twelve hex digits over all that a study's verdicts depend on: arms, seeds, scoring, gate."""
     runs = sorted((run.arm, run.seed, config_hash(run)) for run in study.runs)
-    return sha256_of_json({"runs": runs, "evaluation": asdict(study.evaluation)})[:12]
+    judged = {"evaluation": asdict(study.evaluation), "gate": asdict(study.gate)}
+    return sha256_of_json({"runs": runs, **judged})[:12]
 
 
 def declaration(study: Study, document: Path = PREREG) -> str:

@@ -8,13 +8,15 @@ import socket
 import subprocess
 from pathlib import Path
 
+CHANGED = "-dirty"
+"""How a revision ends where files differ from the commit."""
 VERSIONED = ("torch", "torchvision", "numpy", "scipy", "timm", "clean-fid", "pillow")
 
 
 @functools.cache
 def git_revision() -> str:
-    """Commit of the code, with "-dirty" if files differ from it; "unknown" outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    """Commit of the code, with ``CHANGED`` if files differ from it; "unknown" outside git."""
+    command = ["git", "describe", "--always", f"--dirty={CHANGED}", "--abbrev=12"]
     try:
         done = subprocess.run(
             command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True

@@ -40,7 +40,7 @@ _PROFILE_PARTS = ("emergence/", "stitched-above/", "stitched-below/")
 SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 # The factorial comes first, in the order of its arms' complexity; then C's controls, then checks.
 KNOWN_ARMS: tuple[str, ...] = ("B", "S", "R", "C", "CS", "CR")
-KNOWN_ARMS += ("density*", "shuffled*", "anti*", "C-flat", "A/A", "B-80%", "B-half")
+KNOWN_ARMS += ("density*", "static", "shuffled*", "anti*", "C-flat", "A/A", "B-80%", "B-half")
 BASELINE = "B"
 # Numbers that differ in one of these never meet in one column or on one line.
 CONDITION = (

@@ -209,6 +209,7 @@ def write_index(study: Study) -> None:
         "study": study.name,
         "proofs": proofs,
         "evaluation": asdict(study.evaluation),
+        "gate": asdict(study.gate),
         "arms": {arm: _arm_entry(*of_arm) for arm, of_arm in arms.items()},
         # Apart from the arms, which must agree between folders: another torch may count otherwise.
         FLOPS: {arm: _flops(*of_arm) for arm, of_arm in arms.items()},

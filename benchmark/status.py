@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from benchmark.answer import baseline_line
 from benchmark.index import INDEX_FILE, read_index
 from benchmark.rows import ROWS_FILE
 from mindiffusion.errors import UserError
@@ -83,7 +84,7 @@ def show_status(folder: Path, watch: bool) -> int:
     Raises:
         UserError: no such folder, or no run in it.
     """
-    lines = _table(read_status(folder))
+    lines = _lines(folder)
     if not watch:
         print("\n".join(lines))
         return 0
@@ -92,8 +93,16 @@ def show_status(folder: Path, watch: bool) -> int:
             clear = "\x1b[H\x1b[J" if sys.stdout.isatty() else ""
             print(clear + "\n".join(lines), flush=True)
             time.sleep(_REFRESH_SECONDS)
-            lines = _table(read_status(folder))
+            lines = _lines(folder)
     return 0
+
+
+def _lines(folder: Path) -> list[str]:
+    """A line a cell and, of a study whose baseline has been scored, how far that has come."""
+    lines = _table(read_status(folder))
+    with contextlib.suppress(OSError, UserError):
+        lines += [line for line in [baseline_line(folder)] if line]
+    return lines
 
 
 def read_status(folder: Path) -> list[CellStatus]:

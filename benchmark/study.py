@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from benchmark.arm_entries import resolve_entries, with_controls
 from benchmark.results import BASELINE
+from benchmark.terms import Gate
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import Name, read_yaml, shown_value
 from mindiffusion.training.config import RunConfig, check
@@ -36,7 +37,7 @@ FEWEST_REFERENCE = 8
 FEWEST_PROFILE = 2
 """Held-out images that the error of an ε-MSE takes."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_STUDY_KEYS = ("evaluation.", "runs_per_device=", "seeds=")
+_STUDY_KEYS = ("evaluation.", "gate.", "runs_per_device=", "seeds=")
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -155,6 +156,7 @@ class _StudyFile:
     run: dict[str, Any]
     controls_of: tuple[Name, ...] = ()
     evaluation: EvaluationConfig = EvaluationConfig()
+    gate: Gate = Gate()
     runs_per_device: int = Field(default=1, ge=1, le=1024)
 
 
@@ -167,6 +169,7 @@ class Study:
         folder: where rows, tables, figures and runs go.
         runs: one config per arm and seed; seed by seed, so that pairs finish together.
         evaluation: how milestones are scored.
+        gate: how far the baseline must come before there are verdicts.
         runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
         finisher: the run whose last milestone finishes stitched samples, of the study's first
             seed; None if no arm is called so.
@@ -176,6 +179,7 @@ class Study:
     folder: Path
     runs: tuple[RunConfig, ...]
     evaluation: EvaluationConfig
+    gate: Gate = field(default_factory=Gate)
     runs_per_device: int = 1
     finisher: RunConfig | None = None
 
@@ -227,8 +231,8 @@ def load_study(
     Args:
         name: a protocol's name, or a path that ends in .yaml.
         output: folder instead of ``results/<name>``.
-        overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "runs_per_device=…" and
-            "seeds=[…]" to the study, the rest to each run.
+        overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "gate.…",
+            "runs_per_device=…" and "seeds=[…]" to the study, the rest to each run.
         smoke: a few steps and images, to see the whole path work.
 
     Raises:
@@ -263,7 +267,9 @@ def load_study(
     _refuse_twins(runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
-    study = Study(title, folder, tuple(runs), parsed.evaluation, parsed.runs_per_device, finisher)
+    study = Study(
+        title, folder, tuple(runs), parsed.evaluation, parsed.gate, parsed.runs_per_device, finisher
+    )
     if "stitched" in study.evaluation.metrics and study.finisher is None:
         raise UserError(
             f"{path}: evaluation.finisher is {study.evaluation.finisher!r}, which is none of the "

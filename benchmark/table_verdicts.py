@@ -9,15 +9,26 @@ from typing import Any
 import pandas as pd
 
 from benchmark.answer import interim_note
+from benchmark.competence import competence as competence_of
 from benchmark.endpoint import missing_cells
-from benchmark.exposure import exposure_table
+from benchmark.exposure import exposure_table, order_information
 from benchmark.learning import curve_rows
 from benchmark.learning import learning as learning_of
 from benchmark.results import BASELINE
 from benchmark.sensitivity import sensitivity as sensitivity_of
 from benchmark.table_milestones import MISSING
 from benchmark.table_text import Table, written
-from benchmark.verdict_text import digits_for, margin_text, percent, span
+from benchmark.terms import terms_of
+from benchmark.verdict_text import (
+    baseline_text,
+    change_text,
+    digits_for,
+    margin_text,
+    percent,
+    ratio_text,
+    seeds_text,
+    span,
+)
 from benchmark.verdicts import (
     MARGIN,
     Endpoint,
@@ -36,8 +47,8 @@ _GROUPS = {
     "check": "Checks of the instrument",
 }
 _HEADER = (
-    "question", "contrast", "effect", "95 % interval", "seeds", "p", "p (Holm)", "p (sign flip)",
-    "verdict", "seeds needed", f"as much as {BASELINE}'s last",
+    "question", "contrast", "effect", "95 % interval", "held-out ε-MSE", "seeds", "p", "p (Holm)",
+    "p (sign flip)", "verdict", "seeds needed", f"as much as {BASELINE}'s last",
 )  # fmt: skip
 _SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by."
 
@@ -49,12 +60,14 @@ def verdicts(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table]
         frame: the frame of a study's rows.
         index: the study's index, which says which cells there should be; it may be empty.
     """
-    endpoint = primary_endpoint(frame)
+    terms = terms_of(index)
+    endpoint = primary_endpoint(frame, terms)
     if endpoint is None:
         return [], pd.DataFrame()
-    found = findings(frame)
+    found = findings(frame, terms)
     absent = missing_cells(frame, endpoint, index)
     state = [endpoint.declared, *([interim_note(absent)] if absent else [])]
+    state += [endpoint.provisional] if endpoint.provisional else []
     tables = [
         _finding_table(title, [one for one in found if one.group == group], endpoint, state)
         for group, title in _GROUPS.items()
@@ -63,13 +76,14 @@ def verdicts(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table]
     return tables, _full(found)
 
 
-def secondary(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+def secondary(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
     """The same claims about other measures; none of them decides.
 
     Args:
         frame: the frame of a study's rows.
+        index: the study's index; it may be empty.
     """
-    found = secondary_of(frame)
+    found = secondary_of(frame, terms_of(index))
     if not found:
         return [], pd.DataFrame()
     caption = "Log ratios of other measures; exploratory whatever the primary endpoint says."
@@ -87,11 +101,16 @@ def _finding_table(
     )
     caption = (
         f"{endpoint.metric}, {endpoint.step_rule}, {seeds}; {', '.join(state)}. Effects are "
-        "changes of the distance in percent: below zero the first arm is better. The last column: "
+        "changes of the distance in percent: below zero the first arm is better. Held-out ε-MSE: "
+        "the same change of the denoising error over all noise levels. The last column: "
         f"over so large a last part of its steps {BASELINE}'s own distance changes as much."
     )
     body = tuple(_finding_line(one) for one in found)
-    notes = (*_reasons(found), *([_SMOKE_NOTE] if endpoint.is_smoke else []))
+    notes = (
+        *_reasons(found),
+        *([_SMOKE_NOTE] if endpoint.is_smoke else []),
+        *endpoint.left_out,
+    )
     return Table(title, caption, _HEADER, body, notes)
 
 
@@ -106,6 +125,7 @@ def _finding_line(one: Finding) -> tuple[str, ...]:
         one.contrast,
         MISSING if math.isnan(one.estimate) else percent(one.estimate, digits_for(width)),
         MISSING if math.isnan(width) else span(one.low, one.high),
+        MISSING if math.isnan(one.held_out[0]) else change_text(one.held_out),
         str(one.seeds),
         *(_probability(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
         one.verdict,
@@ -121,16 +141,22 @@ def _probability(p: float | None) -> str:
 
 
 def _full(found: Sequence[Finding]) -> pd.DataFrame:
-    return pd.DataFrame([dataclasses.asdict(one) for one in found])
+    lines = [dataclasses.asdict(one) for one in found]
+    for line in lines:
+        names = ("held_out", "held_out_low", "held_out_high")
+        line |= dict(zip(names, line.pop("held_out"), strict=True))
+    return pd.DataFrame(lines)
 
 
-def learning(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+def learning(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
     """Areas under the learning curves, steps to the baseline's end, steps-equivalents.
 
     Args:
         frame: the frame of a study's rows.
+        index: the study's index; it may be empty.
     """
-    endpoint, numbers = primary_endpoint(frame), learning_of(frame)
+    terms = terms_of(index)
+    endpoint, numbers = primary_endpoint(frame, terms), learning_of(frame, terms)
     if endpoint is None or numbers.empty:
         return [], numbers
     body = tuple(
@@ -159,13 +185,14 @@ def learning(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     return [Table("How fast the arms learn", caption, header, body)], numbers
 
 
-def sensitivity(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+def sensitivity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
     """What the study's seeds can see: do pairs help, and how small an effect would be found?
 
     Args:
         frame: the frame of a study's rows.
+        index: the study's index; it may be empty.
     """
-    endpoint = primary_endpoint(frame)
+    endpoint = primary_endpoint(frame, terms_of(index))
     numbers = pd.DataFrame() if endpoint is None else sensitivity_of(endpoint)
     if endpoint is None or numbers.empty:
         return [], numbers
@@ -226,13 +253,64 @@ def exposure(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
         return [], pd.DataFrame()
     edges = [0.0, *shares.columns]
     names = [f"{low:g}–{high:g}" for low, high in itertools.pairwise(edges)]
+    order = order_information(frame).reindex(shares.index)
     body = tuple(
-        (str(arm), *(_share(value) for value in values))
+        (str(arm), *(_share(value) for value in values), _share(order[arm]))
         for arm, values in zip(shares.index, shares.to_numpy(), strict=True)
     )
     caption = (
         "Average over the whole run of how often a noise level is drawn, relative to drawing all "
-        "alike; a column is a fifth of t / n_T, 1 is pure noise."
+        "alike; a column is a fifth of t / n_T, 1 is pure noise. Order: mutual information of step "
+        "and noise level in nats, 0 where every level is as likely at every step."
     )
-    numbers = shares.set_axis(names, axis="columns").rename_axis("arm").reset_index()
-    return [Table("Exposure to the noise levels", caption, ("arm", *names), body)], numbers
+    numbers = shares.set_axis(names, axis="columns").assign(order_nats=order)
+    header = ("arm", *names, "order (nats)")
+    table = Table("Exposure to the noise levels", caption, header, body)
+    return [table], numbers.rename_axis("arm").reset_index()
+
+
+def competence(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
+    """How far the baseline has come, by noise level, beside denoisers without a network.
+
+    Args:
+        frame: the frame of a study's rows.
+        index: the study's index, with the gate; it may be empty.
+    """
+    baseline, gate = competence_of(frame), terms_of(index).gate
+    if baseline is None:
+        return [], pd.DataFrame()
+    numbers = pd.DataFrame(
+        {
+            "level": baseline.level,
+            "eps_mse": baseline.error,
+            "linear": baseline.linear,
+            "mean": baseline.mean,
+            "oracle_ratio": baseline.error / baseline.linear,
+            "mean_ratio": baseline.error / baseline.mean,
+            "gain": baseline.gain,
+            "path": baseline.path,
+        }
+    )
+    body = tuple(
+        (
+            f"{one['level']:g}",
+            *(f"{one[name]:.3g}" for name in ("eps_mse", "linear", "mean")),
+            *(ratio_text(one[name]) for name in ("oracle_ratio", "mean_ratio")),
+            MISSING if math.isnan(one["gain"]) else written(one["gain"], ".2f").replace("-", "−"),
+            written(one["path"], ".3f"),
+        )
+        for _, one in numbers.iterrows()
+    )
+    header = (
+        "t / n_T", f"ε-MSE of {BASELINE}", "best linear denoiser", "mean picture",
+        "to the linear", "to the mean", "share of the gain", "share of the way",
+    )  # fmt: skip
+    state = "enough" if baseline.passed(gate) else "not enough"
+    text = baseline_text(baseline, gate)
+    caption = (
+        f"Held-out ε-MSE of {BASELINE} at step {baseline.step:,}, {seeds_text(baseline.seeds)}: "
+        f"{state} for verdicts. {text[0].upper()}{text[1:]}. Ratios below 1 are better. Share of "
+        "the gain: 0 is the mean picture’s, 1 the best linear denoiser’s. Share of the way: of the "
+        "sampler’s, in ln σ."
+    )
+    return [Table("Has the baseline learned enough?", caption, header, body)], numbers

@@ -40,7 +40,14 @@ from benchmark.table_milestones import (
     stack,
 )
 from benchmark.table_text import Table, to_csv, to_latex, to_markdown
-from benchmark.table_verdicts import exposure, learning, secondary, sensitivity, verdicts
+from benchmark.table_verdicts import (
+    competence,
+    exposure,
+    learning,
+    secondary,
+    sensitivity,
+    verdicts,
+)
 from mindiffusion.files import write_text
 
 _QUALITY = (
@@ -194,18 +201,19 @@ Built = tuple[list[Table], pd.DataFrame]
 """Tables that belong together, and their full numbers."""
 _OF_ROWS: dict[str, Callable[[pd.DataFrame], Built]] = {
     "fid_vs_steps": fid_vs_steps,
-    "learning": learning,
-    "secondary": secondary,
     "quality": quality,
     "denoising": denoising,
     "kid_and_eps_mse": kid_and_eps_mse,
     "checks": checks,
     "curriculum": curriculum,
-    "sensitivity": sensitivity,
     "exposure": exposure,
 }
 _OF_ROWS_AND_INDEX: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Built]] = {
+    "competence": competence,
     "verdicts": verdicts,
+    "learning": learning,
+    "secondary": secondary,
+    "sensitivity": sensitivity,
     "arms": arms,
     "capacity": capacity,
     "configuration": configuration,

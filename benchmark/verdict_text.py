@@ -3,8 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from benchmark.competence import Competence
 from benchmark.log_ratios import BEYOND, is_beyond, percent_change
 from benchmark.power import MOST_SEEDS
+from benchmark.results import BASELINE
+from benchmark.terms import Gate
 
 MINUS = "−"
 
@@ -101,3 +104,47 @@ def why_undecided(interval: tuple[float, float], margin: float, seeds_needed: in
     if seeds_needed is None:
         return f"{text}; more than {MOST_SEEDS:,} seeds would be needed if the estimate is right."
     return f"{text}; about {seeds_needed} seeds would decide if the estimate is right."
+
+
+Interval = tuple[float, float, float]
+"""Estimate, low and high end, as log ratios."""
+
+
+def change_text(change: Interval) -> str:
+    """``+15.5 % (+6.7 % to +25.0 %)``; without an interval the change alone."""
+    estimate, low, high = change
+    text = percent(estimate, digits_for(high - low))
+    return text if math.isnan(low) else f"{text} ({span(low, high)})"
+
+
+def why_mixed(distance: Interval, held_out: Interval) -> str:
+    """Why two measures that are both sure of their sign give no verdict together."""
+    return (
+        f"Two measures point opposite ways, each beyond its interval: the distance "
+        f"{change_text(distance)}, the held-out ε-MSE {change_text(held_out)}."
+    )
+
+
+def ratio_text(ratio: float) -> str:
+    """A ratio with three figures, ``0.953``, ``2.62``, ``1,260``."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:#.3g}"
+
+
+def baseline_text(baseline: Competence, gate: Gate) -> str:
+    """What B can and cannot do yet, and what is asked of it, as a part of a sentence."""
+    count = len(baseline.level)
+    below = round(baseline.below_mean * count)
+    asked = math.ceil(gate.below_mean * count - 1e-9)
+    return (
+        f"{BASELINE}'s held-out ε-MSE is {ratio_text(baseline.oracle_ratio)} times that of the "
+        f"best linear denoiser (geometric mean over {count} noise levels; at most "
+        f"{gate.oracle_ratio:g} is asked), and below that of the mean picture at {below} of "
+        f"{count} levels ({asked} are asked)"
+    )
+
+
+def why_not_answered(baseline: Competence, gate: Gate) -> str:
+    """Why a study says nothing about its question."""
+    return (
+        f"The networks have not learned enough for the question: {baseline_text(baseline, gate)}."
+    )

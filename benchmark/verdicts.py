@@ -6,50 +6,40 @@ docs/statistics.md. Which arms are compared is data: ``benchmark/claims.py``.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from benchmark.claims import (
-    OF_ANOTHER_BUDGET,
-    Claim,
-    Direction,
-    Group,
-    about,
-    claims_about,
-)
+from benchmark.claims import Claim, Direction, Group, about, claims_about
+from benchmark.competence import Competence, competence
 from benchmark.endpoint import Endpoint, at_last_step, endpoint_of, primary_endpoint
 from benchmark.learning import Floats, baseline_curve, worth_in_steps
 from benchmark.log_ratios import percent_change
 from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, mask_effects
 from benchmark.power import seeds_needed
-from benchmark.results import BASELINE, SUMMARIES, split_conditions
-from benchmark.statistics import (
-    ALPHA,
-    Contrast,
-    dunnett,
-    fit_blocks,
-    guarded_contrast,
-    holm,
-    sign_flip,
-    verdict,
-)
+from benchmark.results import SUMMARIES, split_conditions
+from benchmark.statistics import ALPHA, Contrast, holm, paired, sign_flip, verdict
+from benchmark.terms import Gate, Terms
 from benchmark.verdict_text import (
     listed,
     percent,
     why_decided,
+    why_mixed,
+    why_not_answered,
     why_undecided,
 )
 
 # The smallest effect of interest: 3 % of the distance (METHODS §7), as a log ratio.
 MARGIN = math.log(1.03)
-# Seeds the integration of Dunnett's probabilities: the same rows give the same bytes.
-_INTEGRATION_SEED = 0
+# Held-out ε-MSE, all noise levels alike: what stands beside the distance in every answer.
+HELD_OUT = SUMMARIES[0]
 
-Verdict = Literal["supported", "refuted", "equal", "undecided", "not tested"]
+Verdict = Literal[
+    "supported", "refuted", "equal", "mixed", "undecided", "not answered", "not tested"
+]
 
 
 @dataclass(frozen=True)
@@ -57,9 +47,10 @@ class Finding:
     """One claim and what the rows say of it.
 
     ``estimate``, ``low`` and ``high`` are the log ratio of the distance and its 95 % interval;
-    NaN where nothing was tested, and the interval is NaN with one seed. ``p_holm`` is adjusted
-    over the hypotheses tested, ``p_dunnett`` over all arms compared with B. ``p_sign_flip`` is
-    None below 6 seeds. ``seeds_needed`` is given where the verdict is undecided.
+    NaN where nothing was tested, and the interval is NaN with one seed. ``held_out`` are the same
+    three numbers of the held-out ε-MSE over all noise levels; NaN where it was not measured.
+    ``p_holm`` is adjusted over the hypotheses tested. ``p_sign_flip`` is None below 6 seeds.
+    ``seeds_needed`` is given where the verdict is undecided.
     ``steps_equivalent`` is the share of B's steps, counted from the end, over which B's own
     distance falls by as much as the effect is large, whichever its sign; None outside what was
     measured. ``direction`` is the sign the claim expects, 0 where it expects no difference.
@@ -83,7 +74,7 @@ class Finding:
     steps_equivalent: float | None
     declared: bool
     direction: Direction
-    p_dunnett: float | None = None
+    held_out: tuple[float, float, float] = (math.nan, math.nan, math.nan)
 
     @property
     def percent(self) -> tuple[float, float, float]:
@@ -101,28 +92,36 @@ class Finding:
         if self.group != "check" or math.isnan(self.estimate):
             return None
         if self.direction == 0:
-            return None if math.isnan(self.low) else self.verdict in ("equal", "undecided")
+            return None if math.isnan(self.low) else self.verdict != "refuted"
         return self.estimate * self.direction > 0
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What claims are judged by: one measure's values, and what bears on how to read them."""
+    """What claims are judged by: one measure's values, and what bears on how to read them.
+
+    ``held_out`` is the measure beside it, None where there is none; ``baseline`` how far B has
+    come, None where that was not measured.
+    """
 
     endpoint: Endpoint
     margin: float
     masks: Mapping[str, MaskEffect]
     curve: tuple[Floats, Floats]
-    p_dunnett: Mapping[str, float]
+    held_out: Endpoint | None
+    baseline: Competence | None
+    gate: Gate
 
 
-def findings(frame: pd.DataFrame) -> list[Finding]:
+def findings(frame: pd.DataFrame, terms: Terms | None = None) -> list[Finding]:
     """All claims that the study's arms can speak to, hypotheses first; none without an endpoint.
 
     Args:
         frame: the frame of a study's rows, in any order.
+        terms: what the study's file fixed beforehand; None: nothing, so the defaults hold.
     """
-    endpoint = primary_endpoint(frame)
+    terms = Terms() if terms is None else terms
+    endpoint = primary_endpoint(frame, terms)
     if endpoint is None:
         return []
     evidence = _Evidence(
@@ -130,13 +129,15 @@ def findings(frame: pd.DataFrame) -> list[Finding]:
         MARGIN,
         mask_effects(frame),
         baseline_curve(frame, endpoint),
-        _against_baseline(endpoint.values),
+        held_out_endpoint(frame, endpoint),
+        competence(frame),
+        terms.gate,
     )
     claims = claims_about(endpoint.values.columns)
-    return _adjusted([_finding(claim, evidence) for claim in claims])
+    return _adjusted([_finding(claim, evidence) for claim in claims], evidence)
 
 
-def secondary(frame: pd.DataFrame) -> list[Finding]:
+def secondary(frame: pd.DataFrame, terms: Terms | None = None) -> list[Finding]:
     """The hypotheses about the held-out denoising error, one finding for each of its summaries.
 
     No smallest effect is declared for these measures: verdicts are about the sign alone. They are
@@ -144,55 +145,47 @@ def secondary(frame: pd.DataFrame) -> list[Finding]:
 
     Args:
         frame: the frame of a study's rows, in any order.
+        terms: as for ``findings``.
     """
-    endpoint = primary_endpoint(frame)
+    terms = Terms() if terms is None else terms
+    endpoint = primary_endpoint(frame, terms)
     if endpoint is None:
         return []
-    masks = mask_effects(frame)
+    masks, baseline = mask_effects(frame), competence(frame)
     nothing = np.empty(0), np.empty(0)
-    # One of 0 has no logarithm; it does not stop the report of all others.
-    rows = at_last_step(frame[frame["metric"].isin(SUMMARIES) & (frame["value"] > 0)])
     found: list[Finding] = []
-    for part in split_conditions(rows[rows["weights"] == endpoint.condition["weights"]]):
-        measure = dataclasses.replace(endpoint_of(part), declared="exploratory")
-        evidence = _Evidence(measure, 0.0, masks, nothing, {})
+    for measure in _summary_endpoints(frame, endpoint, SUMMARIES):
+        measure = dataclasses.replace(measure, declared="exploratory")
+        evidence = _Evidence(measure, 0.0, masks, nothing, None, baseline, terms.gate)
         claims = claims_about(measure.values.columns)
         hypotheses = [claim for claim in claims if claim.group == "hypothesis"]
-        found += [_finding(about(claim, measure.metric), evidence) for claim in hypotheses]
+        own = [_finding(about(claim, measure.metric), evidence) for claim in hypotheses]
+        found += [_held_back(finding, evidence) for finding in own]
     return _without_spare_seeds(found)
 
 
-def _against_baseline(values: pd.DataFrame) -> dict[str, float]:
-    """Dunnett's p values of the arms that B has all its seeds in common with."""
-    if BASELINE not in values:
-        return {}
-    table = _with_companions(values, (BASELINE,))
-    if min(table.shape) < 2:
-        return {}
-    fit = fit_blocks(table.to_numpy().T)
-    rng = np.random.default_rng(_INTEGRATION_SEED)
-    p = dunnett(fit, list(table.columns).index(BASELINE), rng).p
-    others = table.columns.drop(BASELINE)
-    return dict(zip(others, map(float, p), strict=True))
+def held_out_endpoint(frame: pd.DataFrame, endpoint: Endpoint) -> Endpoint | None:
+    """The held-out ε-MSE over all noise levels of the endpoint's cells; None if not measured."""
+    return next(iter(_summary_endpoints(frame, endpoint, (HELD_OUT,))), None)
 
 
-def _with_companions(values: pd.DataFrame, arms: tuple[str, ...]) -> pd.DataFrame:
-    """Seeds that have all these arms, and the other arms that have all these seeds.
-
-    The others lend degrees of freedom to the residual and take no seed away; arms of another
-    budget, whose spread is another one by design, lend nothing.
-    """
-    table = values.loc[values[list(arms)].notna().all(axis=1)]
-    whole = table.columns[table.notna().all()]
-    return table[[arm for arm in whole if arm in arms or arm not in OF_ANOTHER_BUDGET]]
+def _summary_endpoints(
+    frame: pd.DataFrame, endpoint: Endpoint, names: Sequence[str]
+) -> list[Endpoint]:
+    """Summaries of the held-out ε-MSE at each arm's last step, of the endpoint's weights."""
+    # One of 0 has no logarithm; it does not stop the report of all others.
+    rows = at_last_step(frame[frame["metric"].isin(names) & (frame["value"] > 0)])
+    rows = rows[rows["weights"] == endpoint.condition["weights"]]
+    return [endpoint_of(part) for part in split_conditions(rows)]
 
 
 def _finding(claim: Claim, evidence: _Evidence) -> Finding:
-    table = _with_companions(evidence.endpoint.values, claim.arms)
+    table = evidence.endpoint.values[list(claim.arms)].dropna()
     blank = Finding(
         claim.key, claim.group, claim.title, claim.question, claim.contrast, math.nan, math.nan,
         math.nan, None, None, None, len(table), "not tested", "", None, None,
         claim.group == "hypothesis" and evidence.endpoint.is_declared, claim.direction,
+        _contrast_of(claim, evidence.held_out),
     )  # fmt: skip
     why_not = _inert(claim, evidence.masks)
     if why_not:
@@ -203,13 +196,28 @@ def _finding(claim: Claim, evidence: _Evidence) -> Finding:
     return _judged(blank, claim, table, evidence)
 
 
+def _contrast_of(claim: Claim, endpoint: Endpoint | None) -> tuple[float, float, float]:
+    """A claim's contrast of another measure with its interval; NaN where it can't be had."""
+    if endpoint is None or not set(claim.arms) <= set(endpoint.values.columns):
+        return math.nan, math.nan, math.nan
+    table = endpoint.values[list(claim.arms)].dropna()
+    if table.empty:
+        return math.nan, math.nan, math.nan
+    found = paired(table.to_numpy() @ _weights(claim))
+    return found.estimate, found.low, found.high
+
+
+def _weights(claim: Claim) -> Floats:
+    return np.array([weight for _, weight in claim.weights])
+
+
 def _inert(claim: Claim, masks: Mapping[str, MaskEffect]) -> str:
-    """Why a claim about masks is no claim about them here; empty if it is one."""
+    """Why a claim with a mask in one of its arms says nothing here; empty if it may."""
     least = f"{MANIPULATION_MINIMUM:.0%}".replace("%", " %")
-    for arm in claim.masked:
-        if arm not in masks:
+    for arm in claim.arms:
+        if arm in claim.masked and arm not in masks:
             return f"No row says what the mask of {arm} does at noise levels it was trained on."
-        if not masks[arm].passed:
+        if arm in masks and not masks[arm].passed:
             return (
                 f"Lifting the mask of {arm} changes its ε-MSE by {100 * masks[arm].relative:.2g} % "
                 f"at most, less than {least}: a mask that does nothing tests nothing."
@@ -218,26 +226,22 @@ def _inert(claim: Claim, masks: Mapping[str, MaskEffect]) -> str:
 
 
 def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: _Evidence) -> Finding:
-    weights = pd.Series(dict(claim.weights)).reindex(table.columns, fill_value=0.0).to_numpy()
-    fit = fit_blocks(table.to_numpy().T)
-    contrast, is_pooled = guarded_contrast(fit, weights)
+    """The claim's own arms alone decide, seed by seed: no other arm can move its interval."""
+    values = table.to_numpy() @ _weights(claim)
+    contrast = paired(values)
     answer = verdict(contrast, evidence.margin, claim.direction)
-    flipped = sign_flip(weights @ fit.values)
-    needed = _seeds_needed(contrast, fit.n, evidence.margin, claim.direction)
-    versus_baseline = claim.weights == ((claim.arms[0], 1.0), (BASELINE, -1.0))
+    needed = _seeds_needed(contrast, len(values), evidence.margin, claim.direction)
     return dataclasses.replace(
         blank,
         estimate=contrast.estimate,
         low=contrast.low,
         high=contrast.high,
         p=None if math.isnan(contrast.p) else contrast.p,
-        p_sign_flip=flipped,
+        p_sign_flip=sign_flip(values),
         verdict=answer,
-        why=_why(answer, contrast, evidence.margin, claim.direction, needed, is_pooled)
-        + _sign_flip_note(answer, contrast, flipped),
+        why=_why(answer, contrast, evidence.margin, claim.direction, needed),
         seeds_needed=needed,
         steps_equivalent=worth_in_steps(contrast.estimate, evidence.curve),
-        p_dunnett=evidence.p_dunnett.get(claim.arms[0]) if versus_baseline else None,
     )
 
 
@@ -259,7 +263,6 @@ def _why(
     margin: float,
     direction: Direction,
     needed: int | None,
-    is_pooled: bool,
 ) -> str:
     if contrast.df == 0:
         value = percent(contrast.estimate)
@@ -271,27 +274,40 @@ def _why(
         text = why_decided(answer, interval, contrast.interval(0.9), margin, direction)
     if margin == 0:
         text += " No smallest effect is declared for this measure: only the sign is judged."
-    if not is_pooled:
-        text += " It scatters more over seeds than the other arms, so its own spread is used."
     return text
 
 
-def _sign_flip_note(answer: str, contrast: Contrast, p: float | None) -> str:
-    """Why a small p may stand beside an interval that includes zero: the rule was fixed before."""
-    if answer != "undecided" or p is None or p >= ALPHA or not contrast.low <= 0 <= contrast.high:
-        return ""
-    return (
-        f" The sign-flip test sees a difference (p = {p:.2g}) because this contrast scatters less "
-        "than the other arms; the interval is of all arms' spread, and it decides."
-    )
+def _adjusted(found: list[Finding], evidence: _Evidence) -> list[Finding]:
+    """What is to be taken into account beside a contrast's own interval.
 
-
-def _adjusted(found: list[Finding]) -> list[Finding]:
-    """Holm's p values of the hypotheses; a hypothesis is supported only if they allow it."""
+    Holm's p values of the hypotheses, which a supported one needs too; the held-out error, which
+    must not contradict; and whether B has learned enough for any verdict.
+    """
     tested = {f.key: f.p for f in found if f.group == "hypothesis" and f.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     held = [_held_to(finding, adjusted.get(finding.key), len(tested)) for finding in found]
-    return _without_spare_seeds(_as_hypotheses(held))
+    as_one = [_contradicted(finding) for finding in _as_hypotheses(held)]
+    return _without_spare_seeds([_held_back(finding, evidence) for finding in as_one])
+
+
+def _contradicted(finding: Finding) -> Finding:
+    """Mixed, where distance and held-out error differ in sign, both beyond their intervals."""
+    own, other = (finding.estimate, finding.low, finding.high), finding.held_out
+    is_clear = all(low > 0 or high < 0 for _, low, high in (own, other))
+    if finding.group == "check" or not is_clear or own[0] * other[0] > 0:
+        return finding
+    return dataclasses.replace(finding, verdict="mixed", why=why_mixed(own, other))
+
+
+def _held_back(finding: Finding, evidence: _Evidence) -> Finding:
+    """Not answered, where B has not learned enough for the question; checks stay as they are."""
+    baseline = evidence.baseline
+    if finding.group == "check" or finding.verdict == "not tested":
+        return finding
+    if baseline is None or baseline.passed(evidence.gate):
+        return finding
+    why = why_not_answered(baseline, evidence.gate)
+    return dataclasses.replace(finding, verdict="not answered", why=why)
 
 
 def _as_hypotheses(found: list[Finding]) -> list[Finding]:

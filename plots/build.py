@@ -1,5 +1,6 @@
 """Every figure of a study, from its rows and the sample strips they name."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmark.index import read_index
 from benchmark.results import EPS_MSE, arm_order, distance_rows, load_study
+from benchmark.terms import Terms, terms_of
 from mindiffusion.errors import UserError
 from plots import (
     capacity,
@@ -34,6 +37,10 @@ MOST_ARMS = 48
 """In figures. So many are hard enough to look at; each may take as many panels."""
 _OF_ALL_ARMS = ("forest", "order_exposure")
 """Figures of verdicts, which are about the study as a whole."""
+_BY_TERMS = (*_OF_ALL_ARMS, "cost_vs_quality")
+"""Figures of the endpoint, which the study's own terms choose."""
+_HasRows = Callable[..., bool]
+_Draw = Callable[..., Figure]
 CAPTIONS: dict[str, str] = {
     "fid_vs_steps": (
         "Distance between generated and real images over training, and its change against plain "
@@ -46,7 +53,8 @@ CAPTIONS: dict[str, str] = {
         "Every comparison of the study: the change of the distance at the end with its 95 % "
         "interval. A claim is supported if the interval lies wholly beyond the grey zone of ±3 % "
         "on the claimed side, and refuted if it lies wholly on the other side of 0; arms are equal "
-        "if the effect is shown to be smaller than the zone; all else is undecided. Two equal arms "
+        "if the effect is shown to be smaller than the zone; all else is undecided. Nothing is "
+        "answered where the networks have not learned enough for the question. Two equal arms "
         "(A/A) must not be told apart, and the weakened ones must be worse: else the instrument is "
         "broken."
     ),
@@ -55,7 +63,8 @@ CAPTIONS: dict[str, str] = {
         "with and without the order, at plain training's share of noise levels and at the "
         "curriculum's. If the two lines lie on each other, order adds nothing; if both are level, "
         "neither do the shares. Right: the same effects with their 95 % intervals; total = "
-        "exposure + order."
+        "exposure + early order + what comes last. density* keeps what comes last; static has no "
+        "order at all."
     ),
     "denoising_profile": (
         "Error of the noise prediction on held-out images by noise level at each arm's last step, "
@@ -114,7 +123,7 @@ CAPTIONS: dict[str, str] = {
 """What each figure shows, and what would mean what."""
 
 # A figure with what says whether a study has the rows for it.
-_FIGURES: dict[str, tuple[Callable[[pd.DataFrame], bool], Callable[[pd.DataFrame], Figure]]] = {
+_FIGURES: dict[str, tuple[_HasRows, _Draw]] = {
     "fid_vs_steps": (lambda frame: not distance_rows(frame).empty, fid_vs_steps.figure),
     "forest": (forest.has_rows, forest.figure),
     "order_exposure": (order_exposure.has_rows, order_exposure.figure),
@@ -123,7 +132,7 @@ _FIGURES: dict[str, tuple[Callable[[pd.DataFrame], bool], Callable[[pd.DataFrame
     "channel_births": (channel_births.has_rows, channel_births.figure),
     "group_norms": (lambda frame: not group_norms.norm_rows(frame).empty, group_norms.figure),
     "cost_vs_quality": (
-        lambda frame: not cost_vs_quality.cost_rows(frame).empty,
+        cost_vs_quality.has_rows,
         cost_vs_quality.figure,
     ),
     "denoising_profile": (
@@ -146,9 +155,18 @@ _PICTURES: dict[
 }
 
 
-def drawable(frame: pd.DataFrame) -> dict[str, Callable[[pd.DataFrame], Figure]]:
+def _figure(name: str, terms: Terms | None) -> tuple[_HasRows, _Draw]:
+    """A figure by name, one about verdicts by the study's own terms."""
+    has_rows, draw = _FIGURES[name]
+    if name not in _BY_TERMS:
+        return has_rows, draw
+    return functools.partial(has_rows, terms=terms), functools.partial(draw, terms=terms)
+
+
+def drawable(frame: pd.DataFrame, terms: Terms | None = None) -> dict[str, _Draw]:
     """The figures of rows alone that these rows suffice for, by name."""
-    return {name: draw for name, (has_rows, draw) in _FIGURES.items() if has_rows(frame)}
+    figures = {name: _figure(name, terms) for name in _FIGURES}
+    return {name: draw for name, (has_rows, draw) in figures.items() if has_rows(frame)}
 
 
 def some_arms(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -161,13 +179,18 @@ def some_arms(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return frame[frame["arm"].isin(shown)].reset_index(drop=True), note
 
 
-def drawn(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Every figure of rows alone that a study's frame suffices for, with its name."""
+def drawn(frame: pd.DataFrame, terms: Terms | None = None) -> Iterator[tuple[str, Figure]]:
+    """Every figure of rows alone that a study's frame suffices for, with its name.
+
+    Args:
+        frame: the frame of a study's rows.
+        terms: what the study's file fixed beforehand; None: nothing.
+    """
     whole = with_names_that_fit(frame)
     some, note = some_arms(whole)
     for name in _FIGURES:
         own = whole if name in _OF_ALL_ARMS else some
-        has_rows, draw = _FIGURES[name]
+        has_rows, draw = _figure(name, terms)
         if has_rows(own):
             figure = draw(own)
             if own is not whole:
@@ -188,7 +211,7 @@ def write_figures(study_dir: Path) -> list[Path]:
     frame, _ = some_arms(with_names_that_fit(study))
     written: list[Path] = []
     with paper_style():
-        for name, figure in drawn(study):
+        for name, figure in drawn(study, terms_of(read_index(study_dir))):
             written += save(figure, study_dir / "figures" / name)
         for name, (cells, draw_pictures) in _PICTURES.items():
             if not _has_pictures(name, cells(frame), study_dir):

@@ -16,6 +16,7 @@ from benchmark.results import (
     split_conditions,
 )
 from benchmark.statistics import mean_and_interval
+from benchmark.terms import Terms
 from benchmark.verdicts import primary_endpoint
 from plots.fid_vs_steps import log_axis
 from plots.percent import BEYOND_NOTE, covering, cut, is_wide, margin_zone, percent_axis
@@ -41,14 +42,14 @@ def cost_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return max(parts, key=lambda part: part["step"].nunique()) if parts else rows
 
 
-def end_costs(frame: pd.DataFrame) -> pd.DataFrame:
+def end_costs(frame: pd.DataFrame, terms: Terms | None = None) -> pd.DataFrame:
     """Cost and distance of each arm's end against the baseline's; none without a baseline.
 
     Returns:
         Index arm; columns cost, distance (mean log ratios to B of the same seed), half_width (of
         the distance's 95 % interval; NaN for one seed) and seeds.
     """
-    endpoint = primary_endpoint(frame)
+    endpoint = primary_endpoint(frame, terms)
     columns = ["cost", "distance", "half_width", "seeds"]
     if endpoint is None or BASELINE not in endpoint.values.columns:
         return pd.DataFrame(columns=columns)
@@ -118,9 +119,15 @@ def at_the_end(ends: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     return ax
 
 
-def figure(frame: pd.DataFrame) -> Figure:
+def has_rows(frame: pd.DataFrame, terms: Terms | None = None) -> bool:
+    """Whether distances and times are there; by whatever terms the study is judged."""
+    del terms
+    return not cost_rows(frame).empty
+
+
+def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
     """Left along the runs, right at their ends where there is a baseline."""
-    rows, ends = cost_rows(frame), end_costs(frame)
+    rows, ends = cost_rows(frame), end_costs(frame, terms)
     all_looks = arm_styles(frame)
     looks = {arm: all_looks[arm] for arm in arm_order(rows)}
     lines = legend_lines(list(looks), PAGE_CHARACTERS)

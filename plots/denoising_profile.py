@@ -20,7 +20,7 @@ from benchmark.results import (
     split_conditions,
 )
 from plots.families import Family, families
-from plots.percent import covering, margin_zone, percent_axis
+from plots.percent import covering, percent_axis
 from plots.style import (
     COLUMN_CHARACTERS,
     COLUMN_INCHES,
@@ -126,7 +126,6 @@ def _draw_family(
     log_scale(column[0], profile["value"], LOG_SPAN)
     legend_over(column[0], _characters(family), family.title)
     if len(column) > 1:
-        margin_zone(column[1], "y")
         denoising_profile(ratios, looks, column[1])
     column[-1].set_xlabel("noise level $t\\,/\\,n_T$")
 
@@ -143,6 +142,6 @@ def _notes(profile: pd.DataFrame, ratios: pd.DataFrame) -> list[str]:
     notes = [f"step {', '.join(f'{step:,}' for step in steps)}", "1 is pure noise"]
     notes.append(f"{first['weights']} weights")
     notes += [f"{first['n_reference']} held-out images"] if first["n_reference"] else []
-    notes += [] if ratios.empty else [f"change against {BASELINE} of the same seed, grey: ±3 %"]
+    notes += [] if ratios.empty else [f"change against {BASELINE} of the same seed"]
     seeds = over_seeds(profile, (*CONDITION, *BY))["seeds"]
     return [*notes, seed_note(seeds), declared_note(profile)]

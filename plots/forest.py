@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmark.terms import Terms
 from benchmark.verdicts import Endpoint, Finding, findings, primary_endpoint
 from plots.names import shortened
 from plots.percent import (
@@ -36,15 +37,16 @@ _MARKERS: dict[str, dict[str, Any]] = {
     "supported": {"marker": "D", "color": "#0072B2", "markersize": 5},
     "refuted": {"marker": "X", "color": "#D55E00", "markersize": 6},
     "equal": {"marker": "s", "color": "#000000", "markersize": 4.5},
+    "mixed": {"marker": "P", "color": "#CC79A7", "markersize": 6},
     "undecided": {"marker": "o", "color": "#555555", "markersize": 5, "markerfacecolor": "white"},
 }
 # Where text stands, in points left of the axes (negative) or right of them.
 _LEFT, _COLUMNS = -5, (8, 104, 134)
 
 
-def has_rows(frame: pd.DataFrame) -> bool:
+def has_rows(frame: pd.DataFrame, terms: Terms | None = None) -> bool:
     """Whether any two arms can be compared at their end."""
-    return bool(with_estimate(findings(frame)))
+    return bool(with_estimate(findings(frame, terms)))
 
 
 def with_estimate(found: Sequence[Finding]) -> list[Finding]:
@@ -112,9 +114,10 @@ def interval_text(finding: Finding) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
-def figure(frame: pd.DataFrame) -> Figure:
-    """All findings of a study that has an endpoint and two arms."""
-    endpoint, found = primary_endpoint(frame), with_estimate(findings(frame))
+def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
+    """All findings of a study that has an endpoint and two arms, judged by its own terms."""
+    endpoint = primary_endpoint(frame, terms)
+    found = with_estimate(findings(frame, terms))
     shown = found[:MOST_LINES]
     groups = len({finding.group for finding in shown})
     lines = min(ROW_INCHES * (len(shown) + 1.4 * groups + 1), MOST_INCHES)
@@ -131,6 +134,8 @@ def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
         notes.append(BEYOND_NOTE)
     if len(found) > MOST_LINES:
         notes.append(f"{MOST_LINES} of {len(found)} comparisons shown, all are in the tables")
+    if any(finding.verdict == "not answered" for finding in found):
+        notes.append("not answered: the networks have not learned enough for the question")
     if max(finding.seeds for finding in found) == 1:
         notes.append("n=1 seed, no interval, nothing is decided")
     if endpoint is not None:
@@ -138,6 +143,7 @@ def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
         count = len(endpoint.sampling_seeds)
         notes += [f"mean of {count} sampling seeds"] if count > 1 else []
         notes += ["smoke: n < 2048 images"] if endpoint.is_smoke else []
+        notes += [endpoint.provisional] if endpoint.provisional else []
         notes.append(endpoint.declared)
     if any(finding.declared for finding in found):
         notes.append("bold: declared beforehand")

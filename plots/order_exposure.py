@@ -1,6 +1,8 @@
 """What a curriculum changes, taken apart: how often each noise level is trained, and the order.
 
-Four arms make a 2 × 2: B has neither, density* C's exposure alone, C-flat the order alone, C both.
+Four arms make a 2 × 2: B has neither, density* C's exposure and last stage, C-flat the order alone,
+C all of them. Where ``static`` is measured, which has C's exposure and no order at all, the total
+is the sum of exposure, early order and what comes last.
 """
 
 import math
@@ -11,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmark.terms import Terms
 from benchmark.verdicts import Endpoint, Finding, findings, primary_endpoint
 from plots.forest import interval_text
 from plots.percent import covering, cut, margin_zone, percent_axis
@@ -22,16 +25,18 @@ NEEDED = ("B", "density*", "C")
 # Effects from the whole to its parts, as verdicts name them.
 EFFECTS = {
     "C − B": "total",
-    "density* − B": "exposure",
-    "C − density*": "order",
+    "static − B": "exposure",
+    "C − density*": "early order",
+    "density* − static": "last stage",
+    "density* − B": "exposure + last",
     "C-flat − B": "order alone",
 }
 SHIFT = 0.1
 
 
-def has_rows(frame: pd.DataFrame) -> bool:
+def has_rows(frame: pd.DataFrame, terms: Terms | None = None) -> bool:
     """Whether exposure and order can be told apart: B, density* and C are measured at the end."""
-    endpoint = primary_endpoint(frame)
+    endpoint = primary_endpoint(frame, terms)
     return (
         endpoint is not None
         and set(NEEDED) <= set(endpoint.values.columns)
@@ -66,7 +71,7 @@ def interaction(values: pd.DataFrame, ax: Axes) -> Axes:
         ax: axes to draw on; y in percent of B's mean distance.
     """
     margin_zone(ax, "y")
-    kinds = (("no order", 0, "B"), ("high noise first", 1, "C"))
+    kinds = (("no early order", 0, "B"), ("high noise first", 1, "C"))
     for label, with_order, like in kinds:
         look = arm_style(like, [like])
         shift = SHIFT * (2 * with_order - 1)
@@ -91,7 +96,7 @@ def interaction(values: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def effects(found: Mapping[str, Finding], ax: Axes) -> Axes:
-    """Total, exposure and order with their intervals, one below the other.
+    """The total and its parts with their intervals, one below the other.
 
     Args:
         found: findings by contrast; those of ``EFFECTS`` are drawn.
@@ -99,6 +104,9 @@ def effects(found: Mapping[str, Finding], ax: Axes) -> Axes:
     """
     margin_zone(ax, "x")
     shown = {contrast: found[contrast] for contrast in EFFECTS if contrast in found}
+    if "static − B" in shown:
+        # Its two parts are there.
+        shown.pop("density* − B", None)
     percent_axis(
         ax, "x", *covering([x for f in shown.values() for x in (f.low, f.high, f.estimate)])
     )
@@ -118,9 +126,9 @@ def effects(found: Mapping[str, Finding], ax: Axes) -> Axes:
     return ax
 
 
-def figure(frame: pd.DataFrame) -> Figure:
+def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
     """Left the 2 × 2, right the effects: order adds something if its interval leaves the zone."""
-    endpoint = primary_endpoint(frame)
+    endpoint = primary_endpoint(frame, terms)
     assert endpoint is not None
     result = new_figure(PAGE_INCHES, 2.7)
     left, right = result.subplots(1, 2, gridspec_kw={"width_ratios": (1.25, 1)})
@@ -128,7 +136,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     interaction(values, left)
     left.set_ylabel(f"{endpoint.metric}\nagainst B's mean")
     found: dict[str, Finding] = {}
-    for finding in findings(frame):
+    for finding in findings(frame, terms):
         # Hypotheses come first; the same contrast may answer a claim that is not adjusted.
         found.setdefault(finding.contrast, finding)
     effects(found, right)
@@ -146,4 +154,5 @@ def _notes(endpoint: Endpoint, seeds: int) -> list[str]:
         notes.append("right: 95 % intervals")
     notes.append(f"{endpoint.condition['weights']} weights, {endpoint.step_rule}")
     notes += ["smoke: n < 2048 images"] if endpoint.is_smoke else []
+    notes += [endpoint.provisional] if endpoint.provisional else []
     return [*notes, endpoint.declared]

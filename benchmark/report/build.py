@@ -15,16 +15,18 @@ import jinja2
 import pandas as pd
 
 from benchmark.answer import headline
+from benchmark.competence import competence
 from benchmark.endpoint import missing_cells, primary_endpoint
 from benchmark.index import read_index
 from benchmark.report import effects, provenance, words
-from benchmark.report.checks import instrument_checks
+from benchmark.report.checks import evidence, instrument_checks
 from benchmark.report.overview import beyond_caution, cautions, main_table
 from benchmark.report.pictures import MAIN_FIGURE, SAMPLES_FIGURE, Gallery, figures_of, gallery
 from benchmark.results import load_study
 from benchmark.table_milestones import MISSING
 from benchmark.table_text import Table, to_csv, to_latex
 from benchmark.tables import study_tables
+from benchmark.terms import terms_of
 from benchmark.verdicts import Finding, findings, secondary
 from mindiffusion.files import write_text
 from mindiffusion.outside.text import spreadsheet_cell
@@ -79,8 +81,10 @@ def _page(study_dir: Path) -> dict[str, Any]:
     from plots.build import CAPTIONS
 
     frame = load_study(study_dir)
-    endpoint, found = primary_endpoint(frame), findings(frame)
-    absent = {} if endpoint is None else missing_cells(frame, endpoint, read_index(study_dir))
+    index = read_index(study_dir)
+    terms = terms_of(index)
+    endpoint, found = primary_endpoint(frame, terms), findings(frame, terms)
+    absent = {} if endpoint is None else missing_cells(frame, endpoint, index)
     samples = gallery(frame, study_dir)
     # The figure of samples shows the strips that can be flicked through, where these are there.
     pictures = figures_of(study_dir, CAPTIONS, () if samples is None else (SAMPLES_FIGURE,))
@@ -96,12 +100,13 @@ def _page(study_dir: Path) -> dict[str, Any]:
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
         "answer": headline(found, endpoint, absent),
-        "cautions": cautions(endpoint, found, absent) + beyond_caution(frame),
+        "cautions": cautions(endpoint, found, absent, competence(frame)) + beyond_caution(frame),
         "main_figure": pictures.get(MAIN_FIGURE),
         "main_table": main,
-        "checks": instrument_checks(frame, endpoint, found, absent),
+        "checks": instrument_checks(frame, found),
+        "evidence": evidence(frame, endpoint, absent, terms.gate),
         "missing": _missing(pictures, samples, CAPTIONS),
-        "groups": _claims(found, secondary(frame)),
+        "groups": _claims(found, secondary(frame, terms)),
         "training_figure": pictures.get(_TRAINING_FIGURE),
         "training_files": [files[name] for name in _TRAINING_TABLES if name in files],
         "figures": [pictures[name] for name in drawn],

@@ -1,4 +1,4 @@
-"""The instrument's checks: what should be seen if it measures right, and what was seen."""
+"""Is the instrument right, and how strong is the evidence: what is asked, and what was found."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,20 +7,27 @@ from typing import Literal
 
 import pandas as pd
 
+from benchmark.agreement import AGREEMENT, over_cells, over_milestones
+from benchmark.competence import Competence, competence
 from benchmark.endpoint import Endpoint
 from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, mask_effects
 from benchmark.report.overview import cells_text, is_full_distance
 from benchmark.report.words import counted, listed, percent_of
 from benchmark.results import distance_rows
 from benchmark.table_text import written
+from benchmark.terms import Gate
+from benchmark.verdict_text import ratio_text
 from benchmark.verdicts import Finding
 
-State = Literal["passed", "failed", "cannot tell", "not run"]
+State = Literal["passed", "failed", "cannot tell", "not run", "met", "not met"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check; ``found`` says what the rows show, with numbers."""
+    """One check; ``found`` says what the rows show, with numbers.
+
+    Checks of the instrument pass or fail, demands on the evidence are met or not.
+    """
 
     name: str
     expected: str
@@ -35,19 +42,66 @@ _ARM_CHECKS = {
 }
 
 
-def instrument_checks(
-    frame: pd.DataFrame,
-    endpoint: Endpoint | None,
-    found: Sequence[Finding],
-    absent: Mapping[str, Sequence[int]],
-) -> list[Check]:
-    """All checks, those not run included; ``absent`` is what ``missing_cells`` returns."""
+def instrument_checks(frame: pd.DataFrame, found: Sequence[Finding]) -> list[Check]:
+    """Does it see what is there, and nothing where there is nothing? Checks not run included.
+
+    Args:
+        frame: the frame of a study's rows.
+        found: the findings about it.
+    """
     checks = [_arm_check(key, found) for key in _ARM_CHECKS]
     checks += [_mask_check(effect) for effect in mask_effects(frame).values()]
-    if endpoint is not None:
-        checks += [_images(endpoint), _sampling(endpoint), _complete(endpoint, absent)]
-        checks.append(_declared(endpoint))
     return [*checks, _hollow(frame)]
+
+
+def evidence(
+    frame: pd.DataFrame, endpoint: Endpoint | None, absent: Mapping[str, Sequence[int]], gate: Gate
+) -> list[Check]:
+    """How much a right instrument was given to see: nothing without an endpoint.
+
+    Args:
+        frame: the frame of a study's rows.
+        endpoint: the distance that verdicts are about.
+        absent: what ``missing_cells`` returns.
+        gate: how far the baseline must have come.
+    """
+    if endpoint is None:
+        return []
+    return [
+        _learned(competence(frame), gate),
+        _images(endpoint),
+        _sampling(endpoint),
+        _complete(endpoint, absent),
+        _declared(endpoint),
+        _committed(endpoint),
+        *_agreement(frame, endpoint),
+    ]
+
+
+def _met(is_met: bool) -> State:
+    return "met" if is_met else "not met"
+
+
+def _learned(baseline: Competence | None, gate: Gate) -> Check:
+    name = "The networks have learned enough"
+    expected = (
+        f"Held-out ε-MSE of B at most {gate.oracle_ratio:g} times that of the best linear denoiser "
+        f"(geometric mean over the noise levels), and below that of the mean picture at "
+        f"{100 * gate.below_mean:g} % of the levels."
+    )
+    if baseline is None:
+        return Check(name, expected, "No row says how far B has come.", "not run")
+    count = len(baseline.level)
+    text = (
+        f"{ratio_text(baseline.oracle_ratio)} times; below the linear denoiser at "
+        f"{round(baseline.below_oracle * count)} of {count} levels "
+        f"({100 * baseline.below_oracle_on_path:.0f} % of the sampler’s way), below the mean "
+        f"picture at {round(baseline.below_mean * count)} "
+        f"({100 * baseline.below_mean_on_path:.0f} %)."
+    )
+    if not math.isnan(baseline.slope):
+        text += f" Over its last tenth of steps the ratio changed by {percent_of(baseline.slope)}."
+    return Check(name, expected, text, _met(baseline.passed(gate)))
 
 
 def _arm_check(key: str, found: Sequence[Finding]) -> Check:
@@ -75,9 +129,9 @@ def _mask_check(effect: MaskEffect) -> Check:
 def _images(endpoint: Endpoint) -> Check:
     count = counted(int(str(endpoint.condition["n_generated"])), "image")
     of = "" if is_full_distance(endpoint.metric) else ", in features of another net than FID’s"
-    state: State = "failed" if endpoint.is_smoke else "passed"
     expected = "At least 2,048 generated images; 10,000 to confirm."
-    return Check("Enough images", expected, f"{count} ({endpoint.metric}{of}).", state)
+    text = " ".join([f"{count} ({endpoint.metric}{of}).", *endpoint.left_out])
+    return Check("Enough images", expected, text, _met(not endpoint.is_smoke))
 
 
 def _sampling(endpoint: Endpoint) -> Check:
@@ -86,7 +140,7 @@ def _sampling(endpoint: Endpoint) -> Check:
         "Sampling repeated",
         "Two sampling seeds at the last step.",
         f"{counted(seeds, 'sampling seed')}.",
-        "passed" if seeds >= 2 else "failed",
+        _met(seeds >= 2),
     )
 
 
@@ -94,7 +148,7 @@ def _complete(endpoint: Endpoint, absent: Mapping[str, Sequence[int]]) -> Check:
     cells = counted(int(endpoint.values.notna().sum().sum()), "cell")
     text = f"Not measured: {listed(cells_text(absent))}." if absent else f"{cells}, all there."
     expected = "Every cell of the study is measured at its last step."
-    return Check("Complete", expected, text, "failed" if absent else "passed")
+    return Check("Complete", expected, text, _met(not absent))
 
 
 def _declared(endpoint: Endpoint) -> Check:
@@ -102,8 +156,41 @@ def _declared(endpoint: Endpoint) -> Check:
         "Declared beforehand",
         "Hypotheses, endpoint, smallest effect and seeds written down before the run.",
         f"Declaration {endpoint.declared}." if endpoint.is_declared else "Exploratory: it was not.",
-        "passed" if endpoint.is_declared else "failed",
+        _met(endpoint.is_declared),
     )
+
+
+def _committed(endpoint: Endpoint) -> Check:
+    note = endpoint.provisional
+    return Check(
+        "Measured by committed code",
+        "Every cell’s code can be looked up by its commit.",
+        f"{note[:1].upper()}{note[1:]}." if note else "All cells.",
+        _met(not note),
+    )
+
+
+def _agreement(frame: pd.DataFrame, endpoint: Endpoint) -> list[Check]:
+    """Do distance and held-out error rank milestones, and cells at their end, alike?"""
+    pairs = [
+        (over_milestones(frame, endpoint), "milestone"),
+        (over_cells(frame, endpoint), "cell"),
+    ]
+    shown = [(found, what) for found, what in pairs if found is not None]
+    if not shown:
+        return []
+    text = "; ".join(
+        f"{correlation:.2f} over {counted(count, what)}".replace("0.", ".").replace("-", "−")
+        for (correlation, count), what in shown
+    )
+    return [
+        Check(
+            "Distance and held-out error agree",
+            "A high rank correlation of the two, over milestones and over the cells at their end.",
+            f"{text}.",
+            _met(all(correlation >= AGREEMENT for (correlation, _), _ in shown)),
+        )
+    ]
 
 
 def _hollow(frame: pd.DataFrame) -> Check:

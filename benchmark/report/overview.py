@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from benchmark.competence import Competence
 from benchmark.endpoint import Endpoint, at_last_step, rows_like
 from benchmark.report.words import counted, listed, percent_of, ranges
 from benchmark.results import (
@@ -18,7 +19,7 @@ from benchmark.results import (
 )
 from benchmark.statistics import paired
 from benchmark.table_text import Table, decimals_for, written
-from benchmark.verdicts import Finding
+from benchmark.verdicts import Finding, held_out_endpoint
 
 FEW_SEEDS = 5
 """Below it an exact sign-flip test cannot reach p < .05, whatever the effect."""
@@ -40,7 +41,10 @@ def is_full_distance(metric: str) -> bool:
 
 
 def cautions(
-    endpoint: Endpoint | None, found: Sequence[Finding], absent: Mapping[str, Sequence[int]]
+    endpoint: Endpoint | None,
+    found: Sequence[Finding],
+    absent: Mapping[str, Sequence[int]],
+    baseline: Competence | None,
 ) -> list[str]:
     """What a reader must know before believing the first screen, most serious first.
 
@@ -48,6 +52,7 @@ def cautions(
         endpoint: the distance that verdicts are about.
         found: the findings about it.
         absent: what ``missing_cells`` returns.
+        baseline: what ``competence`` returns.
     """
     if endpoint is None:
         return [
@@ -57,6 +62,12 @@ def cautions(
     texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
     if absent:
         texts.append(f"Not measured yet: {listed(cells_text(absent))}.")
+    texts += endpoint.left_out
+    if baseline is None:
+        texts.append(
+            f"How far {BASELINE} has learned was not measured (no held-out ε-MSE beside that of "
+            "the best linear denoiser), so nothing guards these verdicts against young networks."
+        )
     failed = [finding.key for finding in found if finding.passed is False]
     if failed:
         texts.append(f"The instrument fails a check of its own: {listed(failed)}.")
@@ -107,14 +118,25 @@ def effect_on(arm: str, endpoint: Endpoint, found: Sequence[Finding]) -> Effect 
     for finding in found:
         if finding.contrast == f"{arm} − {BASELINE}" and not math.isnan(finding.estimate):
             return Effect(finding.estimate, finding.low, finding.high, finding.seeds)
-    values = endpoint.values
-    if arm == BASELINE or BASELINE not in values:
+    return _paired_effect(arm, endpoint.values)
+
+
+def _paired_effect(arm: str, values: pd.DataFrame) -> Effect | None:
+    if arm == BASELINE or not {arm, BASELINE} <= set(values.columns):
         return None
     differences = (values[arm] - values[BASELINE]).dropna().to_numpy()
     if not differences.size:
         return None
     result = paired(differences)
     return Effect(result.estimate, result.low, result.high, differences.size)
+
+
+def held_out_changes(frame: pd.DataFrame, endpoint: Endpoint) -> dict[str, Effect]:
+    """By arm its held-out ε-MSE over all noise levels against B's; empty where not measured."""
+    measured = held_out_endpoint(frame, endpoint)
+    values = pd.DataFrame() if measured is None else measured.values
+    effects = {arm: _paired_effect(arm, values) for arm in values.columns}
+    return {arm: effect for arm, effect in effects.items() if effect is not None}
 
 
 def main_table(frame: pd.DataFrame, endpoint: Endpoint, found: Sequence[Finding]) -> Table:
@@ -126,16 +148,24 @@ def main_table(frame: pd.DataFrame, endpoint: Endpoint, found: Sequence[Finding]
     summary = over_seeds(rows, ("arm",))
     differ = summary["seeds"].nunique() > 1
     decimals = decimals_for(list(summary["mean"]))
+    held_out = held_out_changes(frame, endpoint)
     body = []
     by_arm = {row["arm"]: row for _, row in summary.iterrows()}
     for arm in (arm for arm in arm_order(frame) if arm in by_arm):
         effect = effect_on(arm, endpoint, found)
         seeds = [str(by_arm[arm]["seeds"])] if differ else []
-        body.append((arm, _distance_text(by_arm[arm], decimals), _change(effect), *seeds))
+        beside = [_change(held_out.get(arm))] if held_out else []
+        body.append((arm, _distance_text(by_arm[arm], decimals), _change(effect), *beside, *seeds))
     return Table(
         title=f"{endpoint.metric} at the end of training",
         caption="Lower is better; in brackets the 95 % interval of the change.",
-        header=("arm", "distance", f"against {BASELINE}", *(["seeds"] if differ else [])),
+        header=(
+            "arm",
+            "distance",
+            f"against {BASELINE}",
+            *([f"held-out ε-MSE against {BASELINE}"] if held_out else []),
+            *(["seeds"] if differ else []),
+        ),
         body=tuple(body),
         notes=tuple(_notes(endpoint, summary)),
     )

@@ -39,7 +39,8 @@ _ARMS = {
     "B-TTDM": "noise levels drawn by a Beta density",
 }
 _CONTROLS = {
-    "density*": "{}’s exposure, no order",
+    "density*": "{}’s exposure and last stage, else no order",
+    "static": "{}’s exposure, no order at all",
     "shuffled*": "{}’s stages, shuffled",
     "anti*": "{}’s stages, reversed",
     "flat": "{}’s order, uniform exposure",

@@ -62,5 +62,5 @@ def test_an_arm_named_like_a_control_of_nothing_is_an_arm():
 
 def test_about_another_measure_changes_the_name_alone():
     claim = about(CLAIMS[0], "eps-MSE/ELBO")
-    assert (claim.key, claim.title) == ("H1 eps-MSE/ELBO", "Order: eps-MSE/ELBO")
+    assert (claim.key, claim.title) == ("H1 eps-MSE/ELBO", "Early order: eps-MSE/ELBO")
     assert claim.weights == CLAIMS[0].weights

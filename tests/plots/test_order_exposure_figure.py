@@ -33,7 +33,7 @@ def test_lines_join_the_arms_with_and_without_the_order(wide):
     interaction(values, ax)
     lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
     means = values.mean()
-    assert lines["no order"] == pytest.approx([means["B"], means["density*"]])
+    assert lines["no early order"] == pytest.approx([means["B"], means["density*"]])
     assert lines["high noise first"] == pytest.approx([means["C-flat"], means["C"]])
     assert means["B"] == pytest.approx(0)
     assert {text.get_text() for text in ax.texts} == {"B", "density*", "C-flat", "C"}
@@ -43,9 +43,22 @@ def test_effects_are_those_of_the_findings(wide):
     found = {finding.contrast: finding for finding in findings(wide)}
     ax = effects(found, Figure().subplots())
     drawn = [bar[0].get_xdata()[0] for bar in ax.containers]
-    names = ("C − B", "density* − B", "C − density*", "C-flat − B")
+    names = ("C − B", "C − density*", "density* − B", "C-flat − B")
     assert drawn == pytest.approx([found[name].estimate for name in names])
     assert drawn[0] == pytest.approx(drawn[1] + drawn[2])
+
+
+def test_with_static_the_total_comes_apart_into_three(wide):
+    static = wide[wide["arm"] == "density*"].assign(arm="static")
+    is_distance = static["metric"].str.startswith(("FID", "FD-"))
+    static.loc[is_distance, "value"] *= 1.1
+    found = {finding.contrast: finding for finding in findings(pd.concat([wide, static]))}
+    ax = effects(found, Figure().subplots())
+    drawn = [bar[0].get_xdata()[0] for bar in ax.containers]
+    labels = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
+    assert labels == ["total", "exposure", "early order", "last stage", "order alone"]
+    assert drawn[0] == pytest.approx(sum(drawn[1:4]))
+    assert drawn[3] == pytest.approx(-math.log(1.1))
 
 
 def test_needs_all_of_plain_training_control_and_curriculum(make, wide):

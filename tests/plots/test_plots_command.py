@@ -14,8 +14,7 @@ from plots.build import CAPTIONS, drawable, write_figures
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "fid_vs_steps", "forest", "samples", "curriculum", "capacity", "denoising_profile",
-    "cost_vs_quality",
+    "fid_vs_steps", "samples", "curriculum", "capacity", "denoising_profile", "cost_vs_quality",
 }  # fmt: skip
 ALL = {
     "fid_vs_steps", "forest", "order_exposure", "denoising_profile", "learnable", "stitched",

@@ -2,12 +2,19 @@ import dataclasses
 import math
 import re
 
+import numpy as np
 import pytest
 
+from benchmark.competence import Competence
 from benchmark.endpoint import missing_cells, primary_endpoint
 from benchmark.report.overview import cautions, cells_text, effect_on, main_table
 from benchmark.results import to_frame
 from benchmark.verdicts import findings
+
+LEARNED = Competence(
+    step=1000, total_steps=1000, seeds=8, level=np.array([0.25, 0.75]), error=np.full(2, 0.1),
+    linear=np.full(2, 0.2), mean=np.full(2, 0.3), slope=0.0,
+)  # fmt: skip
 
 
 def parts(rows):
@@ -79,11 +86,16 @@ def test_effect_without_a_claim_is_a_paired_one(whole, planted):
 def test_cautions_are_silent_on_a_full_study(whole):
     frame, endpoint, found = whole
     assert missing_cells(frame, endpoint, {}) == {}
-    assert cautions(endpoint, found, []) == []
+    assert cautions(endpoint, found, {}, LEARNED) == []
+
+
+def test_cautions_say_where_nothing_guards_against_young_networks(whole):
+    (text,) = cautions(*whole[1:], {}, None)
+    assert text.startswith("How far B has learned was not measured")
 
 
 def test_cautions_name_one_seed_and_smoke_in_plain_words(single):
-    texts = cautions(*single[1:], [])
+    texts = cautions(*single[1:], {}, LEARNED)
     assert texts[0].startswith("One training seed:")
     assert "1,024 generated images, fewer than 2,048" in texts[1]
 
@@ -93,7 +105,7 @@ def test_cautions_name_what_is_not_measured(planted):
     frame, endpoint, found = parts(rows)
     absent = missing_cells(frame, endpoint, {})
     assert absent == {"C": [2, 3, 5]} and cells_text(absent) == ["C (seed 2–3, 5)"]
-    assert "Not measured yet: C (seed 2–3, 5)." in cautions(endpoint, found, absent)
+    assert "Not measured yet: C (seed 2–3, 5)." in cautions(endpoint, found, absent, LEARNED)
 
 
 def test_missing_cells_are_those_of_the_index_where_there_is_one(planted):
@@ -108,14 +120,29 @@ def test_cautions_name_a_failed_instrument(planted):
     swap = {"B": "B-80%", "B-80%": "B"}
     swapped = [dataclasses.replace(row, arm=swap.get(row.arm, row.arm)) for row in rows]
     _, endpoint, found = parts(swapped)
-    assert "The instrument fails a check of its own: B-80%." in cautions(endpoint, found, [])
+    assert "The instrument fails a check of its own: B-80%." in cautions(
+        endpoint, found, {}, LEARNED
+    )
 
 
 def test_cautions_without_a_finished_arm(planted):
     rows = [row for row in planted(("B",), [0]) if row.step < 1000]
     _, endpoint, found = parts(rows)
     assert endpoint is None
-    assert len(cautions(endpoint, found, [])) == 1
+    assert len(cautions(endpoint, found, {}, LEARNED)) == 1
+
+
+def test_main_table_has_the_held_out_change_beside_the_distances(planted):
+    rows = planted(("B", "C"), range(3))
+    last = [row for row in rows if row.step == row.total_steps and row.metric.endswith("@2048")]
+    rows += [
+        dataclasses.replace(row, metric="eps-MSE/L_simple", n_generated=0, sampler="",
+                            value=0.1 if row.arm == "B" else 0.09)
+        for row in last if row.sampling_seed == 0
+    ]  # fmt: skip
+    table = main_table(*parts(rows))
+    column = table.header.index("held-out ε-MSE against B")
+    assert [line[column] for line in table.body] == ["–", "−10.0 % (−10.0 to −10.0 %)"]
 
 
 def test_main_table_is_of_the_sampling_seeds_that_all_cells_share(whole, planted):

@@ -46,8 +46,8 @@ def test_p_value_has_three_decimals(p, text):
     ("arm", "note"),
     [
         ("C", "noise curriculum, high noise first"),
-        ("density*", "C’s exposure, no order"),
-        ("my arm-density*", "my arm’s exposure, no order"),
+        ("density*", "C’s exposure and last stage, else no order"),
+        ("my arm-density*", "my arm’s exposure and last stage, else no order"),
         ("mirror-shuffled*", "mirror’s stages, shuffled"),
         ("C-flat", "C’s order, uniform exposure"),
         ("my arm", ""),
