@@ -29,6 +29,14 @@ MASK_EFFECT = "mask-effect"
 # The order of the table of checks, and what its metrics are where the name does not say it.
 CHECKS = {
     "corner-roughness@": "",
+    "colour-offset@": (
+        "Difference of the mean colours of the generated and of all training pictures, in grey "
+        "levels (0–255), in the channel where it is largest. The error takes the data as given."
+    ),
+    "colour-spread@": (
+        "How far the mean colours of single pictures lie apart, over how far those of the training "
+        "pictures do: 1 is right, below it the pictures are too alike, above it too different."
+    ),
     MASK_EFFECT: "Held-out ε-MSE with the mask lifted minus ε-MSE under it.",
     "weight-movement-": (
         "Relative movement since the start, a mean over channels: "

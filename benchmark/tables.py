@@ -151,7 +151,7 @@ def largest_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def checks(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
-    """Do samplers leave noise, does the mask act, do masked weights stay, do norms shrink?"""
+    """Noise and colours of samples; does the mask act, do masked weights stay, do norms shrink?"""
     tables: list[Table] = []
     numbers: list[pd.DataFrame] = []
     for name in CHECKS:

@@ -31,6 +31,7 @@ from benchmark.features.extract import (
     group_ranges,
     own_ranges,
 )
+from benchmark.metrics.colour import colour_offset, colour_spread, picture_means
 from benchmark.metrics.roughness import corner_roughness
 from benchmark.provenance import versions
 from benchmark.results import MEMORISED_PIXELS, metric_label
@@ -211,6 +212,7 @@ def _image_rows(
             direction="lower",
             **common,
         )
+    yield from _colour_rows(milestone, yardstick, images, common)
     if "memorisation" in metrics and yardstick.has_unseen:
         found = yardstick.pixel_memorisation(images)
         picture = milestone.folder / f"closest-{milestone.step:09d}-of-{n}.png"
@@ -222,6 +224,28 @@ def _image_rows(
         yield _score_row(milestone, score, common | {"samples": milestone.relative(picture)})
     if "attributes" in metrics:
         yield from attribute_rows(milestone, yardstick, images, common)
+
+
+def _colour_rows(
+    milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], common: dict[str, Any]
+) -> Iterator[Row]:
+    """Tint and variety of tints beside those of all training images."""
+    n, theirs = len(images), yardstick.training_colours
+    ours = picture_means(images)
+    found = {"colour-offset": colour_offset(ours, theirs)}
+    spread = colour_spread(ours, theirs)
+    if spread is not None:
+        found["colour-spread"] = spread
+    for name, one in found.items():
+        yield milestone.row(
+            metric_label(name, n),
+            one.value,
+            error=one.standard_error,
+            # A spread may be too small or too large.
+            direction="lower" if name == "colour-offset" else "none",
+            n_reference=len(theirs),
+            **common,
+        )
 
 
 def _net_rows(

@@ -20,6 +20,7 @@ from benchmark.attributes.store import attribute_classifier
 from benchmark.features.extract import FeatureExtractor
 from benchmark.features.nets import find_weights, load_feature_net
 from benchmark.features.reference import ReferenceSet, reference_set
+from benchmark.metrics.colour import picture_means
 from benchmark.metrics.linear_oracle import LinearOracle, linear_oracle
 from benchmark.metrics.memorisation import Memorisation, memorisation, unseen_images
 from benchmark.study import EvaluationConfig, check_counts
@@ -127,6 +128,11 @@ class Yardstick:
     def training_readings(self) -> Readings:
         """What the classifier reads in the reference's training images."""
         return self.classifier.read_uint8(self.data.train[: self.evaluation.num_reference])
+
+    @functools.cached_property
+    def training_colours(self) -> NDArray[np.float64]:
+        """Mean colours (N, 3) of all training images: what the network is to learn, not a part."""
+        return picture_means(self.data.train)
 
     def fill_cache(self) -> None:
         """Compute what the metrics need and cells would otherwise compute all at once."""

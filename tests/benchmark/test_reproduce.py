@@ -103,6 +103,7 @@ def rows(finished):
 
 def test_every_arm_and_milestone_is_scored(rows):
     metrics = {"FD-EffNet-Lite0-64px@12", "KD-EffNet-Lite0-64px@12", "corner-roughness@12"}
+    metrics |= {"colour-offset@12", "colour-spread@12"}
     for arm in ("CS", "low-first"):
         for step in (8, 16):
             mine = [row for row in rows if (row.arm, row.step) == (arm, step)]

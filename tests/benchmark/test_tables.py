@@ -257,13 +257,23 @@ def test_checks_come_in_a_fixed_order_and_weights_are_never_hollow():
     names = ["group-norm-share-below-1%", "weight-movement-up0-on", "group-norm-mean",
              "weight-movement-encoder-masked"]  # fmt: skip
     rows = [row(metric=name, value=0.5, full_range=False, **alone) for name in names]
-    rows += [*mask_rows([0.1, 0.2]), row(metric="corner-roughness@256", full_range=False)]
+    drawn = ["colour-spread@256", "corner-roughness@256", "colour-offset@256"]
+    rows += [*mask_rows([0.1, 0.2]), *(row(metric=name, full_range=False) for name in drawn)]
     tables, _ = checks(to_frame(rows))
     assert [table.title.split()[0].rstrip(",") for table in tables] == [
-        "corner-roughness@256", "mask-effect", "mask-effect", "weight-movement-encoder-masked",
-        "weight-movement-up0-on", "group-norm-mean", "group-norm-share-below-1%",
+        "corner-roughness@256", "colour-offset@256", "colour-spread@256", "mask-effect",
+        "mask-effect", "weight-movement-encoder-masked", "weight-movement-up0-on",
+        "group-norm-mean", "group-norm-share-below-1%",
     ]  # fmt: skip
-    assert [table.body[0][1].endswith("†") for table in tables] == [True] * 3 + [False] * 4
+    assert [table.body[0][1].endswith("†") for table in tables] == [True] * 5 + [False] * 4
+
+
+def test_colours_say_in_words_what_they_are():
+    names = {"colour-offset@256": "lower", "colour-spread@256": "none"}
+    rows = [row(metric=name, direction=better) for name, better in names.items()]
+    (offset, spread), _ = checks(to_frame(rows))
+    assert "lower is better" in offset.title and "in grey levels" in offset.notes[0]
+    assert "no direction" in spread.title and "1 is right" in spread.notes[0]
 
 
 def test_csv_has_the_full_numbers(tmp_path):

@@ -35,6 +35,7 @@ OTHERS = (
     "KD-EffNet-Lite0-64px@256", "precision@256", "eps-MSE/L_simple", "eps-MSE/ELBO",
     "corner-roughness@256", "weight-movement-encoder-on", "weight-movement-encoder-masked",
     "group-norm-mean", "group-norm-share-below-1%", "realised-sparsity/bottleneck",
+    "colour-offset@256", "colour-spread@256",
     "saliency_split_half_correlation", "amplitude/hair", "FD∞-EffNet-Lite0-64px@256",
     "memorised-pixels@256", "odd $metric$ of _mine_",
 )  # fmt: skip

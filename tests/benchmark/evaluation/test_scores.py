@@ -95,6 +95,32 @@ def test_strip_holds_the_first_images(scored):
     assert np.array(Image.open(study.folder / row.samples)).shape == (32, 3 * 32, 3)
 
 
+@pytest.mark.parametrize("metrics", [("fd",), ("attributes",)])
+def test_colours_are_those_of_the_images_beside_all_training_images(metrics, scored):
+    """Recomputed from the strip, here of all images; whatever else is measured of them."""
+    evaluation = replace(EVALUATION, metrics=metrics, strip=8)
+    study, _, rows, yardstick, _ = scored("b", "sampler.chunk=8", evaluation=evaluation)
+    for milestone in rows:
+        found = {row.metric: row for row in milestone}
+        offset, spread = found["colour-offset@8"], found["colour-spread@8"]
+        strip = np.array(Image.open(study.folder / offset.samples)).reshape(32, 8, 32, 3)
+        ours, theirs = strip.mean(axis=(0, 2)), yardstick.data.train.mean(axis=(1, 2))
+        assert offset.value == pytest.approx(abs(ours.mean(axis=0) - theirs.mean(axis=0)).max())
+        ratio = (ours.var(axis=0, ddof=1).mean() / theirs.var(axis=0, ddof=1).mean()) ** 0.5
+        assert spread.value == pytest.approx(ratio)
+        assert (offset.direction, spread.direction) == ("lower", "none")
+        for row in (offset, spread):
+            assert (row.n_generated, row.n_reference, row.weights) == (8, 256, "ema0.99")
+            assert row.error > 0
+
+
+def test_data_of_one_colour_have_an_offset_and_no_spread(scored, avatars, workdir):
+    *_, yardstick, milestone = scored("b")
+    plain = replace(avatars, train=np.full((64, 32, 32, 3), 90, dtype=np.uint8))
+    names = {row.metric for row in score_milestone(milestone(12), replace(yardstick, data=plain))}
+    assert "colour-offset@8" in names and "colour-spread@8" not in names
+
+
 def test_profile_levels_are_asked_for_and_errors_positive(scored):
     _, _, rows, *_ = scored("b")
     for weights in ("ema0.99", "raw"):
