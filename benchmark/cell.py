@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from benchmark.evaluation.keep import Keeper
 from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.scores import (
-    PROOF,
     Part,
     finisher_key,
     parts_of,
@@ -24,7 +23,8 @@ from benchmark.evaluation.scores import (
     score_milestone,
 )
 from benchmark.evaluation.yardstick import Yardstick, make_yardstick
-from benchmark.rows import ROWS_FILE, Follower
+from benchmark.known_rows import known_rows
+from benchmark.rows import ROWS_FILE
 from benchmark.study import Study
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import num_train_images, prepared_data
@@ -65,46 +65,11 @@ def _last_step(config: RunConfig) -> int:
     return resolve_plan(config, num_train_images(config.data)).total_steps
 
 
-class _Known:
-    """What a study's rows say of its runs, read on as others add to them.
-
-    Attributes:
-        scored: by arm, seed and config hash: the steps that have a proof, by the proof's name.
-        made_with: by arm and seed: the config hashes and manifests of its rows.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._follower = Follower(path)
-        self.scored: dict[tuple[str, int, str], dict[str, set[int]]] = {}
-        self.made_with: dict[tuple[str, int], set[tuple[str, str]]] = {}
-
-    def read_on(self) -> Self:
-        news, is_anew = self._follower.news()
-        if is_anew:
-            self.scored.clear()
-            self.made_with.clear()
-        for row in news:
-            cell = (row.arm, row.seed)
-            self.made_with.setdefault(cell, set()).add((row.config_hash, row.manifest))
-            if row.metric.startswith(PROOF):
-                proofs = self.scored.setdefault((*cell, row.config_hash), {})
-                proofs.setdefault(row.metric, set()).add(row.step)
-        return self
-
-
-# One for each file: a cell asks before and after every milestone.
-_of_file = functools.lru_cache(maxsize=4)(_Known)
-
-
-def _known(path: Path) -> _Known:
-    return _of_file(path).read_on()
-
-
 def scored_steps(study: Study, config: RunConfig, part: Part | None = None) -> set[int]:
     """Milestones of a run that have all rows of a part, or of all parts."""
     wanted = [name for one, name in study_proofs(study).items() if part in (None, one)]
     run_key = (config.arm, config.seed, config_hash(config))
-    proofs = _known(study.folder / ROWS_FILE).scored.get(run_key, {})
+    proofs = known_rows(study.folder / ROWS_FILE).read_on().scored.get(run_key, {})
     return set.intersection(*(proofs.get(name, set()) for name in wanted))
 
 
@@ -126,7 +91,7 @@ def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str | None =
         UserError: the study's rows have this arm and seed with another config or manifest.
     """
     path = study.folder / ROWS_FILE
-    found = _known(path).made_with.get((config.arm, config.seed), set())
+    found = known_rows(path).read_on().made_with.get((config.arm, config.seed), set())
     own = config_hash(config)
     for hash_of_rows, manifest in sorted(found):
         if hash_of_rows == own and manifest_id in (None, manifest):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.known_rows import known_rows
 from benchmark.results import EPS_MSE
-from benchmark.rows import Follower, Row, append_rows, key
+from benchmark.rows import Row, append_rows, key
 from mindiffusion.errors import UserError
 
 INSTRUMENT = "instrument"
@@ -20,9 +21,11 @@ class Keeper:
     """
 
     def __init__(self, path: Path, arm: str, seed: int) -> None:
-        self._follower = Follower(path)
+        self._path = path
         self._run = (arm, seed)
-        self._known: dict[tuple[object, ...], Row] = {}
+        self._rows = known_rows(path)
+        # Before anybody has read the file.
+        self._rows.follow(arm, seed)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append the rows that are not there yet (a cut write, or another metric, left some).
@@ -34,10 +37,9 @@ class Keeper:
             UserError: what is there was measured with another net's weights, another classifier or
                 other noise levels; nothing is written.
         """
-        path = self._follower.path
-        self._read_on()
+        path, known = self._path, self._rows.rows_of(*self._run)
         for row in rows:
-            before = self._known.get(key(row), row)
+            before = known.get(key(row), row)
             if before.versions.get(INSTRUMENT) != row.versions.get(INSTRUMENT):
                 raise UserError(
                     f"{path} has {row.metric} of {row.arm}/{row.seed} measured by "
@@ -45,14 +47,8 @@ class Keeper:
                     f"{row.versions.get(INSTRUMENT)}; keep results of two instruments apart: "
                     "choose another --output, or move the file."
                 )
-        _refuse_other_levels(path, list(self._known.values()), rows)
-        append_rows(path, [row for row in rows if key(row) not in self._known])
-
-    def _read_on(self) -> None:
-        news, is_anew = self._follower.news()
-        if is_anew:
-            self._known.clear()
-        self._known |= {key(row): row for row in news if (row.arm, row.seed) == self._run}
+        _refuse_other_levels(path, list(known.values()), rows)
+        append_rows(path, [row for row in rows if key(row) not in known])
 
 
 def _refuse_other_levels(path: Path, known: Sequence[Row], rows: Sequence[Row]) -> None:

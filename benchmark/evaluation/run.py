@@ -17,8 +17,9 @@ from benchmark.evaluation.milestone import Milestone
 from benchmark.evaluation.scores import finisher_key, parts_of, proof, score_milestone
 from benchmark.evaluation.stitched import check_finisher
 from benchmark.evaluation.yardstick import NO_UNSEEN, Yardstick, make_yardstick
+from benchmark.known_rows import PROOF, known_rows
 from benchmark.results import is_smoke
-from benchmark.rows import ROWS_FILE, Row, read_rows
+from benchmark.rows import ROWS_FILE, Row
 from benchmark.study import FEWEST_PROFILE, EvaluationConfig, Study, check_fewest
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
@@ -190,8 +191,8 @@ def _rows_of(folder: Path, milestone: Milestone) -> list[Row]:
     sample = milestone.row("", 0.0)
     same = ("arm", "seed", "step", "config_hash", "manifest", "metric_version")
     wanted = [getattr(sample, name) for name in same]
-    rows = read_rows(folder / ROWS_FILE)
-    return [row for row in rows if [getattr(row, name) for name in same] == wanted]
+    rows = known_rows(folder / ROWS_FILE).rows_of(sample.arm, sample.seed)
+    return [row for row in rows.values() if [getattr(row, name) for name in same] == wanted]
 
 
 def results_text(rows: Sequence[Row]) -> str:
@@ -200,7 +201,7 @@ def results_text(rows: Sequence[Row]) -> str:
         row
         for row in rows
         if (row.level is None or row.metric.startswith("stitched-"))
-        and not row.metric.startswith("scored-")
+        and not row.metric.startswith(PROOF)
     ]
     lines = [("step", "metric", "weights", "value", "± se", "n", "reference", "note")]
     for row in shown:

@@ -18,6 +18,7 @@ from benchmark.evaluation.profiles import profile_rows
 from benchmark.evaluation.samples import sample_rows
 from benchmark.evaluation.stitched import check_finisher, stitched_rows
 from benchmark.evaluation.yardstick import Yardstick, choose_feature_net
+from benchmark.known_rows import PROOF
 from benchmark.rows import Row
 from benchmark.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.files import sha256_of_file, sha256_of_json
@@ -26,8 +27,6 @@ from mindiffusion.training.config import RunConfig, config_hash
 from mindiffusion.training.runtime import check_runtime
 
 Part = Literal["own", "stitched"]
-PROOF = "scored-"
-"""How the metric of a row begins that proves the others of a part."""
 
 
 def parts_of(evaluation: EvaluationConfig) -> tuple[Part, ...]:
