@@ -58,9 +58,11 @@ def _add_reproduce(commands: Any) -> None:
     )
     add_run_options(reproduce)
     _add_cluster_options(reproduce)
-    # What a study's own processes are told: one cell and how many run beside it; a job's cells.
+    # What a study's own processes are told: one cell and how many run beside it; a job's cells;
+    # the data that the parent has opened.
     reproduce.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
     reproduce.add_argument("--only", nargs=2, action="append", help=argparse.SUPPRESS)
+    reproduce.add_argument("--prepared", action="append", default=[], help=argparse.SUPPRESS)
 
 
 def _add_transport(commands: Any) -> None:
@@ -183,7 +185,9 @@ def _study_words(options: argparse.Namespace) -> list[str]:
 def _reproduce(options: argparse.Namespace) -> int:
     from benchmark.choice import choose_runs
     from benchmark.study import load_study
+    from mindiffusion.data.store import take_over
 
+    take_over(options.prepared)
     overrides = _with_dataset(options)
     for name in ("global_batch", "steps"):
         if getattr(options, name) is not None:

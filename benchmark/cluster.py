@@ -154,7 +154,8 @@ def run_on_cluster(
     from benchmark.cell import is_unfinished
     from benchmark.evaluation.scores import parts_of
     from benchmark.preflight import check_study
-    from benchmark.runner import finish, finisher_note, write_index
+    from benchmark.runner import data_of, finish, finisher_note, write_index
+    from mindiffusion.data.store import hand_over
 
     if options.cells_per_job is not None and options.cells_per_job < 1:
         raise UserError(f"--cells-per-job is {options.cells_per_job}; give 1 or more.")
@@ -162,6 +163,9 @@ def run_on_cluster(
         print(line, file=sys.stderr)
     if note := finisher_note(study, runs):
         print(note, file=sys.stderr)
+    if any(is_unfinished(study, run) for run in runs):
+        # Once, before jobs on many machines would wait for one of them to do it.
+        arguments = [*arguments, *hand_over(data_of(study))]
     write_index(study)
     try:
         # Stitched samples need the finisher, which another job may train: then in a second round.

@@ -38,8 +38,9 @@ from benchmark.preflight import check_study
 from benchmark.speed.limits import step_cost
 from benchmark.status import last_line
 from benchmark.study import Study
+from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.spec import DataConfig
-from mindiffusion.data.store import num_train_images, prepared_data
+from mindiffusion.data.store import hand_over, num_train_images, prepared_data
 from mindiffusion.errors import FAULT_CODE, STOP_CODES, ToldFault, UserError
 from mindiffusion.files import write_json
 from mindiffusion.machine import available_cores, module_command
@@ -126,11 +127,8 @@ def run_study(
     note = finisher_note(study, runs) if with_tables else ""
     if note:
         print(note, file=sys.stderr)
-    data = {kind: prepared_data(kind, show_progress=True) for kind in _kinds_of_data(study.runs)}
-    # Also of runs that are not to be done: tables are made of the rows of all. Rows that contradict
-    # each other are found here too.
-    for config in study.runs:
-        refuse_stale_rows(study, config, data[config.data].manifest_id)
+    data = data_of(study)
+    arguments = [*arguments, *hand_over(data)]
     write_index(study)
     slots = device_slots(runs, study.runs_per_device)[: len(runs)]
     # Stitched samples need the finisher, which may be trained after the cell that they are of.
@@ -180,8 +178,18 @@ def finisher_note(study: Study, runs: Sequence[RunConfig]) -> str:
     )
 
 
-def _kinds_of_data(runs: Sequence[RunConfig]) -> list[DataConfig]:
-    return list(dict.fromkeys(config.data for config in runs))
+def data_of(study: Study) -> dict[DataConfig, PreparedData]:
+    """What a study's runs are trained on, prepared once for all of them.
+
+    Raises:
+        UserError: data that can't be had, or rows of other data, or that contradict each other.
+    """
+    kinds = dict.fromkeys(config.data for config in study.runs)
+    data = {kind: prepared_data(kind, show_progress=True) for kind in kinds}
+    # Also of runs that are not to be done: tables are made of the rows of all.
+    for config in study.runs:
+        refuse_stale_rows(study, config, data[config.data].manifest_id)
+    return data
 
 
 def write_index(study: Study) -> None:

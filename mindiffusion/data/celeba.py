@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mindiffusion.data.folder import ImageFile, max_held_out, name_hash, plan_files
 from mindiffusion.data.listing import Listing, is_image, list_images
-from mindiffusion.data.source import Plan
+from mindiffusion.data.source import Plan, SourceAbsent
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
@@ -36,7 +36,8 @@ def plan_celeba(config: DataConfig, celeba_path: str | None) -> Plan:
         celeba_path: ``img_align_celeba``, its parent, or its zip.
 
     Raises:
-        UserError: no path, no images there, or a list that does not fit the images.
+        SourceAbsent: no path, or no images there.
+        UserError: a list that does not fit the images.
     """
     listing = locate(celeba_path)
     by_name = {ImageFile(path).name: path for path in listing.paths}
@@ -73,23 +74,24 @@ def locate(celeba_path: str | None) -> Listing:
     """The images at ``CELEBA_PATH``.
 
     Raises:
-        UserError: unset, missing, empty or without images.
+        SourceAbsent: unset, missing, empty or without images.
+        UserError: neither a folder nor a zip.
     """
-    how = "set CELEBA_PATH in .env to img_align_celeba (folder or .zip), or use dataset avatars."
+    how = ": set CELEBA_PATH in .env to img_align_celeba (folder or .zip), or use dataset avatars."
     if not celeba_path:
-        raise UserError(f"CELEBA_PATH is not set: {how}")
+        raise SourceAbsent("CELEBA_PATH is not set", how)
     given = Path(celeba_path).expanduser()
     if not given.exists():
-        raise UserError(f"CELEBA_PATH is {given}, which does not exist: {how}")
+        raise SourceAbsent(f"CELEBA_PATH is {given}, which does not exist", how)
     if not given.is_dir():
         return list_images(given)
     if not any(given.iterdir()):
-        raise UserError(f"CELEBA_PATH is {given}, an empty folder: {how}")
+        raise SourceAbsent(f"CELEBA_PATH is {given}, an empty folder", how)
     for below in IMAGE_PLACES:
         place = given / below
         if place.is_file() or (place.is_dir() and any(is_image(p.name) for p in place.iterdir())):
             return list_images(place, recursive=False)
-    raise UserError(f"CELEBA_PATH is {given}, which holds no images: {how}")
+    raise SourceAbsent(f"CELEBA_PATH is {given}, which holds no images", how)
 
 
 def _find(listing: Listing, names: Iterable[str]) -> Path | None:

@@ -20,7 +20,7 @@ from mindiffusion.data.listing import (
     told_left_out,
 )
 from mindiffusion.data.names import DATASETS
-from mindiffusion.data.source import Plan, Sample, digest64
+from mindiffusion.data.source import Plan, Sample, SourceAbsent, digest64
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.pictures import (
@@ -126,7 +126,8 @@ def plan_folder(config: "DataConfig") -> Plan:
     """The images of any folder or zip, split by name hash; nothing is decoded yet.
 
     Raises:
-        UserError: the path is not there or holds no images.
+        SourceAbsent: the path is not there or holds no images.
+        UserError: it is neither a folder nor a zip, or a format that is not read here.
     """
     place = Path(config.dataset)
     try:
@@ -135,9 +136,9 @@ def plan_folder(config: "DataConfig") -> Plan:
     except (OSError, RuntimeError):  # a name too long for any file, the home of nobody
         there = False
     if not there:
-        raise UserError(
-            f"unknown dataset {config.dataset!r}, and no folder or zip of that name is here."
-            + did_you_mean(config.dataset, DATASETS)
+        raise SourceAbsent(
+            f"unknown dataset {config.dataset!r}, and no folder or zip of that name is here",
+            "." + did_you_mean(config.dataset, DATASETS),
         )
     listing = list_images(place, suffixes=_suffixes(config.extra_formats))
     files = [ImageFile(path) for path in listing.paths]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from mindiffusion.data.source import SourceAbsent
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.text import printable
@@ -81,11 +82,12 @@ def list_images(
         suffixes: of files that are taken for images.
 
     Raises:
-        UserError: ``place`` is not a folder or zip, or holds no image.
+        SourceAbsent: ``place`` holds no image.
+        UserError: it is not a folder or zip.
     """
     listing = find_images(place, recursive, suffixes)
     if not listing.paths:
-        raise UserError(f"{place} holds no images (looked for {', '.join(suffixes)}).")
+        raise SourceAbsent(f"{place} holds no images", f" (looked for {', '.join(suffixes)}).")
     return listing
 
 

@@ -1,7 +1,8 @@
 """Prepares a data set once: draws or decodes it on all cores, then maps it from disk.
 
 ``root/<name>-<size>-<crop>-<key>/`` ends as ``train.npy, held_out.npy, labels.npz`` and, written
-last, ``manifest.json``. Until then ``parts/`` in it holds what is done, and any later run goes on.
+last, ``manifest.json``; ``root/config-<key>.json`` then names it. Until then ``parts/`` in it holds
+what is done, and any later run goes on.
 
 One bad picture stops a preparation, at its end: a data set that silently lacks some is another
 one. All of them are named in a file, so that they can be mended or taken away at once.
@@ -37,6 +38,7 @@ from mindiffusion.data.prepared import (
     write_array,
     write_manifest,
 )
+from mindiffusion.data.record import write_record
 from mindiffusion.data.shard import (
     ShardJob,
     has_oddity,
@@ -96,23 +98,31 @@ def prepare(
         UserError: nothing to read, bad images, no space left.
     """
     plan = plan_data(config, celeba_path)
+    return prepare_plan(plan, config, root, workers, show_progress)
+
+
+def prepare_plan(
+    plan: Plan,
+    config: DataConfig,
+    root: Path,
+    workers: int | None = None,
+    show_progress: bool = True,
+) -> PreparedData:
+    """As :func:`prepare`, of a source that is listed already; ``plan`` is the config's."""
     folder = root / _folder_name(plan, config.crop)
     parts = folder / PARTS
-    if is_whole(folder) and not parts.exists():
-        return _told(plan, load_prepared(folder), show_progress)
-    lock = root / f".{folder.name}.lock"
-    say = functools.partial(_say_waiting, folder.name) if show_progress else None
-    with (
-        _full_disk_is_a_user_error(plan, root),
-        exclusive_lock(lock, wait_seconds=math.inf, on_wait=say),
-    ):
-        if not is_whole(folder):
-            _build(plan, folder, workers or available_cores(), show_progress)
-        shutil.rmtree(parts, ignore_errors=True)
-    return _told(plan, load_prepared(folder), show_progress)
-
-
-def _told(plan: Plan, data: PreparedData, show_progress: bool) -> PreparedData:
+    if not is_whole(folder) or parts.exists():
+        lock = root / f".{folder.name}.lock"
+        say = functools.partial(_say_waiting, folder.name) if show_progress else None
+        with (
+            _full_disk_is_a_user_error(plan, root),
+            exclusive_lock(lock, wait_seconds=math.inf, on_wait=say),
+        ):
+            if not is_whole(folder):
+                _build(plan, folder, workers or available_cores(), show_progress)
+            shutil.rmtree(parts, ignore_errors=True)
+    data = load_prepared(folder)
+    write_record(config, data)
     for line in summary(plan, data.manifest) if show_progress else []:
         print(line, file=sys.stderr)
     return data

@@ -7,6 +7,23 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from mindiffusion.errors import UserError
+
+
+class SourceAbsent(UserError):
+    """There is no source: none is named, none is where it should be, or it holds no images.
+
+    One that is there and does not make a data set is another error: it has changed.
+
+    Args:
+        reason: what is wrong.
+        advice: the rest of the message.
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(reason + advice)
+        self.reason = reason
+
 
 class Sample(NamedTuple):
     """One drawn image."""

@@ -1,12 +1,37 @@
-"""Where prepared data lives, and how runs and studies come by it."""
+"""Where prepared data lives, and how runs and studies come by it.
+
+A source is listed once a process, by a command that a person gives; the processes of a study are
+handed what their parent has opened. Where there is no source, what was prepared last stands in.
+"""
 
 import os
-from functools import lru_cache
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 
-from mindiffusion.data.prepare import plan_data, prepare
-from mindiffusion.data.prepared import PreparedData
+from mindiffusion.data.prepare import plan_data, prepare_plan
+from mindiffusion.data.prepared import PreparedData, is_whole
+from mindiffusion.data.record import (
+    Record,
+    config_key,
+    open_record,
+    parse_record,
+    read_record,
+    record_of,
+)
+from mindiffusion.data.source import Plan, SourceAbsent
 from mindiffusion.data.spec import DataConfig
+from mindiffusion.errors import UserError
+from mindiffusion.outside.text import printable
 from mindiffusion.places import data_root
+
+_Source = tuple[str, str, str | None, str]
+"""Where this process looks for what."""
+_plans: dict[_Source, Plan] = {}
+"""Listed to be counted, kept until they are prepared."""
+_counts: dict[_Source, tuple[int, int]] = {}
+_handed: dict[str, Record] = {}
+"""By the config's key: what a parent has handed to this process."""
 
 
 def celeba_path() -> str | None:
@@ -14,9 +39,99 @@ def celeba_path() -> str | None:
     return os.environ.get("CELEBA_PATH") or None
 
 
+def _source(config: DataConfig) -> _Source:
+    return str(Path.cwd()), str(data_root()), celeba_path(), config_key(config)
+
+
+def hand_over(data: Mapping[DataConfig, PreparedData]) -> list[str]:
+    """Command-line words that make a child use these very arrays, and list no source."""
+    records = [record_of(config, one).model_dump_json() for config, one in data.items()]
+    # Two configs of one array have one record.
+    return [word for text in dict.fromkeys(records) for word in ("--prepared", text)]
+
+
+def take_over(texts: list[str]) -> None:
+    """Take what a parent hands over: the texts of its words.
+
+    Raises:
+        UserError: one is no record.
+    """
+    for record in map(parse_record, texts):
+        _handed[record.key] = record
+
+
 def prepared_data(config: DataConfig, *, show_progress: bool) -> PreparedData:
-    """The prepared array of a data set, made if it is not there yet."""
-    return prepare(config, data_root(), celeba_path=celeba_path(), show_progress=show_progress)
+    """The prepared array of a data set, made if it is not there yet.
+
+    Its source is looked at, so that an array made of what has changed since is not used; where
+    there is none, the array that was last prepared for this config is, and a line says so.
+
+    Args:
+        config: the data set.
+        show_progress: on stderr, and what is to be known of the data.
+
+    Raises:
+        UserError: nothing to prepare and nothing prepared, or another array than was handed over.
+        OSError: a source that can't be read, and nothing prepared.
+    """
+    handed = _handed.get(config_key(config))
+    if handed is None:
+        data = _newest(config, show_progress)
+    else:
+        data = _very(handed, config, show_progress)
+    _counts[_source(config)] = (len(data.train), len(data.held_out))
+    return data
+
+
+def _very(handed: Record, config: DataConfig, show_progress: bool) -> PreparedData:
+    """The array that was handed over; made here on a machine that does not share the parent's."""
+    if is_whole(data_root() / handed.folder):
+        return open_record(handed, data_root())
+    data = _newest(config, show_progress)
+    if data.manifest_id != handed.manifest:
+        raise UserError(
+            f"the study was started on data {handed.manifest}, and here they are "
+            f"{data.manifest_id}; bring {handed.folder} into {data_root()}, or the files that it "
+            "was prepared from."
+        )
+    return data
+
+
+def _newest(config: DataConfig, show_progress: bool) -> PreparedData:
+    try:
+        plan = _plans.pop(_source(config), None) or plan_data(config, celeba_path())
+    except (SourceAbsent, OSError) as absent:
+        record = _stand_in(config, absent)
+        if show_progress:
+            _say_stand_in(record, absent)
+        return open_record(record, data_root())
+    return prepare_plan(plan, config, data_root(), show_progress=show_progress)
+
+
+def _stand_in(config: DataConfig, absent: SourceAbsent | OSError) -> Record:
+    """What was last prepared for a config whose source can't be read.
+
+    Raises:
+        UserError: nothing, or nothing that can be used.
+        OSError: nothing; the source's own.
+    """
+    try:
+        record = read_record(config, data_root())
+    except UserError as fault:
+        raise UserError(f"{absent} Nor can prepared data stand in: {fault}") from None
+    if record is None:
+        raise absent
+    return record
+
+
+def _say_stand_in(record: Record, absent: SourceAbsent | OSError) -> None:
+    reason = absent.reason if isinstance(absent, SourceAbsent) else str(absent)
+    line = (
+        f"{reason}; taking {data_root() / record.folder}, which was prepared before: "
+        f"{record.num_train} training and {record.num_held_out} held-out images, "
+        f"data {record.manifest}."
+    )
+    print(printable(line), file=sys.stderr)
 
 
 def num_train_images(config: DataConfig) -> int:
@@ -24,8 +139,27 @@ def num_train_images(config: DataConfig) -> int:
     return num_images(config)[0]
 
 
-@lru_cache(maxsize=8)
 def num_images(config: DataConfig) -> tuple[int, int]:
-    """How many training and held-out images a data set has, found without preparing them."""
-    plan = plan_data(config, celeba_path())
+    """How many training and held-out images a data set has, found without preparing them.
+
+    Raises:
+        UserError: nothing to count.
+        OSError: likewise.
+    """
+    handed = _handed.get(config_key(config))
+    if handed is not None:
+        return handed.num_train, handed.num_held_out
+    source = _source(config)
+    if source not in _counts:
+        _counts[source] = _counted(config, source)
+    return _counts[source]
+
+
+def _counted(config: DataConfig, source: _Source) -> tuple[int, int]:
+    try:
+        plan = plan_data(config, celeba_path())
+    except (SourceAbsent, OSError) as absent:
+        record = _stand_in(config, absent)
+        return record.num_train, record.num_held_out
+    _plans[source] = plan
     return len(plan.train), plan.num_held_out
