@@ -11,6 +11,7 @@ import submitit
 from benchmark import cluster
 from benchmark.cluster import CellGroup, ClusterOptions, parse_settings, slurm_parameters
 from benchmark.study import EvaluationConfig, Study
+from mindiffusion.data.record import parse_record, record_of
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock, write_json
 
@@ -76,6 +77,12 @@ def test_every_cell_gets_a_job(study, executor):
         [("results/tiny/b", "1")], [("results/tiny/c", "1")],
     ]  # fmt: skip
     assert all(group.words[:2] == ["reproduce", "x"] for group in executor.groups)
+
+
+def test_all_jobs_are_handed_the_data_that_were_opened_once(study, executor, avatars):
+    submit(study)
+    (record,) = {group.words[group.words.index("--prepared") + 1] for group in executor.groups}
+    assert parse_record(record) == record_of(study.runs[0].data, avatars)
 
 
 def test_cells_are_grouped(study, executor, capsys):
