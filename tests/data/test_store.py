@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -274,6 +276,28 @@ def test_a_record_is_not_written_where_it_is_known_or_may_not_be(celeba, monkeyp
     path.unlink()
     monkeypatch.setattr("mindiffusion.data.record.os.access", lambda *words: False)
     assert len(prepared().train) == 8 and not path.exists()
+
+
+AT_ONCE = """
+from mindiffusion.data.spec import DataConfig
+from mindiffusion.data.store import prepared_data
+print(prepared_data(DataConfig(dataset="faces", num_held_out=2), show_progress=False).manifest_id)
+"""
+
+
+def test_processes_that_prepare_at_once_agree(fresh, write_images, repository):
+    write_images(fresh / "faces", 12)
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    words = [sys.executable, "-c", AT_ONCE]
+    both = [
+        subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    found = {process.communicate(timeout=120)[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0] and len(found) == 1
+    shutil.rmtree("faces")
+    assert prepared(FACES).manifest_id == found.pop()
+    assert not list(Path("data").glob(".config-*"))
 
 
 def test_a_name_of_any_bytes_is_recorded(fresh, write_images, monkeypatch):
