@@ -13,6 +13,43 @@ BENCHMARK_MUTANTS = (
         ("tests/data/test_prepare.py",),
     ),
     Mutant(
+        "record-before-the-source",
+        "mindiffusion/data/store.py",
+        "    try:\n        plan = _plans.pop(_source(config), None)",
+        "    try:\n        if read_record(config, data_root()):\n            "
+        "return open_record(_stand_in(config, OSError()), data_root())\n"
+        "        plan = _plans.pop(_source(config), None)",
+        ("tests/data/test_store.py",),
+    ),
+    Mutant(
+        "cells-look-at-the-source-again",
+        "benchmark/runner.py",
+        "arguments = [*arguments, *hand_over(data)]",
+        "arguments = [*arguments]",
+        (f"{BENCHMARK}/test_without_source.py",),
+    ),
+    Mutant(
+        "record-not-told-from-another-folder",
+        "mindiffusion/data/record.py",
+        "if data.manifest_id != record.manifest:",
+        "if False:",
+        ("tests/data/test_store.py",),
+    ),
+    Mutant(
+        "rows-read-twice-in-a-cell",
+        "benchmark/evaluation/keep.py",
+        "        self._rows.follow(arm, seed)\n",
+        "",
+        (f"{BENCHMARK}/test_known_rows.py",),
+    ),
+    Mutant(
+        "colour-offset-of-the-mean-channel",
+        "benchmark/metrics/colour.py",
+        "channel = int(differences.argmax())",
+        "channel = int(differences.argsort()[1])",
+        (f"{BENCHMARK}/metrics/test_colour.py",),
+    ),
+    Mutant(
         "held-out-images-in-train",
         "mindiffusion/data/prepare.py",
         "rows = ~duplicate if plan.replace_duplicates else",
