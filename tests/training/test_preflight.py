@@ -82,8 +82,9 @@ def test_both_entries_ask_it(words, workdir, tiny_words, call, monkeypatch):
         asked.append((config.arm, num_train, world))
         raise UserError("not so")
 
-    monkeypatch.setattr(module, "preflight", refuse)
+    # This one first: the module may be imported only now, and is to find the real one.
     monkeypatch.setattr("mindiffusion.training.console.preflight", refuse)
+    monkeypatch.setattr(module, "preflight", refuse)
     code, out, errors = call(cli.main, "celeba_c_32", [*tiny_words, *words])
     assert (code, out, errors) == (2, "", "error: not so\n")
     assert asked == [("C", 256, 1)]
