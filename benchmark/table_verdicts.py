@@ -230,6 +230,11 @@ def _number(value: float) -> str:
     return MISSING if math.isnan(value) else written(value, ".2f").replace("-", "−")
 
 
+def _gain(value: float) -> str:
+    """A share of the possible gain; where next to nothing can be gained, losses are enormous."""
+    return "< −99" if value < -99 else _number(value)
+
+
 def _share(value: float) -> str:
     return MISSING if math.isnan(value) else written(value, ".3f")
 
@@ -296,7 +301,7 @@ def competence(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Tabl
             f"{one['level']:g}",
             *(f"{one[name]:.3g}" for name in ("eps_mse", "linear", "mean")),
             *(ratio_text(one[name]) for name in ("oracle_ratio", "mean_ratio")),
-            MISSING if math.isnan(one["gain"]) else written(one["gain"], ".2f").replace("-", "−"),
+            _gain(one["gain"]),
             written(one["path"], ".3f"),
         )
         for _, one in numbers.iterrows()
