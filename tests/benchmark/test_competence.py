@@ -1,17 +1,21 @@
 """The gate on planted networks: which it lets pass, which it holds back, and what it says."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 from made_up_row import ROW
 
-from benchmark.answer import headline
+from benchmark.__main__ import main
+from benchmark.answer import baseline_line, headline, study_answer
 from benchmark.competence import competence
 from benchmark.endpoint import primary_endpoint
 from benchmark.results import to_frame
-from benchmark.terms import Gate, Terms
+from benchmark.rows import append_rows
+from benchmark.table_verdicts import competence as table
+from benchmark.terms import Gate, Terms, terms_of
 from benchmark.verdicts import findings
 
 LEVELS = (np.arange(20) + 0.5) / 20
@@ -157,3 +161,69 @@ def test_without_profiles_verdicts_stand_unguarded():
     rows = study(11.6)
     rows = rows[~rows["metric"].str.startswith("eps-MSE")]
     assert {f.key: f.verdict for f in findings(rows)}["H2"] == "supported"
+
+
+# --- where a reader meets the gate ---
+
+INDEX = {
+    "study": "demo",
+    "cells": [
+        {"arm": arm, "seed": seed, "run": f"{arm}/seed{seed}", "milestones": [400]}
+        for arm in "BC"
+        for seed in range(4)
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function: ratio and index → a study's folder."""
+
+    def make(ratio, **index):
+        frame = study(ratio).astype(object)
+        rows = frame.where(frame.notna(), None).to_dict("records")
+        append_rows(tmp_path / "rows.jsonl", [dataclasses.replace(ROW, **row) for row in rows])
+        (tmp_path / "study.json").write_text(json.dumps(INDEX | index))
+        return tmp_path
+
+    return make
+
+
+def test_gate_of_the_index_decides_the_answer(folder):
+    path = folder(1.5, gate={"oracle_ratio": 2.0, "below_mean": 0.5})
+    assert study_answer(path).startswith("Yes: ")
+    assert baseline_line(path).startswith("learned enough for verdicts at step 400 of 400: B's")
+
+
+def test_status_says_how_far_the_baseline_has_come(folder, call):
+    code, out, errors = call(main, ["status", str(folder(11.6))])
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[-1].startswith(
+        "learned not yet enough for verdicts at step 400 of 400: B's held-out ε-MSE is 11.6 times"
+    )
+
+
+def test_there_is_no_line_before_the_first_profile(tmp_path):
+    append_rows(tmp_path / "rows.jsonl", [ROW])
+    assert baseline_line(tmp_path) == "" == baseline_line(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("gate", [{"oracle_ratio": 0}, {"below_mean": 2}, {"half": 1}, 7, "x"])
+def test_a_gate_that_is_none_is_one_line(folder, call, gate):
+    code, out, errors = call(main, ["tables", str(folder(1.0, gate=gate))])
+    assert (code, out) == (2, "") and errors.count("\n") == 1 and "study.json" in errors
+
+
+def test_an_index_of_an_earlier_version_has_the_default_terms():
+    assert terms_of({}) == terms_of({"study": "x", "cells": []}) == Terms()
+    assert terms_of({"evaluation": {"num_generated": 9}}) == Terms(num_generated=9)
+
+
+def test_table_gives_every_level_with_its_ratios_and_gain():
+    ratio = np.where(np.arange(20) == 19, 900.0, 0.9)
+    (made,), numbers = table(to_frame(profile_rows(ratio)), {})
+    assert len(made.body) == 20 and "at step 400, 1 seed: not enough for verdicts" in made.caption
+    lowest, highest = made.body[0], made.body[-1]
+    assert (lowest[4], highest[4], highest[6]) == ("0.900", "900", "< −99")
+    assert numbers["path"].sum() == pytest.approx(1)
+    assert table(to_frame([ROW]), {})[0] == []

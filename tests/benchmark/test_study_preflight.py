@@ -127,3 +127,13 @@ def test_rows_of_another_sampler_are_refused_before_the_data_are_prepared(make):
     other = make("sampler.steps=9")
     with pytest.raises(UserError, match="another config or other data"):
         check_study(other, other.runs)
+
+
+@pytest.mark.parametrize(("revision", "lines"), [("0123456789ab-dirty", 1), ("0123456789ab", 0)])
+def test_uncommitted_code_is_told_before_the_start(make, monkeypatch, revision, lines):
+    monkeypatch.setattr("benchmark.preflight.git_revision", lambda: revision)
+    study = make()
+    said = [line for line in check_study(study, study.runs) if "provisional" in line]
+    assert len(said) == lines
+    # Where nothing is left to train, nothing will be measured by it.
+    assert not [line for line in check_study(study, []) if "provisional" in line]
