@@ -67,7 +67,7 @@ def test_readme_study_is_a_study(repository, workdir):
     (block,) = re.findall(r"```yaml\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
     (workdir / "mine.yaml").write_text(block)
     study = load_study("mine.yaml")
-    controls = {f"low-first-{kind}" for kind in ("density*", "anti*", "flat")}
+    controls = {f"low-first-{kind}" for kind in ("density*", "static", "anti*", "flat")}
     assert {run.arm for run in study.runs} == {"B", "low-first"} | controls
 
 

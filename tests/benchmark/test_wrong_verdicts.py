@@ -16,7 +16,7 @@ from benchmark.results import to_frame
 from benchmark.statistics import paired, verdict
 from benchmark.verdicts import MARGIN, findings
 
-DRAWS = int(os.environ.get("VERDICT_DRAWS", "25"))
+DRAWS = int(os.environ.get("VERDICT_DRAWS", "4"))
 SEEDS = 8
 EFFECT = math.log(0.94)
 OTHERS = ("density*", "A/A", "CR", "R", "S", "CS")
@@ -116,7 +116,7 @@ def spoilt_rows(kind, logs):
 )
 def test_what_a_claim_is_not_about_moves_nothing(kind):
     rng = np.random.default_rng(hash_of(kind))
-    for _ in range(max(5, DRAWS // 10)):
+    for _ in range(max(2, DRAWS // 10)):
         logs = drawn(rng, EFFECT, {})
         before, after = claim(rows_of(logs)), claim(spoilt_rows(kind, logs))
         assert (after.estimate, after.low, after.high, after.p) == pytest.approx(
@@ -128,7 +128,7 @@ def test_what_a_claim_is_not_about_moves_nothing(kind):
 def test_swapped_labels_turn_every_verdict_round():
     rng = np.random.default_rng(1)
     opposite = {"supported": "refuted", "refuted": "supported"}
-    for _ in range(max(5, DRAWS // 10)):
+    for _ in range(max(2, DRAWS // 10)):
         logs = drawn(rng, EFFECT * 2, {})
         swapped = {**logs, "B": logs["C"], "C": logs["B"]}
         before, after = claim(rows_of(logs)), claim(rows_of(swapped))
