@@ -1,16 +1,19 @@
 """A study's answer in one sentence: for the screen, the paper and the report's first line."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from benchmark.claims import density_control
-from benchmark.competence import competence
+from benchmark.competence import Competence, competence
 from benchmark.endpoint import Endpoint, missing_cells, primary_endpoint
 from benchmark.index import read_index
 from benchmark.results import BASELINE, load_study, to_frame
 from benchmark.rows import ROWS_FILE, read_rows
-from benchmark.terms import terms_of
+from benchmark.terms import Gate, terms_of
 from benchmark.verdict_text import (
     baseline_text,
     change_text,
@@ -32,7 +35,25 @@ def study_answer(study_dir: Path) -> str:
     terms = terms_of(index)
     endpoint = primary_endpoint(frame, terms)
     absent = {} if endpoint is None else missing_cells(frame, endpoint, index)
-    return headline(findings(frame, terms), endpoint, absent)
+    return headline(findings(frame, terms), endpoint, absent, gate_remarks(frame, terms.gate))
+
+
+def gate_remarks(frame: pd.DataFrame, gate: Gate) -> list[str]:
+    """What whoever reads an answer must know of the gate that let it pass.
+
+    Args:
+        frame: the frame of the study's rows.
+        gate: the study's.
+    """
+    baseline = competence(frame)
+    if baseline is None:
+        return [f"how far {BASELINE} has learned was not measured"]
+    if gate != Gate() and baseline.passed(gate) and not baseline.passed(Gate()):
+        return [
+            f"judged by a gate of the study's own, oracle ratio {gate.oracle_ratio:g} and mean "
+            f"{gate.below_mean:g}, where the usual one would not answer"
+        ]
+    return []
 
 
 def baseline_line(study_dir: Path) -> str:
@@ -41,8 +62,12 @@ def baseline_line(study_dir: Path) -> str:
     Raises:
         UserError: a file of the study is damaged.
     """
-    rows = [row for row in read_rows(study_dir / ROWS_FILE) if row.arm == BASELINE]
-    baseline, gate = competence(to_frame(rows)), terms_of(read_index(study_dir)).gate
+    path = study_dir / ROWS_FILE
+    if not path.exists():
+        return ""
+    stat = path.stat()
+    baseline = _baseline(path, (stat.st_size, stat.st_mtime_ns))
+    gate = terms_of(read_index(study_dir)).gate
     if baseline is None:
         return ""
     state = "enough" if baseline.passed(gate) else "not yet enough"
@@ -52,6 +77,13 @@ def baseline_line(study_dir: Path) -> str:
     )
 
 
+@functools.lru_cache(maxsize=1)
+def _baseline(path: Path, state: tuple[int, int]) -> Competence | None:
+    """How far the baseline has come by a file in that state: who watches a study asks often."""
+    del state
+    return competence(to_frame(row for row in read_rows(path) if row.arm == BASELINE))
+
+
 def interim_note(absent: Mapping[str, Sequence[int]]) -> str:
     """``interim: 3 cells are not measured yet``, of what ``missing_cells`` returns."""
     count = sum(map(len, absent.values()))
@@ -59,7 +91,10 @@ def interim_note(absent: Mapping[str, Sequence[int]]) -> str:
 
 
 def headline(
-    found: Sequence[Finding], endpoint: Endpoint | None, absent: Mapping[str, Sequence[int]]
+    found: Sequence[Finding],
+    endpoint: Endpoint | None,
+    absent: Mapping[str, Sequence[int]],
+    remarks: Sequence[str] = (),
 ) -> str:
     """The answer, with its interval, the number of seeds and what weakens it.
 
@@ -70,47 +105,56 @@ def headline(
         found: the result of ``findings``.
         endpoint: the result of ``primary_endpoint`` for the same rows.
         absent: the result of ``missing_cells`` for the same rows.
+        remarks: the result of ``gate_remarks`` for the same rows.
     """
     totals = (f for f in found if f.group != "check" and f.contrast.endswith(f" − {BASELINE}"))
-    benefit = next((f for f in totals if f.group in ("hypothesis", "claim")), None)
-    if endpoint is None or benefit is None or benefit.seeds == 0:
+    compared = [f for f in totals if f.group in ("hypothesis", "claim") and f.seeds > 0]
+    benefit = next((f for f in compared if f.verdict != "not tested"), None)
+    if endpoint is not None and benefit is None and compared:
+        return f"Not tested. {compared[0].contrast}: {compared[0].why}"
+    if endpoint is None or benefit is None:
         return f"No arm has been compared with {BASELINE} at its last step, so there is no answer."
     arm = benefit.contrast.removesuffix(f" − {BASELINE}")
-    what = f"the {endpoint.metric} of {arm}"
-    sources = [f"n = {seeds_text(benefit.seeds)}", *([] if benefit.declared else ["exploratory"])]
-    if endpoint.is_smoke:
-        sources.append("a smoke test with too few images")
-    if endpoint.provisional:
-        sources.append(endpoint.provisional)
-    if absent:
-        sources.append(interim_note(absent))
+    sources = _sources(benefit, endpoint, absent, remarks)
     change = f"{percent(benefit.estimate).lstrip('+−')} {_side(benefit)} {BASELINE}'s"
-    beside = _beside(benefit)
+    ends = f"the {endpoint.metric} of {arm} ends {change}"
+    beside = f" ({', '.join(sources)}){_beside(benefit)}"
     if benefit.verdict == "not answered":
-        interval = () if benefit.seeds == 1 else (f"95 % interval {_interval(benefit)}",)
-        return (
-            f"Not answered. {benefit.why} For the record: {what} ends {change} "
-            f"({', '.join([*interval, *sources])}){beside}."
-        )
+        return f"Not answered. {benefit.why} For the record: {ends}{beside}."
     if benefit.seeds == 1:
         return (
-            f"One training seed decides nothing: {what} ends {change}, and another seed may say "
-            f"otherwise ({', '.join(sources)}){beside}."
+            f"One training seed decides nothing: {ends}, and another seed may say otherwise"
+            f"{beside}."
         )
     failed = [f.contrast for f in found if f.passed is False]
     if failed:
+        checks = ", ".join(failed)
         return (
-            f"The instrument fails its own check ({', '.join(failed)}), so no verdict counts: "
-            f"{what} ends {change} ({', '.join(sources)}){beside}."
+            f"The instrument fails its own check ({checks}), so no verdict counts: {ends}{beside}."
         )
     if benefit.verdict == "mixed":
-        return f"Mixed. {benefit.why} ({', '.join(sources)})."
-    sources.insert(0, f"95 % interval {_interval(benefit)}")
+        return f"Mixed: {benefit.why} By the first, {ends}{beside}."
     order = next((f for f in found if f.contrast == f"{arm} − {density_control(arm)}"), None)
-    return (
-        f"{_answer(benefit)}: {what} ends {change} ({', '.join(sources)}){beside}"
-        f"{'' if order is None else _order_text(order)}."
-    )
+    return f"{_answer(benefit)}: {ends}{beside}{'' if order is None else _order_text(order)}."
+
+
+def _sources(
+    benefit: Finding,
+    endpoint: Endpoint,
+    absent: Mapping[str, Sequence[int]],
+    remarks: Sequence[str],
+) -> list[str]:
+    """What an effect rests on: interval, seeds, and all that weakens it."""
+    interval = [] if benefit.seeds == 1 else [f"95 % interval {_interval(benefit)}"]
+    return [
+        *interval,
+        f"n = {seeds_text(benefit.seeds)}",
+        *([] if benefit.declared else ["exploratory"]),
+        *(["a smoke test with too few images"] if endpoint.is_smoke else []),
+        *([endpoint.provisional] if endpoint.provisional else []),
+        *([interim_note(absent)] if absent else []),
+        *remarks,
+    ]
 
 
 _ANSWERS: dict[Verdict, str] = {
@@ -120,11 +164,11 @@ _ANSWERS: dict[Verdict, str] = {
     "undecided": "Undecided",
 }
 _ORDER: dict[Verdict, str] = {
-    "supported": "its order of noise levels helps",
-    "refuted": "its order of noise levels hurts",
-    "equal": "its order of noise levels makes no difference that matters",
-    "undecided": "whether its order of noise levels matters is undecided",
-    "mixed": "of what its order of noise levels does, two measures say opposite things",
+    "supported": "its early order of noise levels helps",
+    "refuted": "its early order of noise levels hurts",
+    "equal": "its early order of noise levels makes no difference that matters",
+    "undecided": "whether its early order of noise levels matters is undecided",
+    "mixed": "of what its early order of noise levels does, two measures say opposite things",
 }
 
 

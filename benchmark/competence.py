@@ -144,6 +144,8 @@ def _profile(frame: pd.DataFrame) -> pd.DataFrame:
     of_network = own["metric"] == EPS_MSE
     names = sorted(set(own.loc[of_network, "weights"]), key=lambda name: (name == "raw", name))
     own = own[~of_network | (own["weights"] == (names[0] if names else ""))]
+    # Some milestones may have been scored again with other numbers of images.
+    own = own[own["n_reference"] == own["n_reference"].mode().max()]
     cell = ["seed", "sampling_seed", "step", "total_steps", "level"]
     table = own.pivot_table(index=cell, columns="metric", values="value")
     return table.reindex(columns=list(_PREDICTORS)).dropna().reset_index()
@@ -151,8 +153,8 @@ def _profile(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _slope(profile: pd.DataFrame, step: int) -> float:
     """Change of the log oracle ratio over the last tenth of the steps before ``step``."""
-    logs = profile.assign(log=np.log(profile[EPS_MSE]) - np.log(profile[EPS_MSE_LINEAR]))
-    curve = logs.groupby("step")["log"].mean()
+    logs = np.log(profile.groupby(["step", "level"])[[EPS_MSE, EPS_MSE_LINEAR]].mean())
+    curve = (logs[EPS_MSE] - logs[EPS_MSE_LINEAR]).groupby("step").mean()
     begun = (1 - _LAST_PART) * step
     if begun < curve.index.min():
         return math.nan

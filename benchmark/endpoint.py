@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.provenance import CHANGED
-from benchmark.results import CONDITION, arm_order, distance_rows, is_smoke
+from benchmark.provenance import is_committed
+from benchmark.results import CONDITION, arm_order, cells_of, distance_rows, is_smoke
 from benchmark.terms import Terms
 from mindiffusion.errors import UserError
 
@@ -29,7 +29,7 @@ class Endpoint:
     over ``sampling_seeds``, NaN where a cell is missing. ``condition`` holds the
     fields that all its rows share (``results.CONDITION``). ``declared`` is "exploratory" unless
     all rows name one preregistration. ``uncommitted`` counts the cells that were measured by code
-    with changes that no commit has. ``left_out`` says in sentences which measurements of the same
+    that no commit holds. ``left_out`` says in sentences which measurements of the same
     cells do not count, and why.
     """
 
@@ -60,11 +60,11 @@ class Endpoint:
 def primary_endpoint(frame: pd.DataFrame, terms: Terms | None = None) -> Endpoint | None:
     """The primary distance at each arm's last step; None if no arm got there.
 
-    Its number of images is the one that the study declares, or, where it declares none or no cell
-    has that yet, the largest that more than half of the cells share, so that one cell with more
-    images, or one that lacks its last ones, changes nothing for the others. Between distances with
-    equally many images, the one by EfficientNet-Lite0 comes first, then the one with the most
-    cells, then averaged weights before raw ones.
+    Of several ways to measure it only those count that more than half of the cells share, so that
+    one cell measured otherwise, or one that lacks its last rows, changes nothing for the others.
+    Of these the one with the number of images that the study declares comes first, then the one
+    with the most images, then EfficientNet-Lite0, then the one with the most cells, then averaged
+    weights before raw ones.
 
     Args:
         frame: the frame of a study's rows, in any order.
@@ -73,51 +73,45 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms | None = None) -> Endpoin
     rows = at_last_step(distance_rows(frame))
     if rows.empty:
         return None
-    count = _images_that_count(rows, None if terms is None else terms.num_generated)
-    parts = [part for _, part in rows[rows["n_generated"] == count].groupby(list(CONDITION))]
-    endpoint = endpoint_of(min(parts, key=_preference))
-    return dataclasses.replace(endpoint, left_out=_left_out(rows, count))
+    parts = [part for _, part in rows.groupby(list(CONDITION), sort=True)]
+    most = max(len(cells_of(part)) for part in parts)
+    shared = [part for part in parts if 2 * len(cells_of(part)) > len(cells_of(rows))]
+    shared = shared or [part for part in parts if len(cells_of(part)) == most]
+    declared = None if terms is None else terms.num_generated
+    chosen = min(shared, key=lambda part: _preference(part, declared))
+    every = at_last_step(frame[frame["metric"].str.startswith(("FID@", "FD-"))])
+    return dataclasses.replace(endpoint_of(chosen), left_out=_left_out(every, chosen))
 
 
-def _images_that_count(rows: pd.DataFrame, declared: int | None) -> int:
-    """Of how many images the distance is that all cells are compared by."""
-    cells = {
-        count: len(_cells(rows[rows["n_generated"] == count]))
-        for count in map(int, rows["n_generated"].unique())
-    }
-    if declared in cells:
-        return declared
-    most = max(cells.values())
-    half = len(_cells(rows)) / 2
-    return max(count for count, number in cells.items() if number > half or number == most)
+def _left_out(rows: pd.DataFrame, chosen: pd.DataFrame) -> tuple[str, ...]:
+    """Distances that do not count though they have more images or other cells than those that do.
 
-
-def _cells(rows: pd.DataFrame) -> set[tuple[str, int]]:
-    return set(zip(rows["arm"], rows["seed"], strict=True))
-
-
-def _left_out(rows: pd.DataFrame, count: int) -> tuple[str, ...]:
-    """Of which cells there are distances with more images than count, or with others alone."""
-    counted, texts = _cells(rows[rows["n_generated"] == count]), []
-    for other in sorted(set(rows["n_generated"]) - {count}):
-        cells = _cells(rows[rows["n_generated"] == other])
-        if other < count:
+    Args:
+        rows: all distances at the last step.
+        chosen: those that count.
+    """
+    metric, count = chosen["metric"].iloc[0], chosen["n_generated"].iloc[0]
+    counted, texts = cells_of(chosen), []
+    for other, part in rows[rows["metric"] != metric].groupby("metric", sort=True):
+        cells = cells_of(part)
+        if part["n_generated"].iloc[0] <= count and not str(other).startswith("FID@"):
             cells -= counted
         if cells:
             named = ", ".join(f"{arm} (seed {seed})" for arm, seed in sorted(cells)[:MOST_NAMED])
             more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
             texts.append(
-                f"Distances from {other:,} images are left out, since the cells are compared by "
-                f"those from {count:,}: {named}{more}."
+                f"{other} of {named}{more} is left out, since the cells are compared by {metric}."
             )
     return tuple(texts)
 
 
-def _preference(part: pd.DataFrame) -> tuple[object, ...]:
+def _preference(part: pd.DataFrame, declared: int | None) -> tuple[object, ...]:
     first = part.iloc[0]
     return (
+        int(first["n_generated"]) != declared,
+        -int(first["n_generated"]),
         not first["metric"].startswith(_FIRST_NET),
-        -part.groupby(["arm", "seed"]).ngroups,
+        -len(cells_of(part)),
         not first["weights"].startswith("ema"),
         -int(first["metric_version"]),
         *(str(first[name]) for name in CONDITION),
@@ -163,7 +157,7 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
         is_smoke="@" in first["metric"] and is_smoke(int(first["n_generated"])),
         sampling_seeds=tuple(sorted(shared)),
         declared=declared.pop() if len(declared) == 1 else "exploratory",
-        uncommitted=len(_cells(rows[rows["git"].str.endswith(CHANGED)])),
+        uncommitted=len(cells_of(rows[~rows["git"].map(is_committed)])),
     )
 
 

@@ -47,7 +47,7 @@ def mask_effects(frame: pd.DataFrame) -> dict[str, MaskEffect]:
     Returns:
         An entry for every arm with ``mask-effect`` rows, ε-MSE rows and stages.
     """
-    cell = ["arm", "seed", "sampling_seed", "step", "level", "weights"]
+    cell = ["arm", "seed", "sampling_seed", "step", "level", "weights", "n_reference"]
     effect = frame.loc[frame["metric"] == MASK_EFFECT, [*cell, "value"]]
     mse = frame.loc[frame["metric"] == EPS_MSE, [*cell, "value"]]
     both = _trained(effect.merge(mse, on=cell, suffixes=("", "_mse")), frame)
@@ -63,6 +63,22 @@ def mask_effects(frame: pd.DataFrame) -> dict[str, MaskEffect]:
         for values in zip(*(largest[name].tolist() for name in _FIELDS), strict=True)
     )
     return {effect.arm: effect for effect in effects}
+
+
+def known_masks(frame: pd.DataFrame) -> dict[str, MaskEffect | None]:
+    """Every arm with a channel mask, and what is known of it; None where no row says.
+
+    An arm has one where rows tell its effect, or the number of its active channels changes between
+    stages.
+
+    Args:
+        frame: the frame of a study's rows.
+    """
+    channels = curriculum_frame(frame).groupby("arm")["active_channels"]
+    changing = channels.max()[channels.max() > channels.min()].index
+    told = frame.loc[frame["metric"] == MASK_EFFECT, "arm"]
+    effects = mask_effects(frame)
+    return {arm: effects.get(arm) for arm in sorted({*changing, *told})}
 
 
 def _trained(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.cell import is_unfinished, refuse_stale_rows
 from benchmark.evaluation.stitched import check_finisher
-from benchmark.provenance import CHANGED, git_revision
+from benchmark.provenance import git_revision, is_committed
 from benchmark.study import Study, check_counts
 from mindiffusion.data.store import num_images
 from mindiffusion.errors import UserError
@@ -16,8 +16,8 @@ from mindiffusion.training.run import refuse_other_config
 
 _SEEDS = 2**32
 _UNCOMMITTED = (
-    "the code has changes that no commit has: rows will say so, and the study's answer stays "
-    "provisional; commit first where it is to count."
+    "the code has changes that no commit has, or lies in no repository: rows will say so, and the "
+    "study's answer stays provisional; commit first where it is to count."
 )
 
 
@@ -51,7 +51,7 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         refuse_stale_rows(study, config)
         said |= dict.fromkeys(notes(config, num_train))
     pending = [config for config in runs if is_unfinished(study, config)]
-    if pending and git_revision().endswith(CHANGED):
+    if pending and not is_committed(git_revision()):
         said[_UNCOMMITTED] = None
     try_folder(study.folder)
     for config in pending:

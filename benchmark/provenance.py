@@ -10,6 +10,8 @@ from pathlib import Path
 
 CHANGED = "-dirty"
 """How a revision ends where files differ from the commit."""
+UNKNOWN = "unknown"
+"""The revision of code that lies in no repository."""
 VERSIONED = ("torch", "torchvision", "numpy", "scipy", "timm", "clean-fid", "pillow")
 
 
@@ -22,8 +24,13 @@ def git_revision() -> str:
             command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return UNKNOWN
     return done.stdout.strip()
+
+
+def is_committed(revision: str) -> bool:
+    """Whether the code that a row names can be looked up."""
+    return revision != UNKNOWN and not revision.endswith(CHANGED)
 
 
 @functools.cache

@@ -171,9 +171,17 @@ def arm_order(frame: pd.DataFrame) -> list[str]:
 
 
 def distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the primary distance: FID where there is one, else FD by another feature net."""
-    fid = frame[frame["metric"].str.startswith("FID@")]
-    return frame[frame["metric"].str.startswith("FD-")] if fid.empty else fid
+    """Rows of the primary distance: FID where most cells have it, else FD by another feature net.
+
+    One cell with an FID among many without is no reason to drop the distances of all others.
+    """
+    fid, other = (frame[frame["metric"].str.startswith(name)] for name in ("FID@", "FD-"))
+    return fid if 2 * len(cells_of(fid)) > len(cells_of(pd.concat([fid, other]))) else other
+
+
+def cells_of(rows: pd.DataFrame) -> set[tuple[str, int]]:
+    """Arms and seeds that the rows are of."""
+    return set(zip(rows["arm"], rows["seed"], strict=True))
 
 
 def limit_name(metric: str) -> str:

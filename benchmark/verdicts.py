@@ -18,9 +18,9 @@ from benchmark.competence import Competence, competence
 from benchmark.endpoint import Endpoint, at_last_step, endpoint_of, primary_endpoint
 from benchmark.learning import Floats, baseline_curve, worth_in_steps
 from benchmark.log_ratios import percent_change
-from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, mask_effects
+from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, known_masks
 from benchmark.power import seeds_needed
-from benchmark.results import SUMMARIES, split_conditions
+from benchmark.results import SUMMARIES, cells_of, split_conditions
 from benchmark.statistics import ALPHA, Contrast, holm, paired, sign_flip, verdict
 from benchmark.terms import Gate, Terms
 from benchmark.verdict_text import (
@@ -106,7 +106,7 @@ class _Evidence:
 
     endpoint: Endpoint
     margin: float
-    masks: Mapping[str, MaskEffect]
+    masks: Mapping[str, MaskEffect | None]
     curve: tuple[Floats, Floats]
     held_out: Endpoint | None
     baseline: Competence | None
@@ -127,7 +127,7 @@ def findings(frame: pd.DataFrame, terms: Terms | None = None) -> list[Finding]:
     evidence = _Evidence(
         endpoint,
         MARGIN,
-        mask_effects(frame),
+        known_masks(frame),
         baseline_curve(frame, endpoint),
         held_out_endpoint(frame, endpoint),
         competence(frame),
@@ -151,7 +151,7 @@ def secondary(frame: pd.DataFrame, terms: Terms | None = None) -> list[Finding]:
     endpoint = primary_endpoint(frame, terms)
     if endpoint is None:
         return []
-    masks, baseline = mask_effects(frame), competence(frame)
+    masks, baseline = known_masks(frame), competence(frame)
     nothing = np.empty(0), np.empty(0)
     found: list[Finding] = []
     for measure in _summary_endpoints(frame, endpoint, SUMMARIES):
@@ -172,11 +172,19 @@ def held_out_endpoint(frame: pd.DataFrame, endpoint: Endpoint) -> Endpoint | Non
 def _summary_endpoints(
     frame: pd.DataFrame, endpoint: Endpoint, names: Sequence[str]
 ) -> list[Endpoint]:
-    """Summaries of the held-out ε-MSE at each arm's last step, of the endpoint's weights."""
+    """Summaries of the held-out ε-MSE at each arm's last step, of the endpoint's weights.
+
+    Where cells were measured with several numbers of images, each as most of them were.
+    """
     # One of 0 has no logarithm; it does not stop the report of all others.
     rows = at_last_step(frame[frame["metric"].isin(names) & (frame["value"] > 0)])
     rows = rows[rows["weights"] == endpoint.condition["weights"]]
-    return [endpoint_of(part) for part in split_conditions(rows)]
+    parts = [
+        max(split_conditions(rows[rows["metric"] == name]), key=lambda part: len(cells_of(part)))
+        for name in names
+        if (rows["metric"] == name).any()
+    ]
+    return [endpoint_of(part) for part in parts]
 
 
 def _finding(claim: Claim, evidence: _Evidence) -> Finding:
@@ -211,15 +219,18 @@ def _weights(claim: Claim) -> Floats:
     return np.array([weight for _, weight in claim.weights])
 
 
-def _inert(claim: Claim, masks: Mapping[str, MaskEffect]) -> str:
+def _inert(claim: Claim, masks: Mapping[str, MaskEffect | None]) -> str:
     """Why a claim with a mask in one of its arms says nothing here; empty if it may."""
     least = f"{MANIPULATION_MINIMUM:.0%}".replace("%", " %")
     for arm in claim.arms:
-        if arm in claim.masked and arm not in masks:
+        if arm not in masks:
+            continue
+        effect = masks[arm]
+        if effect is None:
             return f"No row says what the mask of {arm} does at noise levels it was trained on."
-        if arm in masks and not masks[arm].passed:
+        if not effect.passed:
             return (
-                f"Lifting the mask of {arm} changes its ε-MSE by {100 * masks[arm].relative:.2g} % "
+                f"Lifting the mask of {arm} changes its ε-MSE by {100 * effect.relative:.2g} % "
                 f"at most, less than {least}: a mask that does nothing tests nothing."
             )
     return ""

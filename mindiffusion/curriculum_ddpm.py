@@ -24,6 +24,9 @@ class CurriculumDDPM(DDPM):
         loss_weight: factor on the loss by noise level; None: 1 at all.
         parameterization: as for DDPM.
         std: σ_d of the training images, for loss weights that need it.
+
+    Raises:
+        UserError: a loss weight that needs it, without.
     """
 
     def __init__(
@@ -33,11 +36,17 @@ class CurriculumDDPM(DDPM):
         n_T: int,
         loss_weight: LossWeight | None = None,
         parameterization: Parameterization | None = None,
-        std: float = 1.0,
+        std: float | None = None,
     ) -> None:
         super().__init__(eps_model, betas, n_T, parameterization)
         self.density: IndexDensity = Window()
-        table = None if loss_weight is None else loss_weight.table(self.alpha_bar.numpy(), std)
+        if loss_weight is not None and loss_weight.needs_std and std is None:
+            raise UserError(
+                f"loss weight {loss_weight.kind!r} needs the standard deviation of the training "
+                "images; give std."
+            )
+        alpha_bar = self.alpha_bar.numpy()
+        table = None if loss_weight is None else loss_weight.table(alpha_bar, std or 1.0)
         weights = None if table is None else torch.from_numpy(table)
         self.register_buffer("loss_weights", weights, persistent=False)
         self.loss_weights: Tensor | None

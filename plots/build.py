@@ -132,7 +132,7 @@ _FIGURES: dict[str, tuple[_HasRows, _Draw]] = {
     "channel_births": (channel_births.has_rows, channel_births.figure),
     "group_norms": (lambda frame: not group_norms.norm_rows(frame).empty, group_norms.figure),
     "cost_vs_quality": (
-        cost_vs_quality.has_rows,
+        lambda frame, terms=None: not cost_vs_quality.cost_rows(frame).empty,
         cost_vs_quality.figure,
     ),
     "denoising_profile": (

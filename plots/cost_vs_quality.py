@@ -119,12 +119,6 @@ def at_the_end(ends: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     return ax
 
 
-def has_rows(frame: pd.DataFrame, terms: Terms | None = None) -> bool:
-    """Whether distances and times are there; by whatever terms the study is judged."""
-    del terms
-    return not cost_rows(frame).empty
-
-
 def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
     """Left along the runs, right at their ends where there is a baseline."""
     rows, ends = cost_rows(frame), end_costs(frame, terms)

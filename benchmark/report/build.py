@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark.answer import headline
+from benchmark.answer import gate_remarks, headline
 from benchmark.competence import competence
 from benchmark.endpoint import missing_cells, primary_endpoint
 from benchmark.index import read_index
@@ -99,7 +99,7 @@ def _page(study_dir: Path) -> dict[str, Any]:
         "declared": ", ".join(sorted(set(frame["declared"]))),
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
-        "answer": headline(found, endpoint, absent),
+        "answer": headline(found, endpoint, absent, gate_remarks(frame, terms.gate)),
         "cautions": cautions(endpoint, found, absent, competence(frame)) + beyond_caution(frame),
         "main_figure": pictures.get(MAIN_FIGURE),
         "main_table": main,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mindiffusion.data.folder import name_hash
-from mindiffusion.data.source import Plan, Sample, digest64
+from mindiffusion.data.source import Plan, Sample, SourceAbsent, digest64
 from mindiffusion.errors import UserError
 from mindiffusion.outside.pictures import RULE, BadImage, picture_bytes, read_picture
 
@@ -318,14 +318,15 @@ def _content(photo: Photo) -> bytes:
     """The bytes of a photograph's file; its package is found and not imported.
 
     Raises:
-        UserError: the package, or the file in it, is not installed.
+        SourceAbsent: the package is not installed.
+        UserError: the file in it is missing or damaged.
     """
     try:
         package = importlib.metadata.distribution(photo.package)
     except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            f"dataset photos needs the package {photo.package}, which is not installed; "
-            "run: pip install '.[photos]'"
+        raise SourceAbsent(
+            f"dataset photos needs the package {photo.package}, which is not installed",
+            "; run: pip install '.[photos]'",
         ) from None
     try:
         return picture_bytes(str(package.locate_file(f"{FOLDERS[photo.package]}/{photo.file}")))

@@ -100,7 +100,7 @@ def _very(handed: Record, config: DataConfig, show_progress: bool) -> PreparedDa
 def _newest(config: DataConfig, show_progress: bool) -> PreparedData:
     try:
         plan = _plans.pop(_source(config), None) or plan_data(config, celeba_path())
-    except (SourceAbsent, OSError) as absent:
+    except (SourceAbsent, PermissionError) as absent:
         record = _stand_in(config, absent)
         if show_progress:
             _say_stand_in(record, absent)
@@ -158,7 +158,7 @@ def num_images(config: DataConfig) -> tuple[int, int]:
 def _counted(config: DataConfig, source: _Source) -> tuple[int, int]:
     try:
         plan = plan_data(config, celeba_path())
-    except (SourceAbsent, OSError) as absent:
+    except (SourceAbsent, PermissionError) as absent:
         record = _stand_in(config, absent)
         return record.num_train, record.num_held_out
     _plans[source] = plan

@@ -16,6 +16,7 @@ from benchmark.results import to_frame
 from benchmark.rows import append_rows
 from benchmark.table_verdicts import competence as table
 from benchmark.terms import Gate, Terms, terms_of
+from benchmark.verdict_text import baseline_text
 from benchmark.verdicts import findings
 
 LEVELS = (np.arange(20) + 0.5) / 20
@@ -191,8 +192,24 @@ def folder(tmp_path):
 
 def test_gate_of_the_index_decides_the_answer(folder):
     path = folder(1.5, gate={"oracle_ratio": 2.0, "below_mean": 0.5})
-    assert study_answer(path).startswith("Yes: ")
+    text = study_answer(path)
+    assert text.startswith("Yes: ")
+    assert "judged by a gate of the study's own, oracle ratio 2 and mean 0.5, where" in text
     assert baseline_line(path).startswith("learned enough for verdicts at step 400 of 400: B's")
+
+
+def test_an_answer_that_nothing_guards_says_so(folder):
+    path = folder(0.9)
+    assert "was not measured" not in study_answer(path)
+    lines = (path / "rows.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"eps-MSE' not in line]
+    (path / "rows.jsonl").write_text("".join(kept))
+    assert "how far B has learned was not measured" in study_answer(path)
+
+
+def test_ratio_beside_the_border_shows_on_which_side_it_lies():
+    text = baseline_text(learned(0.98049), Gate())
+    assert "is 0.980490 times" in text and not learned(0.98049).passed(Gate())
 
 
 def test_status_says_how_far_the_baseline_has_come(folder, call):

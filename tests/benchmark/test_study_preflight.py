@@ -17,6 +17,12 @@ EVALUATION = EvaluationConfig(
 )
 
 
+@pytest.fixture(autouse=True)
+def committed(monkeypatch):
+    """Whoever works on the code is told that it has changes."""
+    monkeypatch.setattr("benchmark.preflight.git_revision", lambda: "0123456789ab")
+
+
 @pytest.fixture
 def make(workdir, tiny_config):
     """A function: a study of arms B and C, its runs changed by words, its scoring by fields."""

@@ -143,28 +143,29 @@ def test_endpoint_prefers_the_net_that_everybody_has(frame):
     assert primary_endpoint(both).metric == "FD-EffNet-Lite0-32px@2048"
 
 
-def test_one_cell_with_more_images_changes_nothing_and_is_told(frame, found):
+@pytest.mark.parametrize("terms", [None, Terms(num_generated=4096)])
+@pytest.mark.parametrize("metric", ["FD-Net@4096", "FID@4096", "FD-EffNet-Lite0-64px@4096"])
+def test_one_cell_measured_otherwise_changes_nothing_and_is_told(frame, found, metric, terms):
+    """By more images, another net, an FID: even where the study's file asks for it since."""
     one = (frame["metric"] == "FD-Net@2048") & (frame["arm"] == "B") & (frame["seed"] == 0)
-    more = frame[one].assign(metric="FD-Net@4096", n_generated=4096)
-    rows = pd.concat([frame, more])
-    assert findings(rows) == list(found.values())
-    endpoint = primary_endpoint(rows)
-    assert endpoint.left_out == (
-        "Distances from 4,096 images are left out, since the cells are compared by those from "
-        "2,048: B (seed 0).",
+    rows = pd.concat([frame, frame[one].assign(metric=metric, n_generated=4096)])
+    assert findings(rows, terms) == list(found.values())
+    assert primary_endpoint(rows, terms).left_out == (
+        f"{metric} of B (seed 0) is left out, since the cells are compared by FD-Net@2048.",
     )
     assert primary_endpoint(frame).left_out == ()
 
 
-def test_declared_number_of_images_counts_where_any_cell_has_it(frame):
-    late = (frame["metric"] == "FD-Net@2048") & (frame["seed"] > 1)
-    rows = frame[~late]
-    # Two of eight seeds are no majority.
-    assert primary_endpoint(rows).metric == "FD-Net@256"
-    declared = primary_endpoint(rows, Terms(num_generated=2048))
-    assert declared.metric == "FD-Net@2048" and len(declared.values) == 2
-    assert "Distances from 256 images are left out" in declared.left_out[0]
-    assert primary_endpoint(rows, Terms(num_generated=50_000)).metric == "FD-Net@256"
+def test_declared_number_of_images_comes_before_a_larger_one(frame):
+    assert primary_endpoint(frame, Terms(num_generated=256)).metric == "FD-Net@256"
+    assert primary_endpoint(frame, Terms(num_generated=50_000)).metric == "FD-Net@2048"
+
+
+def test_held_out_error_scored_again_for_one_cell_changes_nothing(frame):
+    rows = with_held_out(frame, {"C": -0.02})
+    one = (rows["metric"] == HELD_OUT) & (rows["arm"] == "B") & (rows["seed"] == 0)
+    more = pd.concat([rows, rows[one].assign(n_reference=32, value=0.5)])
+    assert findings(more) == findings(rows)
 
 
 def test_endpoint_refuses_a_distance_without_a_logarithm(frame):
@@ -293,6 +294,23 @@ def test_mask_effect_is_read_at_trained_noise_levels_only(frame):
     assert joint.verdict == "not tested" and "No row says" in joint.why
 
 
+def test_any_arm_with_a_mask_needs_the_manipulation_check(frame):
+    """Of an arm of one's own the mask shows in its stages."""
+    own = frame[(frame["arm"] == "C") & ~frame["metric"].isin(["t_min", "t_max"])]
+    own = own.assign(arm="mine")
+    stages = [
+        change(arm="mine", seed=seed, step=step, metric=metric, value=value, stage=f"s{step}",
+               n_generated=0, sampler="", sampler_steps=0, full_range=False)
+        for seed in range(8)
+        for step, channels in ((0, 8.0), (100, 32.0))
+        for metric, value in (("t_min", 0.0), ("t_max", 1.0), ("active_channels", channels))
+    ]  # fmt: skip
+    rows = pd.concat([frame, own, to_frame(stages)])
+    found = {finding.key: finding for finding in findings(rows)}
+    assert found["mine-B"].verdict == "not tested" and "No row says" in found["mine-B"].why
+    assert found["H2"].verdict == "supported"
+
+
 def test_one_seed_decides_nothing_and_says_so():
     rows = study(seeds=1)
     found = findings(rows)
@@ -371,7 +389,7 @@ def test_measures_that_point_opposite_ways_give_a_mixed_verdict(frame):
     assert "opposite ways" in found["H2"].why and "+22.1" in found["H2"].why
     # A check is of the distance alone.
     assert found["A/A"].verdict == "equal"
-    assert answer(rows).startswith("Mixed. ")
+    assert answer(rows).startswith("Mixed: Two measures")
     unsure = with_held_out(frame, {"C": 0.0})
     assert {f.key: f.verdict for f in findings(unsure)}["H2"] == "supported"
 
@@ -454,7 +472,7 @@ def test_headline_names_interval_seeds_and_order(frame, found):
     finding = found["H2"]
     assert f"{-finding.percent[0]:.1f} % below B's" in text
     assert "95 % interval −" in text and "n = 8 seeds" in text
-    assert "its order of noise levels helps" in text
+    assert "its early order of noise levels helps" in text
     assert "exploratory" not in text and "smoke" not in text
     assert text.count(".\n") == 0 and text.endswith(").")
 
@@ -474,7 +492,15 @@ def test_headline_of_a_smoke_test_says_so(frame):
 def test_headline_of_a_study_of_ones_own_arm_is_about_it():
     rows = study({"B": 0.0, "mine": -0.1, "mine-density*": 0.0})
     text = answer(rows)
-    assert "FD-Net@2048 of mine" in text and "its order of noise levels helps" in text
+    assert "FD-Net@2048 of mine" in text and "its early order of noise levels helps" in text
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_headline_of_an_inert_mask_alone_says_that_nothing_was_tested(seeds):
+    text = answer(study({"B": 0.0, "CS": -0.2}, seeds=seeds, mask=0.001))
+    assert text.startswith("Not tested. CS − B: Lifting the mask of CS changes its ε-MSE by 0.1 %")
+    beside = answer(study({"B": 0.0, "CS": -0.2, "CR": -0.2}, seeds=3, mask=0.001))
+    assert beside.startswith("Yes: the FD-Net@2048 of CR")
 
 
 @pytest.mark.parametrize("arms", [["B"], ["C", "density*"], []])

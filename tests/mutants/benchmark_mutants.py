@@ -157,15 +157,15 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "one-cell-with-more-images-is-the-endpoint",
         "benchmark/endpoint.py",
-        "if number > half or number == most)",
-        "if number > 0)",
+        "shared = [part for part in parts if 2 * len(cells_of(part)) > len(cells_of(rows))]",
+        "shared = parts",
         (f"{BENCHMARK}/test_verdicts.py",),
     ),
     Mutant(
         "inert-mask-spoils-only-what-is-about-masks",
         "benchmark/verdicts.py",
-        "if arm in masks and not masks[arm].passed:",
-        'if "C" in claim.arms and arm in masks and not masks[arm].passed:',
+        "if not effect.passed:",
+        'if "C" in claim.arms and not effect.passed:',
         (f"{BENCHMARK}/test_verdicts.py",),
     ),
     Mutant(
