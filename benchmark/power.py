@@ -1,11 +1,11 @@
 """How many seeds a comparison needs, and what a given number can see: paired t tests.
 
-Source: the noncentral t distribution (Cohen 1988, ch. 2; METHODS §7).
+Source: the noncentral t distribution (Cohen 1988, ch. 2; METHODS §7). scipy.stats is imported where
+it is used, for it takes a second.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
 
 # Three hypotheses are declared; seeds are planned for the strictest level Holm may ask of one.
 PLANNED_ALPHA = 0.05 / 3
@@ -24,6 +24,8 @@ def power(
         n: numbers of seeds, each ≥ 2; any shape, which the result has.
         alpha: level of the test.
     """
+    from scipy import stats
+
     seeds = np.asarray(n, dtype=np.float64)
     critical = stats.t.isf(alpha / 2, seeds - 1)
     # Two seeds see what is so large beside its spread; of more, scipy finds no number.
@@ -47,6 +49,8 @@ def minimum_detectable_effect(
     sd: float, n: int, target: float = 0.8, alpha: float = PLANNED_ALPHA
 ) -> float:
     """The smallest effect that ``n`` ≥ 2 seeds see with power ``target``, in units of ``sd``'s."""
+    from scipy import optimize, stats
+
     span = float(stats.t.isf(alpha / 2, n - 1) + stats.t.ppf(target, n - 1)) + 10
     return sd * float(
         optimize.brentq(lambda effect: float(power(effect, 1.0, n, alpha)) - target, 0.0, span)

@@ -2,7 +2,8 @@
 
 Values are logs of distances, lower is better. What each formula is and where it comes from:
 docs/statistics.md. What can be drawn takes a ``numpy.random.Generator``; everything else is a pure
-function.
+function. scipy.stats is imported where it is used: it takes a second, and every process that reads
+rows imports this module.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from scipy.special import stdtr, stdtrit
 
 from mindiffusion.errors import UserError
@@ -212,6 +212,8 @@ def realised_correlation(values: ArrayLike) -> Floats:
 
 def interquartile_mean(values: ArrayLike) -> float:
     """Mean of the middle half of 8 or more values (Agarwal et al. 2021)."""
+    from scipy import stats
+
     return float(stats.trim_mean(_finite(values, "Interquartile mean", QUARTILE_SEEDS), 0.25))
 
 
@@ -220,6 +222,8 @@ def probability_of_improvement(values: ArrayLike, baseline: ArrayLike) -> float:
 
     Mann and Whitney's U over the number of pairs (Agarwal et al. 2021, eq. 2).
     """
+    from scipy import stats
+
     what = "Probability of improvement"
     own, other = (_finite(array, what, QUARTILE_SEEDS) for array in (values, baseline))
     larger = stats.mannwhitneyu(other, own, method="asymptotic").statistic
@@ -233,6 +237,8 @@ def bootstrap_interval(
 
     With fewer it covers too little: percentile intervals of 3/5/8 seeds cover .76/.84/.89.
     """
+    from scipy import stats
+
     array = _finite(values, "Bootstrap interval", BOOTSTRAP_SEEDS)
     found = stats.bootstrap((array,), np.mean, confidence_level=confidence, rng=rng)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -23,7 +23,7 @@ from plots.build import drawn
 from plots.style import paper_style
 
 IS_LONG = "ANY_ROWS" in os.environ
-EXAMPLES, SIZES = int(os.environ.get("ANY_ROWS", "2")), 9 if IS_LONG else 2
+EXAMPLES, SIZES = int(os.environ.get("ANY_ROWS", "1")), 9 if IS_LONG else 2
 ARMS = (
     "B", "C", "density*", "C-flat", "CS", "S", "CR", "A/A", "B-80%", "mine", "mine-density*",
     r"w$\alpha_{$", "_hidden", "=cmd()", "[x](y)", "*star", "日本の腕", "שלום", "x" * 200,
