@@ -215,7 +215,8 @@ def test_watching_ends_with_ctrl_c(study, monkeypatch, call):
 def test_status_needs_no_torch(study, repository):
     code = (
         "import sys; from benchmark.__main__ import main\n"
-        "main(['status', sys.argv[1]]); sys.exit('torch' in sys.modules or 'scipy.stats' in sys.modules)"
+        "main(['status', sys.argv[1]])\n"
+        "sys.exit('torch' in sys.modules or 'scipy.stats' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(study)], cwd=repository).returncode == 0
 
