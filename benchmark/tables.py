@@ -3,6 +3,7 @@
 Pure functions of rows; the same rows in any order give the same bytes.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from benchmark.results import (
     over_seeds,
     split_conditions,
 )
+from benchmark.rows import ROWS_FILE
 from benchmark.table_arms import arms, configuration
 from benchmark.table_capacity import capacity
 from benchmark.table_cost import training_cost
@@ -48,7 +50,7 @@ from benchmark.table_verdicts import (
     sensitivity,
     verdicts,
 )
-from mindiffusion.files import write_text
+from mindiffusion.files import sha256_of_file, sha256_of_json, write_text
 
 _QUALITY = (
     "precision",
@@ -224,11 +226,21 @@ _OF_ROWS_AND_INDEX: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Built]
 def study_tables(study_dir: Path) -> dict[str, Built]:
     """File name → tables and their full numbers; without those that the study has no rows for.
 
-    What the runs' configs say comes from the study's index, where there is one.
+    What the runs' configs say comes from the study's index, where there is one. The tables' own
+    files, the paper and the report ask one after the other, and get the same ones.
 
     Raises:
         UserError: the study has no rows, or rows that contradict each other.
     """
+    load_study(study_dir)
+    rows, index = sha256_of_file(study_dir / ROWS_FILE), sha256_of_json(read_index(study_dir))
+    return _study_tables(study_dir, rows, index)
+
+
+@functools.lru_cache(maxsize=1)
+def _study_tables(study_dir: Path, rows: str, index_hash: str) -> dict[str, Built]:
+    """The tables of a study whose rows and index have these hashes."""
+    del rows, index_hash
     frame, index = load_study(study_dir), read_index(study_dir)
     built = {name: build(frame) for name, build in _OF_ROWS.items()}
     built |= {name: build(frame, index) for name, build in _OF_ROWS_AND_INDEX.items()}
