@@ -152,5 +152,7 @@ def test_any_finite_rows_make_tables_figures_and_a_report(number, folders, gener
     append_rows(folder / "rows.jsonl", list(Planter(number, generators.row).study()))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # matplotlib's own dealings with a newer pyparsing.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="matplotlib")
         with contextlib.suppress(UserError):
             make_all(folder)
