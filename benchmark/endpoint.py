@@ -74,9 +74,10 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms | None = None) -> Endpoin
     if rows.empty:
         return None
     parts = [part for _, part in rows.groupby(list(CONDITION), sort=True)]
-    most = max(len(cells_of(part)) for part in parts)
-    shared = [part for part in parts if 2 * len(cells_of(part)) > len(cells_of(rows))]
-    shared = shared or [part for part in parts if len(cells_of(part)) == most]
+    counts = [len(cells_of(part)) for part in parts]
+    # A majority; where no way of measuring has one, as many as the most common has.
+    enough = min(len(cells_of(rows)) // 2 + 1, max(counts))
+    shared = [part for part, count in zip(parts, counts, strict=True) if count >= enough]
     declared = None if terms is None else terms.num_generated
     chosen = min(shared, key=lambda part: _preference(part, declared))
     every = at_last_step(frame[frame["metric"].str.startswith(("FID@", "FD-"))])

@@ -157,8 +157,8 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "one-cell-with-more-images-is-the-endpoint",
         "benchmark/endpoint.py",
-        "shared = [part for part in parts if 2 * len(cells_of(part)) > len(cells_of(rows))]",
-        "shared = parts",
+        "if count >= enough]",
+        "if count > 0]",
         (f"{BENCHMARK}/test_verdicts.py",),
     ),
     Mutant(
