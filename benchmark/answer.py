@@ -13,7 +13,7 @@ from benchmark.endpoint import Endpoint, missing_cells, primary_endpoint
 from benchmark.index import read_index
 from benchmark.results import BASELINE, load_study, to_frame
 from benchmark.rows import ROWS_FILE, read_rows
-from benchmark.terms import Gate, terms_of
+from benchmark.terms import USUAL, Gate, Terms, terms_of
 from benchmark.verdict_text import (
     baseline_text,
     change_text,
@@ -23,6 +23,8 @@ from benchmark.verdict_text import (
     span,
 )
 from benchmark.verdicts import MARGIN, Finding, Verdict, findings
+
+NOT_LEARNED = "not answered: the networks have not learned enough for the question"
 
 
 def study_answer(study_dir: Path) -> str:
@@ -54,6 +56,19 @@ def gate_remarks(frame: pd.DataFrame, gate: Gate) -> list[str]:
             f"{gate.below_mean:g}, where the usual one would not answer"
         ]
     return []
+
+
+def reservations(frame: pd.DataFrame, terms: Terms = USUAL) -> list[str]:
+    """What whoever looks at one figure alone must know of the study's distances.
+
+    Args:
+        frame: the frame of the study's rows.
+        terms: what the study's file fixed beforehand.
+    """
+    baseline, endpoint = competence(frame), primary_endpoint(frame, terms)
+    has_learned = baseline is None or baseline.passed(terms.gate)
+    notes = [] if has_learned else [NOT_LEARNED]
+    return [*notes, endpoint.provisional] if endpoint and endpoint.provisional else notes
 
 
 def baseline_line(study_dir: Path) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmark.provenance import is_committed
 from benchmark.results import CONDITION, arm_order, cells_of, distance_rows, is_smoke
-from benchmark.terms import Terms
+from benchmark.terms import USUAL, Terms
 from mindiffusion.errors import UserError
 
 # Of distances with equally many images: the net that everybody has, without a download.
@@ -57,7 +57,7 @@ class Endpoint:
         return f"provisional: {self.uncommitted} of {cells} cells were measured by uncommitted code"
 
 
-def primary_endpoint(frame: pd.DataFrame, terms: Terms | None = None) -> Endpoint | None:
+def primary_endpoint(frame: pd.DataFrame, terms: Terms = USUAL) -> Endpoint | None:
     """The primary distance at each arm's last step; None if no arm got there.
 
     Of several ways to measure it only those count that more than half of the cells share, so that
@@ -68,7 +68,7 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms | None = None) -> Endpoin
 
     Args:
         frame: the frame of a study's rows, in any order.
-        terms: what the study's file fixed beforehand; None: nothing.
+        terms: what the study's file fixed beforehand.
     """
     rows = at_last_step(distance_rows(frame))
     if rows.empty:
@@ -78,8 +78,7 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms | None = None) -> Endpoin
     # A majority; where no way of measuring has one, as many as the most common has.
     enough = min(len(cells_of(rows)) // 2 + 1, max(counts))
     shared = [part for part, count in zip(parts, counts, strict=True) if count >= enough]
-    declared = None if terms is None else terms.num_generated
-    chosen = min(shared, key=lambda part: _preference(part, declared))
+    chosen = min(shared, key=lambda part: _preference(part, terms.num_generated))
     every = at_last_step(frame[frame["metric"].str.startswith(("FID@", "FD-"))])
     return dataclasses.replace(endpoint_of(chosen), left_out=_left_out(every, chosen))
 

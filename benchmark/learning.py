@@ -10,7 +10,7 @@ from benchmark.curves import area_ratio, steps_equivalent, steps_to_reach
 from benchmark.endpoint import Endpoint, primary_endpoint
 from benchmark.results import BASELINE, CONDITION, arm_order, distance_rows
 from benchmark.statistics import mean_and_interval
-from benchmark.terms import Terms
+from benchmark.terms import USUAL, Terms
 
 Floats = NDArray[np.float64]
 _MEASURES = ("area", "steps_to_reach", "steps_equivalent")
@@ -87,12 +87,12 @@ def worth_in_steps(log_ratio: float, curve: tuple[Floats, Floats]) -> float | No
     return None if math.isnan(share) else 1 - share
 
 
-def learning(frame: pd.DataFrame, terms: Terms | None = None) -> pd.DataFrame:
+def learning(frame: pd.DataFrame, terms: Terms = USUAL) -> pd.DataFrame:
     """How each arm's learning curve compares with B's of the same seed; valid milestones only.
 
     Args:
         frame: the frame of a study's rows.
-        terms: what the study's file fixed beforehand; None: nothing.
+        terms: what the study's file fixed beforehand.
 
     Returns:
         A row per arm with means over ``seeds`` training seeds and half widths of their 95 %

@@ -41,6 +41,10 @@ class Terms:
     gate: Gate = field(default_factory=Gate)
 
 
+USUAL = Terms()
+"""What holds where a study's file fixes nothing."""
+
+
 def terms_of(index: Mapping[str, Any]) -> Terms:
     """The terms in a study's index, as ``benchmark.index.read_index`` returns it."""
     gate = index.get("gate")

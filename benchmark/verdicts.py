@@ -22,7 +22,7 @@ from benchmark.manipulation import MANIPULATION_MINIMUM, MaskEffect, known_masks
 from benchmark.power import seeds_needed
 from benchmark.results import SUMMARIES, cells_of, split_conditions
 from benchmark.statistics import ALPHA, Contrast, holm, paired, sign_flip, verdict
-from benchmark.terms import Gate, Terms
+from benchmark.terms import USUAL, Gate, Terms
 from benchmark.verdict_text import (
     listed,
     percent,
@@ -113,14 +113,13 @@ class _Evidence:
     gate: Gate
 
 
-def findings(frame: pd.DataFrame, terms: Terms | None = None) -> list[Finding]:
+def findings(frame: pd.DataFrame, terms: Terms = USUAL) -> list[Finding]:
     """All claims that the study's arms can speak to, hypotheses first; none without an endpoint.
 
     Args:
         frame: the frame of a study's rows, in any order.
-        terms: what the study's file fixed beforehand; None: nothing, so the defaults hold.
+        terms: what the study's file fixed beforehand.
     """
-    terms = Terms() if terms is None else terms
     endpoint = primary_endpoint(frame, terms)
     if endpoint is None:
         return []
@@ -137,7 +136,7 @@ def findings(frame: pd.DataFrame, terms: Terms | None = None) -> list[Finding]:
     return _adjusted([_finding(claim, evidence) for claim in claims], evidence)
 
 
-def secondary(frame: pd.DataFrame, terms: Terms | None = None) -> list[Finding]:
+def secondary(frame: pd.DataFrame, terms: Terms = USUAL) -> list[Finding]:
     """The hypotheses about the held-out denoising error, one finding for each of its summaries.
 
     No smallest effect is declared for these measures: verdicts are about the sign alone. They are
@@ -147,7 +146,6 @@ def secondary(frame: pd.DataFrame, terms: Terms | None = None) -> list[Finding]:
         frame: the frame of a study's rows, in any order.
         terms: as for ``findings``.
     """
-    terms = Terms() if terms is None else terms
     endpoint = primary_endpoint(frame, terms)
     if endpoint is None:
         return []

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmark.index import read_index
 from benchmark.results import EPS_MSE, arm_order, distance_rows, load_study
-from benchmark.terms import Terms, terms_of
+from benchmark.terms import USUAL, Terms, terms_of
 from mindiffusion.errors import UserError
 from plots import (
     capacity,
@@ -37,8 +37,8 @@ MOST_ARMS = 48
 """In figures. So many are hard enough to look at; each may take as many panels."""
 _OF_ALL_ARMS = ("forest", "order_exposure")
 """Figures of verdicts, which are about the study as a whole."""
-_BY_TERMS = (*_OF_ALL_ARMS, "cost_vs_quality")
-"""Figures of the endpoint, which the study's own terms choose."""
+_BY_TERMS = (*_OF_ALL_ARMS, "cost_vs_quality", "fid_vs_steps")
+"""Figures of distances: the study's own terms choose the endpoint and say what it is worth."""
 _HasRows = Callable[..., bool]
 _Draw = Callable[..., Figure]
 CAPTIONS: dict[str, str] = {
@@ -124,7 +124,10 @@ CAPTIONS: dict[str, str] = {
 
 # A figure with what says whether a study has the rows for it.
 _FIGURES: dict[str, tuple[_HasRows, _Draw]] = {
-    "fid_vs_steps": (lambda frame: not distance_rows(frame).empty, fid_vs_steps.figure),
+    "fid_vs_steps": (
+        lambda frame, terms=USUAL: not distance_rows(frame).empty,
+        fid_vs_steps.figure,
+    ),
     "forest": (forest.has_rows, forest.figure),
     "order_exposure": (order_exposure.has_rows, order_exposure.figure),
     "curriculum": (curriculum.has_rows, curriculum.figure),
@@ -132,7 +135,7 @@ _FIGURES: dict[str, tuple[_HasRows, _Draw]] = {
     "channel_births": (channel_births.has_rows, channel_births.figure),
     "group_norms": (lambda frame: not group_norms.norm_rows(frame).empty, group_norms.figure),
     "cost_vs_quality": (
-        lambda frame, terms=None: not cost_vs_quality.cost_rows(frame).empty,
+        lambda frame, terms=USUAL: not cost_vs_quality.cost_rows(frame).empty,
         cost_vs_quality.figure,
     ),
     "denoising_profile": (
@@ -155,7 +158,7 @@ _PICTURES: dict[
 }
 
 
-def _figure(name: str, terms: Terms | None) -> tuple[_HasRows, _Draw]:
+def _figure(name: str, terms: Terms) -> tuple[_HasRows, _Draw]:
     """A figure by name, one about verdicts by the study's own terms."""
     has_rows, draw = _FIGURES[name]
     if name not in _BY_TERMS:
@@ -163,7 +166,7 @@ def _figure(name: str, terms: Terms | None) -> tuple[_HasRows, _Draw]:
     return functools.partial(has_rows, terms=terms), functools.partial(draw, terms=terms)
 
 
-def drawable(frame: pd.DataFrame, terms: Terms | None = None) -> dict[str, _Draw]:
+def drawable(frame: pd.DataFrame, terms: Terms = USUAL) -> dict[str, _Draw]:
     """The figures of rows alone that these rows suffice for, by name."""
     figures = {name: _figure(name, terms) for name in _FIGURES}
     return {name: draw for name, (has_rows, draw) in figures.items() if has_rows(frame)}
@@ -179,12 +182,12 @@ def some_arms(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return frame[frame["arm"].isin(shown)].reset_index(drop=True), note
 
 
-def drawn(frame: pd.DataFrame, terms: Terms | None = None) -> Iterator[tuple[str, Figure]]:
+def drawn(frame: pd.DataFrame, terms: Terms = USUAL) -> Iterator[tuple[str, Figure]]:
     """Every figure of rows alone that a study's frame suffices for, with its name.
 
     Args:
         frame: the frame of a study's rows.
-        terms: what the study's file fixed beforehand; None: nothing.
+        terms: what the study's file fixed beforehand.
     """
     whole = with_names_that_fit(frame)
     some, note = some_arms(whole)

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmark.answer import reservations
 from benchmark.results import (
     BASELINE,
     arm_order,
@@ -16,7 +17,7 @@ from benchmark.results import (
     split_conditions,
 )
 from benchmark.statistics import mean_and_interval
-from benchmark.terms import Terms
+from benchmark.terms import USUAL, Terms
 from benchmark.verdicts import primary_endpoint
 from plots.fid_vs_steps import log_axis
 from plots.percent import BEYOND_NOTE, covering, cut, is_wide, margin_zone, percent_axis
@@ -42,7 +43,7 @@ def cost_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return max(parts, key=lambda part: part["step"].nunique()) if parts else rows
 
 
-def end_costs(frame: pd.DataFrame, terms: Terms | None = None) -> pd.DataFrame:
+def end_costs(frame: pd.DataFrame, terms: Terms = USUAL) -> pd.DataFrame:
     """Cost and distance of each arm's end against the baseline's; none without a baseline.
 
     Returns:
@@ -119,7 +120,7 @@ def at_the_end(ends: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     return ax
 
 
-def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
+def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
     """Left along the runs, right at their ends where there is a baseline."""
     rows, ends = cost_rows(frame), end_costs(frame, terms)
     all_looks = arm_styles(frame)
@@ -137,7 +138,8 @@ def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
     result.legend(handles, labels, loc="outside upper left", ncols=columns)
     half = ends["half_width"].fillna(0.0)
     reach = [ends["cost"], ends["distance"] - half, ends["distance"] + half]
-    note_below(result, [*_notes(rows), *[BEYOND_NOTE] * is_wide(pd.concat(reach))])
+    beyond = [BEYOND_NOTE] * is_wide(pd.concat(reach))
+    note_below(result, [*_notes(rows), *beyond, *reservations(frame, terms)])
     return result
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from benchmark.answer import reservations
 from benchmark.results import (
     BASELINE,
     CONDITION,
@@ -24,6 +25,7 @@ from benchmark.results import (
     over_seeds,
     split_conditions,
 )
+from benchmark.terms import USUAL, Terms
 from plots.end_points import end_points, row_inches
 from plots.families import Family, families
 from plots.percent import covering, is_wide, margin_zone, percent_axis
@@ -191,7 +193,7 @@ class Panel:
     ratios: pd.DataFrame
 
 
-def figure(frame: pd.DataFrame) -> Figure:
+def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
     """For each condition the distance by step, below it the ratio to the baseline's."""
     parts = split_conditions(distance_rows(frame))
     curves = [part for part in parts if _is_curve(part)] or parts
@@ -213,7 +215,8 @@ def figure(frame: pd.DataFrame) -> Figure:
         _draw_band(band, panels, boundaries, share, columns)
     if ends:
         _draw_ends(ends, shares[-1])
-    note_below(result, [*_notes(parts, panels, staged_arm), *panels_note(count)])
+    notes = _notes(parts, panels, staged_arm)
+    note_below(result, [*notes, *panels_note(count), *reservations(frame, terms)])
     return result
 
 

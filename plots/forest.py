@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.terms import Terms
+from benchmark.answer import reservations
+from benchmark.terms import USUAL, Terms
 from benchmark.verdicts import Endpoint, Finding, findings, primary_endpoint
 from plots.names import shortened
 from plots.percent import (
@@ -44,7 +45,7 @@ _MARKERS: dict[str, dict[str, Any]] = {
 _LEFT, _COLUMNS = -5, (8, 104, 134)
 
 
-def has_rows(frame: pd.DataFrame, terms: Terms | None = None) -> bool:
+def has_rows(frame: pd.DataFrame, terms: Terms = USUAL) -> bool:
     """Whether any two arms can be compared at their end."""
     return bool(with_estimate(findings(frame, terms)))
 
@@ -114,7 +115,7 @@ def interval_text(finding: Finding) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
-def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
+def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
     """All findings of a study that has an endpoint and two arms, judged by its own terms."""
     endpoint = primary_endpoint(frame, terms)
     found = with_estimate(findings(frame, terms))
@@ -124,7 +125,7 @@ def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
     result = new_figure(PAGE_INCHES, lines + 0.4)
     ax = forest(shown, result.subplots())
     ax.set_xlabel(f"change of {endpoint.metric if endpoint else 'the distance'} (left is better)")
-    note_below(result, _notes(found, endpoint))
+    note_below(result, [*_notes(found, endpoint), *reservations(frame, terms)])
     return result
 
 
@@ -134,8 +135,6 @@ def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
         notes.append(BEYOND_NOTE)
     if len(found) > MOST_LINES:
         notes.append(f"{MOST_LINES} of {len(found)} comparisons shown, all are in the tables")
-    if any(finding.verdict == "not answered" for finding in found):
-        notes.append("not answered: the networks have not learned enough for the question")
     if max(finding.seeds for finding in found) == 1:
         notes.append("n=1 seed, no interval, nothing is decided")
     if endpoint is not None:
@@ -143,7 +142,6 @@ def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
         count = len(endpoint.sampling_seeds)
         notes += [f"mean of {count} sampling seeds"] if count > 1 else []
         notes += ["smoke: n < 2048 images"] if endpoint.is_smoke else []
-        notes += [endpoint.provisional] if endpoint.provisional else []
         notes.append(endpoint.declared)
     if any(finding.declared for finding in found):
         notes.append("bold: declared beforehand")

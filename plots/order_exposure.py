@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.terms import Terms
+from benchmark.answer import reservations
+from benchmark.terms import USUAL, Terms
 from benchmark.verdicts import Endpoint, Finding, findings, primary_endpoint
 from plots.forest import interval_text
 from plots.percent import covering, cut, margin_zone, percent_axis
@@ -34,7 +35,7 @@ EFFECTS = {
 SHIFT = 0.1
 
 
-def has_rows(frame: pd.DataFrame, terms: Terms | None = None) -> bool:
+def has_rows(frame: pd.DataFrame, terms: Terms = USUAL) -> bool:
     """Whether exposure and order can be told apart: B, density* and C are measured at the end."""
     endpoint = primary_endpoint(frame, terms)
     return (
@@ -126,7 +127,7 @@ def effects(found: Mapping[str, Finding], ax: Axes) -> Axes:
     return ax
 
 
-def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
+def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
     """Left the 2 × 2, right the effects: order adds something if its interval leaves the zone."""
     endpoint = primary_endpoint(frame, terms)
     assert endpoint is not None
@@ -141,7 +142,7 @@ def figure(frame: pd.DataFrame, terms: Terms | None = None) -> Figure:
         found.setdefault(finding.contrast, finding)
     effects(found, right)
     right.set_xlabel(f"change of {endpoint.metric}")
-    note_below(result, _notes(endpoint, len(values)))
+    note_below(result, [*_notes(endpoint, len(values)), *reservations(frame, terms)])
     return result
 
 
@@ -154,5 +155,4 @@ def _notes(endpoint: Endpoint, seeds: int) -> list[str]:
         notes.append("right: 95 % intervals")
     notes.append(f"{endpoint.condition['weights']} weights, {endpoint.step_rule}")
     notes += ["smoke: n < 2048 images"] if endpoint.is_smoke else []
-    notes += [endpoint.provisional] if endpoint.provisional else []
     return [*notes, endpoint.declared]

@@ -9,15 +9,23 @@ import pytest
 from made_up_row import ROW
 
 from benchmark.__main__ import main
-from benchmark.answer import baseline_line, headline, study_answer
+from benchmark.answer import (
+    NOT_LEARNED,
+    baseline_line,
+    headline,
+    reservations,
+    study_answer,
+)
 from benchmark.competence import competence
 from benchmark.endpoint import primary_endpoint
+from benchmark.index import read_index
 from benchmark.results import to_frame
 from benchmark.rows import append_rows
 from benchmark.table_verdicts import competence as table
 from benchmark.terms import Gate, Terms, terms_of
 from benchmark.verdict_text import baseline_text
 from benchmark.verdicts import findings
+from plots.build import drawn as figures
 
 LEVELS = (np.arange(20) + 0.5) / 20
 # A linear schedule's ᾱ, and the spectrum of 32-px pictures that falls as natural ones' does.
@@ -244,3 +252,17 @@ def test_table_gives_every_level_with_its_ratios_and_gain():
     assert (lowest[4], highest[4], highest[6]) == ("0.900", "900", "< −99")
     assert numbers["path"].sum() == pytest.approx(1)
     assert table(to_frame([ROW]), {})[0] == []
+
+
+def test_figures_seen_alone_say_what_they_are_worth(folder):
+    path = folder(11.6)
+    held, free = study(11.6), study(0.9)
+    assert reservations(free) == []
+    assert reservations(held) == [NOT_LEARNED]
+    assert reservations(held.assign(git="0123456789ab-dirty")) == [
+        NOT_LEARNED, "provisional: 12 of 12 cells were measured by uncommitted code"
+    ]  # fmt: skip
+    drawn = dict(figures(held, terms_of(read_index(path))))
+    assert {"fid_vs_steps", "forest", "cost_vs_quality"} <= set(drawn)
+    for name in ("fid_vs_steps", "forest", "cost_vs_quality"):
+        assert NOT_LEARNED in drawn[name].get_supxlabel().replace("\n", " ")
