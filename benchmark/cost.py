@@ -124,7 +124,9 @@ def _time_steps(config: RunConfig) -> float:
     from mindiffusion.training.trainer import Trainer
 
     side, batch = config.data.size, config.training.global_batch
-    images = np.zeros((batch, side, side, 3), dtype=np.uint8)
+    # Black and white ones: a process may need images that differ.
+    images = np.zeros((max(2, batch), side, side, 3), dtype=np.uint8)
+    images[::2] = 255
     runtime = resolve_runtime(config, 1)
     with process_group(Ranks(), runtime.device) as device:
         trainer = Trainer(_in_steps(config), runtime, Ranks(), device, images)

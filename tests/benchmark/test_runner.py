@@ -164,6 +164,13 @@ def test_speed_without_a_log_is_measured(study):
     assert not study.folder.exists()
 
 
+def test_steps_are_timed_of_runs_that_need_images_which_differ(study, tiny_config):
+    words = ("process.parameterization=preconditioned", "training.global_batch=1")
+    runs = (tiny_config("b", *words, output="results/tiny/b"),)
+    seconds, how = seconds_per_work(dataclasses.replace(study, runs=runs))
+    assert 0 < seconds < 1 and how == "three steps timed now"
+
+
 @pytest.fixture
 def hollow(monkeypatch):
     """A function: how cells end → what ``run_study`` then did, with nothing really run."""
