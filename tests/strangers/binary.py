@@ -20,6 +20,7 @@ from benchmark.images import open_images
 from mindiffusion.data.folder import FileSource, ImageFile
 from mindiffusion.data.prepare import prepare
 from mindiffusion.data.prepared import load_prepared
+from mindiffusion.data.record import open_record, read_record, record_path
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError, guarded
 from mindiffusion.files import sha256_of_json
@@ -139,6 +140,23 @@ def prepared(rng: random.Random) -> Action:
         return int(data.train.sum() < 0)
 
     return lambda: guarded(load)
+
+
+def records(rng: random.Random) -> Action:
+    """The record of what a config stands for, which opens prepared data without their source."""
+    root, config = Path("data"), DataConfig(**DATA)
+    shutil.copytree(_sources[0] / "data", root)
+    path = record_path(config, root)
+    record = json.loads(path.read_text())
+    changed = mutate.document(rng, record) if rng.random() < 0.9 else record
+    text = mutate.as_json(rng, changed)
+    path.write_bytes(mutate.content_bytes(rng, text) if rng.random() < 0.3 else text)
+
+    def look() -> int:
+        found = read_record(config, root)
+        return 0 if found is None else int(open_record(found, root).train.sum() < 0)
+
+    return lambda: guarded(look)
 
 
 @cache

@@ -1,6 +1,6 @@
 """Every kind of input: from a source of random numbers to what a user does with the file made."""
 
-from binary import arrays, celeba, pictures, prepared, training, weights, zips
+from binary import arrays, celeba, pictures, prepared, records, training, weights, zips
 from documents import index, rows, run_folder, study_file
 from packed import packed
 
@@ -13,6 +13,7 @@ KINDS = {
     "lists": celeba,
     "arrays": arrays,
     "prepared": prepared,
+    "records": records,
     "weights": weights,
     "pictures": pictures,
     "training": training,
