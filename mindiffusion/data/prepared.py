@@ -1,6 +1,5 @@
 """A prepared data set on disk: two uint8 arrays, their labels, and the manifest that names them."""
 
-import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mindiffusion.data.statistics import ImageSummary, image_statistics
+from mindiffusion.data.statistics import ImageSummary
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_json, write_json
 from mindiffusion.outside.arrays import Wanted, map_open, read_npz
@@ -72,11 +71,6 @@ class PreparedData:
     manifest: dict[str, Any]
     manifest_id: str
     stated: ImageSummary | None = None
-
-    @functools.cached_property
-    def summary(self) -> ImageSummary:
-        """Spread and mean colour of the training images; computed where they are not stated."""
-        return self.stated or image_statistics(self.train).summary
 
 
 def is_whole(folder: Path) -> bool:
