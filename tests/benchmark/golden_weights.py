@@ -1,0 +1,139 @@
+"""Bits of trained weights: what 20 steps of five arms come to, and on which machines that holds.
+
+Sums of floats depend on the versions and on the CPU's instructions, so a golden names both, and
+holds for nothing else. ``python tests/benchmark/golden_weights.py`` trains the arms with the code
+as it is and keeps their bits for this machine: only where weights are meant to change.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+
+from benchmark.study import load_study
+from mindiffusion.training.config import RunConfig
+from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.loop import Hooks
+from mindiffusion.training.run import run
+from mindiffusion.training.trainer import Trainer
+
+FILE = Path(__file__).with_name("golden_weights.json")
+STUDY = """
+seeds: [3]
+arms:
+  b: {extends: [arms/b]}
+  c: {extends: [arms/c]}
+  cs: {extends: [arms/cs]}
+  cr: {extends: [arms/cr]}
+  p2: {extends: [arms/p2]}
+  density-star: {control: density, of: c}
+run:
+  extends: [runs/celeba_32]
+  data: {dataset: avatars, num_train: 64, num_held_out: 8}
+  model: {n_feat: 8, probe_batches: 2, probe_batch_size: 8}
+  training:
+    epochs: null
+    steps: 20
+    global_batch: 8
+    lr: 1e-3
+    ema_decays: [0.99, 0.9]
+    milestones: ["100%"]
+    device: cpu
+    precision: fp32
+    compile: "off"
+    threads: 1
+"""
+ARMS = ("B", "CS", "CR", "P2", "density*")
+
+
+def here() -> dict[str, str]:
+    """What the bits depend on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "flags": hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:12],
+    }
+
+
+def sha256_of(content: Any) -> str:
+    """Of nested plain types and tensors, by their bits and the order of their keys."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.contiguous().numpy().tobytes())
+        elif isinstance(value, dict):
+            for key in value:
+                digest.update(repr(key).encode())
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            for one in value:
+                add(one)
+        else:
+            digest.update(repr(value).encode())
+
+    add(content)
+    return digest.hexdigest()
+
+
+def images() -> np.ndarray:
+    """64 pictures of 32 pixels that no drawing or decoding stands behind."""
+    return np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+
+
+def bits_of(config: RunConfig) -> dict[str, str]:
+    """Train a run; the SHA-256 of its weights, averages, optimizer, and of what it was shown."""
+    seen: list[Any] = []
+
+    def hooks(trainer: Trainer) -> Hooks:
+        batch = trainer.source.batch
+
+        def noted(*arguments: Any) -> Any:
+            made = batch(*arguments)
+            seen.append((made.images, made.u, made.noise))
+            return made
+
+        trainer.source.batch = noted  # type: ignore[method-assign]
+        return Hooks()
+
+    state = run(config, images(), "golden", Ranks(), hooks).state()
+    parts = {name: state[name] for name in ("network", "averages", "optimizer")}
+    return {name: sha256_of(part) for name, part in (parts | {"draws": seen}).items()}
+
+
+def study_runs(folder: Path) -> dict[str, RunConfig]:
+    """The run of each arm, with its files in ``folder``, which is the working directory."""
+    (folder / "golden.yaml").write_text(STUDY)
+    runs = {config.arm: config for config in load_study("golden.yaml").runs}
+    return {arm: runs[arm] for arm in ARMS}
+
+
+def main() -> int:
+    """Keep this machine's bits in place of those that were kept for it."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chdir(name)
+        bits = {arm: bits_of(config) for arm, config in study_runs(Path(name)).items()}
+    kept = json.loads(FILE.read_text()) if FILE.exists() else []
+    kept = [one for one in kept if one["holds_for"] != here()]
+    FILE.write_text(json.dumps([*kept, {"holds_for": here(), "bits": bits}], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
