@@ -50,6 +50,13 @@ def scored(workdir, train_run, tiny_config, avatars):
     return score
 
 
+@pytest.fixture
+def quick_classifier(monkeypatch):
+    """A classifier of attributes that is made in a second; how well it reads matters to no one."""
+    quick = ClassifierConfig(num_images=256, steps=20, batch=16, width=8)
+    monkeypatch.setattr("benchmark.evaluation.yardstick.ClassifierConfig", lambda: quick)
+
+
 def values(rows):
     return [replace(row, **CLOCK) for row in rows]
 
@@ -96,6 +103,7 @@ def test_strip_holds_the_first_images(scored):
 
 
 @pytest.mark.parametrize("metrics", [("fd",), ("attributes",)])
+@pytest.mark.usefixtures("quick_classifier")
 def test_colours_are_those_of_the_images_beside_all_training_images(metrics, scored):
     """Recomputed from the strip, here of all images; whatever else is measured of them."""
     evaluation = replace(EVALUATION, metrics=metrics, strip=8)
@@ -207,10 +215,9 @@ def test_missing_or_damaged_weights_are_named(scored):
 ALL = replace(EVALUATION, metrics=METRICS, profile_images=32, stitch_levels=(0.4,))
 
 
+@pytest.mark.usefixtures("quick_classifier")
 def test_all_metrics_give_rows_with_errors_and_stitching_is_apart(scored, monkeypatch):
     """The finisher is the arm itself here, so that a stitched image is the arm's own."""
-    quick = ClassifierConfig(num_images=256, steps=20, batch=16, width=8)
-    monkeypatch.setattr("benchmark.evaluation.yardstick.ClassifierConfig", lambda: quick)
     monkeypatch.setattr("benchmark.evaluation.attributes._PORTRAITS", 4)
     _, config, (_, rows), yardstick, milestone = scored("c", evaluation=ALL)
     by_name = {row.metric: row for row in rows}
