@@ -337,10 +337,11 @@ def _start(
 
 def _listen(cell: Cell, lines: IO[str]) -> None:
     """Follow a cell's progress; lines that are not ours (a library's chatter) are passed over."""
-    for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            message = json.loads(line)
-            cell.done, cell.what = float(message["done"]), str(message["what"])
+    with lines:
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                message = json.loads(line)
+                cell.done, cell.what = float(message["done"]), str(message["what"])
 
 
 def _check_end(cell: Cell) -> None:
