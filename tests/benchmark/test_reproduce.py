@@ -50,13 +50,19 @@ evaluation:
   num_generated: 12
   num_reference: 64
   feature_nets: [effnet-lite0-64]
-  profile_images: 8
+  profile_images: 2
   strip: 4
 """
 CLOCK = ("time", "host", "train_seconds", "git", "crc")
 COMMAND = ["-m", "benchmark", "reproduce", "mine.yaml"]
 # Both cells as a job of a cluster does them: no tables and figures, whose drawing takes longer.
 CELLS = [*COMMAND, "--only", "results/mine/cs", "0", "--only", "results/mine/mine", "0"]
+
+
+@pytest.fixture
+def reproduce(call):
+    """A function: runs a command's words here; its cells still get a process each."""
+    return lambda command, *words: call(main, [*command[2:], *words])
 
 
 def comparable(folder):
@@ -175,20 +181,22 @@ def test_tables_and_figures_show_the_users_arm(finished):
             assert (folder / "figures" / f"{name}.{ending}").stat().st_size > 1000
 
 
-def test_running_again_trains_nothing_and_leaves_the_rows(finished, run_cli):
+def test_running_again_trains_nothing_and_leaves_the_rows(finished, monkeypatch, reproduce):
+    monkeypatch.chdir(finished)
     folder = finished / "results" / "mine"
     before = (folder / "rows.jsonl").read_bytes()
     states = {p: p.stat().st_mtime_ns for p in folder.rglob("*.pt")}
     figure = (folder / "figures" / "fid_vs_steps.pdf").read_bytes()
-    assert run_cli(COMMAND, finished).returncode == 0
+    assert reproduce(COMMAND)[0] == 0
     assert (folder / "rows.jsonl").read_bytes() == before
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.pt")} == states
     assert (folder / "figures" / "fid_vs_steps.pdf").read_bytes() == figure
 
 
-def test_dry_run_of_a_finished_study_has_nothing_left(finished, run_cli):
-    done = run_cli([*COMMAND, "--dry-run"], finished)
-    *cells, summary, declared = done.stdout.splitlines()
+def test_dry_run_of_a_finished_study_has_nothing_left(finished, monkeypatch, reproduce):
+    monkeypatch.chdir(finished)
+    _, out, _ = reproduce(COMMAND, "--dry-run")
+    *cells, summary, declared = out.splitlines()
     assert len(cells) == 2 and all("scored 2/2" in line for line in cells)
     assert summary.startswith("2 cells, about 0.0 minutes")
     assert declared.startswith("exploratory; fingerprint of mine: ")
@@ -200,13 +208,13 @@ def fresh(workdir):
     return workdir
 
 
-def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, run_cli):
+def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, reproduce):
     """The two cells run one after the other, the finisher second: the first goes on afterwards."""
     words = ["metrics=[fd,stitched]", "finisher=low-first", "stitch_levels=[0.5]"]
     options = [part for word in words for part in ("--set", f"evaluation.{word}")]
     options += ["--set", 'training.milestones=["100%"]', "--set", "training.threads=2"]
-    done = run_cli([*CELLS, *options], fresh)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = reproduce(CELLS, *options)
+    assert code == 0, errors
     rows = read_rows(fresh / "results" / "mine" / "rows.jsonl")
     stitched = {(r.arm, r.metric): r for r in rows if r.metric.startswith("stitched-")}
     sides = [f"stitched-{side}/FD-EffNet-Lite0-64px@12" for side in ("above", "below")]
@@ -217,10 +225,10 @@ def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, run_cl
     assert all(r.weights == "ema0.9 with ema0.9 of low-first/0@16" for r in stitched.values())
 
 
-def test_dry_run_lists_all_cells_and_writes_nothing(fresh, run_cli):
+def test_dry_run_lists_all_cells_and_writes_nothing(fresh, reproduce):
     before = sorted(fresh.iterdir())
-    done = run_cli([*COMMAND, "--dry-run"], fresh)
-    assert [line.split()[:3] for line in done.stdout.splitlines()[:2]] == [
+    _, out, _ = reproduce(COMMAND, "--dry-run")
+    assert [line.split()[:3] for line in out.splitlines()[:2]] == [
         ["CS/0", "to", "do"], ["low-first/0", "to", "do"]
     ]  # fmt: skip
     assert sorted(fresh.iterdir()) == before
@@ -238,19 +246,19 @@ def wait_for(path, process, seconds=120):
 
 
 @pytest.mark.parametrize("moment", ["cs/seed0/ckpt-*3.pt", "cs/seed0/samples-*8.png"])
-def test_killed_study_ends_in_the_same_rows(moment, fresh, finished, start_cli, run_cli):
+def test_killed_study_ends_in_the_same_rows(moment, fresh, finished, start_cli, reproduce):
     process = start_cli(COMMAND, fresh)
     folder = fresh / "results" / "mine"
     wait_for((folder, moment), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    done = run_cli(CELLS, fresh)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = reproduce(CELLS)
+    assert code == 0, errors
     assert comparable(folder) == comparable(finished / "results" / "mine")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_study_saves_its_state_and_goes_on(number, fresh, finished, start_cli, run_cli):
+def test_stopped_study_saves_its_state_and_goes_on(number, fresh, finished, start_cli, reproduce):
     command = [*CELLS, "--set", "training.checkpoint_every=1000"]
     process = start_cli(command, fresh)
     folder = fresh / "results" / "mine"
@@ -260,7 +268,7 @@ def test_stopped_study_saves_its_state_and_goes_on(number, fresh, finished, star
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number and "Traceback" not in errors
     assert errors.splitlines()[-1] == "stopped; run the same command again to go on."
-    assert run_cli(command, fresh).returncode == 0
+    assert reproduce(command)[0] == 0
     assert comparable(folder) == comparable(finished / "results" / "mine")
 
 
@@ -280,24 +288,22 @@ def test_interrupted_cell_saves_the_step_it_was_at(fresh, start_cli):
     assert newest % 3 or (run / "cell.log").read_text() == ""
 
 
-def test_cut_rows_are_measured_again(fresh, finished, run_cli):
+def test_cut_rows_are_measured_again(fresh, finished, reproduce):
     shutil.copytree(finished / "results", fresh / "results")
     path = fresh / "results" / "mine" / "rows.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-30]) + lines[-30][:-20])
-    done = run_cli(CELLS, fresh)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = reproduce(CELLS)
+    assert code == 0, errors
     assert comparable(path.parent) == comparable(finished / "results" / "mine")
 
 
-def test_rows_of_another_config_are_refused_before_training(fresh, finished, run_cli):
+def test_rows_of_another_config_are_refused_before_training(fresh, finished, reproduce):
     shutil.copytree(finished / "results", fresh / "results")
     for arm in ("cs", "mine"):
         shutil.rmtree(fresh / "results" / "mine" / arm)
-    done = run_cli([*COMMAND, "--set", "training.lr=1e-5"], fresh)
-    assert (
-        done.returncode == 2 and "has rows of arm 'CS', seed 0 with another config" in done.stderr
-    )
+    code, _, errors = reproduce(COMMAND, "--set", "training.lr=1e-5")
+    assert code == 2 and "has rows of arm 'CS', seed 0 with another config" in errors
     assert not (fresh / "results" / "mine" / "cs" / "seed0" / "config.json").exists()
 
 
@@ -317,10 +323,10 @@ def test_orphans_of_a_killed_parent_end(fresh, start_cli):
     assert 0 < max(steps) < 4000
 
 
-def test_error_in_a_cell_is_told_in_one_line(fresh, run_cli):
-    done = run_cli([*COMMAND, "--set", "training.lr=1e30"], fresh)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    last = done.stderr.splitlines()[-1]
+def test_error_in_a_cell_is_told_in_one_line(fresh, reproduce):
+    code, _, errors = reproduce(COMMAND, "--set", "training.lr=1e30")
+    assert code == 2 and "Traceback" not in errors
+    last = errors.splitlines()[-1]
     assert last.startswith("error: cell ") and "not finite at step" in last
 
 
@@ -339,7 +345,7 @@ def test_work_counts_backward_passes_and_network_calls(finished, monkeypatch):
     study = load_study("mine.yaml")
     work = work_of(study, study.runs[0])
     assert work.step == 3 * 8
-    assert work.milestone == 12 * 4 + 4 * 20 * 8
+    assert work.milestone == 12 * 4 + 4 * 20 * 2
 
 
 def test_study_options_lie_over_every_run(finished, monkeypatch):
