@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mindiffusion.cli import main
+
 ARMS = ("c", "cs", "cr")
 
 
@@ -33,10 +35,10 @@ def test_smoke_leaves_a_checkpoint_and_a_grid(arm, script, workdir, run_cli):
     assert np.array(Image.open(grid)).shape == (32, 8 * 32, 3)
 
 
-def test_dry_run_shows_the_seeds_settings_and_the_stages(script, workdir, run_cli):
-    words = [script("cs"), "--dry-run", "--dataset", "avatars", "--set", "training.steps=80"]
-    done = run_cli([*words, "--set", "training.lr=1e-4", "--seed", "3"], workdir)
-    config = json.loads(done.stdout)
+def test_dry_run_shows_the_seeds_settings_and_the_stages(workdir, call):
+    words = ["--dry-run", "--dataset", "avatars", "--set", "training.steps=80"]
+    _, out, _ = call(main, "celeba_cs_32", [*words, "--set", "training.lr=1e-4", "--seed", "3"])
+    config = json.loads(out)
     assert (config["training"]["steps"], config["training"]["epochs"]) == (80, None)
     assert (config["training"]["lr"], config["seed"]) == (1e-4, 3)
     assert (config["model"]["n_feat"], config["training"]["global_batch"]) == (32, 256)
@@ -57,21 +59,20 @@ def test_two_ranks_train_cs_over_all_stages(script, workdir, run_cli, torchrun, 
     assert done.stdout.count("steps done") == 1
 
 
-def test_output_and_seed_choose_the_folder(script, workdir, run_cli, tiny_words):
-    words = [script("c"), *tiny_words, "--output", "elsewhere", "--seed", "7"]
-    assert run_cli(words, workdir).returncode == 0
+def test_output_and_seed_choose_the_folder(workdir, call, tiny_words):
+    words = [*tiny_words, "--output", "elsewhere", "--seed", "7"]
+    assert call(main, "celeba_c_32", words)[0] == 0
     run = workdir / "elsewhere" / "seed7"
     assert (run / "weights-000000024.pt").exists()
     assert (run / "samples" / "step-000000024.png").exists()
     assert not (workdir / "checkpoints_c_32").exists()
 
 
-def test_finished_run_is_harmless_to_start_again(script, workdir, run_cli, tiny_words):
-    words = [script("c"), *tiny_words]
-    assert run_cli(words, workdir).returncode == 0
+def test_finished_run_is_harmless_to_start_again(script, workdir, run_cli, call, tiny_words):
+    assert call(main, "celeba_c_32", tiny_words)[0] == 0
     run = workdir / "checkpoints_c_32" / "seed0"
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    assert run_cli(words, workdir).returncode == 0
+    assert run_cli([script("c"), *tiny_words], workdir).returncode == 0
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
@@ -160,8 +161,6 @@ def children_of(pid):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_dry_run_prints_the_seeds_defaults_and_writes_nothing(arm, script, workdir, call):
-    from mindiffusion.cli import main
-
     before = sorted(workdir.iterdir())
     code, out, _ = call(main, f"celeba_{arm}_32", ["--dry-run"])
     config = json.loads(out)

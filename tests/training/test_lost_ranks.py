@@ -117,11 +117,14 @@ def test_world_size_may_change_at_every_start(
     tmp_path, job_words, run_cli, workdir, train_run, tiny_config, assert_same
 ):
     fp64 = "training.precision=fp64"
-    for world, stop_after in ((1, 5), (4, 10), (2, 15), (1, None)):
-        words = [*TORCHRUN, "--standalone", f"--nproc_per_node={world}"] if world > 1 else []
+    config = tiny_config("cs", *WORDS, fp64, output=tmp_path / "changing" / "run")
+    train_run(config, stop_after=5)
+    for world, stop_after in ((4, 10), (2, 15)):
+        words = [*TORCHRUN, "--standalone", f"--nproc_per_node={world}"]
         job = job_words(tmp_path / "changing", fp64, stop_after=stop_after)
         done = run_cli([*words, *job], tmp_path)
         assert done.returncode == 0, done.stderr
+    train_run(config)
     alone = train_run(tiny_config("cs", *WORDS, fp64, output="alone"))
     changing, straight = last_state(tmp_path / "changing"), alone.state()
     for part in ("network", "averages", "optimizer"):
