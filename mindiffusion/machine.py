@@ -1,8 +1,13 @@
 """What this machine lets this process use, and how it was started; free of heavy imports."""
 
+import ctypes
 import os
 import sys
 from pathlib import Path
+
+_KEPT_BYTES = 2**30
+_MALLOC_OPTIONS = (-1, -3)
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h."""
 
 
 def yield_cores() -> None:
@@ -13,6 +18,26 @@ def yield_cores() -> None:
     (docs/performance.md). A user's own setting stands.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that it frees; to be called before training on a CPU.
+
+    Every step frees and asks for the same tens of megabytes. By default glibc maps each large block
+    anew and gives it back at once, and every page of it costs a fault (docs/performance.md). A
+    user's own settings of the allocator stand.
+
+    Returns:
+        Whether it is so; only glibc knows how.
+    """
+    own = os.environ.get("GLIBC_TUNABLES", ""), *os.environ
+    if any("malloc" in name.lower() for name in own):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return all([mallopt(option, _KEPT_BYTES) for option in _MALLOC_OPTIONS])
 
 
 def available_cores() -> int:

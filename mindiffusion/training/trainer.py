@@ -20,6 +20,7 @@ from mindiffusion.curriculum.stages import Stage
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
 from mindiffusion.data.statistics import ImageStatistics, image_statistics
 from mindiffusion.errors import UserError
+from mindiffusion.machine import keep_freed_memory
 from mindiffusion.networks import build_process
 from mindiffusion.noise import Stream
 from mindiffusion.sparsity import ProbeBatch, StageCapacity
@@ -69,6 +70,8 @@ class Trainer:
         global_batch = config.training.global_batch
         self.share = rank_share(global_batch, ranks.world)
         torch.set_num_threads(runtime.threads)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.config = config
         self.runtime = runtime
         self.ranks = ranks

@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 import tomllib
@@ -62,3 +63,44 @@ def test_children_look_where_their_parent_does(monkeypatch, tmp_path):
 def test_variable_is_a_number_or_none(text, number, monkeypatch):
     monkeypatch.setenv("RANK", text)
     assert environment_number("RANK") == number
+
+
+FREES = """
+import resource
+import numpy as np
+from mindiffusion.machine import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        del_me = [np.ones(2**20) for _ in range(8)]
+        del del_me
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+is_kept = keep_freed_memory()
+faults()
+print(is_kept, before, faults())
+"""
+
+
+def freed_memory(repository, **changes):
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    environment |= {"PYTHONPATH": str(repository)} | changes
+    done = subprocess.run(
+        [sys.executable, "-c", FREES], env=environment, capture_output=True, text=True, check=True
+    )
+    is_kept, before, after = done.stdout.split()
+    return is_kept == "True", int(before), int(after)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone is told")
+def test_freed_memory_is_kept_and_costs_no_faults_again(repository):
+    is_kept, before, after = freed_memory(repository)
+    # 64 MiB of pages of 4 KiB, five times: some of them, or huge pages, are met again anyway.
+    assert is_kept and after < before / 4
+
+
+def test_users_own_allocator_settings_stand(repository):
+    assert freed_memory(repository, MALLOC_ARENA_MAX="2")[0] is False
+    assert freed_memory(repository, GLIBC_TUNABLES="glibc.malloc.perturb=0")[0] is False

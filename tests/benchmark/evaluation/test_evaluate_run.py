@@ -1,6 +1,7 @@
 """``evaluate`` on a run's folder and on one weights file."""
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -15,15 +16,24 @@ from benchmark.evaluation.run import (
 from benchmark.rows import read_rows
 from mindiffusion.errors import UserError
 from mindiffusion.training.checkpoint import weights_path
+from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.loop import Hooks
+from mindiffusion.training.run import run
 
 WORDS = ["evaluation.num_generated=8", "evaluation.num_reference=32", "evaluation.strip=2"]
 
 
-@pytest.fixture
-def trained(workdir, train_run, tiny_config):
-    config = tiny_config("b", output=workdir / "run")
-    train_run(config)
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory, avatars, tiny_config):
+    config = tiny_config("b", output=tmp_path_factory.mktemp("trained") / "run")
+    run(config, avatars.train, avatars.manifest_id, Ranks(), lambda trainer: Hooks())
     return config.run_dir
+
+
+@pytest.fixture
+def trained(workdir, trained_once):
+    """A trained run of this test's own."""
+    return shutil.copytree(trained_once, workdir / "run" / trained_once.name)
 
 
 def test_run_is_scored_at_its_milestones_once(trained, capsys):
