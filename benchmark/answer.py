@@ -67,7 +67,7 @@ def reservations(frame: pd.DataFrame, terms: Terms = USUAL) -> list[str]:
     """
     baseline, endpoint = competence(frame), primary_endpoint(frame, terms)
     has_learned = baseline is None or baseline.passed(terms.gate)
-    notes = [] if has_learned else [NOT_LEARNED]
+    notes = gate_remarks(frame, terms.gate) if has_learned else [NOT_LEARNED]
     return [*notes, endpoint.provisional] if endpoint and endpoint.provisional else notes
 
 

@@ -5,9 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-_KEPT_BYTES = 2**30
-_MALLOC_OPTIONS = (-1, -3)
-"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's ``mallopt``, as its malloc.h numbers them."""
 
 
 def yield_cores() -> None:
@@ -23,21 +22,26 @@ def yield_cores() -> None:
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees; to be called before training on a CPU.
 
-    Every step frees and asks for the same tens of megabytes. By default glibc maps each large block
-    anew and gives it back at once, and every page of it costs a fault (docs/performance.md). A
-    user's own settings of the allocator stand.
+    Every step frees and asks for the same tens of megabytes. By default glibc gives the free end of
+    the heap, and blocks above 32 MiB, back to the kernel, and every page of them costs a fault when
+    it is asked for again (docs/performance.md). A user's own choice of allocator or of its settings
+    stands, and so does what another C library does.
 
     Returns:
-        Whether it is so; only glibc knows how.
+        Whether freed memory is kept from now on.
     """
-    own = os.environ.get("GLIBC_TUNABLES", ""), *os.environ
-    if any("malloc" in name.lower() for name in own):
+    tunables, preloaded = (os.environ.get(name, "") for name in ("GLIBC_TUNABLES", "LD_PRELOAD"))
+    is_set = any(name.startswith("MALLOC_") for name in os.environ)
+    if is_set or "glibc.malloc" in tunables or "malloc" in preloaded:
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return all([mallopt(option, _KEPT_BYTES) for option in _MALLOC_OPTIONS])
+    # Older versions take no more than 32 MiB for the first. The second alone would do harm: it
+    # stops the first from rising by itself.
+    is_kept = mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)
+    return bool(is_kept and mallopt(_M_TRIM_THRESHOLD, 2**30))
 
 
 def available_cores() -> int:

@@ -159,7 +159,7 @@ _PICTURES: dict[
 
 
 def _figure(name: str, terms: Terms) -> tuple[_HasRows, _Draw]:
-    """A figure by name, one about verdicts by the study's own terms."""
+    """A figure by name, one about verdicts or distances by the study's own terms."""
     has_rows, draw = _FIGURES[name]
     if name not in _BY_TERMS:
         return has_rows, draw

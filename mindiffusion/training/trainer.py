@@ -44,6 +44,20 @@ _KEEP_BUFFERS: dict[str, Any] = {
 }
 
 
+@contextlib.contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Floats below the smallest normal one (1.2e-38) count as 0, where the CPU can do that.
+
+    A penalty drives filters there, and arithmetic with such numbers takes CPUs many times as long:
+    CR's steps took 2.4 times B's. Only within a step: numpy warns where it holds.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 class Trainer:
     """One run in progress.
 
@@ -116,6 +130,7 @@ class Trainer:
         for start in range(first, first + self.share, size):
             yield start, min(start + size, first + self.share)
 
+    @_denormals_flushed()
     def train_step(self) -> None:
         """One optimizer step. Its losses stay on the device, in ``watch``."""
         first = self.ranks.rank * self.share

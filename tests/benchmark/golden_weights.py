@@ -1,4 +1,4 @@
-"""Bits of trained weights: what 20 steps of five arms come to, and on which machines that holds.
+"""Bits of trained weights: what 20 steps of seven arms come to, and on which machines that holds.
 
 Sums of floats depend on the versions and on the CPU's instructions, so a golden names both, and
 holds for nothing else. ``python tests/benchmark/golden_weights.py`` trains the arms with the code
@@ -38,6 +38,10 @@ arms:
   cr: {extends: [arms/cr]}
   p2: {extends: [arms/p2]}
   density-star: {control: density, of: c}
+  preconditioned:
+    extends: [arms/c]
+    arm: preconditioned
+    process: {parameterization: preconditioned, loss_weight: {kind: balanced}}
 run:
   extends: [runs/celeba_32]
   data: {dataset: avatars, num_train: 64, num_held_out: 8}
@@ -54,7 +58,7 @@ run:
     compile: "off"
     threads: 1
 """
-ARMS = ("B", "CS", "CR", "P2", "density*")
+ARMS = ("B", "C", "CS", "CR", "P2", "density*", "preconditioned")
 
 
 def here() -> dict[str, str]:
@@ -79,10 +83,12 @@ def sha256_of(content: Any) -> str:
             digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.contiguous().numpy().tobytes())
         elif isinstance(value, dict):
+            digest.update(f"dict {len(value)}".encode())
             for key in value:
                 digest.update(repr(key).encode())
                 add(value[key])
         elif isinstance(value, list | tuple):
+            digest.update(f"list {len(value)}".encode())
             for one in value:
                 add(one)
         else:

@@ -35,6 +35,7 @@ def test_sum_is_of_the_bits():
             one,
             one | {"a": torch.tensor([-0.0, 1.0])},
             one | {"b": [1, 2.5000001]},
+            one | {"b": [[1], 2.5]},
             {"b": one["b"], "a": one["a"]},
             one | {"a": one["a"].double()},
         )

@@ -65,6 +65,9 @@ def test_variable_is_a_number_or_none(text, number, monkeypatch):
     assert environment_number("RANK") == number
 
 
+needs_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone is told"
+)
 FREES = """
 import resource
 import numpy as np
@@ -85,7 +88,8 @@ print(is_kept, before, faults())
 
 
 def freed_memory(repository, **changes):
-    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    own = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+    environment = {k: value for k, value in os.environ.items() if not k.startswith(own)}
     environment |= {"PYTHONPATH": str(repository)} | changes
     done = subprocess.run(
         [sys.executable, "-c", FREES], env=environment, capture_output=True, text=True, check=True
@@ -94,13 +98,21 @@ def freed_memory(repository, **changes):
     return is_kept == "True", int(before), int(after)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone is told")
+@needs_glibc
 def test_freed_memory_is_kept_and_costs_no_faults_again(repository):
     is_kept, before, after = freed_memory(repository)
     # 64 MiB of pages of 4 KiB, five times: some of them, or huge pages, are met again anyway.
     assert is_kept and after < before / 4
 
 
-def test_users_own_allocator_settings_stand(repository):
-    assert freed_memory(repository, MALLOC_ARENA_MAX="2")[0] is False
-    assert freed_memory(repository, GLIBC_TUNABLES="glibc.malloc.perturb=0")[0] is False
+@needs_glibc
+@pytest.mark.parametrize(
+    ("name", "value", "is_kept"),
+    [
+        ("MALLOC_ARENA_MAX", "2", False),
+        ("GLIBC_TUNABLES", "glibc.malloc.perturb=0", False),
+        ("PYTHONMALLOC", "pymalloc", True),
+    ],
+)
+def test_users_own_allocator_settings_stand(name, value, is_kept, repository):
+    assert freed_memory(repository, **{name: value})[0] is is_kept

@@ -95,3 +95,22 @@ def test_is_finite_sees_every_weight_and_average(place, trainer):
     with torch.no_grad():
         list(tensors[place])[-1].view(-1)[-1] = torch.inf
     assert not made.is_finite()
+
+
+def test_numbers_below_the_smallest_normal_one_count_as_none_within_a_step(trainer, monkeypatch):
+    """A penalty drives weights there, and CPUs take many times as long over them."""
+    is_able = torch.set_flush_denormal(True)
+    torch.set_flush_denormal(False)
+    if not is_able:
+        pytest.skip("this CPU cannot flush denormal numbers")
+    tiny, half = torch.tensor([1e-39]), torch.tensor([0.5])
+    made, seen = trainer("cr"), []
+    penalty = made.network.penalty
+
+    def noted():
+        seen.append(float(tiny * half))
+        return penalty()
+
+    monkeypatch.setattr(made.network, "penalty", noted)
+    made.train_step()
+    assert seen == [0.0] and float(tiny * half) > 0
