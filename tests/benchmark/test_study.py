@@ -59,6 +59,7 @@ def test_celeba32_is_the_seeds_run_with_eight_training_and_two_sampling_seeds():
 
 @pytest.mark.parametrize("name", study_names())
 def test_studies_have_four_milestones_two_of_them_in_the_full_range(name):
+    """The demo, which decides nothing, has three."""
     for run in load_study(name).runs:
         plan = resolve_plan(run, 162_770)
         begin = plan.stages[-1].start
@@ -66,7 +67,8 @@ def test_studies_have_four_milestones_two_of_them_in_the_full_range(name):
             # A check, or a pilot, of the end alone.
             assert plan.milestones == (plan.total_steps,)
             continue
-        assert len(plan.milestones) >= 4 and plan.milestones[-1] == plan.total_steps
+        assert len(plan.milestones) >= (3 if name == "demo" else 4)
+        assert plan.milestones[-1] == plan.total_steps
         assert sum(step > begin for step in plan.milestones) >= 2
 
 

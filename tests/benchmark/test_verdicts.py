@@ -143,7 +143,7 @@ def test_endpoint_prefers_the_net_that_everybody_has(frame):
     assert primary_endpoint(both).metric == "FD-EffNet-Lite0-32px@2048"
 
 
-@pytest.mark.parametrize("terms", [None, Terms(num_generated=4096)])
+@pytest.mark.parametrize("terms", [Terms(), Terms(num_generated=4096)])
 @pytest.mark.parametrize("metric", ["FD-Net@4096", "FID@4096", "FD-EffNet-Lite0-64px@4096"])
 def test_one_cell_measured_otherwise_changes_nothing_and_is_told(frame, found, metric, terms):
     """By more images, another net, an FID: even where the study's file asks for it since."""
