@@ -1,1 +1,1 @@
-"""The benchmark: protocol, runner, metrics, results, statistics, tables and report."""
+"""The benchmark: studies, rows, evaluation, analysis, reports, and who runs them."""

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
+from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.presets import apply_overrides, build_config, load_preset, merge
+from mindiffusion.config.run import RunConfig, to_dict
 from mindiffusion.errors import UserError, guarded, leave
 from mindiffusion.machine import yield_cores
 from mindiffusion.outside.documents import read_text
-from mindiffusion.training.config import RunConfig, to_dict
-from mindiffusion.training.plan import resolve_plan
-from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
 
 _MOST_SETTINGS_BYTES = 1_000_000
 _log = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ def describe(config: RunConfig) -> str:
         OSError: likewise.
     """
     from mindiffusion.data.store import num_train_images
-    from mindiffusion.training.distributed import ranks_from_environment
     from mindiffusion.training.preflight import preflight
+    from mindiffusion.training.ranks import ranks_from_environment
 
     content, num_train = to_dict(config), None
     try:

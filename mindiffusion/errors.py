@@ -21,7 +21,7 @@ from typing import ClassVar, NoReturn
 
 from mindiffusion.disk_trouble import disk_trouble
 from mindiffusion.machine import rank_and_world
-from mindiffusion.outside.text import MOST_CHARACTERS, printable
+from mindiffusion.printable import MOST_CHARACTERS, printable
 
 FAULT_CODE = 70
 """Exit code of a fault of the program: EX_SOFTWARE of sysexits.h."""

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from mindiffusion.data.statistics import ImageStatistics
+from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.stitching import EpsModel
 
 

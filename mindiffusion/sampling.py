@@ -15,23 +15,22 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mindiffusion.chain import refuse_other_chain
-from mindiffusion.ddim import ddim_sample
-from mindiffusion.ddpm import DDPM
-from mindiffusion.errors import UserError, did_you_mean
-from mindiffusion.files import atomic_write
-from mindiffusion.networks import (
+from mindiffusion.build import (
     IMAGE_CHANNELS,
     build_parameterization,
     build_process,
     expected_tensors,
 )
+from mindiffusion.chain import refuse_other_chain
+from mindiffusion.config.run import RunConfig, SamplerConfig, check, ema_name
+from mindiffusion.ddim import ddim_sample
+from mindiffusion.ddpm import DDPM
+from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.files import atomic_write
+from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.outside.weights import check_tensors, named_tensors
+from mindiffusion.runtime import SamplerRuntime, chunk_size
 from mindiffusion.stitching import Stitched
-from mindiffusion.training.checkpoint import statistics_of
-from mindiffusion.training.config import RunConfig, SamplerConfig, check
-from mindiffusion.training.ema import ema_name
-from mindiffusion.training.runtime import SamplerRuntime, chunk_size
 from mindiffusion.unet import NaiveUnet
 
 

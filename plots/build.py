@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.index import read_index
-from benchmark.results import EPS_MSE, arm_order, distance_rows, load_study
-from benchmark.terms import USUAL, Terms, terms_of
+from benchmark.rows.frames import arm_order, distance_rows, load_rows
+from benchmark.rows.metric_names import EPS_MSE
+from benchmark.study.index import read_index
+from benchmark.study.terms import USUAL, Terms, terms_of
 from mindiffusion.errors import UserError
-from plots import (
+from plots.arm_groups import main_arms
+from plots.figures import (
     capacity,
     channel_births,
     closest,
@@ -28,7 +30,6 @@ from plots import (
     samples,
     stitched,
 )
-from plots.families import main_arms
 from plots.names import with_names_that_fit
 from plots.style import GREY, paper_style, save
 
@@ -210,7 +211,7 @@ def write_figures(study_dir: Path) -> list[Path]:
     Raises:
         UserError: the study has no rows, or contradicting ones.
     """
-    study = load_study(study_dir)
+    study = load_rows(study_dir)
     frame, _ = some_arms(with_names_that_fit(study))
     written: list[Path] = []
     with paper_style():

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from benchmark.results import BASELINE, over_seeds
+from benchmark.analysis.over_seeds import over_seeds
+from benchmark.study.arm_names import BASELINE
 from plots.style import arm_styles
 
 ROW_INCHES = 0.17

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 from matplotlib.font_manager import findfont, get_font
 
-from benchmark.claims import CONTROL_SUFFIXES
+from benchmark.analysis.claims import CONTROL_SUFFIXES
 
 FONT = "DejaVu Sans"
 # Column of a frame → the most characters that figures have room for.

@@ -22,7 +22,7 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from benchmark.results import arm_order
+from benchmark.rows.frames import arm_order
 from mindiffusion.files import atomic_write
 
 COLUMN_INCHES = 3.3

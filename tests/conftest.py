@@ -125,7 +125,7 @@ def tiny_words():
 @pytest.fixture(scope="session")
 def tiny_content():
     """A function: arm, overrides → nested plain types of a tiny run."""
-    from mindiffusion.training.presets import apply_overrides, load_preset, merge
+    from mindiffusion.config.presets import apply_overrides, load_preset, merge
 
     def make(arm="cs", *overrides, output="run"):
         content = merge(load_preset(f"celeba_{arm}_32"), TINY | {"output": str(output)})
@@ -137,7 +137,7 @@ def tiny_content():
 @pytest.fixture(scope="session")
 def tiny_config(tiny_content):
     """A function: arm, overrides → RunConfig of a tiny run: 24 steps, stages end at 2 5 9 15 24."""
-    from mindiffusion.training.presets import build_config
+    from mindiffusion.config.presets import build_config
 
     def make(arm="cs", *overrides, output="run"):
         return build_config(tiny_content(arm, *overrides, output=output), f"tiny {arm}")
@@ -148,9 +148,9 @@ def tiny_config(tiny_content):
 @pytest.fixture
 def train_run(avatars):
     """A function that trains (or resumes) a run in this process; returns its Trainer."""
-    from mindiffusion.training.distributed import Ranks
     from mindiffusion.training.loop import Hooks
-    from mindiffusion.training.run import run
+    from mindiffusion.training.ranks import Ranks
+    from mindiffusion.training.run_folder import run
 
     def train(config, make_hooks=lambda trainer: Hooks(), stop_after=None):
         return run(config, avatars.train, avatars.manifest_id, Ranks(), make_hooks, stop_after)

@@ -1,6 +1,7 @@
 """Who imports whom, and how large things may grow."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
@@ -9,20 +10,20 @@ import pytest
 
 PACKAGES = ("mindiffusion", "benchmark", "plots")
 TORCH_FREE = (
-    "benchmark.results",
-    "benchmark.rows",
-    "benchmark.statistics",
-    "benchmark.index",
-    "benchmark.merge",
-    "benchmark.outcome",
-    "benchmark.sensitivity",
-    "benchmark.travel",
-    "benchmark.tables",
-    "benchmark.status",
-    "benchmark.cluster",
+    "benchmark.rows.frames",
+    "benchmark.rows.file",
+    "benchmark.analysis.statistics",
+    "benchmark.study.index",
+    "benchmark.rows.merge",
+    "benchmark.reporting.outcome",
+    "benchmark.analysis.sensitivity",
+    "benchmark.rows.pack",
+    "benchmark.reporting.tables.build",
+    "benchmark.cells.status",
+    "benchmark.cells.slurm",
     "plots.build",
     "mindiffusion.cli",
-    "mindiffusion.training.config",
+    "mindiffusion.config.run",
     "mindiffusion.data.prepare",
 )
 MAY_BE_LONG = {"__init__", "forward", "train"}
@@ -66,18 +67,57 @@ def test_mindiffusion_imports_neither_benchmark_nor_plots(ours):
             assert not outside, name
 
 
-def test_plots_import_only_rows_and_statistics_of_ours(ours):
-    allowed = {
-        "benchmark.results", "benchmark.statistics", "benchmark.curves", "benchmark.exposure",
-        "benchmark.manipulation", "benchmark.verdicts", "mindiffusion.errors", "mindiffusion.files",
-        "benchmark.log_ratios", "benchmark.claims", "mindiffusion.outside.pictures",
-        "benchmark.index", "benchmark.terms", "benchmark.answer",
-    }  # fmt: skip
+ROOMS = {
+    "study": {"mindiffusion"},
+    "rows": {"mindiffusion", "study"},
+    "evaluation": {"mindiffusion", "study", "rows"},
+    "analysis": {"mindiffusion", "study", "rows"},
+    "plots": {"mindiffusion", "study", "rows", "analysis"},
+    "reporting": {"mindiffusion", "study", "rows", "analysis", "plots"},
+    "cells": {"mindiffusion", "study", "rows", "evaluation", "analysis", "reporting"},
+    "speed": {"mindiffusion", "rows", "evaluation", "plots"},
+    "selfcheck": {"mindiffusion", "rows", "evaluation", "speed"},
+}
+"""What each room imports, as docs/design.md draws it: nothing else, and no less."""
+
+
+def room_of(name):
+    """``benchmark.rows.file`` → rows; plots and mindiffusion are one room each."""
+    parts = name.split(".")
+    return ".".join(parts[:2]).removeprefix("benchmark.") if parts[0] == "benchmark" else parts[0]
+
+
+def test_writables_import_what_the_plan_says(ours):
+    found = {room: set() for room in ROOMS}
+    for name, (_, tree) in ours.items():
+        room = room_of(name)
+        if room in ROOMS:
+            targets = {n for n in imported(tree) if n.split(".")[0] in PACKAGES}
+            found[room] |= {room_of(target) for target in targets} - {room, "benchmark"}
+    assert found == ROOMS
+
+
+def test_no_rooms_import_in_a_circle(ours):
+    """Rooms: folders of the library and of the benchmark, and what stands beside these."""
+    arrows = {}
+    for name, (_, tree) in ours.items():
+        room = ".".join(name.split(".")[:2])
+        used = {".".join(n.split(".")[:2]) for n in imported(tree) if n.split(".")[0] in PACKAGES}
+        arrows.setdefault(room, set()).update(used - {room})
+    graphlib.TopologicalSorter(arrows).prepare()
+
+
+def test_every_module_of_the_benchmark_stands_in_a_room(ours):
+    outside = {n for n in ours if n.startswith("benchmark.") and room_of(n) not in ROOMS}
+    assert outside == {"benchmark.__main__"}
+
+
+def test_plots_take_little_of_the_library(ours):
+    allowed = {"mindiffusion.errors", "mindiffusion.files", "mindiffusion.outside.pictures",
+               "mindiffusion.curriculum.exposure"}  # fmt: skip
     for name, (_, tree) in ours.items():
         if name.startswith("plots"):
-            names = imported(tree)
-            used = of_package(names, "benchmark") | of_package(names, "mindiffusion")
-            assert used <= allowed, name
+            assert of_package(imported(tree), "mindiffusion") <= allowed, name
 
 
 def test_benchmark_imports_plots_inside_functions_only(ours):
@@ -88,9 +128,10 @@ def test_benchmark_imports_plots_inside_functions_only(ours):
             assert not of_package(top, "plots"), name
 
 
-def test_arguments_are_parsed_in_cli_only(ours):
+def test_arguments_are_parsed_by_commands_only(ours):
     users = {name for name, (_, tree) in ours.items() if "argparse" in imported(tree)}
-    assert users == {"mindiffusion.cli", "benchmark.__main__", "plots.__main__"}
+    commands = {name for name in ours if name.endswith(".command")}
+    assert users == {"mindiffusion.cli", "benchmark.__main__", "plots.__main__", *commands}
 
 
 def test_random_numbers_come_from_noise_only(ours):
@@ -106,13 +147,13 @@ def test_random_numbers_come_from_noise_only(ours):
         and node.value.id == "torch"
     }
     assert users == {
-        ("mindiffusion.networks", "manual_seed"),
+        ("mindiffusion.build", "manual_seed"),
         ("mindiffusion.ddpm", "rand"),
         ("mindiffusion.ddpm", "randn_like"),
         # How others draw, which is what is timed there.
-        ("benchmark.speed.reference", "randn"),
-        ("benchmark.speed.reference", "randn_like"),
-        ("benchmark.speed.reference", "randint"),
+        ("benchmark.speed.rivals.reference_loop", "randn"),
+        ("benchmark.speed.rivals.reference_loop", "randn_like"),
+        ("benchmark.speed.rivals.reference_loop", "randint"),
     }
 
 
@@ -126,13 +167,13 @@ OPENED_ELSEWHERE = {
     "mindiffusion.data.avatars": "styles of an installed package, and pictures drawn in memory",
     "mindiffusion.data.pool": "the pipe from its own workers",
     "mindiffusion.data.worker": "the pipe from its own parent",
-    "mindiffusion.training.runtime": "/proc",
+    "mindiffusion.runtime": "/proc",
     "mindiffusion.training.signals": "/proc",
-    "benchmark.rows": "maps the end of the file that it has opened to append to",
-    "benchmark.prereg": "the project's own document",
-    "benchmark.evaluation.yardstick": "a new file without a name",
-    "benchmark.known_cases": "pictures that it made a moment ago",
-    "benchmark.report.build": "the project's own page",
+    "benchmark.rows.file": "maps the end of the file that it has opened to append to",
+    "benchmark.study.declaration": "the project's own document",
+    "benchmark.evaluation.milestone.yardstick": "a new file without a name",
+    "benchmark.selfcheck.known_cases": "pictures that it made a moment ago",
+    "benchmark.reporting.page.build": "the project's own page",
     "benchmark.speed": "files that it made itself, to be timed; /proc",
 }
 
@@ -167,12 +208,12 @@ def test_the_boundary_stands_on_nothing_but_errors(ours):
         if name.startswith("mindiffusion.outside"):
             used = of_package(imported(tree), "mindiffusion")
             own = {one for one in used if one.startswith("mindiffusion.outside.")}
-            assert used - own <= {"mindiffusion.errors"}, name
+            assert used - own <= {"mindiffusion.errors", "mindiffusion.printable"}, name
 
 
 def test_the_loop_knows_no_arm(ours):
     training = [f"mindiffusion.training.{name}" for name in ("loop", "run", "trainer", "watch")]
-    for name in (*training, "benchmark.runner"):
+    for name in (*training, "benchmark.cells.local"):
         path, tree = ours[name]
         words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
         assert not words & {"B", "C", "CS", "CR", "b", "c", "cs", "cr"}, path

@@ -94,8 +94,8 @@ def test_inception_path_that_is_wrong_is_an_error_not_a_fallback(workdir, call, 
 
 @pytest.mark.parametrize("field", ["num_reference", "profile_images"])
 def test_more_images_asked_for_than_there_are_is_an_error(field, avatars):
-    from benchmark.evaluation.yardstick import make_yardstick
-    from benchmark.study import EvaluationConfig
+    from benchmark.evaluation.milestone.yardstick import make_yardstick
+    from benchmark.study.study import EvaluationConfig
     from mindiffusion.errors import UserError
 
     few = {"num_reference": 64, "profile_images": 8, "feature_nets": ("effnet-lite0-64",)}
@@ -160,7 +160,7 @@ def test_config_changed_under_an_output_folder_is_refused(workdir, train):
 
 def test_second_process_on_a_folder_is_refused(workdir, train, monkeypatch):
     from mindiffusion.files import exclusive_lock
-    from mindiffusion.training import run as run_module
+    from mindiffusion.training import run_folder as run_module
 
     monkeypatch.setattr(run_module, "LOCK_WAIT_SECONDS", 0.1)
     with exclusive_lock(workdir / "checkpoints_c_32" / "seed0" / ".lock"):

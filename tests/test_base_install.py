@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from benchmark.rows import Row, append_rows
+from benchmark.rows.file import Row, append_rows
 
 # Distributions whose modules are called otherwise.
 MODULES = {

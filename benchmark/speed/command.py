@@ -1,87 +1,33 @@
-"""``python -m benchmark speed``: one part after its name, the table printed and, if asked, kept."""
+"""The command that measures this machine: speed."""
 
-import sys
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
+from typing import Any
 
-from benchmark.speed.report import Report
-from mindiffusion.errors import UserError, did_you_mean
-from mindiffusion.room import try_file
-from mindiffusion.training.signals import Interrupted
-
-PARTS = ("training", "preparation", "sampling", "evaluation", "scaling", "busy")
+from mindiffusion.cli import add_set_option
 
 
-def speed(
-    part: str,
-    presets: Sequence[str],
-    overrides: list[str],
-    repeats: int,
-    json_path: Path | None,
-) -> int:
-    """Measure one part.
-
-    Args:
-        part: one of ``PARTS``.
-        presets: what to measure; the part's own choice if there are none.
-        overrides: ``--set`` words.
-        repeats: turns of each row.
-        json_path: where to keep the report.
-
-    Raises:
-        UserError: unknown part or preset, no repeats, a folder that can't be written to.
-    """
-    if part not in PARTS:
-        raise UserError(f"unknown part {part!r}.{did_you_mean(part, PARTS)}")
-    if repeats < 1:
-        raise UserError(f"--repeats is {repeats}; give 1 or more, 5 for a table to keep.")
-    if json_path is not None:
-        try_file(json_path)
-    try:
-        report = _measure(part, presets, overrides, repeats)
-    except Interrupted as stop:
-        print("stopped; nothing is kept of a table that is not whole.", file=sys.stderr)
-        return 128 + stop.signal_number
-    if json_path is not None:
-        report.write(json_path)
-        if part == "scaling":
-            _draw_scaling(report, json_path)
-    print(report.text())
-    return 0
+def add_commands(commands: Any) -> None:
+    """Add this room's commands to the parser's."""
+    speed = commands.add_parser("speed", help="measure this machine beside plain ways to train")
+    speed.add_argument("presets", nargs="*", help="such as celeba_b_32; the four arms if none")
+    speed.add_argument(
+        "--part",
+        default="training",
+        help="training (default), preparation, sampling, evaluation, scaling or busy",
+    )
+    speed.add_argument(
+        "--evaluation", dest="part", action="store_const", const="evaluation", help="that part"
+    )
+    speed.add_argument("--repeats", type=int, default=5, help="turns of every row")
+    speed.add_argument("--json", type=Path, help="keep the table, and each turn, in this file")
+    add_set_option(
+        speed, "such as model.n_feat=64, or data.num_train=20000 for the number of pictures"
+    )
+    speed.set_defaults(run=_speed)
 
 
-def _measure(part: str, presets: Sequence[str], overrides: list[str], repeats: int) -> Report:
-    if part == "preparation":
-        from benchmark.speed.preparation import preparation
+def _speed(options: argparse.Namespace) -> int:
+    from benchmark.speed.measure import speed
 
-        return preparation(overrides, repeats)
-    if part == "training":
-        from benchmark.speed.training import training
-
-        return training(presets, overrides, repeats)
-    from benchmark.speed.setting import PRESETS
-
-    preset = presets[0] if presets else PRESETS[0]
-    if part == "sampling":
-        from benchmark.speed.sampling import sampling
-
-        return sampling(preset, overrides, repeats)
-    if part == "evaluation":
-        from benchmark.speed.evaluation import evaluation
-
-        return evaluation(preset, overrides, repeats)
-    if part == "busy":
-        from benchmark.speed.busy import busy
-
-        return busy(preset, overrides, repeats)
-    from benchmark.speed.scaling import scaling
-
-    return scaling(preset, overrides, repeats)
-
-
-def _draw_scaling(report: Report, json_path: Path) -> None:
-    from plots.scaling import figure
-    from plots.style import paper_style, save
-
-    with paper_style():
-        save(figure(report.rows), json_path)
+    return speed(options.part, options.presets, options.overrides, options.repeats, options.json)

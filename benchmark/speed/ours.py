@@ -7,11 +7,11 @@ import torch
 
 from benchmark.speed.setting import wait_for
 from benchmark.speed.timing import Loop
+from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
-from mindiffusion.training.config import RunConfig
-from mindiffusion.training.distributed import Ranks
+from mindiffusion.runtime import resolve_runtime
 from mindiffusion.training.loop import Hooks, train
-from mindiffusion.training.runtime import resolve_runtime
+from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.trainer import Trainer
 
 ALONE = Ranks()

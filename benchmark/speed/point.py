@@ -11,8 +11,8 @@ from benchmark.speed.ours import OurLoop
 from benchmark.speed.setting import speed_config
 from benchmark.speed.timing import measure
 from mindiffusion.files import write_json
-from mindiffusion.training.distributed import process_group, ranks_from_environment
-from mindiffusion.training.runtime import resolve_runtime
+from mindiffusion.runtime import resolve_runtime
+from mindiffusion.training.ranks import process_group, ranks_from_environment
 
 NUM_PICTURES = 512
 """Their content does not matter here."""

@@ -2,17 +2,18 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.provenance import git_revision, now, versions
-from benchmark.speed.timing import Measurement, Spread, paired_ratio, spread
+from benchmark.rows.provenance import git_revision, now, versions
+from benchmark.rows.text_table import text_table
+from benchmark.speed.timing import Measurement, paired_ratio, spread
+from mindiffusion.config.run import RunConfig
 from mindiffusion.files import write_json
 from mindiffusion.machine import available_cores
-from mindiffusion.training.config import RunConfig
-from mindiffusion.training.runtime import Runtime
+from mindiffusion.runtime import Runtime
 
 Row = dict[str, Any]
 
@@ -55,7 +56,7 @@ def machine() -> dict[str, Any]:
     """This machine: processor, cores, bf16, GPU, and how busy it was over the last minute."""
     import torch
 
-    from mindiffusion.training.runtime import supports_bf16
+    from mindiffusion.runtime import supports_bf16
 
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     return {
@@ -99,39 +100,6 @@ def measured_row(measured: Measurement, bases: Mapping[str, Measurement]) -> Row
         ratio = paired_ratio(measured.images_per_second, base.images_per_second)
         row[f"over_{name}"] = asdict(ratio)
     return row
-
-
-def text_table(rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
-    """Rows as lines of aligned columns; what a row lacks is left blank.
-
-    Args:
-        rows: the rows.
-        columns: title → key.
-    """
-    cells = [list(columns), *([_cell(row.get(key)) for key in columns.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = []
-    for line in cells:
-        first, *others = line
-        padded = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("   ".join([f"{first:<{widths[0]}}", *padded]).rstrip())
-    return lines
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dict):
-        shown = Spread(**value)
-        if shown.low == shown.high:
-            return _number(shown.median)
-        return f"{_number(shown.median)} ({_number(shown.low)}–{_number(shown.high)})"
-    return _number(value) if isinstance(value, float) else str(value)
-
-
-def _number(value: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _facts(title: str, facts: Mapping[str, Any]) -> str:

@@ -2,9 +2,9 @@
 
 import torch
 
+from mindiffusion.config.presets import apply_overrides, build_config, load_preset, merge
+from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
-from mindiffusion.training.config import RunConfig
-from mindiffusion.training.presets import apply_overrides, build_config, load_preset, merge
 
 PRESETS = ("celeba_b_32", "celeba_c_32", "celeba_cs_32", "celeba_cr_32")
 NUM_PICTURES = 4096

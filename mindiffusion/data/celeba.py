@@ -10,7 +10,7 @@ from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.documents import read_text, shown_value
-from mindiffusion.outside.text import is_printable, printable
+from mindiffusion.printable import is_printable, printable
 
 # Kaggle's copies of the lists are .csv, with a header.
 PARTITION_FILES = ("list_eval_partition.txt", "list_eval_partition.csv")

@@ -31,8 +31,8 @@ from mindiffusion.outside.pictures import (
     picture_bytes,
     read_picture,
 )
-from mindiffusion.outside.text import printable
 from mindiffusion.outside.zips import open_zip, read_member
+from mindiffusion.printable import printable
 
 if TYPE_CHECKING:  # a worker that decodes files starts in half the time without pydantic
     from mindiffusion.data.spec import DataConfig

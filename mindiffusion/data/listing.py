@@ -10,8 +10,8 @@ from typing import NamedTuple
 from mindiffusion.data.source import SourceAbsent
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
-from mindiffusion.outside.text import printable
 from mindiffusion.outside.zips import is_zip, kind_of, members, open_zip
+from mindiffusion.printable import printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp")
 """Of files that are taken for images; what they are their content decides."""

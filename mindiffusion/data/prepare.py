@@ -26,6 +26,7 @@ from tqdm import tqdm
 from mindiffusion.data.avatars import plan_avatars
 from mindiffusion.data.celeba import plan_celeba
 from mindiffusion.data.folder import plan_folder
+from mindiffusion.data.mean_and_spread import image_statistics
 from mindiffusion.data.photos import plan_photos
 from mindiffusion.data.pool import draw_shards
 from mindiffusion.data.prepared import (
@@ -48,7 +49,6 @@ from mindiffusion.data.shard import (
 )
 from mindiffusion.data.source import Plan
 from mindiffusion.data.spec import DataConfig
-from mindiffusion.data.statistics import image_statistics
 from mindiffusion.data.summary import summary
 from mindiffusion.errors import UserError
 from mindiffusion.files import (
@@ -60,7 +60,7 @@ from mindiffusion.files import (
 )
 from mindiffusion.machine import available_cores
 from mindiffusion.outside.arrays import map_npy
-from mindiffusion.outside.text import printable
+from mindiffusion.printable import printable
 
 PARTS = "parts"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mindiffusion.data.statistics import ImageSummary
+from mindiffusion.data.mean_and_spread import ImageSummary
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_json, write_json
 from mindiffusion.outside.arrays import Wanted, map_open, read_npz

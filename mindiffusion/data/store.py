@@ -22,8 +22,8 @@ from mindiffusion.data.record import (
 from mindiffusion.data.source import Plan, SourceAbsent
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
-from mindiffusion.outside.text import printable
 from mindiffusion.places import data_root
+from mindiffusion.printable import printable
 
 _Source = tuple[str, str, str | None, str]
 """Where this process looks for what."""

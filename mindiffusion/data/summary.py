@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mindiffusion.data.source import Plan
-from mindiffusion.outside.text import printable
+from mindiffusion.printable import printable
 
 _MOST_CHARACTERS = 600
 _DONE = {

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import open_file
-from mindiffusion.outside.text import printable
 from mindiffusion.outside.zip_directory import open_directory
+from mindiffusion.printable import printable
 
 MOST_HEADER_BYTES = 10_000
 MOST_MEMBERS = 1_000

@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import open_file, read_file
-from mindiffusion.outside.text import is_printable, printable
+from mindiffusion.printable import is_printable, printable
 
 MOST_TEXT_BYTES = 64_000_000
 MOST_JSON_BYTES = 16_000_000

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path, PurePosixPath
 
 from mindiffusion.errors import UserError
-from mindiffusion.outside.text import is_printable, printable
+from mindiffusion.printable import is_printable, printable
 
 MOST_NAME_CHARACTERS = 1024
 MOST_PATH = 4096

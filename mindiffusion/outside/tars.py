@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import inside, open_file
-from mindiffusion.outside.text import printable
+from mindiffusion.printable import printable
 
 MOST_MEMBERS = 50_000
 MOST_BYTES = 1 << 30

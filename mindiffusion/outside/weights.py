@@ -22,8 +22,8 @@ from torch import Tensor
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import shown_value
 from mindiffusion.outside.paths import open_file, read_file
-from mindiffusion.outside.text import printable
 from mindiffusion.outside.zip_directory import open_directory
+from mindiffusion.printable import printable
 
 MOST_FILE_BYTES = 16 << 30
 MOST_MEMBERS = 100_000

@@ -10,7 +10,7 @@ import zipfile
 from typing import BinaryIO, NamedTuple
 
 from mindiffusion.errors import UserError
-from mindiffusion.outside.text import printable
+from mindiffusion.printable import printable
 
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import open_file
 from mindiffusion.outside.pictures import MOST_BYTES, BadImage
-from mindiffusion.outside.text import printable
 from mindiffusion.outside.zip_directory import IS_ENCRYPTED, find_end
+from mindiffusion.printable import printable
 
 MOST_MEMBERS = 1_500_000
 """ImageNet has 1.3 million."""

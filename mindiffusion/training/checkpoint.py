@@ -17,13 +17,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from mindiffusion.data.statistics import ImageStatistics
+from mindiffusion.config.run import differences
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.outside.documents import MOST_NAME, Name, check_plain, first_fault, read_json
 from mindiffusion.outside.paths import open_file
 from mindiffusion.outside.weights import check_tensors, named_tensors, read_tensors
-from mindiffusion.training.config import RunConfig, differences
 
 FORMAT = 2
 KEEP = 2
@@ -57,7 +56,7 @@ class _StageEntry(BaseModel):
 
 
 class _Statistics(BaseModel):
-    """Of the training images: see ``statistics_of`` for the mean picture."""
+    """Of the training images: see ``mindiffusion.kept_statistics`` for the mean picture."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -145,41 +144,6 @@ def load(path: Path) -> dict[str, Any]:
     if described.step != _step_of(path):
         raise UserError(f"{source} holds step {described.step}; it was renamed.")
     return content
-
-
-def statistics_part(statistics: ImageStatistics | None) -> dict[str, Any]:
-    """What a checkpoint holds of the training images' statistics; nothing where none are used."""
-    if statistics is None:
-        return {}
-    return {"statistics": {"mean": torch.tensor(statistics.mean), "std": statistics.std}}
-
-
-def statistics_of(content: Mapping[str, Any], config: RunConfig) -> ImageStatistics | None:
-    """The statistics of the training images inside a loaded checkpoint; None if none are used.
-
-    Args:
-        content: as ``load`` gives it.
-        config: the one inside it.
-
-    Raises:
-        UserError: they are used, but missing or of no images of the config's size.
-    """
-    if not config.process.uses_statistics:
-        return None
-    source = "checkpoint"
-    found = content.get("statistics")
-    if found is None:
-        raise UserError(
-            f"{source} lacks the statistics of its training images, which its process uses; give "
-            "one as it was written."
-        )
-    side, name = config.data.size, "statistics.mean"
-    mean = named_tensors({name: found["mean"]}, source)
-    expected = torch.empty(side, side, 3, dtype=torch.float64, device="meta")
-    check_tensors(mean, {name: expected}, source)
-    if not bool((mean[name].abs() <= 1).all()):
-        raise UserError(f"{source}: {name} has values outside [-1, 1]; it is not one of ours.")
-    return ImageStatistics(mean[name].detach().double().numpy(), float(found["std"]))
 
 
 def _is_number(value: object, number: int) -> bool:

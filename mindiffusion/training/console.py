@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from mindiffusion.config.run import RunConfig
 from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.files import remove_temporaries
+from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
     primary_weights,
     process_of,
@@ -20,12 +22,10 @@ from mindiffusion.sampling import (
     tile,
 )
 from mindiffusion.training import checkpoint
-from mindiffusion.training.config import RunConfig
-from mindiffusion.training.distributed import ranks_from_environment
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.preflight import preflight
-from mindiffusion.training.run import run
-from mindiffusion.training.runtime import chunk_size
+from mindiffusion.training.ranks import ranks_from_environment
+from mindiffusion.training.run_folder import run
 from mindiffusion.training.signals import Interrupted, raise_if_stopped
 from mindiffusion.training.trainer import Trainer
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from mindiffusion.config.run import ema_name
+
 StateDict = dict[str, Tensor]
 
 
@@ -69,8 +71,3 @@ class Averages:
         for decay, average in self._averages.items():
             for name, tensor in average.items():
                 tensor.copy_(saved[ema_name(decay)][name])
-
-
-def ema_name(decay: float) -> str:
-    """Label of an average in files and rows, such as "ema0.995"."""
-    return f"ema{decay:g}"

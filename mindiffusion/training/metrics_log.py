@@ -10,7 +10,7 @@ from typing import Any
 from mindiffusion.files import write_text
 from mindiffusion.outside.documents import MOST_NAME, read_json_lines
 from mindiffusion.outside.paths import open_to_change
-from mindiffusion.outside.text import is_printable
+from mindiffusion.printable import is_printable
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"

@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from mindiffusion.build import IMAGE_CHANNELS, expected_tensors
+from mindiffusion.config.plan import rank_share, resolve_plan
+from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
-from mindiffusion.networks import IMAGE_CHANNELS, expected_tensors
-from mindiffusion.room import check_room, try_folder
 from mindiffusion.training import checkpoint
-from mindiffusion.training.config import RunConfig
-from mindiffusion.training.plan import rank_share, resolve_plan
-from mindiffusion.training.run import refuse_other_config
+from mindiffusion.training.run_folder import refuse_other_config
 from mindiffusion.unet import check_sizes
+from mindiffusion.writable import check_room, try_folder
 
 _MOST_LOGGED = 100_000_000
 """Losses that are kept between two lines of the log: 800 MB with their noise times."""

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mindiffusion.config.run import to_dict
 from mindiffusion.errors import UserError
 from mindiffusion.files import write_text
+from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.outside.paths import read_file
 from mindiffusion.training import checkpoint
-from mindiffusion.training.config import to_dict
 from mindiffusion.training.metrics_log import METRICS_FILE, MOST_LOG_BYTES
 from mindiffusion.training.trainer import Trainer
 
@@ -36,7 +37,7 @@ def save_milestone(trainer: Trainer, run_dir: Path) -> Path:
 
 def _refuse_other_statistics(trainer: Trainer, state: Mapping[str, Any]) -> None:
     """Refuse a state whose statistics are not those of the trainer's images."""
-    kept = checkpoint.statistics_of(state, trainer.config)
+    kept = statistics_of(state, trainer.config)
     own = trainer.statistics
     if kept is not None and own is not None and not kept.is_same(own):
         raise UserError(

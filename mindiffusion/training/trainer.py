@@ -16,21 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mindiffusion.build import build_process
+from mindiffusion.config.plan import Plan, rank_share, resolve_plan
+from mindiffusion.config.run import RunConfig, ema_name, to_dict
 from mindiffusion.curriculum.stages import Stage
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
-from mindiffusion.data.statistics import ImageStatistics, image_statistics
+from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.errors import UserError
+from mindiffusion.kept_statistics import statistics_part
 from mindiffusion.machine import keep_freed_memory
-from mindiffusion.networks import build_process
 from mindiffusion.noise import Stream
+from mindiffusion.runtime import Runtime
 from mindiffusion.sparsity import ProbeBatch, StageCapacity
 from mindiffusion.training.batches import Batch, BatchSource
-from mindiffusion.training.checkpoint import statistics_part
-from mindiffusion.training.config import RunConfig, to_dict
-from mindiffusion.training.distributed import Ranks
-from mindiffusion.training.ema import Averages, ema_name
-from mindiffusion.training.plan import Plan, rank_share, resolve_plan
-from mindiffusion.training.runtime import Runtime
+from mindiffusion.training.ema import Averages
+from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Watch
 from mindiffusion.unet import NaiveUnet
 

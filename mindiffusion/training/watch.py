@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.ranks import Ranks
 
 VOLATILE = ("images_per_second", "data_wait", "memory_gib", "train_seconds")
 """Fields of a log entry in which two equal runs may differ: clocks and memory."""

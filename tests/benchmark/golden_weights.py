@@ -21,11 +21,11 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from benchmark.study import load_study
-from mindiffusion.training.config import RunConfig
-from mindiffusion.training.distributed import Ranks
+from benchmark.study.study import load_study
+from mindiffusion.config.run import RunConfig
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.run import run
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import run
 from mindiffusion.training.trainer import Trainer
 
 FILE = Path(__file__).with_name("golden_weights.json")

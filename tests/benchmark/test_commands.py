@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from benchmark import doctor as doctor_module
 from benchmark.__main__ import build_parser, main
+from benchmark.selfcheck import doctor as doctor_module
 
 
 def test_prepare_makes_the_array_of_a_study_and_names_its_folder(workdir, call):
@@ -62,7 +62,7 @@ def test_readme_commands_are_commands(repository):
 
 
 def test_readme_study_is_a_study(repository, workdir):
-    from benchmark.study import load_study
+    from benchmark.study.study import load_study
 
     (block,) = re.findall(r"```yaml\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
     (workdir / "mine.yaml").write_text(block)

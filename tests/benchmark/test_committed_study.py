@@ -9,10 +9,11 @@ import pandas
 import pytest
 import scipy
 
-from benchmark.index import INDEX_FILE
-from benchmark.results import BASELINE, load_study
-from benchmark.rows import ROWS_FILE
-from benchmark.verdicts import findings
+from benchmark.analysis.findings import findings
+from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.frames import load_rows
+from benchmark.study.arm_names import BASELINE
+from benchmark.study.index import INDEX_FILE
 
 STUDY = "results/avatars32-cpu"
 WITHOUT_TORCH = """
@@ -25,7 +26,7 @@ class NoTorch(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, NoTorch())
-from benchmark.tables import write_tables
+from benchmark.reporting.tables.build import write_tables
 write_tables(Path(sys.argv[1]))
 """
 
@@ -37,7 +38,7 @@ def study(repository):
 
 @pytest.fixture(scope="module")
 def frame(study):
-    return load_study(study)
+    return load_rows(study)
 
 
 def test_committed_rows_rebuild_the_committed_tables_without_torch(study, repository, tmp_path):

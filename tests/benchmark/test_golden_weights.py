@@ -6,8 +6,8 @@ import golden_weights
 import pytest
 import torch
 
-from benchmark.study import load_study
-from mindiffusion.training.config import config_hash
+from benchmark.study.study import load_study
+from mindiffusion.config.run import config_hash
 
 
 def golden():

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mindiffusion.data import statistics
-from mindiffusion.data.statistics import image_statistics
+from mindiffusion.data import mean_and_spread
+from mindiffusion.data.mean_and_spread import image_statistics
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (37, 6, 5, 3), dtype=np.uint8)
@@ -25,7 +25,7 @@ def test_mean_and_spread_are_those_of_the_floats():
 def test_they_are_exact_whatever_the_blocks(monkeypatch):
     whole = image_statistics(IMAGES)
     for block in (1, 5, 36, 37):
-        monkeypatch.setattr(statistics, "_BLOCK", block)
+        monkeypatch.setattr(mean_and_spread, "_BLOCK", block)
         assert image_statistics(IMAGES).is_same(whole)
     count = len(IMAGES)
     pixels = IMAGES.reshape(count, -1).astype(object)

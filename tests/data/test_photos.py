@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from mindiffusion.config.presets import build_config, load_preset, merge
 from mindiffusion.data import photos
 from mindiffusion.data.photos import LEAST_CONTRAST, PHOTOS, SHRINKS, plan_photos
 from mindiffusion.data.prepare import prepare
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.summary import summary
 from mindiffusion.errors import UserError
-from mindiffusion.training.presets import build_config, load_preset, merge
 
 CONFIG = DataConfig(dataset="photos", num_held_out=1000)
 FIRST = ["retina left 1/1 y488 x464", "flower left 1/4 y16 x24", "china left 1/1 y152 x168"]

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mindiffusion.data import prepared
+from mindiffusion.data.mean_and_spread import ImageSummary
 from mindiffusion.data.prepared import load_prepared, write_array, write_manifest
-from mindiffusion.data.statistics import ImageSummary
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file, sha256_of_json
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from mindiffusion.config.presets import build_config, load_preset
 from mindiffusion.curriculum.controls import CONTROLS, control, fit_masses, standard_controls
 from mindiffusion.curriculum.density import Average, Histogram, Share, Window
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
-from mindiffusion.training.presets import build_config, load_preset
 
 N_T = 1000
 

@@ -107,7 +107,7 @@ def test_message_is_a_line_that_fits_a_terminal_and_keeps_its_advice(text, capsy
 def test_our_log_is_made_printable_and_that_of_others_left():
     ours, others = (
         logging.LogRecord(name, logging.WARNING, "", 0, "a\nb", None, None)
-        for name in ("mindiffusion.training.run", "timm")
+        for name in ("mindiffusion.training.run_folder", "timm")
     )
     assert errors._OneLine("%(message)s").format(ours) == "a\\nb"
     assert errors._OneLine("%(message)s").format(others) == "a\nb"

@@ -6,7 +6,7 @@ import torch
 
 from mindiffusion.curriculum.loss_weight import EDM, P2, WEIGHT_KINDS, Balanced, ChangeAware, MinSNR
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
-from mindiffusion.data.statistics import ImageStatistics
+from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.parameterization import Preconditioned
 
 BETAS, N_T = (1e-4, 0.02), 1000

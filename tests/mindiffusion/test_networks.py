@@ -3,15 +3,15 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
+from mindiffusion.build import NETWORKS, build_network, build_process
+from mindiffusion.config.run import ModelConfig, ProcessConfig, RunConfig
 from mindiffusion.curriculum.density import Window
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.curriculum_ddpm import CurriculumDDPM
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
-from mindiffusion.networks import NETWORKS, build_network, build_process
 from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
-from mindiffusion.training.config import ModelConfig, ProcessConfig, RunConfig
 from mindiffusion.unet import NaiveUnet
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.metrics.linear_oracle import LinearOracle
-from mindiffusion.data.statistics import ImageStatistics, image_statistics
+from benchmark.evaluation.metrics.linear_oracle import LinearOracle
+from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.ddpm import DDPM
 from mindiffusion.parameterization import EpsPrediction, Preconditioned
 from mindiffusion.schedules import linear_tables

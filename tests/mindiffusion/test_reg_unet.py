@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mindiffusion.config.presets import load_preset
 from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparsity import StageCapacity, conv_layers, group_norms
-from mindiffusion.training.presets import load_preset
 from mindiffusion.unet import NaiveUnet
 
 TRANSPOSED = ("up0.0.weight", "up1.model.0.weight", "up2.model.0.weight", "up3.model.0.weight")

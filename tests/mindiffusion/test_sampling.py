@@ -6,10 +6,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+from mindiffusion.build import build_network
+from mindiffusion.config.run import (
+    ModelConfig,
+    ProcessConfig,
+    RunConfig,
+    SamplerConfig,
+    TrainingConfig,
+    to_dict,
+)
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError
-from mindiffusion.networks import build_network
+from mindiffusion.runtime import SamplerRuntime
 from mindiffusion.sampling import (
     config_of,
     load_weights,
@@ -25,15 +34,6 @@ from mindiffusion.sampling import (
     tile,
     to_uint8,
 )
-from mindiffusion.training.config import (
-    ModelConfig,
-    ProcessConfig,
-    RunConfig,
-    SamplerConfig,
-    TrainingConfig,
-    to_dict,
-)
-from mindiffusion.training.runtime import SamplerRuntime
 from mindiffusion.unet import NaiveUnet
 
 CONFIG = RunConfig(

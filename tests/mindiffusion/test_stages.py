@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 
+from mindiffusion.config.presets import load_preset
 from mindiffusion.curriculum.density import Window
 from mindiffusion.curriculum.stages import (
     StageConfig,
@@ -10,7 +11,6 @@ from mindiffusion.curriculum.stages import (
     trained_on_all_levels,
 )
 from mindiffusion.errors import UserError
-from mindiffusion.training.presets import load_preset
 
 LADDER = ((5, 0.8), (10, 0.6), (15, 0.4), (20, 0.2), (30, 0.0))
 

@@ -100,7 +100,7 @@ TRAINING_MUTANTS = (
     ),
     Mutant(
         "config-hash-forgets-the-learning-rate",
-        "mindiffusion/training/config.py",
+        "mindiffusion/config/run.py",
         '    del content["sampler"]["grid"]\n',
         '    del content["sampler"]["grid"], content["training"]["lr"]\n',
         (f"{TRAINING}/test_config.py",),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindiffusion.outside.text import is_printable, printable, spreadsheet_cell
+from mindiffusion.printable import is_printable, printable, spreadsheet_cell
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 

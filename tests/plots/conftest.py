@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.results import to_frame
-from benchmark.rows import Row, append_rows
+from benchmark.rows.file import Row, append_rows
+from benchmark.rows.frames import to_frame
 from plots.style import paper_style
 
 TOTAL = 1500

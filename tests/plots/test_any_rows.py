@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.answer import study_answer
-from benchmark.report import write_report
-from benchmark.results import load_study
-from benchmark.rows import append_rows
-from benchmark.tables import write_tables
+from benchmark.analysis.answer import study_answer
+from benchmark.reporting.page import write_report
+from benchmark.reporting.tables.build import write_tables
+from benchmark.rows.file import append_rows
+from benchmark.rows.frames import load_rows
 from mindiffusion.errors import UserError
 from plots.build import drawn
 from plots.style import paper_style
@@ -130,7 +130,7 @@ def make_all(folder):
     write_tables(folder)
     write_report(folder)
     study_answer(folder)
-    frame = load_study(folder)
+    frame = load_rows(folder)
     with paper_style():
         for name, figure in drawn(frame):
             assert max(figure.get_size_inches()) < 120, name

@@ -1,8 +1,8 @@
 import pytest
 from matplotlib.figure import Figure
 
-from benchmark.results import to_frame
-from plots.capacity import by_stage, capacity_stages, figure
+from benchmark.rows.frames import to_frame
+from plots.figures.capacity import by_stage, capacity_stages, figure
 from plots.style import arm_styles
 
 pytestmark = pytest.mark.usefixtures("paper")

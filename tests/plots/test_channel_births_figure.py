@@ -1,8 +1,8 @@
 import pytest
 from matplotlib.figure import Figure
 
-from benchmark.results import to_frame
-from plots.channel_births import (
+from benchmark.rows.frames import to_frame
+from plots.figures.channel_births import (
     AGREEMENT,
     agreement,
     bars_of_births,

@@ -3,10 +3,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmark.results import to_frame
+from benchmark.rows.frames import to_frame
 from mindiffusion.errors import UserError
-from plots.closest import closest, closest_cells, figure
-from plots.samples import ENLARGE, sample_cells
+from plots.figures.closest import closest, closest_cells, figure
+from plots.figures.samples import ENLARGE, sample_cells
 
 pytestmark = pytest.mark.usefixtures("paper")
 

@@ -3,8 +3,8 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from benchmark.results import to_frame
-from plots.cost_vs_quality import at_the_end, by_seconds, cost_rows, end_costs, figure
+from benchmark.rows.frames import to_frame
+from plots.figures.cost_vs_quality import at_the_end, by_seconds, cost_rows, end_costs, figure
 from plots.style import arm_styles
 
 pytestmark = pytest.mark.usefixtures("paper")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from benchmark.results import to_frame
-from plots import curriculum
+from benchmark.rows.frames import to_frame
+from plots.figures import curriculum
 
 pytestmark = pytest.mark.usefixtures("paper")
 ENDS = (94, 281, 563, 938, 1500)

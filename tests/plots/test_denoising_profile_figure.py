@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from benchmark.results import to_frame
-from plots.denoising_profile import figure, last_profile, ratio_to_baseline
+from benchmark.rows.frames import to_frame
+from plots.figures.denoising_profile import figure, last_profile, ratio_to_baseline
 
 pytestmark = pytest.mark.usefixtures("paper")
 

@@ -1,7 +1,7 @@
 import pandas as pd
 
-from benchmark.results import KNOWN_ARMS
-from plots.families import CROWDED, alike, families, listed, main_arms, selection_note
+from benchmark.study.arm_names import KNOWN_ARMS
+from plots.arm_groups import CROWDED, alike, families, listed, main_arms, selection_note
 
 
 def test_few_arms_share_one_panel_without_a_title():

@@ -4,9 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from benchmark.results import to_frame
+from benchmark.rows.frames import to_frame
 from plots.build import drawable
-from plots.feature_emergence import by_amplitude, figure, gain_rows
+from plots.figures.feature_emergence import by_amplitude, figure, gain_rows
 
 pytestmark = pytest.mark.usefixtures("paper")
 

@@ -5,9 +5,10 @@ import pytest
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
-from benchmark.results import distance_rows, over_seeds, to_frame
-from plots import fid_vs_steps
+from benchmark.analysis.over_seeds import over_seeds
+from benchmark.rows.frames import distance_rows, to_frame
 from plots.end_points import end_points
+from plots.figures import fid_vs_steps
 from plots.style import arm_styles
 
 CURVE = "FD-EffNet-Lite0-64px@512"

@@ -4,9 +4,9 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from benchmark.results import to_frame
-from benchmark.verdicts import findings
-from plots.forest import MOST_LINES, figure, forest, has_rows, interval_text, with_estimate
+from benchmark.analysis.findings import findings
+from benchmark.rows.frames import to_frame
+from plots.figures.forest import MOST_LINES, figure, forest, has_rows, interval_text, with_estimate
 
 pytestmark = pytest.mark.usefixtures("paper")
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from benchmark.results import to_frame
-from plots.group_norms import figure, norm_rows
+from benchmark.rows.frames import to_frame
+from plots.figures.group_norms import figure, norm_rows
 
 pytestmark = pytest.mark.usefixtures("paper")
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from benchmark.results import to_frame
+from benchmark.rows.frames import to_frame
 from plots.build import drawable
-from plots.learnable import figure, learnable_rows, relative_to_oracle
+from plots.figures.learnable import figure, learnable_rows, relative_to_oracle
 
 pytestmark = pytest.mark.usefixtures("paper")
 LEVELS = tuple((k + 0.5) / 20 for k in range(20))

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.results import to_frame
-from benchmark.verdicts import findings
+from benchmark.analysis.findings import findings
+from benchmark.rows.frames import to_frame
 from plots.build import MOST_ARMS, drawn, some_arms
-from plots.forest import interval_text
+from plots.figures.forest import interval_text
 from plots.names import shortened, with_names_that_fit
 
 COLUMNS = ("metric", "weights", "sampler", "declared", "device")

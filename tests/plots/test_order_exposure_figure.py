@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from benchmark.results import to_frame
-from benchmark.verdicts import findings, primary_endpoint
-from plots.order_exposure import effects, has_rows, interaction, without_blocks
+from benchmark.analysis.findings import findings, primary_endpoint
+from benchmark.rows.frames import to_frame
+from plots.figures.order_exposure import effects, has_rows, interaction, without_blocks
 
 pytestmark = pytest.mark.usefixtures("paper")
 

@@ -3,7 +3,7 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from plots.percent import (
+from plots.percent_axis import (
     covering,
     cut,
     is_wide,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmark.results import to_frame
+from benchmark.rows.frames import to_frame
 from plots import build
 from plots.__main__ import main
 from plots.build import CAPTIONS, drawable, write_figures
@@ -55,12 +55,11 @@ def test_command_rebuilds_every_figure_and_names_it(built):
 def test_command_takes_neither_torch_nor_pyplot_nor_what_measures(built):
     _, done = built
     modules = done.stdout.splitlines()[-1].split()
-    assert "benchmark.verdicts" in modules
+    assert "benchmark.analysis.findings" in modules
     assert not [name for name in modules if name.startswith(("torch", "matplotlib.pyplot"))]
     ours = {".".join(name.split(".")[:2]) for name in modules} - {"benchmark"}
     assert not ours & {f"mindiffusion.{name}" for name in ("data", "training", "networks", "ddpm")}
-    measuring = ("benchmark.evaluation", "benchmark.features", "benchmark.metrics")
-    assert not [name for name in modules if name.startswith(measuring)]
+    assert not [name for name in modules if name.startswith("benchmark.evaluation")]
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])

@@ -5,10 +5,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-import plots.samples
-from benchmark.results import to_frame
+import plots.figures.samples
+from benchmark.rows.frames import to_frame
 from mindiffusion.errors import UserError
-from plots.samples import (
+from plots.figures.samples import (
     ENLARGE,
     GAP,
     figure,
@@ -63,10 +63,10 @@ def test_strips_outside_the_study_are_missing_and_never_read(tmp_path, make):
 
 
 def test_pictures_that_are_too_large_together_are_not_drawn(study, make, monkeypatch):
-    monkeypatch.setattr(plots.samples, "MOST_DRAWN", 100_000)
+    monkeypatch.setattr(plots.figures.samples, "MOST_DRAWN", 100_000)
     with pytest.raises(UserError, match="at most 100,000 pixels are drawn"):
         figure(to_frame(make.rows()), study)
-    monkeypatch.setattr(plots.samples, "MOST_DRAWN", 500_000)
+    monkeypatch.setattr(plots.figures.samples, "MOST_DRAWN", 500_000)
     ax = samples(sample_cells(to_frame(make.rows())), study, Figure().subplots())
     # 265 x 652 pixels, each enlarged as far as fits.
     assert np.asarray(ax.get_images()[0].get_array()).shape[:2] == (265, 652)

@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from plots import scaling
+from plots.figures import scaling
 
 pytestmark = pytest.mark.usefixtures("paper")
 

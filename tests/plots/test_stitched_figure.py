@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from benchmark.results import over_seeds, to_frame
+from benchmark.analysis.over_seeds import over_seeds
+from benchmark.rows.frames import to_frame
 from plots.build import drawable
-from plots.stitched import figure, stitched_rows
+from plots.figures.stitched import figure, stitched_rows
 
 pytestmark = pytest.mark.usefixtures("paper")
 TAUS = (0.1, 0.2, 0.4, 0.6, 0.8)

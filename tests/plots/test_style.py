@@ -4,10 +4,11 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from benchmark.results import KNOWN_ARMS, to_frame
-from plots import samples
+from benchmark.rows.frames import to_frame
+from benchmark.study.arm_names import KNOWN_ARMS
+from plots.arm_groups import families
 from plots.build import drawable
-from plots.families import families
+from plots.figures import samples
 from plots.style import arm_style, paper_style
 
 SEEDS_ARMS = ("B", "C", "CS", "CR")

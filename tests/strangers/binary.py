@@ -16,7 +16,8 @@ import torch
 from documents import Action
 from PIL import Image
 
-from benchmark.images import open_images
+from benchmark.evaluation.images.image_source import open_images
+from mindiffusion.config.presets import build_config, load_preset, merge
 from mindiffusion.data.folder import FileSource, ImageFile
 from mindiffusion.data.prepare import prepare
 from mindiffusion.data.prepared import load_prepared
@@ -27,10 +28,9 @@ from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.pictures import BadImage
 from mindiffusion.sampling import process_of
 from mindiffusion.training import checkpoint
-from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.presets import build_config, load_preset, merge
-from mindiffusion.training.run import run
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import run
 
 DATA = {"dataset": "avatars", "num_train": 24, "num_held_out": 4}
 TINY = {

@@ -10,7 +10,7 @@ import mutate
 from ruamel.yaml import YAML
 
 from benchmark.__main__ import main
-from benchmark.study import load_study
+from benchmark.study.study import load_study
 from mindiffusion.errors import guarded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -116,7 +116,7 @@ def run_folder(rng: random.Random) -> Action:
 @cache
 def studies() -> list[dict[str, object]]:
     """The project's own study files."""
-    folder = REPOSITORY / "benchmark/protocols"
+    folder = REPOSITORY / "benchmark/study/protocols"
     return [YAML(typ="safe", pure=True).load(path) for path in sorted(folder.glob("*.yaml"))]
 
 

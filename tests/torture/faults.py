@@ -25,8 +25,8 @@ SAVING = {
     "mindiffusion/files.py": (),
     "mindiffusion/training/checkpoint.py": (),
     "mindiffusion/training/resume.py": (),
-    "mindiffusion/training/run.py": (),
-    "benchmark/results.py": ("append_rows", "_mend_tail", "_write_whole"),
+    "mindiffusion/training/run_folder.py": (),
+    "benchmark/rows/file.py": ("append_rows", "_mend_tail", "_write_whole"),
 }
 """Modules that save, each with the functions that do (none: all of them)."""
 DAMAGED = {

@@ -230,7 +230,7 @@ def start_fork(
 def study() -> int:
     """What the study's command does, cell after cell in this process; then the tables."""
     from benchmark.__main__ import main
-    from benchmark.study import load_study
+    from benchmark.study.study import load_study
 
     for run in load_study(FILE).runs:
         code = main(["reproduce", FILE, "--cell", run.output, str(run.seed), "1"])
@@ -257,9 +257,9 @@ def warm_up() -> None:
     import torch.utils.tensorboard
     import torchvision
 
-    import benchmark.cell
-    import benchmark.evaluation.scores
-    import benchmark.tables  # noqa: F401
+    import benchmark.cells.cell
+    import benchmark.evaluation.milestone.score
+    import benchmark.reporting.tables.build  # noqa: F401
 
     torch.set_num_threads(1)
     threads = len(list(Path("/proc/self/task").iterdir()))

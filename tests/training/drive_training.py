@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mindiffusion.config.presets import build_config
 from mindiffusion.errors import guarded, leave
-from mindiffusion.training.distributed import ranks_from_environment
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.presets import build_config
-from mindiffusion.training.run import run
+from mindiffusion.training.ranks import ranks_from_environment
+from mindiffusion.training.run_folder import run
 from mindiffusion.training.signals import Interrupted
 from mindiffusion.training.trainer import Trainer
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.presets import PRESETS, build_config, load_preset, merge
 from mindiffusion.curriculum.stages import trained_on_all_levels
-from mindiffusion.training.plan import resolve_plan
-from mindiffusion.training.presets import PRESETS, build_config, load_preset, merge
 
 ARMS = sorted(path.stem for path in (PRESETS / "arms").glob("*.yaml"))
 IN_CS_LAST_STAGE = (
@@ -124,8 +124,8 @@ def test_speed_draws_levels_below_the_bend_five_times_as_often():
 def test_arm_trains_for_a_step(arm, avatars, tiny_content):
     import torch
 
-    from mindiffusion.training.distributed import Ranks
-    from mindiffusion.training.runtime import resolve_runtime
+    from mindiffusion.runtime import resolve_runtime
+    from mindiffusion.training.ranks import Ranks
     from mindiffusion.training.trainer import Trainer
 
     content = merge(tiny_content("b"), load_preset(f"arms/{arm}"))

@@ -137,7 +137,7 @@ def test_batch_of_another_noise_stream_differs_in_order_flips_time_and_noise(ima
 
 
 def test_noise_streams_share_initial_weights(tiny_config):
-    from mindiffusion.networks import build_network
+    from mindiffusion.build import build_network
 
     one, other = (build_network(tiny_config("cs", f"noise_stream={n}")) for n in (0, 1))
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):

@@ -4,11 +4,11 @@ import shutil
 import pytest
 import torch
 
+from mindiffusion.config.run import to_dict
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file, write_json
 from mindiffusion.sampling import config_of, primary_weights, process_of, sample_images
 from mindiffusion.training import checkpoint
-from mindiffusion.training.config import to_dict
 from mindiffusion.training.loop import Hooks
 
 DESCRIBED = {

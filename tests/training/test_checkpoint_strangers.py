@@ -11,21 +11,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mindiffusion.sampling
-from mindiffusion.curriculum.stages import StageConfig
-from mindiffusion.errors import UserError
-from mindiffusion.files import sha256_of_file
-from mindiffusion.networks import build_network, expected_tensors
-from mindiffusion.sampling import config_of, kept_weights, load_weights, process_of
-from mindiffusion.training import checkpoint
-from mindiffusion.training.config import (
+from mindiffusion.build import build_network, expected_tensors
+from mindiffusion.config.run import (
     ModelConfig,
     ProcessConfig,
     RunConfig,
     TrainingConfig,
     to_dict,
 )
+from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_file
+from mindiffusion.runtime import SamplerRuntime
+from mindiffusion.sampling import config_of, kept_weights, load_weights, process_of
+from mindiffusion.training import checkpoint
 from mindiffusion.training.ema import Averages
-from mindiffusion.training.runtime import SamplerRuntime
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ import pytest
 import torch.distributed as dist
 
 from mindiffusion.errors import LostContact, UserError
-from mindiffusion.training import distributed
-from mindiffusion.training.distributed import Ranks, ranks_from_environment
+from mindiffusion.training import ranks as ranks_module
+from mindiffusion.training.ranks import Ranks, ranks_from_environment
 from mindiffusion.training.signals import stop_signals
 
 GLOO = "[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer."
@@ -20,9 +20,9 @@ GLOO = "[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer."
 @pytest.fixture
 def group(monkeypatch):
     """An open group of ranks that wait 1 s for each other."""
-    monkeypatch.setattr(distributed, "_NOTE_SECONDS", 0.05)
-    opened = distributed._Group(dist.HashStore(), timeout_seconds=1.0)
-    monkeypatch.setattr(distributed, "_open_group", opened)
+    monkeypatch.setattr(ranks_module, "_NOTE_SECONDS", 0.05)
+    opened = ranks_module._Group(dist.HashStore(), timeout_seconds=1.0)
+    monkeypatch.setattr(ranks_module, "_open_group", opened)
     return opened
 
 
@@ -113,7 +113,7 @@ def meet(store, world, seconds=20.0):
     """What each of ``world`` ranks gets to share with the others."""
     with ThreadPoolExecutor(world) as threads:
         ranks = [Ranks(rank, world) for rank in range(world)]
-        return list(threads.map(lambda rank: distributed._meet(store, rank, seconds), ranks))
+        return list(threads.map(lambda rank: ranks_module._meet(store, rank, seconds), ranks))
 
 
 def test_ranks_that_are_started_again_share_nothing_with_those_before():
@@ -135,7 +135,7 @@ def test_rank_that_does_not_start_is_named():
     for rank, absent in ((0, "1, 2"), (2, "0")):
         named = pytest.raises(LostContact, match=f"rank {rank} waited .* for rank {absent}, hung")
         with named, Ranks(rank, 3).phase("start"):
-            distributed._meet(store, Ranks(rank, 3), seconds=0.2)
+            ranks_module._meet(store, Ranks(rank, 3), seconds=0.2)
 
 
 # -- the environment ----------------------------------------------------------------------------

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from mindiffusion.training.ema import Averages, ema_name
+from mindiffusion.config.run import ema_name
+from mindiffusion.training.ema import Averages
 
 
 class Net(nn.Module):
@@ -108,7 +109,7 @@ def test_names_are_short():
 
 
 def test_a_runs_average_differs_from_its_start_and_its_end(workdir, train_run, tiny_config):
-    from mindiffusion.networks import build_network
+    from mindiffusion.build import build_network
     from mindiffusion.training import checkpoint
 
     config = tiny_config("cs")

@@ -12,11 +12,11 @@ import torch
 from mindiffusion import files
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
+from mindiffusion.runtime import resolve_runtime
 from mindiffusion.training import checkpoint, preflight
-from mindiffusion.training import run as run_module
-from mindiffusion.training.distributed import Ranks
+from mindiffusion.training import run_folder as run_module
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.runtime import resolve_runtime
+from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.trainer import Trainer
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from mindiffusion.data.statistics import image_statistics
+from mindiffusion.build import build_parameterization
+from mindiffusion.data.mean_and_spread import image_statistics
 from mindiffusion.errors import UserError
-from mindiffusion.networks import build_parameterization
+from mindiffusion.runtime import SamplerRuntime, resolve_runtime
 from mindiffusion.sampling import (
     load_weights,
     primary_weights,
@@ -16,10 +17,9 @@ from mindiffusion.sampling import (
     stitched_process,
 )
 from mindiffusion.training import checkpoint
-from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.run import run
-from mindiffusion.training.runtime import SamplerRuntime, resolve_runtime
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import run
 from mindiffusion.training.trainer import Trainer
 
 PRE = "process.parameterization=preconditioned"

@@ -7,9 +7,9 @@ import signal
 import numpy as np
 import pytest
 
+from mindiffusion.runtime import has_cxx_compiler
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.runtime import has_cxx_compiler
 from mindiffusion.training.signals import Interrupted
 
 

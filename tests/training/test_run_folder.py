@@ -10,10 +10,10 @@ import pytest
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.training import checkpoint, console
-from mindiffusion.training import run as run_module
-from mindiffusion.training.distributed import Ranks
+from mindiffusion.training import run_folder as run_module
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.run import settle_runtime
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import settle_runtime
 
 
 def flip_bit(path, bit=None):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mindiffusion.training.distributed import Ranks
-from mindiffusion.training.runtime import resolve_runtime
+from mindiffusion.runtime import resolve_runtime
+from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.trainer import Trainer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mindiffusion.training.distributed import Ranks
+from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Divergence, Watch, first_divergence, summarise
 
 TIMES = np.array([[0.001, 0.25, 0.251, 1.0], [0.5, 0.5, 0.75, 0.9]])

@@ -12,14 +12,14 @@ from PIL import Image
 from torch import nn
 
 from benchmark.__main__ import main
-from benchmark.evaluation.folder import _shuffled, evaluate_images, score_images
-from benchmark.features.net import Backbone, FeatureNet, Head
-from benchmark.features.nets import FEATURE_NETS, load_feature_net
-from benchmark.images import open_images
-from benchmark.metrics.frechet import frechet_distance, moments
-from benchmark.metrics.inception_score import inception_score
-from benchmark.metrics.kid import kid_full
-from benchmark.metrics.neighbours import neighbour_scores
+from benchmark.evaluation.evaluate_images import _shuffled, evaluate_images, score_images
+from benchmark.evaluation.features.net import Backbone, FeatureNet, Head
+from benchmark.evaluation.features.nets import FEATURE_NETS, load_feature_net
+from benchmark.evaluation.images.image_source import open_images
+from benchmark.evaluation.metrics.frechet import frechet_distance, moments
+from benchmark.evaluation.metrics.inception_score import inception_score
+from benchmark.evaluation.metrics.kid import kid_full
+from benchmark.evaluation.metrics.neighbours import neighbour_scores
 from mindiffusion.errors import UserError
 
 SIDE = 8
@@ -159,7 +159,8 @@ def test_the_reference_is_computed_once(generated, real, tmp_path, monkeypatch):
     first = score_images(open_images(generated), open_images(real), ["tiny"])
     calls = []
     monkeypatch.setattr(
-        "benchmark.features.reference._compute", lambda *arguments: calls.append(arguments)
+        "benchmark.evaluation.features.reference_set._compute",
+        lambda *arguments: calls.append(arguments),
     )
     again = score_images(open_images(generated), open_images(real), ["tiny"])
     assert again.scores == first.scores and calls == []

@@ -6,19 +6,19 @@ import shutil
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.evaluation.keep import INSTRUMENT, Keeper
-from benchmark.evaluation.run import (
+from benchmark.evaluation.evaluate_run import (
     evaluate_run,
     is_run_or_checkpoint,
     results_text,
     run_evaluation,
 )
-from benchmark.rows import read_rows
+from benchmark.rows.file import read_rows
+from benchmark.rows.keeper import INSTRUMENT, Keeper
 from mindiffusion.errors import UserError
 from mindiffusion.training.checkpoint import weights_path
-from mindiffusion.training.distributed import Ranks
 from mindiffusion.training.loop import Hooks
-from mindiffusion.training.run import run
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import run
 
 WORDS = ["evaluation.num_generated=8", "evaluation.num_reference=32", "evaluation.strip=2"]
 
@@ -97,7 +97,7 @@ def test_another_finisher_is_another_result(trained, capsys):
 
 def test_run_is_not_scored_by_other_data(trained, monkeypatch, avatars):
     other = dataclasses.replace(avatars, manifest_id="0123456789ab")
-    monkeypatch.setattr("benchmark.evaluation.run.prepared_data", lambda *a, **k: other)
+    monkeypatch.setattr("benchmark.evaluation.evaluate_run.prepared_data", lambda *a, **k: other)
     with pytest.raises(UserError, match="0123456789ab"):
         evaluate_run(trained, run_evaluation(["fd"], ["effnet-lite0-64"], WORDS), None)
 
@@ -210,7 +210,7 @@ def test_profile_of_a_preconditioned_run_is_that_of_its_process(
 ):
     import torch
 
-    from benchmark.metrics.denoising import denoising_profile, profile_levels
+    from benchmark.evaluation.metrics.denoising import denoising_profile, profile_levels
     from mindiffusion.noise import Stream, normals
 
     words = ("process.parameterization=preconditioned", "training.milestones=[24]")

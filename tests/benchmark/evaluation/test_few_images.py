@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from benchmark.evaluation.folder import evaluate_images, score_images
-from benchmark.evaluation.run import _within
-from benchmark.evaluation.yardstick import NO_UNSEEN, Yardstick, make_yardstick
-from benchmark.images import open_images
-from benchmark.study import EvaluationConfig
+from benchmark.evaluation.evaluate_images import evaluate_images, score_images
+from benchmark.evaluation.evaluate_run import _within
+from benchmark.evaluation.images.image_source import open_images
+from benchmark.evaluation.milestone.yardstick import NO_UNSEEN, Yardstick, make_yardstick
+from benchmark.study.study import EvaluationConfig
 from mindiffusion.errors import UserError
 
 NET = "effnet-lite0-64"

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.attributes.fit import ClassifierConfig
-from benchmark.evaluation.milestone import Milestone
-from benchmark.evaluation.scores import proof, score_milestone
-from benchmark.evaluation.yardstick import choose_feature_net, make_yardstick
-from benchmark.results import SUMMARIES
-from benchmark.rows import encode, key
-from benchmark.study import METRICS, EvaluationConfig, Study
+from benchmark.evaluation.attributes.fit import ClassifierConfig
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.evaluation.milestone.score import proof, score_milestone
+from benchmark.evaluation.milestone.yardstick import choose_feature_net, make_yardstick
+from benchmark.rows.file import encode, key
+from benchmark.rows.metric_names import SUMMARIES
+from benchmark.study.study import METRICS, EvaluationConfig, Study
+from mindiffusion.config.plan import resolve_plan
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
-from mindiffusion.training.plan import resolve_plan
 
 EVALUATION = EvaluationConfig(
     num_generated=8, num_reference=32, feature_nets=("effnet-lite0-64",),
@@ -54,7 +54,7 @@ def scored(workdir, train_run, tiny_config, avatars):
 def quick_classifier(monkeypatch):
     """A classifier of attributes that is made in a second; how well it reads matters to no one."""
     quick = ClassifierConfig(num_images=256, steps=20, batch=16, width=8)
-    monkeypatch.setattr("benchmark.evaluation.yardstick.ClassifierConfig", lambda: quick)
+    monkeypatch.setattr("benchmark.evaluation.milestone.yardstick.ClassifierConfig", lambda: quick)
 
 
 def values(rows):
@@ -142,7 +142,7 @@ def test_mask_effect_is_lifted_minus_masked(scored):
     """Recomputed from the milestone's file with the mask filled by hand."""
     import torch
 
-    from benchmark.metrics.denoising import denoising_profile, profile_levels
+    from benchmark.evaluation.metrics.denoising import denoising_profile, profile_levels
     from mindiffusion.noise import Stream, normals
     from mindiffusion.sampling import process_of
 
@@ -218,7 +218,7 @@ ALL = replace(EVALUATION, metrics=METRICS, profile_images=32, stitch_levels=(0.4
 @pytest.mark.usefixtures("quick_classifier")
 def test_all_metrics_give_rows_with_errors_and_stitching_is_apart(scored, monkeypatch):
     """The finisher is the arm itself here, so that a stitched image is the arm's own."""
-    monkeypatch.setattr("benchmark.evaluation.attributes._PORTRAITS", 4)
+    monkeypatch.setattr("benchmark.evaluation.milestone.attribute_rows._PORTRAITS", 4)
     _, config, (_, rows), yardstick, milestone = scored("c", evaluation=ALL)
     by_name = {row.metric: row for row in rows}
     net = "EffNet-Lite0-64px"

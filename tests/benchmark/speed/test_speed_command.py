@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.speed import busy, preparation, scaling
-from benchmark.speed.limits import step_cost
+from benchmark.speed.parts import busy, preparation, scaling
+from mindiffusion.step_cost import step_cost
 from mindiffusion.unet import NaiveUnet
 
 pytestmark = pytest.mark.usefixtures("workdir", "short_turns")

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from benchmark.__main__ import main
-from benchmark.features import inception
-from benchmark.speed import evaluation, scorers
+from benchmark.evaluation.features import inception
+from benchmark.speed.parts import evaluation
+from benchmark.speed.rivals import scorers
 from mindiffusion.files import sha256_of_file
 
 DIM, IMAGES = 16, 8

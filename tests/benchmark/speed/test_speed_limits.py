@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.speed.limits import Rates, StepCost, floors, measure_rates, step_cost
+from benchmark.speed.limits import Rates, floors, measure_rates
+from mindiffusion.step_cost import StepCost, step_cost
 from mindiffusion.unet import NaiveUnet
 
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from benchmark.speed import pictures
 from benchmark.speed.pictures import jpeg_folder, names, prepared_array
-from benchmark.speed.reference import batches_in_memory, decoded_batches, picture_set
+from benchmark.speed.rivals.reference_loop import batches_in_memory, decoded_batches, picture_set
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.speed.peer import PeerNetwork, why_not
-from benchmark.speed.reference import ReferenceLoop, plain_ancestral, plain_ddim
+from benchmark.speed.rivals.peer import PeerNetwork, why_not
+from benchmark.speed.rivals.reference_loop import ReferenceLoop, plain_ancestral, plain_ddim
 from benchmark.speed.setting import speed_config
 from mindiffusion.ddim import ddim_levels
 from mindiffusion.ddpm import DDPM
@@ -61,7 +61,7 @@ def test_peer_network_gets_our_time_for_its_level():
 def test_peer_is_left_out_with_a_reason(monkeypatch):
     config = speed_config("celeba_b_32", TINY)
     assert "batches of 16" in why_not(config, 1000)
-    monkeypatch.setattr("benchmark.speed.peer.PACKAGE", "no_such_package_here")
+    monkeypatch.setattr("benchmark.speed.rivals.peer.PACKAGE", "no_such_package_here")
     assert "not installed" in why_not(config, 1000)
 
 

@@ -3,10 +3,12 @@ from dataclasses import asdict
 
 import pytest
 
-from benchmark.speed.limits import Rates, StepCost
-from benchmark.speed.report import Report, measured_row, text_table
+from benchmark.rows.text_table import text_table
+from benchmark.speed.limits import Rates
+from benchmark.speed.parts.training import IN_MEMORY, REFERENCE, limit_rows, table_rows
+from benchmark.speed.report import Report, measured_row
 from benchmark.speed.timing import Measurement
-from benchmark.speed.training import IN_MEMORY, REFERENCE, limit_rows, table_rows
+from mindiffusion.step_cost import StepCost
 
 
 def measured(name, *rates):

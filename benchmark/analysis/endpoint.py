@@ -1,0 +1,201 @@
+"""The one number every verdict is about: a distance at each arm's last step, seed by seed."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.rows.frames import CONDITION, arm_order, cells_of, distance_rows
+from benchmark.rows.metric_names import is_smoke
+from benchmark.rows.provenance import is_committed
+from benchmark.study.terms import USUAL, Terms
+from mindiffusion.errors import UserError
+
+# Of distances with equally many images: the net that everybody has, without a download.
+_FIRST_NET = "FD-EffNet-Lite0"
+PREREGISTERED = "prereg-"
+# Cells that a sentence names.
+MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A measure at each arm's last step, as logs.
+
+    ``values`` has a row per training seed and a column per arm: the log of the measure, a mean
+    over ``sampling_seeds``, NaN where a cell is missing. ``condition`` holds the
+    fields that all its rows share (``results.CONDITION``). ``declared`` is "exploratory" unless
+    all rows name one preregistration. ``uncommitted`` counts the cells that were measured by code
+    that no commit holds. ``left_out`` says in sentences which measurements of the same
+    cells do not count, and why.
+    """
+
+    metric: str
+    condition: Mapping[str, object]
+    step_rule: str
+    values: pd.DataFrame
+    is_smoke: bool
+    sampling_seeds: tuple[int, ...]
+    declared: str
+    uncommitted: int = 0
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the rows are of a preregistered study."""
+        return self.declared.startswith(PREREGISTERED)
+
+    @property
+    def provisional(self) -> str:
+        """``provisional: 19 of 40 cells were measured by uncommitted code``; empty if none was."""
+        if not self.uncommitted:
+            return ""
+        cells = int(self.values.notna().sum().sum())
+        return f"provisional: {self.uncommitted} of {cells} cells were measured by uncommitted code"
+
+
+def primary_endpoint(frame: pd.DataFrame, terms: Terms = USUAL) -> Endpoint | None:
+    """The primary distance at each arm's last step; None if no arm got there.
+
+    Of several ways to measure it only those count that more than half of the cells share, so that
+    one cell measured otherwise, or one that lacks its last rows, changes nothing for the others.
+    Of these the one with the number of images that the study declares comes first, then the one
+    with the most images, then EfficientNet-Lite0, then the one with the most cells, then averaged
+    weights before raw ones.
+
+    Args:
+        frame: the frame of a study's rows, in any order.
+        terms: what the study's file fixed beforehand.
+    """
+    rows = at_last_step(distance_rows(frame))
+    if rows.empty:
+        return None
+    parts = [part for _, part in rows.groupby(list(CONDITION), sort=True)]
+    counts = [len(cells_of(part)) for part in parts]
+    # A majority; where no way of measuring has one, as many as the most common has.
+    enough = min(len(cells_of(rows)) // 2 + 1, max(counts))
+    shared = [part for part, count in zip(parts, counts, strict=True) if count >= enough]
+    chosen = min(shared, key=lambda part: _preference(part, terms.num_generated))
+    every = at_last_step(frame[frame["metric"].str.startswith(("FID@", "FD-"))])
+    return dataclasses.replace(endpoint_of(chosen), left_out=_left_out(every, chosen))
+
+
+def _left_out(rows: pd.DataFrame, chosen: pd.DataFrame) -> tuple[str, ...]:
+    """Distances that do not count though they have more images or other cells than those that do.
+
+    Args:
+        rows: all distances at the last step.
+        chosen: those that count.
+    """
+    metric, count = chosen["metric"].iloc[0], chosen["n_generated"].iloc[0]
+    counted, texts = cells_of(chosen), []
+    for other, part in rows[rows["metric"] != metric].groupby("metric", sort=True):
+        cells = cells_of(part)
+        if part["n_generated"].iloc[0] <= count and not str(other).startswith("FID@"):
+            cells -= counted
+        if cells:
+            named = ", ".join(f"{arm} (seed {seed})" for arm, seed in sorted(cells)[:MOST_NAMED])
+            more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
+            texts.append(
+                f"{other} of {named}{more} is left out, since the cells are compared by {metric}."
+            )
+    return tuple(texts)
+
+
+def _preference(part: pd.DataFrame, declared: int | None) -> tuple[object, ...]:
+    first = part.iloc[0]
+    return (
+        int(first["n_generated"]) != declared,
+        -int(first["n_generated"]),
+        not first["metric"].startswith(_FIRST_NET),
+        -len(cells_of(part)),
+        not first["weights"].startswith("ema"),
+        -int(first["metric_version"]),
+        *(str(first[name]) for name in CONDITION),
+    )
+
+
+def at_last_step(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of finished runs at their last step; arms not trained on all noise levels are out."""
+    return rows[rows["full_range"] & (rows["step"] == rows["total_steps"])]
+
+
+def endpoint_of(rows: pd.DataFrame) -> Endpoint:
+    """The endpoint of rows of one condition, at least one, each at its arm's last step.
+
+    Only sampling seeds that all cells have count, so that every cell is a mean over the same.
+
+    Raises:
+        UserError: a value of 0 or below, which has no logarithm, or no shared sampling seed.
+    """
+    first = rows.iloc[0]
+    if (rows["value"] <= 0).any():
+        lowest = rows.sort_values("value").iloc[0]
+        raise UserError(
+            f"{first['metric']}: arm {lowest['arm']!r} has {lowest['value']:g}; ratios need values "
+            "above 0, so find out what went wrong in that cell and measure it again."
+        )
+    by_cell = rows.groupby(["arm", "seed"])["sampling_seed"].agg(set)
+    shared = functools.reduce(set.intersection, by_cell)
+    if not shared:
+        raise UserError(
+            f"{first['metric']}: no sampling seed is shared by all cells; score every arm and seed "
+            "with the same ones."
+        )
+    rows = rows[rows["sampling_seed"].isin(shared)]
+    declared = set(rows["declared"])
+    return Endpoint(
+        metric=str(first["metric"]),
+        condition={name: first[name] for name in CONDITION},
+        step_rule=_step_rule(rows),
+        values=rows.assign(value=np.log(rows["value"])).pivot_table(
+            index="seed", columns="arm", values="value"
+        ),
+        is_smoke="@" in first["metric"] and is_smoke(int(first["n_generated"])),
+        sampling_seeds=tuple(sorted(shared)),
+        declared=declared.pop() if len(declared) == 1 else "exploratory",
+        uncommitted=len(cells_of(rows[~rows["git"].map(is_committed)])),
+    )
+
+
+def rows_like(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
+    """The frame's rows of the endpoint's condition, at whatever step."""
+    same = pd.Series(True, index=frame.index)
+    for name, value in endpoint.condition.items():
+        same &= frame[name] == value
+    return frame[same]
+
+
+def missing_cells(
+    frame: pd.DataFrame, endpoint: Endpoint, index: Mapping[str, Any]
+) -> dict[str, list[int]]:
+    """By arm: those of its seeds that are not measured at the last step, hollow or not.
+
+    Args:
+        frame: the frame of the study's rows.
+        endpoint: what is measured.
+        index: the study's, which says which cells there should be; without one, every arm with
+            rows should have every seed.
+    """
+    same = rows_like(frame, endpoint)
+    same = same[same["step"] == same["total_steps"]]
+    measured = set(zip(same["arm"], same["seed"], strict=True))
+    planned = {(cell["arm"], cell["seed"]) for cell in index.get("cells", ())} or {
+        (arm, seed) for arm in arm_order(frame) for seed in endpoint.values.index
+    }
+    absent: dict[str, list[int]] = {}
+    for arm, seed in sorted(planned - measured):
+        absent.setdefault(arm, []).append(int(seed))
+    return absent
+
+
+def _step_rule(rows: pd.DataFrame) -> str:
+    """Which step is meant, in words: most arms' last one, then those of other lengths."""
+    steps = rows.groupby("arm")["total_steps"].max()
+    usual = int(steps.mode().max())
+    others = [f"{arm}: {int(step)}" for arm, step in steps.items() if step != usual]
+    return "; ".join([f"each arm's last step, {usual}", *others])

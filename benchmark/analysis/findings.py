@@ -1,0 +1,360 @@
+"""From rows to answers: each claim's effect, its interval, a verdict and why.
+
+Everything is computed from the rows alone; no torch. What is computed, and from where:
+docs/statistics.md. Which arms are compared is data: ``benchmark/analysis/claims.py``.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from benchmark.analysis.claims import Claim, Direction, Group, about, claims_about
+from benchmark.analysis.competence import Competence, competence
+from benchmark.analysis.endpoint import Endpoint, at_last_step, endpoint_of, primary_endpoint
+from benchmark.analysis.learning import Floats, baseline_curve, worth_in_steps
+from benchmark.analysis.log_ratios import percent_change
+from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect, known_masks
+from benchmark.analysis.power import seeds_needed
+from benchmark.analysis.statistics import ALPHA, Contrast, holm, paired, sign_flip, verdict
+from benchmark.analysis.verdict_words import (
+    listed,
+    percent,
+    why_decided,
+    why_mixed,
+    why_not_answered,
+    why_undecided,
+)
+from benchmark.rows.frames import cells_of, split_conditions
+from benchmark.rows.metric_names import SUMMARIES
+from benchmark.study.terms import USUAL, Gate, Terms
+
+# The smallest effect of interest: 3 % of the distance (METHODS §7), as a log ratio.
+MARGIN = math.log(1.03)
+# Held-out ε-MSE, all noise levels alike: what stands beside the distance in every answer.
+HELD_OUT = SUMMARIES[0]
+
+Verdict = Literal[
+    "supported", "refuted", "equal", "mixed", "undecided", "not answered", "not tested"
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim and what the rows say of it.
+
+    ``estimate``, ``low`` and ``high`` are the log ratio of the distance and its 95 % interval;
+    NaN where nothing was tested, and the interval is NaN with one seed. ``held_out`` are the same
+    three numbers of the held-out ε-MSE over all noise levels; NaN where it was not measured.
+    ``p_holm`` is adjusted over the hypotheses tested. ``p_sign_flip`` is None below 6 seeds.
+    ``seeds_needed`` is given where the verdict is undecided.
+    ``steps_equivalent`` is the share of B's steps, counted from the end, over which B's own
+    distance falls by as much as the effect is large, whichever its sign; None outside what was
+    measured. ``direction`` is the sign the claim expects, 0 where it expects no difference.
+    """
+
+    key: str
+    group: Group
+    title: str
+    question: str
+    contrast: str
+    estimate: float
+    low: float
+    high: float
+    p: float | None
+    p_holm: float | None
+    p_sign_flip: float | None
+    seeds: int
+    verdict: Verdict
+    why: str
+    seeds_needed: int | None
+    steps_equivalent: float | None
+    declared: bool
+    direction: Direction
+    held_out: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+
+    @property
+    def percent(self) -> tuple[float, float, float]:
+        """Estimate and interval as a change in percent: −5 is a distance 5 % lower."""
+        estimate, low, high = map(percent_change, (self.estimate, self.low, self.high))
+        return estimate, low, high
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the instrument passes this check; None for what is no check or has no value.
+
+        Equal arms must not be told apart, which takes two seeds to see; where a sign is expected,
+        the estimate must have it.
+        """
+        if self.group != "check" or math.isnan(self.estimate):
+            return None
+        if self.direction == 0:
+            return None if math.isnan(self.low) else self.verdict != "refuted"
+        return self.estimate * self.direction > 0
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What claims are judged by: one measure's values, and what bears on how to read them.
+
+    ``held_out`` is the measure beside it, None where there is none; ``baseline`` how far B has
+    come, None where that was not measured.
+    """
+
+    endpoint: Endpoint
+    margin: float
+    masks: Mapping[str, MaskEffect | None]
+    curve: tuple[Floats, Floats]
+    held_out: Endpoint | None
+    baseline: Competence | None
+    gate: Gate
+
+
+def findings(frame: pd.DataFrame, terms: Terms = USUAL) -> list[Finding]:
+    """All claims that the study's arms can speak to, hypotheses first; none without an endpoint.
+
+    Args:
+        frame: the frame of a study's rows, in any order.
+        terms: what the study's file fixed beforehand.
+    """
+    endpoint = primary_endpoint(frame, terms)
+    if endpoint is None:
+        return []
+    evidence = _Evidence(
+        endpoint,
+        MARGIN,
+        known_masks(frame),
+        baseline_curve(frame, endpoint),
+        held_out_endpoint(frame, endpoint),
+        competence(frame),
+        terms.gate,
+    )
+    claims = claims_about(endpoint.values.columns)
+    return _adjusted([_finding(claim, evidence) for claim in claims], evidence)
+
+
+def secondary(frame: pd.DataFrame, terms: Terms = USUAL) -> list[Finding]:
+    """The hypotheses about the held-out denoising error, one finding for each of its summaries.
+
+    No smallest effect is declared for these measures: verdicts are about the sign alone. They are
+    not declared either, so their p values are not adjusted.
+
+    Args:
+        frame: the frame of a study's rows, in any order.
+        terms: as for ``findings``.
+    """
+    endpoint = primary_endpoint(frame, terms)
+    if endpoint is None:
+        return []
+    masks, baseline = known_masks(frame), competence(frame)
+    nothing = np.empty(0), np.empty(0)
+    found: list[Finding] = []
+    for measure in _summary_endpoints(frame, endpoint, SUMMARIES):
+        measure = dataclasses.replace(measure, declared="exploratory")
+        evidence = _Evidence(measure, 0.0, masks, nothing, None, baseline, terms.gate)
+        claims = claims_about(measure.values.columns)
+        hypotheses = [claim for claim in claims if claim.group == "hypothesis"]
+        own = [_finding(about(claim, measure.metric), evidence) for claim in hypotheses]
+        found += [_held_back(finding, evidence) for finding in own]
+    return _without_spare_seeds(found)
+
+
+def held_out_endpoint(frame: pd.DataFrame, endpoint: Endpoint) -> Endpoint | None:
+    """The held-out ε-MSE over all noise levels of the endpoint's cells; None if not measured."""
+    return next(iter(_summary_endpoints(frame, endpoint, (HELD_OUT,))), None)
+
+
+def _summary_endpoints(
+    frame: pd.DataFrame, endpoint: Endpoint, names: Sequence[str]
+) -> list[Endpoint]:
+    """Summaries of the held-out ε-MSE at each arm's last step, of the endpoint's weights.
+
+    Where cells were measured with several numbers of images, each as most of them were.
+    """
+    # One of 0 has no logarithm; it does not stop the report of all others.
+    rows = at_last_step(frame[frame["metric"].isin(names) & (frame["value"] > 0)])
+    rows = rows[rows["weights"] == endpoint.condition["weights"]]
+    parts = [
+        max(split_conditions(rows[rows["metric"] == name]), key=lambda part: len(cells_of(part)))
+        for name in names
+        if (rows["metric"] == name).any()
+    ]
+    return [endpoint_of(part) for part in parts]
+
+
+def _finding(claim: Claim, evidence: _Evidence) -> Finding:
+    table = evidence.endpoint.values[list(claim.arms)].dropna()
+    blank = Finding(
+        claim.key, claim.group, claim.title, claim.question, claim.contrast, math.nan, math.nan,
+        math.nan, None, None, None, len(table), "not tested", "", None, None,
+        claim.group == "hypothesis" and evidence.endpoint.is_declared, claim.direction,
+        _contrast_of(claim, evidence.held_out),
+    )  # fmt: skip
+    why_not = _inert(claim, evidence.masks)
+    if why_not:
+        return dataclasses.replace(blank, why=why_not)
+    if table.empty:
+        why = f"No training seed has all of {listed(claim.arms)} at the last step."
+        return dataclasses.replace(blank, why=why)
+    return _judged(blank, claim, table, evidence)
+
+
+def _contrast_of(claim: Claim, endpoint: Endpoint | None) -> tuple[float, float, float]:
+    """A claim's contrast of another measure with its interval; NaN where it can't be had."""
+    if endpoint is None or not set(claim.arms) <= set(endpoint.values.columns):
+        return math.nan, math.nan, math.nan
+    table = endpoint.values[list(claim.arms)].dropna()
+    if table.empty:
+        return math.nan, math.nan, math.nan
+    found = paired(table.to_numpy() @ _weights(claim))
+    return found.estimate, found.low, found.high
+
+
+def _weights(claim: Claim) -> Floats:
+    return np.array([weight for _, weight in claim.weights])
+
+
+def _inert(claim: Claim, masks: Mapping[str, MaskEffect | None]) -> str:
+    """Why a claim with a mask in one of its arms says nothing here; empty if it may."""
+    least = f"{MANIPULATION_MINIMUM:.0%}".replace("%", " %")
+    for arm in claim.arms:
+        if arm not in masks:
+            continue
+        effect = masks[arm]
+        if effect is None:
+            return f"No row says what the mask of {arm} does at noise levels it was trained on."
+        if not effect.passed:
+            return (
+                f"Lifting the mask of {arm} changes its ε-MSE by {100 * effect.relative:.2g} % "
+                f"at most, less than {least}: a mask that does nothing tests nothing."
+            )
+    return ""
+
+
+def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: _Evidence) -> Finding:
+    """The claim's own arms alone decide, seed by seed: no other arm can move its interval."""
+    values = table.to_numpy() @ _weights(claim)
+    contrast = paired(values)
+    answer = verdict(contrast, evidence.margin, claim.direction)
+    needed = _seeds_needed(contrast, len(values), evidence.margin, claim.direction)
+    return dataclasses.replace(
+        blank,
+        estimate=contrast.estimate,
+        low=contrast.low,
+        high=contrast.high,
+        p=None if math.isnan(contrast.p) else contrast.p,
+        p_sign_flip=sign_flip(values),
+        verdict=answer,
+        why=_why(answer, contrast, evidence.margin, claim.direction, needed),
+        seeds_needed=needed,
+        steps_equivalent=worth_in_steps(contrast.estimate, evidence.curve),
+    )
+
+
+def _seeds_needed(contrast: Contrast, n: int, margin: float, direction: Direction) -> int | None:
+    """Seeds that would decide, one way or the other, if the estimate is right.
+
+    The estimate must come clear of the nearest border whose crossing is a verdict: the margin
+    (beyond it on the claimed side: supported; within: equal) or 0 (refuted). None where that takes
+    more than any study has, and for one seed, whose spread is unknown.
+    """
+    size = abs(contrast.estimate)
+    gap = abs(size - margin) if contrast.estimate * direction > 0 else max(size, margin - size)
+    return seeds_needed(gap, contrast.standard_error * math.sqrt(n))
+
+
+def _why(
+    answer: str,
+    contrast: Contrast,
+    margin: float,
+    direction: Direction,
+    needed: int | None,
+) -> str:
+    if contrast.df == 0:
+        value = percent(contrast.estimate)
+        return f"One training seed ({value}) has no interval, so nothing can be decided."
+    interval = contrast.low, contrast.high
+    if answer == "undecided":
+        text = why_undecided(interval, margin, needed)
+    else:
+        text = why_decided(answer, interval, contrast.interval(0.9), margin, direction)
+    if margin == 0:
+        text += " No smallest effect is declared for this measure: only the sign is judged."
+    return text
+
+
+def _adjusted(found: list[Finding], evidence: _Evidence) -> list[Finding]:
+    """What is to be taken into account beside a contrast's own interval.
+
+    Holm's p values of the hypotheses, which a supported one needs too; the held-out error, which
+    must not contradict; and whether B has learned enough for any verdict.
+    """
+    tested = {f.key: f.p for f in found if f.group == "hypothesis" and f.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    held = [_held_to(finding, adjusted.get(finding.key), len(tested)) for finding in found]
+    as_one = [_contradicted(finding) for finding in _as_hypotheses(held)]
+    return _without_spare_seeds([_held_back(finding, evidence) for finding in as_one])
+
+
+def _contradicted(finding: Finding) -> Finding:
+    """Mixed, where distance and held-out error differ in sign, both beyond their intervals."""
+    own, other = (finding.estimate, finding.low, finding.high), finding.held_out
+    is_clear = all(low > 0 or high < 0 for _, low, high in (own, other))
+    if finding.group == "check" or not is_clear or own[0] * other[0] > 0:
+        return finding
+    return dataclasses.replace(finding, verdict="mixed", why=why_mixed(own, other))
+
+
+def _held_back(finding: Finding, evidence: _Evidence) -> Finding:
+    """Not answered, where B has not learned enough for the question; checks stay as they are."""
+    baseline = evidence.baseline
+    if finding.group == "check" or finding.verdict == "not tested":
+        return finding
+    if baseline is None or baseline.passed(evidence.gate):
+        return finding
+    why = why_not_answered(baseline, evidence.gate)
+    return dataclasses.replace(finding, verdict="not answered", why=why)
+
+
+def _as_hypotheses(found: list[Finding]) -> list[Finding]:
+    """A claim about the contrast of a hypothesis is decided as that is: one test, one answer."""
+    hypotheses = {finding.contrast: finding for finding in found if finding.group == "hypothesis"}
+    return [
+        finding
+        if (same := hypotheses.get(finding.contrast)) is None
+        else dataclasses.replace(
+            finding,
+            declared=same.declared,
+            p_holm=same.p_holm,
+            verdict=same.verdict,
+            why=same.why,
+        )
+        for finding in found
+    ]
+
+
+def _without_spare_seeds(found: list[Finding]) -> list[Finding]:
+    """What is decided needs no seeds."""
+    return [
+        finding
+        if finding.verdict == "undecided"
+        else dataclasses.replace(finding, seeds_needed=None)
+        for finding in found
+    ]
+
+
+def _held_to(finding: Finding, p_holm: float | None, tested: int) -> Finding:
+    if p_holm is None:
+        return finding
+    finding = dataclasses.replace(finding, p_holm=float(p_holm))
+    if finding.verdict != "supported" or p_holm < ALPHA:
+        return finding
+    why = (
+        f"{finding.why.removesuffix('.')}, but among {tested} hypotheses its p is {p_holm:.2g} "
+        f"(Holm), not below {ALPHA:g}."
+    )
+    return dataclasses.replace(finding, verdict="undecided", why=why)

@@ -1,0 +1,150 @@
+"""How fast each arm learns: areas, steps to the baseline's end, and steps-equivalents."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmark.analysis.curves import area_ratio, steps_equivalent, steps_to_reach
+from benchmark.analysis.endpoint import Endpoint, primary_endpoint
+from benchmark.analysis.statistics import mean_and_interval
+from benchmark.rows.frames import CONDITION, arm_order, distance_rows
+from benchmark.study.arm_names import BASELINE
+from benchmark.study.terms import USUAL, Terms
+
+Floats = NDArray[np.float64]
+_MEASURES = ("area", "steps_to_reach", "steps_equivalent")
+_COLUMNS = (
+    "arm",
+    "seeds",
+    "reached",
+    *(f"{name}{part}" for name in _MEASURES for part in ("", "_half_width")),
+)
+
+
+def curve_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
+    """Distances at all milestones, measured as the endpoint is but for the number of images.
+
+    Of several numbers of images it is the one with the most milestones, then the largest: studies
+    may score the last milestone alone with many. Those of 0 or below have no logarithm and are
+    left out.
+    """
+    names = [name for name in CONDITION if name not in ("metric", "n_generated")]
+    rows = distance_rows(frame)
+    rows = rows[rows["value"] > 0]
+    same = (rows[names] == [endpoint.condition[name] for name in names]).all(axis=1)
+    net = endpoint.metric.split("@")[0]
+    rows = rows[same & (rows["metric"].str.split("@").str[0] == net)]
+    by_n = rows.groupby("n_generated")["step"].nunique()
+    return rows[rows["n_generated"] == max(by_n.index, key=lambda n: (by_n[n], n))]
+
+
+def _per_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per arm, seed and step: the distance, a geometric mean over sampling seeds."""
+    logs = rows.assign(value=np.log(rows["value"]))
+    cells = logs.groupby(["arm", "seed", "step"], as_index=False).agg(
+        value=("value", "mean"), full_range=("full_range", "all")
+    )
+    return cells.assign(value=np.exp(cells["value"]))
+
+
+def baseline_curve(frame: pd.DataFrame, endpoint: Endpoint) -> tuple[Floats, Floats]:
+    """B's valid milestones and its log distances there, means over the seeds that have them all.
+
+    A curve measured with fewer images than the endpoint has is higher by a bias that hardly
+    changes along it; it is lowered by what both differ by at the last step.
+
+    Returns:
+        Steps, rising, and log distances; empty arrays without a finished B.
+    """
+    nothing = np.empty(0), np.empty(0)
+    if BASELINE not in endpoint.values:
+        return nothing
+    rows = curve_rows(frame, endpoint)
+    cells = _per_seed(rows[(rows["arm"] == BASELINE) & rows["full_range"]])
+    table = cells.pivot_table(index="seed", columns="step", values="value").dropna()
+    table = table.loc[table.index.intersection(endpoint.values[BASELINE].dropna().index)]
+    if table.empty:
+        return nothing
+    distances = np.exp(np.log(table.to_numpy()).mean(axis=0))
+    end = float(np.exp(endpoint.values.loc[table.index, BASELINE].mean()))
+    # Points that the shift leaves without a logarithm were all bias.
+    lowered = distances - (distances[-1] - end)
+    return table.columns.to_numpy(dtype=np.float64)[lowered > 0], np.log(lowered[lowered > 0])
+
+
+def worth_in_steps(log_ratio: float, curve: tuple[Floats, Floats]) -> float | None:
+    """Share of B's steps, counted from its end, that changes B's distance as much.
+
+    Args:
+        log_ratio: an effect; its sign does not matter.
+        curve: steps and log distances of B, as from ``baseline_curve``.
+
+    Returns:
+        A share in [0, 1); None outside what was measured.
+    """
+    share = steps_equivalent(abs(log_ratio), *curve)
+    return None if math.isnan(share) else 1 - share
+
+
+def learning(frame: pd.DataFrame, terms: Terms = USUAL) -> pd.DataFrame:
+    """How each arm's learning curve compares with B's of the same seed; valid milestones only.
+
+    Args:
+        frame: the frame of a study's rows.
+        terms: what the study's file fixed beforehand.
+
+    Returns:
+        A row per arm with means over ``seeds`` training seeds and half widths of their 95 %
+        Student-t intervals (NaN for one seed). ``area`` is the mean log ratio to B over the span
+        of steps valid in both; ``steps_to_reach`` the step at which the arm is down at B's last
+        distance, given where all seeds got there, with ``reached`` their number;
+        ``steps_equivalent`` the share of B's steps that gives the distance the arm ends with, NaN
+        where it is below B's. NaN where a seed leaves it open; no rows without a finished B.
+    """
+    endpoint = primary_endpoint(frame, terms)
+    if endpoint is None or BASELINE not in endpoint.values:
+        return pd.DataFrame(columns=list(_COLUMNS))
+    curves = dict(list(_per_seed(curve_rows(frame, endpoint)).groupby(["arm", "seed"])))
+    shape = baseline_curve(frame, endpoint)
+    lines: list[dict[str, object]] = []
+    for arm in arm_order(frame):
+        if arm not in endpoint.values:
+            continue
+        ends = endpoint.values[sorted({arm, BASELINE})].dropna()
+        ratios = ends[arm] - ends[BASELINE]
+        measured = [
+            (*_compare(curves[arm, seed], curves[BASELINE, seed]), steps_equivalent(ratio, *shape))
+            for seed, ratio in ratios.items()
+            if (arm, seed) in curves and (BASELINE, seed) in curves
+        ]
+        if measured:
+            lines.append(_line(arm, np.array(measured)))
+    return pd.DataFrame(lines, columns=list(_COLUMNS))
+
+
+def _compare(own: pd.DataFrame, baseline: pd.DataFrame) -> tuple[float, float]:
+    """Area against the baseline's, and the step at which the baseline's last distance is met."""
+    curve, other = (
+        (part["step"].to_numpy(), part["value"].to_numpy(), part["full_range"].to_numpy())
+        for part in (own, baseline)
+    )
+    return area_ratio(curve, other), steps_to_reach(*curve[:2], float(other[1][-1]), curve[2])
+
+
+def _line(arm: str, measured: Floats) -> dict[str, object]:
+    """Means over seeds of (seeds, 3) measures."""
+    reached = int(np.isfinite(measured[:, _MEASURES.index("steps_to_reach")]).sum())
+    line: dict[str, object] = {"arm": arm, "seeds": len(measured), "reached": reached}
+    for name, values in zip(_MEASURES, measured.T, strict=True):
+        line[name], line[f"{name}_half_width"] = _mean_of_all(values)
+    return line
+
+
+def _mean_of_all(values: Floats) -> tuple[float, float]:
+    """Mean and half width; NaN if one is open, for a mean of the others would be of the best."""
+    if not np.isfinite(values).all():
+        return math.nan, math.nan
+    summary = mean_and_interval(values)
+    return summary.mean, math.nan if summary.half_width is None else summary.half_width

@@ -1,0 +1,91 @@
+"""Did the manipulation act? An arm with a channel mask tests masks only if lifting it matters."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmark.analysis.log_ratios import quotient
+from benchmark.rows.frames import curriculum_frame
+from benchmark.rows.metric_names import EPS_MSE
+
+MASK_EFFECT = "mask-effect"
+# Share of the arm's own ε-MSE by which lifting the mask must change it somewhere (METHODS §1).
+MANIPULATION_MINIMUM = 0.01
+
+
+@dataclass(frozen=True)
+class MaskEffect:
+    """The largest effect of an arm's mask: (ε-MSE lifted − under it) / ε-MSE under it.
+
+    A mean over ``seeds`` training seeds, signed, at noise level ``level`` (t / n_T) and ``step``.
+    """
+
+    arm: str
+    relative: float
+    level: float
+    step: int
+    seeds: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the mask does enough for the arm to be a test of it."""
+        return abs(self.relative) >= MANIPULATION_MINIMUM
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(MaskEffect))
+
+
+def mask_effects(frame: pd.DataFrame) -> dict[str, MaskEffect]:
+    """The largest relative effect of each arm's mask over milestones and trained noise levels.
+
+    Levels that an arm has not been trained on by a milestone are left out: what a mask does to an
+    untrained network says nothing. Milestones without a mask have an effect of exactly 0.
+
+    Args:
+        frame: the frame of a study's rows.
+
+    Returns:
+        An entry for every arm with ``mask-effect`` rows, ε-MSE rows and stages.
+    """
+    cell = ["arm", "seed", "sampling_seed", "step", "level", "weights", "n_reference"]
+    effect = frame.loc[frame["metric"] == MASK_EFFECT, [*cell, "value"]]
+    mse = frame.loc[frame["metric"] == EPS_MSE, [*cell, "value"]]
+    both = _trained(effect.merge(mse, on=cell, suffixes=("", "_mse")), frame)
+    both = both.assign(relative=quotient(both["value"], both["value_mse"]))
+    both = both.dropna(subset="relative")
+    mean = both.groupby(["arm", "step", "level"], as_index=False).agg(
+        relative=("relative", "mean"), seeds=("seed", "nunique")
+    )
+    # Of equal ones the first, which is at the lowest step and level.
+    largest = mean.loc[mean["relative"].abs().groupby(mean["arm"]).idxmax()]
+    effects = (
+        MaskEffect(*values)
+        for values in zip(*(largest[name].tolist() for name in _FIELDS), strict=True)
+    )
+    return {effect.arm: effect for effect in effects}
+
+
+def known_masks(frame: pd.DataFrame) -> dict[str, MaskEffect | None]:
+    """Every arm with a channel mask, and what is known of it; None where no row says.
+
+    An arm has one where rows tell its effect, or the number of its active channels changes between
+    stages.
+
+    Args:
+        frame: the frame of a study's rows.
+    """
+    channels = curriculum_frame(frame).groupby("arm")["active_channels"]
+    changing = channels.max()[channels.max() > channels.min()].index
+    told = frame.loc[frame["metric"] == MASK_EFFECT, "arm"]
+    effects = mask_effects(frame)
+    return {arm: effects.get(arm) for arm in sorted({*changing, *told})}
+
+
+def _trained(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """The profile rows at levels that a stage begun before their step trains."""
+    stages = curriculum_frame(frame)[["arm", "seed", "from_step", "t_min", "t_max"]]
+    keyed = rows.reset_index(names="row").merge(stages, on=["arm", "seed"])
+    begun = keyed["from_step"] < keyed["step"]
+    inside = keyed["level"].between(keyed["t_min"], keyed["t_max"])
+    return rows.loc[sorted(set(keyed.loc[begun & inside, "row"]))]

@@ -1,0 +1,156 @@
+"""One run of a study, in a process of its own: train, and score each milestone as it is reached.
+
+Progress goes to stdout as JSON lines. If nobody reads them any more, the parent is dead and the
+cell ends too: no orphan goes on computing.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from benchmark.cells.progress import (
+    finisher_path,
+    scored_steps,
+    work_of,
+)
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.evaluation.milestone.score import (
+    Part,
+    parts_of,
+    score_milestone,
+)
+from benchmark.evaluation.milestone.yardstick import Yardstick, make_yardstick
+from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.keeper import Keeper
+from benchmark.study.study import Study
+from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.run import RunConfig
+from mindiffusion.data.prepared import PreparedData
+from mindiffusion.data.store import prepared_data
+from mindiffusion.files import exclusive_lock
+from mindiffusion.training import checkpoint
+from mindiffusion.training.loop import Hooks
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import LOCK_WAIT_SECONDS, run
+from mindiffusion.training.signals import Interrupted
+from mindiffusion.training.trainer import Trainer
+
+
+def report(done: float, what: str) -> None:
+    """Tell the parent how much of the work is done; end if it is gone."""
+    try:
+        print(json.dumps({"done": done, "what": what}), flush=True)
+    except BrokenPipeError:
+        # Nothing more can be said, and stdout must not be flushed again at exit.
+        sys.stdout = None
+        raise Interrupted(15) from None
+
+
+class Scorer:
+    """Scores the milestones of one run as they are reached.
+
+    Args:
+        study: the study.
+        config: the run.
+        data: its prepared data.
+        device: the kind of device that the run is settled on.
+    """
+
+    def __init__(self, study: Study, config: RunConfig, data: PreparedData, device: str) -> None:
+        self.study = study
+        self.config = config
+        self.data = data
+        self.plan = resolve_plan(config, len(data.train))
+        self.work = work_of(study, config)
+        self._device = device
+        self._finisher_path = finisher_path(study)
+        self._keeper = Keeper(study.folder / ROWS_FILE, config.arm, config.seed)
+
+    @functools.cached_property
+    def _yardstick(self) -> Yardstick:
+        return make_yardstick(self.study.evaluation, self.data, self._device)
+
+    @functools.cached_property
+    def _finisher(self) -> dict[str, Any]:
+        assert self._finisher_path is not None
+        return checkpoint.load(self._finisher_path)
+
+    def work_before(self, step: int) -> float:
+        """Work of training so far and of scoring all milestones before it."""
+        return self.work.step * step + self.work.milestone * sum(
+            milestone < step for milestone in self.plan.milestones
+        )
+
+    def score_up_to(self, step: int) -> None:
+        """Score what is not scored of the milestones up to ``step``.
+
+        A signal may end this anywhere; only whole parts count.
+        """
+        has_finisher = self._finisher_path is not None and self._finisher_path.exists()
+        parts = [p for p in parts_of(self.study.evaluation) if p == "own" or has_finisher]
+        scored = {p: scored_steps(self.study, self.config, p) for p in parts}
+        for milestone in self.plan.milestones:
+            wanted = [part for part in parts if milestone not in scored[part]]
+            if milestone <= step and wanted:
+                self._score(milestone, step, wanted)
+
+    def _score(self, step: int, trained: int, parts: Sequence[Part]) -> None:
+        content = checkpoint.load(checkpoint.weights_path(self.config.run_dir, step))
+        milestone = Milestone(
+            self.study, self.config, self.plan, self.data.manifest_id, content, self.config.run_dir
+        )
+        for number, part in enumerate(parts):
+            share = self.work.milestone / len(parts)
+            before = self.work.step * (trained - step) + self.work_before(step) + number * share
+            progress = partial(_report_scoring, before, share)
+            finisher = self._finisher if part == "stitched" else None
+            rows = score_milestone(milestone, self._yardstick, part, finisher, progress)
+            self._keeper.add(rows)
+
+
+def _report_scoring(before: float, share: float, what: str, fraction: float) -> None:
+    report(before + fraction * share, what)
+
+
+def run_cell(study: Study, config: RunConfig, side_by_side: int) -> int:
+    """Train and score one run of a study, from wherever it is. Returns the exit code.
+
+    Args:
+        study: the study.
+        config: one of its runs.
+        side_by_side: cells that run on this machine at once, this one among them.
+    """
+    data = prepared_data(config.data, show_progress=False)
+    try:
+        scorer = _train(study, config, data, side_by_side)
+        with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
+            scorer.score_up_to(scorer.plan.total_steps)
+    except Interrupted as stop:
+        return 128 + stop.signal_number
+    report(scorer.work.total(scorer.plan), "done")
+    return 0
+
+
+def _train(study: Study, config: RunConfig, data: PreparedData, side_by_side: int) -> Scorer:
+    """Bring the run to its last step, scoring each milestone as it is reached.
+
+    A milestone that was reached but not scored when the run was stopped is scored with the next
+    one. Scoring it first would make the compiler see the sampler's batches before the training's,
+    and compile the training otherwise than in a run that was never stopped.
+    """
+    scorers: list[Scorer] = []
+
+    def hooks(trainer: Trainer) -> Hooks:
+        scorer = Scorer(study, config, data, trainer.runtime.device)
+        scorers.append(scorer)
+        report(scorer.work_before(trainer.step), "training")
+        return Hooks(
+            on_step=lambda done, total: report(scorer.work_before(done), "training"),
+            on_milestone=lambda step, path: scorer.score_up_to(step),
+        )
+
+    run(config, data.train, data.manifest_id, Ranks(runs_on_machine=side_by_side), hooks)
+    return scorers[0]

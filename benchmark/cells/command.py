@@ -1,0 +1,192 @@
+"""The commands that compute: reproduce, status, prepare, train."""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mindiffusion.cli import add_run_options, add_seed_option, add_set_option
+from mindiffusion.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmark.study.study import Study
+    from mindiffusion.config.run import RunConfig
+
+
+def add_commands(commands: Any) -> None:
+    """Add this room's commands to the parser's."""
+    _add_reproduce(commands)
+    status = commands.add_parser("status", help="what every cell of a study is doing")
+    status.add_argument("folder", type=Path, help="a study's or a run's folder")
+    status.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
+    status.set_defaults(run=_status)
+    _add_prepare(commands)
+    train = commands.add_parser("train", help="train one preset, such as celeba_b_32")
+    train.add_argument("preset")
+    add_seed_option(train)
+    add_run_options(train)
+    train.set_defaults(run=_train)
+
+
+def _add_reproduce(commands: Any) -> None:
+    reproduce = commands.add_parser("reproduce", help="run a study; make its tables and report")
+    reproduce.add_argument("study", help="demo, avatars32, celeba32 … or a YAML file of your own")
+    reproduce.add_argument("--arms", metavar="A,B", help="run these arms' cells only, such as B,C")
+    reproduce.add_argument("--seeds", metavar="K,L", help="run these seeds' cells only: 0,1 or 0-7")
+    reproduce.add_argument("--steps", type=int, metavar="N", help="length of every run")
+    reproduce.add_argument(
+        "--minutes", type=float, metavar="M", help="save and stop after so long, for another time"
+    )
+    add_run_options(reproduce)
+    _add_cluster_options(reproduce)
+    # What a study's own processes are told: one cell and how many run beside it; a job's cells;
+    # the data that the parent has opened.
+    reproduce.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
+    reproduce.add_argument("--only", nargs=2, action="append", help=argparse.SUPPRESS)
+    reproduce.add_argument("--prepared", action="append", default=[], help=argparse.SUPPRESS)
+    reproduce.set_defaults(run=_reproduce)
+
+
+def _add_cluster_options(reproduce: argparse.ArgumentParser) -> None:
+    reproduce.add_argument(
+        "--cluster",
+        choices=("slurm", "local"),
+        help="run the cells as jobs: of SLURM, or of this machine to try that out",
+    )
+    reproduce.add_argument(
+        "--cells-per-job", type=int, metavar="N", help="default: 1 on slurm, all on local"
+    )
+    reproduce.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of sbatch, such as partition=gpu or time=240 (minutes); repeatable",
+    )
+
+
+def _add_prepare(commands: Any) -> None:
+    prepare = commands.add_parser("prepare", help="prepare and check a data set's array")
+    prepare.add_argument("name", nargs="?", default="celeba_b_32", help="a preset or a study")
+    prepare.add_argument("--dataset", help="avatars, celeba, photos, or a folder or zip of images")
+    add_set_option(prepare, "such as data.crop=center178; repeatable")
+    prepare.add_argument(
+        "--inception",
+        action="store_true",
+        help="fetch clean-fid's Inception weights into .cache instead",
+    )
+    prepare.set_defaults(run=_prepare)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from benchmark.study.choice import choose_runs
+    from benchmark.study.study import load_study
+    from mindiffusion.data.store import take_over
+
+    take_over(options.prepared)
+    overrides = _with_dataset(options)
+    for name in ("global_batch", "steps"):
+        if getattr(options, name) is not None:
+            overrides.insert(0, f"training.{name}={getattr(options, name)}")
+    study = load_study(
+        options.study, output=options.output, overrides=overrides, smoke=options.smoke
+    )
+    by_key = {(config.output, config.seed): config for config in study.runs}
+    if options.cell is not None:
+        from benchmark.cells.cell import run_cell
+
+        output, seed, side_by_side = options.cell
+        return run_cell(study, by_key[output, int(seed)], int(side_by_side))
+    runs = choose_runs(study, options.arms, options.seeds)
+    if options.only:
+        runs = tuple(by_key[output, int(seed)] for output, seed in options.only)
+    return _reproduce_runs(study, runs, options)
+
+
+def _reproduce_runs(
+    study: "Study", runs: "Sequence[RunConfig]", options: argparse.Namespace
+) -> int:
+    from benchmark.cells.local import device_slots, run_study
+    from benchmark.cells.time_left import print_dry_run
+    from mindiffusion.training.signals import Interrupted
+
+    if options.dry_run:
+        return print_dry_run(study, runs, len(device_slots(runs, study.runs_per_device)))
+    if options.minutes is not None and not (options.minutes > 0 and options.cluster is None):
+        raise UserError("--minutes is a time above 0, on this machine; jobs have --slurm time=M.")
+    if options.cluster is not None:
+        return _reproduce_on_cluster(study, runs, options)
+    minutes = math.inf if options.minutes is None else options.minutes
+    words, is_whole = _study_words(options), not options.only
+    try:
+        return run_study(study, words, runs, minutes=minutes, with_tables=is_whole)
+    except Interrupted as stop:
+        print("stopped; run the same command again to go on.", file=sys.stderr)
+        return 128 + stop.signal_number
+
+
+def _reproduce_on_cluster(
+    study: "Study", runs: "Sequence[RunConfig]", options: argparse.Namespace
+) -> int:
+    from benchmark.cells.slurm import ClusterOptions, parse_settings, run_on_cluster
+
+    how = ClusterOptions(options.cluster, options.cells_per_job, parse_settings(options.slurm))
+    return run_on_cluster(study, _study_words(options), runs, how)
+
+
+def _study_words(options: argparse.Namespace) -> list[str]:
+    """Command-line words that make a child load the same study."""
+    words = ["reproduce", options.study]
+    for name in ("output", "dataset", "global_batch", "steps"):
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    for text in options.overrides:
+        words += ["--set", text]
+    return [*words, "--smoke"] if options.smoke else words
+
+
+def _status(options: argparse.Namespace) -> int:
+    from benchmark.cells.status import show_status
+
+    return show_status(options.folder, options.watch)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    if options.inception:
+        from benchmark.evaluation.features.inception import fetch_inception
+        from mindiffusion.places import cache_root
+
+        print(fetch_inception(cache_root()))
+        return 0
+    from benchmark.study.study import load_study, study_names
+    from mindiffusion.config.presets import apply_overrides, build_config, load_preset
+    from mindiffusion.data.store import prepared_data
+
+    overrides = _with_dataset(options)
+    if options.name in study_names() or options.name.endswith((".yaml", ".yml")):
+        config = load_study(options.name, overrides=overrides).runs[0]
+    else:
+        config = build_config(apply_overrides(load_preset(options.name), overrides), options.name)
+    data = prepared_data(config.data, show_progress=True)
+    print(
+        f"{len(data.train)} training and {len(data.held_out)} held-out images in {data.folder}, "
+        f"manifest {data.manifest_id}"
+    )
+    return 0
+
+
+def _with_dataset(options: argparse.Namespace) -> list[str]:
+    """``--set`` arguments, after ``--dataset`` as the first of them."""
+    if options.dataset is None:
+        return list(options.overrides)
+    return [f"data.dataset={json.dumps(options.dataset)}", *options.overrides]
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mindiffusion.cli import train_preset
+
+    return train_preset(options.preset, options)

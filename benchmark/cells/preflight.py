@@ -1,0 +1,71 @@
+"""What can be known of a study before its first step; dry runs and real starts ask the same."""
+
+from collections.abc import Sequence
+
+from benchmark.cells.progress import is_unfinished, refuse_stale_rows
+from benchmark.evaluation.milestone.stitched_rows import check_finisher
+from benchmark.rows.provenance import git_revision, is_committed
+from benchmark.study.study import Study, check_counts
+from mindiffusion.config.run import RunConfig
+from mindiffusion.data.store import num_images
+from mindiffusion.errors import UserError
+from mindiffusion.outside.paths import refuse_links
+from mindiffusion.training.preflight import check_room_for, check_run, notes
+from mindiffusion.training.run_folder import refuse_other_config
+from mindiffusion.writable import try_folder
+
+_SEEDS = 2**32
+_UNCOMMITTED = (
+    "the code has changes that no commit has, or lies in no repository: rows will say so, and the "
+    "study's answer stays provisional; commit first where it is to count."
+)
+
+
+def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
+    """Refuse a study that could not come to its end; writes nothing.
+
+    All its runs are looked at, for tables are made of the rows of all; what is in the way of
+    training, for those alone that are to be trained.
+
+    Args:
+        study: the study.
+        runs: those of its runs that are to be done.
+
+    Returns:
+        What to know beforehand, a line each.
+
+    Raises:
+        UserError: a mistake in a run or in how it is scored, a finisher that cannot finish a run's
+            samples, rows or runs of other settings, a link in the folder, or no room on the disk.
+        OSError: a folder that can't be written to.
+    """
+    refuse_links(study.folder)
+    said: dict[str, None] = {}
+    for config in study.runs:
+        num_train, num_held_out = num_images(config.data)
+        check_run(config, num_train)
+        check_counts(study.evaluation, num_train, num_held_out, f"dataset {config.data.dataset}")
+        _check_seeds(study, config)
+        if "stitched" in study.evaluation.metrics and study.finisher is not None:
+            check_finisher(config, study.finisher)
+        refuse_stale_rows(study, config)
+        said |= dict.fromkeys(notes(config, num_train))
+    pending = [config for config in runs if is_unfinished(study, config)]
+    if pending and not is_committed(git_revision()):
+        said[_UNCOMMITTED] = None
+    try_folder(study.folder)
+    for config in pending:
+        refuse_other_config(config)
+    for data in dict.fromkeys(config.data for config in pending):
+        same = [config for config in pending if config.data == data]
+        check_room_for(same, num_images(data)[0], study.folder)
+    return list(said)
+
+
+def _check_seeds(study: Study, config: RunConfig) -> None:
+    sets, seed = study.evaluation.num_sampling_seeds, config.sampler.seed
+    if seed + sets > _SEEDS:
+        raise UserError(
+            f"evaluation.num_sampling_seeds is {sets} from sampler.seed {seed} on, and seeds end "
+            f"at {_SEEDS - 1}; give a smaller sampler.seed."
+        )

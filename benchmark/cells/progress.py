@@ -1,0 +1,112 @@
+"""How far a study's cells are, from its rows: what is scored, what is left, and how much."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.evaluation.milestone.score import Part, finisher_key, parts_of, proof
+from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.known_rows import known_rows
+from benchmark.study.study import Study
+from mindiffusion.config.plan import Plan, resolve_plan
+from mindiffusion.config.run import RunConfig, config_hash
+from mindiffusion.data.store import num_train_images
+from mindiffusion.errors import UserError
+from mindiffusion.sampling import sampler_steps
+from mindiffusion.training import checkpoint
+
+
+def title(config: RunConfig) -> str:
+    """How a cell is called on screen, such as "CS/0"."""
+    return f"{config.arm}/{config.seed}"
+
+
+def study_proofs(study: Study) -> dict[Part, str]:
+    """The parts that a study's milestones are scored in, and the row that proves each."""
+    finisher = study.finisher
+    key = "" if finisher is None else finisher_key(finisher, _last_step(finisher))
+    return {part: proof(study.evaluation, part, key) for part in parts_of(study.evaluation)}
+
+
+def finisher_path(study: Study) -> Path | None:
+    """Weights file that finishes stitched samples; None without such a run."""
+    config = study.finisher
+    if config is None:
+        return None
+    return checkpoint.weights_path(config.run_dir, _last_step(config))
+
+
+def _last_step(config: RunConfig) -> int:
+    return resolve_plan(config, num_train_images(config.data)).total_steps
+
+
+def scored_steps(study: Study, config: RunConfig, part: Part | None = None) -> set[int]:
+    """Milestones of a run that have all rows of a part, or of all parts."""
+    wanted = [name for one, name in study_proofs(study).items() if part in (None, one)]
+    run_key = (config.arm, config.seed, config_hash(config))
+    proofs = known_rows(study.folder / ROWS_FILE).read_on().scored.get(run_key, {})
+    return set.intersection(*(proofs.get(name, set()) for name in wanted))
+
+
+def is_unfinished(study: Study, config: RunConfig, part: Part | None = None) -> bool:
+    """Whether a run has milestones that are not scored, in one part or in any."""
+    milestones = resolve_plan(config, num_train_images(config.data)).milestones
+    return not scored_steps(study, config, part) >= set(milestones)
+
+
+def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str | None = None) -> None:
+    """Refuse, before anything is trained, to mix this run with rows of other settings or data.
+
+    Args:
+        study: the study.
+        config: one of its runs.
+        manifest_id: of its data; None: they are not prepared yet, so only settings are compared.
+
+    Raises:
+        UserError: the study's rows have this arm and seed with another config or manifest.
+    """
+    path = study.folder / ROWS_FILE
+    found = known_rows(path).read_on().made_with.get((config.arm, config.seed), set())
+    own = config_hash(config)
+    for hash_of_rows, manifest in sorted(found):
+        if hash_of_rows == own and manifest_id in (None, manifest):
+            continue
+        raise UserError(
+            f"{path} has rows of arm {config.arm!r}, seed {config.seed} with another config or "
+            f"other data (config {hash_of_rows}, data {manifest}); choose another --output, "
+            f"or delete the folder {study.folder}."
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work of one run in forward passes of one image, for progress and time left.
+
+    Attributes:
+        step: one training step (backward counts as two forward passes).
+        milestone: scoring one milestone.
+        end: what the last milestone takes beyond that.
+    """
+
+    step: float
+    milestone: float
+    end: float = 0.0
+
+    def total(self, whole: Plan) -> float:
+        """Work of the whole run."""
+        scoring = self.milestone * len(whole.milestones) + self.end
+        return self.step * whole.total_steps + scoring
+
+
+def work_of(study: Study, config: RunConfig) -> Work:
+    """Work of a run, counted from its config."""
+    evaluation = study.evaluation
+    # Two sets of weights on held-out and on training images.
+    profiles = 4 * evaluation.profile_levels * evaluation.profile_images
+    draws = 1 + 2 * len(evaluation.stitch_levels) * ("stitched" in evaluation.metrics)
+    samples = evaluation.curve_size * sampler_steps(config) * draws
+    all_sets = evaluation.num_generated * evaluation.num_sampling_seeds
+    return Work(
+        step=3.0 * config.training.global_batch,
+        milestone=float(samples + profiles),
+        end=float((all_sets - evaluation.curve_size) * sampler_steps(config)),
+    )

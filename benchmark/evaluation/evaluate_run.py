@@ -1,0 +1,222 @@
+"""``python -m benchmark evaluate RUN|CHECKPOINT``: milestones scored apart from any study.
+
+Under torchrun the ranks share the drawing of images and the feature nets; numbers are the same.
+Rows go to ``rows.jsonl`` beside the weights; what is there already is not measured again.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.evaluation.milestone.score import finisher_key, parts_of, proof, score_milestone
+from benchmark.evaluation.milestone.stitched_rows import check_finisher
+from benchmark.evaluation.milestone.yardstick import NO_UNSEEN, Yardstick, make_yardstick
+from benchmark.rows.file import ROWS_FILE, Row
+from benchmark.rows.keeper import Keeper
+from benchmark.rows.known_rows import PROOF, known_rows
+from benchmark.rows.metric_names import is_smoke
+from benchmark.study.study import FEWEST_PROFILE, EvaluationConfig, Study, check_fewest
+from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.presets import apply_overrides
+from mindiffusion.config.run import check
+from mindiffusion.data.prepared import PreparedData
+from mindiffusion.data.store import prepared_data
+from mindiffusion.errors import UserError
+from mindiffusion.outside.paths import refuse_links
+from mindiffusion.runtime import Runtime, check_runtime
+from mindiffusion.sampling import config_of
+from mindiffusion.training import checkpoint
+from mindiffusion.training.preflight import check_sampler
+from mindiffusion.training.ranks import process_group, ranks_from_environment
+from mindiffusion.training.run_folder import CONFIG_FILE, trained_on
+from mindiffusion.writable import try_folder
+
+WEIGHTS = "weights-*.pt"
+
+
+def is_run_or_checkpoint(path: Path) -> bool:
+    """Whether ``path`` is a run's folder, or a file of weights or of a state to resume from."""
+    if path.is_dir():
+        return (path / CONFIG_FILE).is_file() or any(path.glob(WEIGHTS))
+    return path.suffix == ".pt"
+
+
+def run_evaluation(
+    metrics: Sequence[str] | None, nets: Sequence[str], overrides: Sequence[str]
+) -> EvaluationConfig:
+    """How a run is scored, from words of the command line; the rest is as in studies.
+
+    Args:
+        metrics: of ``benchmark.study.study.METRICS``; None: the default ones.
+        nets: feature nets; none: the default one.
+        overrides: ``--set`` words that begin with "evaluation.".
+
+    Raises:
+        UserError: a mistake in one of them.
+    """
+    content: dict[str, Any] = {}
+    if metrics is not None:
+        content["metrics"] = list(metrics)
+    if nets:
+        content["feature_nets"] = list(nets)
+    whole = apply_overrides({"evaluation": content}, overrides)
+    unknown = sorted(set(whole) - {"evaluation"})
+    if unknown:
+        raise UserError(
+            f"--set {unknown[0]} says nothing of scoring; give evaluation.<name>=<value>."
+        )
+    return check(EvaluationConfig, whole["evaluation"], "evaluate")
+
+
+def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None) -> int:
+    """Score the milestones of a run, or one weights file; prints a table, returns the exit code.
+
+    Args:
+        path: a run's folder or a ``weights-<step>.pt``.
+        evaluation: how; reference and profile images are at most what the data have.
+        finisher: weights file that finishes stitched samples.
+
+    Raises:
+        UserError: no milestone there, or stitched samples without a finisher.
+    """
+    if "stitched" in evaluation.metrics and finisher is None:
+        raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
+    files = sorted(path.glob(WEIGHTS)) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
+    if path.is_dir():
+        refuse_links(path)
+    contents = [checkpoint.load(file) for file in files]
+    # Each fits its own network; what does not shape the training may have changed on the way.
+    *_, config = [config_of(content) for content in contents]
+    check_sampler(config)
+    try_folder(files[0].parent)
+    end = None if finisher is None else checkpoint.load(finisher)
+    if end is not None:
+        check_finisher(config, config_of(end))
+    data = prepared_data(config.data, show_progress=True)
+    _refuse_other_data(files[0].parent, data)
+    evaluation = _within(evaluation, data)
+    folder = files[0].parent
+    study = Study(folder.name, folder, (config,), evaluation)
+    plan = resolve_plan(config, len(data.train))
+    milestones = [
+        Milestone(study, config, plan, data.manifest_id, content, folder) for content in contents
+    ]
+    ranks = ranks_from_environment()
+    runtime = check(Runtime, contents[0]["runtime"], "checkpoint")
+    check_runtime(runtime, ranks.local_world)
+    with process_group(ranks, runtime.device, config.training.timeout_seconds) as device:
+        yardstick = make_yardstick(evaluation, data, device, ranks)
+        if ranks.is_main and "memorisation" in evaluation.metrics and not yardstick.has_unseen:
+            print(NO_UNSEEN, file=sys.stderr)
+        # Disabled but on the main rank, and where nobody watches.
+        bar = tqdm(milestones, unit="milestone", disable=None if ranks.is_main else True)
+        for milestone in bar:
+            _score(milestone, yardstick, end, bar)
+    if ranks.is_main:
+        print(results_text([row for one in milestones for row in _rows_of(folder, one)]))
+        print(f"\nrows: {folder / ROWS_FILE}")
+    return 0
+
+
+def _refuse_other_data(folder: Path, data: PreparedData) -> None:
+    """Refuse to score a run by other data than it was trained on, say since its files changed.
+
+    Raises:
+        UserError: the manifest is another one.
+    """
+    known = trained_on(folder)
+    if known is not None and known != data.manifest_id:
+        raise UserError(
+            f"{folder} was trained on data {known}, which are now {data.manifest_id}; restore the "
+            "files that it was trained on."
+        )
+
+
+def _score(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    finisher: Mapping[str, Any] | None,
+    bar: "tqdm[Milestone]",
+) -> None:
+    """Add the rows of the parts that are not scored yet; the ranks share the work."""
+
+    def on_progress(what: str, fraction: float) -> None:
+        bar.set_postfix_str(f"{what} {fraction:.0%}")
+
+    key = ""
+    if finisher is not None:
+        key = finisher_key(config_of(finisher), int(finisher["step"]))
+    ranks = yardstick.ranks
+    for part in parts_of(milestone.evaluation):
+        wanted = proof(milestone.evaluation, part, key)
+        is_scored = any(row.metric == wanted for row in _rows_of(milestone.folder, milestone))
+        # What the main rank saw counts: it alone writes.
+        with ranks.phase("choice of what to score"):
+            is_left = ranks.max(int(ranks.is_main and not is_scored))
+        if is_left:
+            rows = score_milestone(milestone, yardstick, part, finisher, on_progress)
+            if ranks.is_main:
+                _keep(milestone, rows)
+
+
+def _keep(milestone: Milestone, rows: list[Row]) -> None:
+    config = milestone.config
+    Keeper(milestone.folder / ROWS_FILE, config.arm, config.seed).add(rows)
+
+
+def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfig:
+    """The scoring with counts that the data have.
+
+    Raises:
+        UserError: the data have fewer images than any scoring takes.
+    """
+    num_train, num_held_out = len(data.train), len(data.held_out)
+    check_fewest(evaluation.metrics, num_train, num_held_out, str(data.folder))
+    return replace(
+        evaluation,
+        num_reference=min(evaluation.num_reference, num_train),
+        profile_images=max(FEWEST_PROFILE, min(evaluation.profile_images, num_held_out, num_train)),
+    )
+
+
+def _rows_of(folder: Path, milestone: Milestone) -> list[Row]:
+    """Rows that were measured of this very milestone, by these metrics' versions."""
+    sample = milestone.row("", 0.0)
+    same = ("arm", "seed", "step", "config_hash", "manifest", "metric_version")
+    wanted = [getattr(sample, name) for name in same]
+    rows = known_rows(folder / ROWS_FILE).rows_of(sample.arm, sample.seed)
+    return [row for row in rows.values() if [getattr(row, name) for name in same] == wanted]
+
+
+def results_text(rows: Sequence[Row]) -> str:
+    """A line a number; profiles, which have a value at every noise level, are in the rows alone."""
+    shown = [
+        row
+        for row in rows
+        if (row.level is None or row.metric.startswith("stitched-"))
+        and not row.metric.startswith(PROOF)
+    ]
+    lines = [("step", "metric", "weights", "value", "± se", "n", "reference", "note")]
+    for row in shown:
+        counts = [n for n in (row.n_generated, row.n_reference) if n]
+        notes = ["smoke"] if "@" in row.metric and is_smoke(min(counts, default=0)) else []
+        if row.sampler and not row.full_range:
+            notes.append("not all noise levels trained yet")
+        at = "" if row.level is None else f" at {row.level:g}"
+        error = "" if row.error is None else f"{row.error:.2g}"
+        numbers = (str(row.n_generated or ""), str(row.n_reference or ""))
+        name = row.metric + at
+        line = (str(row.step), name, row.weights, f"{row.value:.5g}", error, *numbers)
+        lines.append((*line, ", ".join(notes)))
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,73 @@
+"""Images from a checkpoint, for a person or another tool."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmark.evaluation.images.image_source import origin_file
+from mindiffusion.errors import UserError
+from mindiffusion.files import atomic_write, write_json
+from mindiffusion.runtime import resolve_sampler
+from mindiffusion.sampling import (
+    config_of,
+    load_weights,
+    primary_weights,
+    sample_images,
+    sampling_process,
+    save_png,
+    tile,
+)
+from mindiffusion.training import checkpoint
+from mindiffusion.training.run_folder import trained_on
+from mindiffusion.writable import try_file
+
+
+def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | None) -> int:
+    """Sample ``count`` images from a milestone's weights into a PNG grid or an .npy array.
+
+    Args:
+        path: ``weights-<step>.pt``; its config says how to sample.
+        count: number of images, ≥ 1.
+        weights: "raw" or an average; the primary average if None.
+        output: ``.png`` or ``.npy``; beside an array goes a file that names the data behind it.
+        seed: sampling seed instead of the config's.
+
+    Raises:
+        UserError: another ending, a count below 1, or a bad checkpoint.
+        OSError: the output can't be written; found out before anything is drawn.
+    """
+    if output.suffix not in (".png", ".npy"):
+        raise UserError(f"--output {output}: give a name that ends in .png or .npy.")
+    if count < 1:
+        raise UserError(f"--count {count}: ask for at least one image.")
+    if seed is not None and not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: a sampling seed is in 0 to 4294967295.")
+    try_file(output)
+    content = checkpoint.load(path)
+    config = config_of(content)
+    sampler = config.sampler if seed is None else replace(config.sampler, seed=seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # As studies draw the images that they score.
+    process = sampling_process(config, resolve_sampler(config, device.type), device)
+    load_weights(process, content, weights or primary_weights(config))
+    with tqdm(total=count, unit="image", file=sys.stderr) as bar:
+
+        def on_chunk(done: int) -> None:
+            bar.update(done - bar.n)
+
+        images = sample_images(process, sampler, count, config.data.size, on_chunk)
+    if output.suffix == ".npy":
+        origin_file(output).unlink(missing_ok=True)  # of what stood there before
+        with atomic_write(output) as handle:
+            np.save(handle, images)
+        manifest = trained_on(path.parent)
+        if manifest is not None:
+            write_json(origin_file(output), {"manifest": manifest, "weights_file": path.name})
+    else:
+        save_png(output, tile(images, max(1, min(16, round(count**0.5)))))
+    print(output)
+    return 0

@@ -1,0 +1,1 @@
+"""One milestone of a run → its rows, part by part."""

@@ -1,0 +1,143 @@
+"""Rows of attributes: emergence in x̂₀, amplitude in an image, frequency in samples."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.evaluation.attributes.amplitude import Amplitude, counterfactual_amplitudes
+from benchmark.evaluation.attributes.emergence import (
+    DenoisedReadings,
+    Denoiser,
+    emergence,
+    linear_denoiser,
+    network_denoiser,
+    read_denoised,
+)
+from benchmark.evaluation.attributes.frequencies import TotalVariation, attribute_frequencies
+from benchmark.evaluation.metrics.denoising import profile_levels
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.evaluation.milestone.profile_rows import first_images, noise_source
+from benchmark.evaluation.milestone.yardstick import Yardstick
+from benchmark.rows.file import Row
+from benchmark.rows.keeper import INSTRUMENT
+from benchmark.rows.metric_names import metric_label
+from benchmark.rows.provenance import versions
+from mindiffusion.build import build_process
+from mindiffusion.config.run import RunConfig
+from mindiffusion.data.avatars import AvatarSource, avatar_styles
+from mindiffusion.ddpm import DDPM
+from mindiffusion.sampling import primary_weights
+
+_BATCH = 64
+_PORTRAITS = 256
+"""Portraits whose options are changed one by one."""
+
+
+def emergence_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> Iterator[Row]:
+    """Accuracy of each attribute in x̂₀ of held-out images, by level; and its amplitude.
+
+    ``emergence/…`` is the network's balanced accuracy minus the linear oracle's on the same noisy
+    images, ``emergence-oracle/…`` the oracle's own.
+    """
+    config, evaluation = milestone.config, milestone.evaluation
+    net = _readings(
+        network_denoiser(process.predictor, process.alpha_bar), process, config, yardstick
+    )
+    labels = {
+        name: codes[: evaluation.profile_images]
+        for name, codes in yardstick.data.held_out_labels.items()
+    }
+    oracle = oracle_readings(yardstick, config)
+    for one in emergence(net, oracle, labels, yardstick.classifier.attributes):
+        curves = {
+            "emergence": (one.gain, one.gain_error),
+            "emergence-oracle": (one.oracle, one.oracle_error),
+        }
+        for metric, (values, errors) in curves.items():
+            for level, value, error in zip(one.levels, values, errors, strict=True):
+                yield milestone.row(
+                    f"{metric}/{one.name}",
+                    float(value),
+                    level=level / process.n_T,
+                    error=float(error),
+                    direction="higher",
+                    n_reference=one.n,
+                    weights=primary_weights(config),
+                    versions=versions() | {INSTRUMENT: yardstick.classifier.fingerprint},
+                )
+    if config.data.dataset == "avatars":
+        for amplitude in amplitudes(avatar_styles(config.data), config.data.size):
+            yield milestone.row(
+                f"amplitude/{amplitude.name}",
+                amplitude.value,
+                error=amplitude.standard_error,
+                n_reference=amplitude.pairs,
+            )
+
+
+@functools.lru_cache(maxsize=4)
+def amplitudes(styles: tuple[str, ...], size: int) -> tuple[Amplitude, ...]:
+    """How much of a portrait each attribute moves, the most first."""
+    return counterfactual_amplitudes(AvatarSource(styles, size), range(_PORTRAITS))
+
+
+@functools.lru_cache(maxsize=4)
+def oracle_readings(yardstick: Yardstick, config: RunConfig) -> DenoisedReadings:
+    """What can be read in the linear oracle's x̂₀: the same for all of a run's milestones."""
+    process = build_process(config).to(yardstick.device)
+    oracle = yardstick.oracle.to(yardstick.device)
+    denoise = linear_denoiser(oracle.x0_linear, process.alpha_bar)
+    return _readings(denoise, process, config, yardstick)
+
+
+def _readings(
+    denoise: Denoiser, process: DDPM, config: RunConfig, yardstick: Yardstick
+) -> DenoisedReadings:
+    evaluation, device = yardstick.evaluation, process.beta.device
+    return read_denoised(
+        denoise,
+        process.alpha_bar,
+        first_images(yardstick.data.held_out, evaluation.profile_images, device),
+        profile_levels(process.n_T, evaluation.profile_levels),
+        _BATCH,
+        noise_source(config, device),
+        yardstick.classifier,
+    )
+
+
+def attribute_rows(
+    milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], common: dict[str, Any]
+) -> Iterator[Row]:
+    """Total variation of attributes and pairs between samples and training images; share rejected.
+
+    The variation is of the samples that are not rejected; where these are fewer than half, n would
+    be another number than the name says, and the share rejected is all there is to say.
+    """
+    n, classifier = len(images), yardstick.classifier
+    found = attribute_frequencies(
+        classifier.read_uint8(images), yardstick.training_readings, classifier.attributes
+    )
+    lower = common | {
+        "direction": "lower",
+        "n_reference": found.n_training,
+        "versions": versions() | {INSTRUMENT: classifier.fingerprint},
+    }
+    name = metric_label("rejected", n)
+    yield milestone.row(name, found.rejected, **lower, error=found.rejected_error)
+    if found.rejected > 0.5:
+        return
+    for one in found.single:
+        yield _variation_row(milestone, f"attribute/{one.names[0]}", one, n, lower)
+        floor = metric_label(f"attribute-floor/{one.names[0]}", n)
+        yield milestone.row(floor, one.floor, **lower | {"direction": "none"})
+    for one in found.pairs:
+        yield _variation_row(milestone, f"attribute-pair/{'+'.join(one.names)}", one, n, lower)
+
+
+def _variation_row(
+    milestone: Milestone, name: str, one: TotalVariation, n: int, fields: dict[str, Any]
+) -> Row:
+    return milestone.row(metric_label(name, n), one.value, **fields, error=one.standard_error)

@@ -1,0 +1,154 @@
+"""One milestone of one run, and the rows that its numbers become."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.rows.file import Row
+from benchmark.rows.metric_names import EXPOSURE
+from benchmark.rows.provenance import git_revision, host, now, versions
+from benchmark.study.declaration import declaration
+from benchmark.study.study import EvaluationConfig, Study
+from mindiffusion.config.plan import Plan
+from mindiffusion.config.run import RunConfig, check, config_hash
+from mindiffusion.curriculum.exposure import relative_exposure
+from mindiffusion.curriculum.stages import stage_at, trained_on_all_levels
+from mindiffusion.outside.paths import MOST_PATH
+from mindiffusion.printable import printable
+from mindiffusion.runtime import Runtime, resolve_sampler
+from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps
+
+METRIC_VERSION = 2
+OnProgress = Callable[[str, float], None]
+"""Called with what is going on and the fraction of this milestone's scoring that is done."""
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """One milestone of one run and what its rows have in common.
+
+    Attributes:
+        study: the study.
+        config: the run.
+        plan: its steps, stages and milestones.
+        manifest: the data's manifest id.
+        content: the loaded milestone file.
+        folder: where pictures of its samples go; in the study's folder.
+    """
+
+    study: Study
+    config: RunConfig
+    plan: Plan
+    manifest: str
+    content: dict[str, Any]
+    folder: Path
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return int(self.content["step"])
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """How it is scored."""
+        return self.study.evaluation
+
+    @functools.cached_property
+    def declared(self) -> str:
+        """Whether the study was declared before it was run, and where."""
+        return declaration(self.study)
+
+    @functools.cached_property
+    def runtime(self) -> Runtime:
+        """What it was trained with."""
+        runtime: Runtime = check(Runtime, self.content["runtime"], "checkpoint")
+        return runtime
+
+    def row(self, metric: str, value: float, **fields: Any) -> Row:
+        """A row of this milestone; ``fields`` replace what rows have by default."""
+        runtime = self.runtime
+        stages = self.plan.stages
+        base = Row(
+            study=self.study.name,
+            arm=self.config.arm,
+            seed=self.config.seed,
+            step=self.step,
+            total_steps=self.plan.total_steps,
+            metric=metric,
+            value=value,
+            level=None,
+            error=None,
+            direction="none",
+            metric_version=METRIC_VERSION,
+            n_generated=0,
+            n_reference=0,
+            weights="",
+            sampler="",
+            sampler_steps=0,
+            sampling_seed=self.config.sampler.seed,
+            full_range=trained_on_all_levels(stages, self.step),
+            stage=stage_at(stages, self.step - 1).config.name,
+            samples=None,
+            # A folder may have a name that rows can't hold as it is.
+            dataset=printable(self.config.data.dataset, MOST_PATH),
+            manifest=self.manifest,
+            config_hash=config_hash(self.config),
+            git=git_revision(),
+            versions=versions(),
+            device=_device_name(runtime),
+            host=host(),
+            threads=runtime.threads,
+            train_seconds=round(float(self.content["train_seconds"]), 3),
+            time=now(),
+            declared=self.declared,
+        )
+        return replace(base, **fields)
+
+    def relative(self, picture: Path) -> str:
+        """A picture's path as rows name it: relative to the study's folder."""
+        return picture.relative_to(self.study.folder).as_posix()
+
+    def stage_rows(self) -> Iterator[Row]:
+        """What is trained when: rows of the stages begun since the milestone before."""
+        before = [step for step in self.plan.milestones if step < self.step]
+        for entry in self.content["stage_log"]:
+            if not (before[-1] if before else 0) <= entry["step"] < self.step:
+                continue
+            stage = stage_at(self.plan.stages, entry["step"])
+            lows, highs = zip(*stage.density.intervals, strict=True)
+            numbers = {
+                "t_min": min(lows),
+                "t_max": max(highs),
+                **{k: entry[k] for k in ("active_channels", "penalty_lambda")},
+            }
+            if entry.get("saliency_split_half_correlation") is not None:
+                numbers["saliency_split_half_correlation"] = entry[
+                    "saliency_split_half_correlation"
+                ]
+            for name, value in numbers.items():
+                if np.isfinite(value):
+                    yield self.row(name, float(value), step=stage.start, stage=stage.config.name)
+            masses = stage.density.probabilities(self.config.process.n_T)
+            for level, value in relative_exposure(masses):
+                place = {"step": stage.start, "stage": stage.config.name, "level": level}
+                yield self.row(EXPOSURE, value, **place)
+
+    def sampler_fields(self) -> dict[str, Any]:
+        """How this milestone's images were drawn."""
+        runtime = resolve_sampler(self.config, str(self.content["runtime"]["device"]))
+        return {
+            "weights": primary_weights(self.config),
+            "sampler": sampler_name(self.config.sampler, runtime),
+            "sampler_steps": sampler_steps(self.config),
+        }
+
+
+def _device_name(runtime: Runtime) -> str:
+    """What computed, and how, such as "cpu, fp32, eager"."""
+    name = torch.cuda.get_device_name() if runtime.device == "cuda" else runtime.device
+    return f"{name}, {runtime.precision}, {'compiled' if runtime.compile else 'eager'}"

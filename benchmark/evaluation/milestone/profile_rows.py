@@ -1,0 +1,202 @@
+"""Rows that need no sampling: ε-MSE by noise level and its summaries, masks and norms.
+
+All noise is keyed by (sampling seed, image, level), so all arms, milestones and predictors meet
+the same noisy images.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.evaluation.attributes.classifier import to_float
+from benchmark.evaluation.metrics.denoising import (
+    Network,
+    NoiseSource,
+    denoising_profiles,
+    profile_levels,
+)
+from benchmark.evaluation.metrics.profile import ProfileResult, paired_difference, summaries
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.evaluation.milestone.yardstick import Yardstick
+from benchmark.rows.file import Row
+from benchmark.rows.metric_names import (
+    EPS_MSE,
+    EPS_MSE_EXCESS,
+    EPS_MSE_GAP,
+    EPS_MSE_LINEAR,
+    EPS_MSE_MEAN,
+    REALISED_SPARSITY,
+)
+from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process
+from mindiffusion.config.run import RunConfig
+from mindiffusion.ddpm import DDPM
+from mindiffusion.noise import Stream, normals
+from mindiffusion.sampling import primary_weights, process_of
+from mindiffusion.sparsity import group_norm_summary, vanished_groups, weight_movement
+
+_BATCH = 64
+
+
+def profile_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> Iterator[Row]:
+    """The denoising profile of the primary average and of the raw weights, beside what is known.
+
+    Args:
+        milestone: the milestone.
+        process: with the primary average.
+        yardstick: data and linear oracle.
+    """
+    config = milestone.config
+    raw = process_of(milestone.content, "raw", process.beta.device)
+    networks: dict[str, Network] = {
+        primary_weights(config): process.predictor,
+        "raw": raw.predictor,
+    }
+    held_out = _profiles(networks, process, config, yardstick, yardstick.data.held_out)
+    train = _profiles(networks, process, config, yardstick, yardstick.data.train)
+    known = known_profiles(yardstick, config)
+    for metric, profile in known.items():
+        yield from _level_rows(milestone, metric, profile, "")
+    for weights, profile in held_out.items():
+        yield from _level_rows(milestone, EPS_MSE, profile, weights)
+        excess = paired_difference(profile, known[EPS_MSE_LINEAR])
+        yield from _level_rows(milestone, EPS_MSE_EXCESS, excess, weights)
+        gap = paired_difference(train[weights], profile)
+        yield from _level_rows(milestone, EPS_MSE_GAP, gap, weights, direction="none")
+        yield from _summary_rows(milestone, profile, process, weights)
+    yield from _mask_rows(milestone, process, yardstick, held_out[primary_weights(config)])
+    yield from _norm_rows(milestone, process)
+
+
+@functools.lru_cache(maxsize=4)
+def known_profiles(yardstick: Yardstick, config: RunConfig) -> dict[str, ProfileResult]:
+    """Held-out profiles of the linear oracle and the mean: the same for all of a run's milestones.
+
+    Args:
+        yardstick: data and linear oracle.
+        config: the run, for its process and its sampling seed.
+    """
+    process = build_process(config).to(yardstick.device)
+    oracle = yardstick.oracle.to(yardstick.device)
+    networks: dict[str, Network] = {
+        EPS_MSE_LINEAR: oracle.predictor(process.alpha_bar),
+        EPS_MSE_MEAN: oracle.mean_only().predictor(process.alpha_bar),
+    }
+    return _profiles(networks, process, config, yardstick, yardstick.data.held_out)
+
+
+def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
+    """The noise of (level, image) that every predictor meets."""
+    shape = (IMAGE_CHANNELS, config.data.size, config.data.size)
+
+    def noise(level_index: int, index: Tensor) -> Tensor:
+        seed = config.sampler.seed
+        return normals(seed, Stream.EVALUATION_NOISE, index.to(device), level_index, shape)
+
+    return noise
+
+
+def first_images(images: np.ndarray, count: int, device: torch.device) -> Tensor:
+    """The first ``count`` of uint8 images (N, H, W, 3) as (count, 3, H, W) float32 in [-1, 1]."""
+    return to_float(images[:count]).to(device)
+
+
+def _profiles(
+    networks: Mapping[str, Network],
+    process: DDPM,
+    config: RunConfig,
+    yardstick: Yardstick,
+    images: np.ndarray,
+) -> dict[str, ProfileResult]:
+    evaluation, device = yardstick.evaluation, process.beta.device
+    return denoising_profiles(
+        networks,
+        process.alpha_bar,
+        first_images(images, evaluation.profile_images, device),
+        profile_levels(process.n_T, evaluation.profile_levels),
+        process.n_T,
+        _BATCH,
+        noise_source(config, device),
+    )
+
+
+def _level_rows(
+    milestone: Milestone,
+    metric: str,
+    profile: ProfileResult,
+    weights: str,
+    direction: str = "lower",
+) -> Iterator[Row]:
+    n_T = milestone.config.process.n_T
+    for level, value, error in zip(
+        profile.levels, profile.mse, profile.standard_error, strict=True
+    ):
+        yield milestone.row(
+            metric,
+            float(value),
+            level=level / n_T,
+            error=float(error),
+            direction=direction,
+            n_reference=milestone.evaluation.profile_images,
+            weights=weights,
+        )
+
+
+def _summary_rows(
+    milestone: Milestone, profile: ProfileResult, process: DDPM, weights: str
+) -> Iterator[Row]:
+    tables = process.alpha_bar.cpu().numpy(), process.beta.cpu().numpy()
+    for name, estimate in summaries(profile, *tables).items():
+        yield milestone.row(
+            f"{EPS_MSE}/{name}",
+            estimate.value,
+            error=estimate.standard_error,
+            direction="lower",
+            n_reference=milestone.evaluation.profile_images,
+            weights=weights,
+        )
+
+
+def _mask_rows(
+    milestone: Milestone, process: DDPM, yardstick: Yardstick, under: ProfileResult
+) -> Iterator[Row]:
+    """The manipulation check: does the mask do anything, and do masked channels stay clean?
+
+    ``mask-effect`` is ε-MSE with the mask lifted minus ε-MSE under it, by noise level;
+    ``weight-movement-…`` the relative movement since the start of the weights of channels that
+    are on, and of those still masked.
+    """
+    network: Any = process.eps_model
+    mask = getattr(network, "channel_mask", None)
+    if mask is None:
+        return
+    config = milestone.config
+    weights = primary_weights(config)
+    kept = mask.clone()
+    lifted = under
+    if bool((kept == 0).any()):
+        mask.fill_(1.0)
+        only = {"": process.predictor}
+        lifted = _profiles(only, process, config, yardstick, yardstick.data.held_out)[""]
+        mask.copy_(kept)
+    effect = paired_difference(lifted, under)
+    yield from _level_rows(milestone, "mask-effect", effect, weights, direction="none")
+    for name, value in weight_movement(network, build_network(config), kept.cpu()).items():
+        yield milestone.row(f"weight-movement-{name}", value, weights=weights)
+    masked = float((kept == 0).double().mean())
+    yield milestone.row(f"{REALISED_SPARSITY}bottleneck", masked, weights=weights)
+
+
+def _norm_rows(milestone: Milestone, process: DDPM) -> Iterator[Row]:
+    """Group norms of a penalised network: their mean, and the share below 1 %, also by block."""
+    if not hasattr(process.eps_model, "get_group_l1_penalty"):
+        return
+    network, initial = process.eps_model, build_network(milestone.config)
+    found = group_norm_summary(network, initial)
+    for block, share in vanished_groups(network, initial).items():
+        found[f"{REALISED_SPARSITY}{block}"] = share
+    for name, value in found.items():
+        yield milestone.row(name, value, weights=primary_weights(milestone.config))

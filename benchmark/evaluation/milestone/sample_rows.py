@@ -1,0 +1,270 @@
+"""Rows of generated images: distances, neighbours, Inception score, memorisation, attributes.
+
+Images are drawn once and rounded to uint8 once; every metric reads these. They lie in a file
+without a name, so memory does not grow with their number, except where a metric needs features.
+"""
+
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmark.evaluation.features.extract import (
+    GROUPS,
+    FeatureExtractor,
+    FeatureSet,
+    array_batches,
+    feature_set,
+    group_ranges,
+    own_ranges,
+)
+from benchmark.evaluation.metrics.colour import colour_offset, colour_spread, picture_means
+from benchmark.evaluation.metrics.roughness import corner_roughness
+from benchmark.evaluation.milestone.attribute_rows import attribute_rows
+from benchmark.evaluation.milestone.feature_scores import (
+    NEED_FEATURES,
+    Score,
+    memorisation_score,
+    net_scores,
+)
+from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
+from benchmark.evaluation.milestone.yardstick import NetYardstick, Yardstick, image_store
+from benchmark.rows.file import Row
+from benchmark.rows.keeper import INSTRUMENT
+from benchmark.rows.metric_names import MEMORISED_PIXELS, metric_label
+from benchmark.rows.provenance import versions
+from benchmark.study.study import SAMPLE_METRICS, EvaluationConfig
+from mindiffusion.config.run import RunConfig
+from mindiffusion.ddpm import DDPM
+from mindiffusion.runtime import chunk_size
+from mindiffusion.sampling import (
+    load_weights,
+    primary_weights,
+    sample_chunk,
+    save_png,
+    tile,
+)
+from mindiffusion.training.ranks import Ranks
+
+_BATCH = 256
+_COUNTS = ("n_generated", "n_reference")
+DISTANCES = frozenset({"fd", "kd"})
+"""Metrics of every sampling seed."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that are drawn from one sampling seed, and what is made of them.
+
+    Attributes:
+        sampling_seed: the seed.
+        sizes: how many of the first images are scored, rising; all are as many as the last says.
+        metrics: by what.
+    """
+
+    sampling_seed: int
+    sizes: tuple[int, ...]
+    metrics: frozenset[str]
+
+
+def image_sets(evaluation: EvaluationConfig, sampling_seed: int, is_last: bool) -> list[ImageSet]:
+    """What is drawn at a milestone: the curve's images, at the last one all, and further seeds'.
+
+    Args:
+        evaluation: the settings.
+        sampling_seed: the run's.
+        is_last: whether this is the run's last milestone.
+    """
+    metrics = frozenset(evaluation.metrics) & frozenset(SAMPLE_METRICS)
+    if not is_last:
+        return [ImageSet(sampling_seed, (evaluation.curve_size,), metrics)]
+    whole = evaluation.num_generated
+    sizes = tuple(sorted({evaluation.curve_size, whole}))
+    further = range(sampling_seed + 1, sampling_seed + evaluation.num_sampling_seeds)
+    return [
+        ImageSet(sampling_seed, sizes, metrics),
+        *(ImageSet(seed, (whole,), metrics & DISTANCES) for seed in further),
+    ]
+
+
+def sample_rows(
+    milestone: Milestone, yardstick: Yardstick, on_progress: OnProgress
+) -> Iterator[Row]:
+    """Draw a milestone's images, keep a strip of them, and score them by every feature net.
+
+    Args:
+        milestone: the milestone.
+        yardstick: feature nets and references.
+        on_progress: told how far the milestone's scoring is.
+    """
+    config = milestone.config
+    process = yardstick.sampling_process(config)
+    load_weights(process, milestone.content, primary_weights(config))
+    is_last = milestone.step == milestone.plan.total_steps
+    sets = image_sets(milestone.evaluation, config.sampler.seed, is_last)
+    for number, one in enumerate(sets):
+
+        def tell(what: str, fraction: float, number: int = number) -> None:
+            on_progress(what, 0.3 + 0.7 * (number + fraction) / len(sets))
+
+        yield from _set_rows(milestone, yardstick, process, one, tell)
+
+
+def _set_rows(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    process: DDPM,
+    images_of: ImageSet,
+    on_progress: OnProgress,
+) -> Iterator[Row]:
+    """Draw one set of images and score it, at each of its sizes."""
+    n, seed = images_of.sizes[-1], images_of.sampling_seed
+    config = replace(milestone.config, sampler=replace(milestone.config.sampler, seed=seed))
+    images = image_store(n, config.data.size)
+
+    def on_chunk(done: int) -> None:
+        on_progress("sampling", 0.7 * done / n)
+
+    draw_into(images, process, config, yardstick.ranks, on_chunk)
+    on_progress("features", 0.7)
+    common = milestone.sampler_fields() | {"sampling_seed": seed}
+    if seed == milestone.config.sampler.seed:
+        strip = milestone.folder / f"samples-{milestone.step:09d}.png"
+        count = milestone.evaluation.strip
+        if yardstick.ranks.is_main:
+            save_png(strip, tile(np.array(images[:count]), count))
+        common |= {"samples": milestone.relative(strip)}
+    for size in images_of.sizes:
+        some, fields = images[:size], common | {"n_generated": size}
+        yield from _image_rows(milestone, yardstick, some, images_of.metrics, fields)
+        for net in yardstick.nets:
+            yield from _net_rows(milestone, yardstick, net, some, images_of.metrics, fields)
+
+
+def draw_into(
+    images: NDArray[np.uint8],
+    process: DDPM,
+    config: RunConfig,
+    ranks: Ranks,
+    on_chunk: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Fill ``images`` (N, H, W, 3) with the first N that the process samples, on all ranks.
+
+    Each rank draws the chunks that its groups need, and gives its groups' images to the others.
+    """
+    n = len(images)
+    size = chunk_size(config.sampler, config.data.size, process.beta.device.type)
+    groups = group_ranges(n, _groups(n))
+    drawn: set[int] = set()
+    # A group of each rank at a time: nobody waits longer than a group takes.
+    for first in range(0, len(groups), ranks.world):
+        turn = groups[first : first + ranks.world]
+        for part in turn[ranks.rank : ranks.rank + 1]:
+            for number in sorted({k // size for k in part} - drawn):
+                chunk = sample_chunk(process, config.sampler, number, config.data.size)
+                rows = images[number * size : (number + 1) * size]
+                rows[:] = chunk[: len(rows)]
+                drawn.add(number)
+            on_chunk(turn[-1].stop)
+        if ranks.world == 1:
+            continue
+        for source, part in enumerate(turn):
+            with ranks.phase(f"samples {part.start} to {part.stop}"):
+                shared = torch.from_numpy(np.array(images[part.start : part.stop]))
+                ranks.same(shared, source)
+                images[part.start : part.stop] = shared.numpy()
+
+
+def features_of(
+    extractor: FeatureExtractor, images: NDArray[np.uint8], keep: bool, ranks: Ranks
+) -> FeatureSet:
+    """Features of drawn images, each rank's groups by its own net."""
+    n, groups = len(images), _groups(len(images))
+    batches = array_batches(images, _BATCH, own_ranges(n, groups, ranks))
+    return feature_set(extractor, batches, n, groups, keep, ranks)
+
+
+def _groups(n: int) -> int:
+    """The jackknife's groups, or fewer where images are few."""
+    return min(GROUPS, n // 2)
+
+
+def _image_rows(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    images: NDArray[np.uint8],
+    metrics: Set[str],
+    common: dict[str, Any],
+) -> Iterator[Row]:
+    """What is measured on pixels."""
+    n = len(images)
+    if milestone.config.data.dataset == "avatars":
+        # Only avatars are known to have a smooth background in their corners.
+        blocks = [corner_roughness(images[k : k + _BATCH]) for k in range(0, n, _BATCH)]
+        roughness = np.concatenate(blocks)
+        yield milestone.row(
+            metric_label("corner-roughness", n),
+            float(roughness.mean()),
+            error=float(roughness.std(ddof=1) / n**0.5),
+            direction="lower",
+            **common,
+        )
+    yield from _colour_rows(milestone, yardstick, images, common)
+    if "memorisation" in metrics and yardstick.has_unseen:
+        found = yardstick.pixel_memorisation(images)
+        picture = milestone.folder / f"closest-{milestone.step:09d}-of-{n}.png"
+        if yardstick.ranks.is_main:
+            nearest = yardstick.train_and_mirrored[found.pairs.train]
+            pairs = np.concatenate([images[found.pairs.generated], nearest])
+            save_png(picture, tile(pairs, len(nearest)))
+        score = memorisation_score(MEMORISED_PIXELS, found)
+        yield _score_row(milestone, score, common | {"samples": milestone.relative(picture)})
+    if "attributes" in metrics:
+        yield from attribute_rows(milestone, yardstick, images, common)
+
+
+def _colour_rows(
+    milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], common: dict[str, Any]
+) -> Iterator[Row]:
+    """Tint and variety of tints beside those of all training images."""
+    n, theirs = len(images), yardstick.training_colours
+    ours = picture_means(images)
+    found = {"colour-offset": colour_offset(ours, theirs)}
+    spread = colour_spread(ours, theirs)
+    if spread is not None:
+        found["colour-spread"] = spread
+    for name, one in found.items():
+        yield milestone.row(
+            metric_label(name, n),
+            one.value,
+            error=one.standard_error,
+            # A spread may be too small or too large.
+            direction="lower" if name == "colour-offset" else "none",
+            n_reference=len(theirs),
+            **common,
+        )
+
+
+def _net_rows(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    net: NetYardstick,
+    images: NDArray[np.uint8],
+    metrics: Set[str],
+    common: dict[str, Any],
+) -> Iterator[Row]:
+    """What is measured on the features of one net."""
+    keep = bool(metrics & NEED_FEATURES)
+    found = features_of(net.extractor, images, keep, yardstick.ranks)
+    unseen = yardstick.unseen_features(net) if "memorisation" in metrics else None
+    common = common | {"versions": versions() | {INSTRUMENT: net.extractor.weights_sha256[:12]}}
+    for score in net_scores(net.extractor, found, net.reference, metrics, unseen):
+        yield _score_row(milestone, score, common)
+
+
+def _score_row(milestone: Milestone, score: Score, common: dict[str, Any]) -> Row:
+    measured = {name: getattr(score, name) for name in ("error", "direction", *_COUNTS)}
+    return milestone.row(score.metric, score.value, **common | measured)

@@ -1,0 +1,209 @@
+"""What milestones are measured with: feature nets with their references, and the data's own limits.
+
+Made once, used for all milestones of a cell; whatever takes long is kept in the cache.
+"""
+
+import functools
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmark.evaluation.attributes.classifier import AttributeClassifier, Readings
+from benchmark.evaluation.attributes.fit import ClassifierConfig
+from benchmark.evaluation.attributes.store import attribute_classifier
+from benchmark.evaluation.features.extract import FeatureExtractor
+from benchmark.evaluation.features.nets import find_weights, load_feature_net
+from benchmark.evaluation.features.reference_set import ReferenceSet, reference_set
+from benchmark.evaluation.metrics.colour import picture_means
+from benchmark.evaluation.metrics.linear_oracle import LinearOracle, linear_oracle
+from benchmark.evaluation.metrics.memorisation import Memorisation, memorisation, unseen_images
+from benchmark.study.study import EvaluationConfig, check_counts
+from mindiffusion.config.run import RunConfig
+from mindiffusion.data.prepared import PreparedData
+from mindiffusion.ddpm import DDPM
+from mindiffusion.errors import UserError
+from mindiffusion.places import cache_root
+from mindiffusion.runtime import resolve_sampler
+from mindiffusion.sampling import sampling_process
+from mindiffusion.training.ranks import Ranks
+
+FALLBACK = "effnet-lite0-224"
+"""What "auto" is where Inception's weights are not to be had."""
+NO_UNSEEN = (
+    "memorisation is left out: every held-out image is a copy of a training image, so nothing "
+    "tells copying from chance; all else is scored."
+)
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class NetYardstick:
+    """A feature net and the features of training images that generated ones are held against."""
+
+    extractor: FeatureExtractor
+    reference: ReferenceSet
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What milestones are measured with.
+
+    Attributes:
+        evaluation: the settings.
+        data: the prepared data.
+        device: where nets run.
+        nets: the feature nets; the first one's distance is the primary one.
+        ranks: this process among those that share the work.
+    """
+
+    evaluation: EvaluationConfig
+    data: PreparedData
+    device: torch.device
+    nets: tuple[NetYardstick, ...]
+    ranks: Ranks = field(default_factory=Ranks)
+
+    @functools.cached_property
+    def unseen(self) -> NDArray[np.uint8]:
+        """Held-out images that are no training image, nor one mirrored: (M, H, W, 3)."""
+        held_out = np.array(self.data.held_out[: self.evaluation.num_generated])
+        return held_out[unseen_images(held_out, self.data.train)]
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether memorisation can be measured: copies of training images are no yardstick."""
+        return len(self.unseen) > 0
+
+    @functools.cached_property
+    def train_and_mirrored(self) -> NDArray[np.uint8]:
+        """Training images (N, H, W, 3), then the same mirrored; in a file, not in memory."""
+        train = self.data.train
+        both = image_store(2 * len(train), train.shape[1])
+        for start in range(0, len(train), _BLOCK):
+            block = train[start : start + _BLOCK]
+            both[start : start + len(block)] = block
+            both[len(train) + start : len(train) + start + len(block)] = block[:, :, ::-1]
+        return both
+
+    def pixel_memorisation(self, images: NDArray[np.uint8]) -> Memorisation:
+        """Memorisation of images (N, H, W, 3) uint8 in pixels, mirrored training images too.
+
+        Only where ``has_unseen``.
+        """
+        generated, unseen, train = (
+            kind.reshape(len(kind), -1) for kind in (images, self.unseen, self.train_and_mirrored)
+        )
+        return memorisation(generated, unseen, train)
+
+    def unseen_features(self, net: NetYardstick) -> NDArray[np.float64] | None:
+        """Features of the unseen held-out images, computed once a net; None if there are none."""
+        return _features_of(net.extractor, self) if self.has_unseen else None
+
+    def sampling_process(self, config: RunConfig, role: str = "arm") -> DDPM:
+        """The process that draws all samples of a run: compiled once, weights are loaded into it.
+
+        Args:
+            config: the run.
+            role: processes of different roles are different ones, and used at once.
+        """
+        return _sampling_process(config, self.device, role)
+
+    @functools.cached_property
+    def oracle(self) -> LinearOracle:
+        """The best linear denoiser of the training images (cached on disk)."""
+        return linear_oracle(self.data.train, cache_root(), f"{self.data.manifest_id}-train")
+
+    @functools.cached_property
+    def classifier(self) -> AttributeClassifier:
+        """The frozen attribute classifier of the training images (cached on disk)."""
+        found = attribute_classifier(self.data, ClassifierConfig(), cache_root())
+        return found.to(self.device)
+
+    @functools.cached_property
+    def training_readings(self) -> Readings:
+        """What the classifier reads in the reference's training images."""
+        return self.classifier.read_uint8(self.data.train[: self.evaluation.num_reference])
+
+    @functools.cached_property
+    def training_colours(self) -> NDArray[np.float64]:
+        """Mean colours (N, 3) of all training images: what the network is to learn, not a part."""
+        return picture_means(self.data.train)
+
+    def fill_cache(self) -> None:
+        """Compute what the metrics need and cells would otherwise compute all at once."""
+        if "kd" in self.evaluation.metrics:
+            for net in self.nets:
+                _ = net.reference.kernel_sums
+        if "memorisation" in self.evaluation.metrics and not self.has_unseen:
+            print(NO_UNSEEN, file=sys.stderr)
+        if {"profile", "emergence"} & set(self.evaluation.metrics):
+            _ = self.oracle
+        if {"attributes", "emergence"} & set(self.evaluation.metrics):
+            for line in self.classifier.dropped:
+                print(line, file=sys.stderr)
+
+
+@functools.lru_cache(maxsize=8)
+def _features_of(extractor: FeatureExtractor, yardstick: Yardstick) -> NDArray[np.float64]:
+    return extractor(yardstick.unseen)
+
+
+@functools.lru_cache(maxsize=4)
+def _sampling_process(config: RunConfig, device: torch.device, role: str) -> DDPM:
+    runtime = resolve_sampler(config, device.type)
+    return sampling_process(config, runtime, device)
+
+
+def image_store(n: int, side: int) -> NDArray[np.uint8]:
+    """Room for ``n`` images (n, side, side, 3) uint8, in a file without a name."""
+    with tempfile.TemporaryFile(prefix="images-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=(n, side, side, 3))
+
+
+def choose_feature_net(name: str) -> tuple[str, Path]:
+    """Resolve "auto" and find the net's weights file.
+
+    Raises:
+        UserError: an unknown net, or one without its file.
+    """
+    if name != "auto":
+        return name, find_weights(name, cache_root())
+    try:
+        return "inception", find_weights("inception", cache_root())
+    except UserError:
+        if os.environ.get("INCEPTION_PATH"):
+            raise
+        return FALLBACK, find_weights(FALLBACK, cache_root())
+
+
+def make_yardstick(
+    evaluation: EvaluationConfig,
+    data: PreparedData,
+    device: torch.device | str,
+    ranks: Ranks | None = None,
+) -> Yardstick:
+    """Load the feature nets and their reference features (cached on disk).
+
+    Raises:
+        UserError: fewer images than the settings ask for.
+    """
+    check_counts(evaluation, len(data.train), len(data.held_out), str(data.folder))
+    nets = [
+        _net_yardstick(name, evaluation.num_reference, data, device)
+        for name in evaluation.feature_nets
+    ]
+    return Yardstick(evaluation, data, torch.device(device), tuple(nets), ranks or Ranks())
+
+
+def _net_yardstick(
+    name: str, n: int, data: PreparedData, device: torch.device | str
+) -> NetYardstick:
+    resolved, weights = choose_feature_net(name)
+    extractor = load_feature_net(resolved, weights, device)
+    reference = reference_set(extractor, data.train, n, cache_root(), f"{data.manifest_id}-train")
+    return NetYardstick(extractor, reference)

@@ -1,0 +1,219 @@
+"""The first screen: what to be careful about, and each arm's distance against plain training."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmark.analysis.competence import Competence
+from benchmark.analysis.endpoint import Endpoint, at_last_step, rows_like
+from benchmark.analysis.findings import Finding, held_out_endpoint
+from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.statistics import paired
+from benchmark.reporting.page.words import counted, listed, percent_of, ranges
+from benchmark.reporting.tables.as_text import Table, decimals_for, written
+from benchmark.rows.frames import LARGEST, SMALLEST, arm_order, beyond_bounds
+from benchmark.study.arm_names import BASELINE
+
+FEW_SEEDS = 5
+"""Below it an exact sign-flip test cannot reach p < .05, whatever the effect."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An arm's log ratio to B over ``seeds`` seeds with its 95 % interval, NaN with one seed."""
+
+    estimate: float
+    low: float
+    high: float
+    seeds: int
+
+
+def is_full_distance(metric: str) -> bool:
+    """Whether it is the FID that other papers report."""
+    return metric.startswith("FID@")
+
+
+def cautions(
+    endpoint: Endpoint | None,
+    found: Sequence[Finding],
+    absent: Mapping[str, Sequence[int]],
+    baseline: Competence | None,
+) -> list[str]:
+    """What a reader must know before believing the first screen, most serious first.
+
+    Args:
+        endpoint: the distance that verdicts are about.
+        found: the findings about it.
+        absent: what ``missing_cells`` returns.
+        baseline: what ``competence`` returns.
+    """
+    if endpoint is None:
+        return [
+            "No arm has a distance at its last step with all noise levels trained: there is "
+            "nothing to compare yet."
+        ]
+    texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
+    if absent:
+        texts.append(f"Not measured yet: {listed(cells_text(absent))}.")
+    texts += endpoint.left_out
+    if baseline is None:
+        texts.append(
+            f"How far {BASELINE} has learned was not measured (no held-out ε-MSE beside that of "
+            "the best linear denoiser), so nothing guards these verdicts against young networks."
+        )
+    failed = [finding.key for finding in found if finding.passed is False]
+    if failed:
+        texts.append(f"The instrument fails a check of its own: {listed(failed)}.")
+    return [text for text in texts if text]
+
+
+def beyond_caution(frame: pd.DataFrame) -> list[str]:
+    """That some numbers are not shown as they were measured, if so."""
+    count = beyond_bounds(frame)
+    if not count:
+        return []
+    return [
+        f"{counted(count, 'row')} with numbers beyond {LARGEST:g} or below {SMALLEST:g}: they are "
+        "taken as these, here and in every table."
+    ]
+
+
+def _seed_caution(endpoint: Endpoint) -> str:
+    seeds = int(endpoint.values.notna().sum().max())
+    if seeds == 1:
+        return (
+            "One training seed: no difference between arms can be told from the luck of a seed, "
+            "so nothing here is decided."
+        )
+    if seeds <= FEW_SEEDS:
+        return f"Only {seeds} training seeds: intervals are wide and rest on normal scatter."
+    return ""
+
+
+def _smoke_caution(endpoint: Endpoint) -> str:
+    if not endpoint.is_smoke:
+        return ""
+    count = counted(int(str(endpoint.condition["n_generated"])), "generated image")
+    return (
+        f"Smoke: distances from {count}, fewer than 2,048. They are too biased to be compared with "
+        "other work and too noisy for small differences."
+    )
+
+
+def cells_text(cells: Mapping[str, Sequence[int]]) -> list[str]:
+    """Arms with their seeds, ``B (seed 0–3, 5)``, in the order of tables."""
+    in_order = arm_order(pd.DataFrame({"arm": list(cells)}))
+    return [f"{arm} (seed {ranges(cells[arm])})" for arm in in_order]
+
+
+def effect_on(arm: str, endpoint: Endpoint, found: Sequence[Finding]) -> Effect | None:
+    """The arm against B as the findings have it, else by a paired t; None where not paired."""
+    for finding in found:
+        if finding.contrast == f"{arm} − {BASELINE}" and not math.isnan(finding.estimate):
+            return Effect(finding.estimate, finding.low, finding.high, finding.seeds)
+    return _paired_effect(arm, endpoint.values)
+
+
+def _paired_effect(arm: str, values: pd.DataFrame) -> Effect | None:
+    if arm == BASELINE or not {arm, BASELINE} <= set(values.columns):
+        return None
+    differences = (values[arm] - values[BASELINE]).dropna().to_numpy()
+    if not differences.size:
+        return None
+    result = paired(differences)
+    return Effect(result.estimate, result.low, result.high, differences.size)
+
+
+def held_out_changes(frame: pd.DataFrame, endpoint: Endpoint) -> dict[str, Effect]:
+    """By arm its held-out ε-MSE over all noise levels against B's; empty where not measured."""
+    measured = held_out_endpoint(frame, endpoint)
+    values = pd.DataFrame() if measured is None else measured.values
+    effects = {arm: _paired_effect(arm, values) for arm in values.columns}
+    return {arm: effect for arm, effect in effects.items() if effect is not None}
+
+
+def main_table(frame: pd.DataFrame, endpoint: Endpoint, found: Sequence[Finding]) -> Table:
+    """Arms by last-step distance, each with its uncertainty, and its change against B.
+
+    Seeds have a column where arms differ in them, else they are in the notes.
+    """
+    rows = _endpoint_rows(frame, endpoint)
+    summary = over_seeds(rows, ("arm",))
+    differ = summary["seeds"].nunique() > 1
+    decimals = decimals_for(list(summary["mean"]))
+    held_out = held_out_changes(frame, endpoint)
+    body = []
+    by_arm = {row["arm"]: row for _, row in summary.iterrows()}
+    for arm in (arm for arm in arm_order(frame) if arm in by_arm):
+        effect = effect_on(arm, endpoint, found)
+        seeds = [str(by_arm[arm]["seeds"])] if differ else []
+        beside = [_change(held_out.get(arm))] if held_out else []
+        body.append((arm, _distance_text(by_arm[arm], decimals), _change(effect), *beside, *seeds))
+    return Table(
+        title=f"{endpoint.metric} at the end of training",
+        caption="Lower is better; in brackets the 95 % interval of the change.",
+        header=(
+            "arm",
+            "distance",
+            f"against {BASELINE}",
+            *([f"held-out ε-MSE against {BASELINE}"] if held_out else []),
+            *(["seeds"] if differ else []),
+        ),
+        body=tuple(body),
+        notes=tuple(_notes(endpoint, summary)),
+    )
+
+
+def _change(effect: Effect | None) -> str:
+    return "–" if effect is None else f"{percent_of(effect.estimate)} ({interval_text(effect)})"
+
+
+def interval_text(effect: Effect | Finding) -> str:
+    """``−6.1 to −2.9 %``; ``n=1`` where one seed gives none."""
+    if effect.seeds == 1:
+        return "n=1"
+    if math.isnan(effect.low):
+        return "–"
+    low, high = percent_of(effect.low), percent_of(effect.high)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def _endpoint_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
+    """The rows behind the endpoint: each arm's last step, under its one condition."""
+    same = rows_like(frame, endpoint)
+    # Some cells may have more sampling seeds than all share; the verdicts are not about those.
+    return at_last_step(same[same["sampling_seed"].isin(endpoint.sampling_seeds)])
+
+
+def _distance_text(row: pd.Series, decimals: int) -> str:
+    form = f".{decimals}f"
+    text = written(row["mean"], form)
+    if row["seeds"] > 1:
+        return f"{text} ± {written(row['half_width'], form)}"
+    return text if math.isnan(row["error"]) else f"{text} ± {written(row['error'], form)} (se)"
+
+
+def _notes(endpoint: Endpoint, summary: pd.DataFrame) -> list[str]:
+    n_generated = int(str(endpoint.condition["n_generated"]))
+    seeds = sorted(set(summary["seeds"]))
+    notes = [
+        f"{endpoint.step_rule[:1].upper()}{endpoint.step_rule[1:]}. "
+        f"{counted(seeds[0], 'training seed') if len(seeds) == 1 else 'Training seeds as listed'}, "
+        f"{counted(len(endpoint.sampling_seeds), 'sampling seed')}, "
+        f"{counted(n_generated, 'generated image')}, {endpoint.condition['weights']} weights."
+    ]
+    if summary["seeds"].max() > 1:
+        notes.append(
+            "±: half width of the 95 % t-interval of the mean over training seeds. Changes are "
+            "compared within seeds, so they can be sharper than the ± suggest."
+        )
+    if summary["error"].notna().any() and summary["seeds"].max() == 1:
+        notes.append("(se): standard error over the images of one seed, not over seeds.")
+    if not is_full_distance(endpoint.metric):
+        notes.append(
+            "A Fréchet distance in this network’s features, not the FID of other papers: compare "
+            "it within this study only."
+        )
+    return notes

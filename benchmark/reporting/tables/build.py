@@ -1,0 +1,269 @@
+"""Tables of a study: arms by milestones, and the curricula, as csv, Markdown and LaTeX.
+
+Pure functions of rows; the same rows in any order give the same bytes.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.to_baseline import log_ratio_to_baseline
+from benchmark.reporting.tables.arms import arms, configuration
+from benchmark.reporting.tables.as_text import Table, to_csv, to_latex, to_markdown
+from benchmark.reporting.tables.capacity import capacity
+from benchmark.reporting.tables.milestones import (
+    BY,
+    CHECKS,
+    MASK_EFFECT,
+    by_prefix,
+    full_numbers,
+    milestone_tables,
+    short,
+    stack,
+)
+from benchmark.reporting.tables.training_cost import training_cost
+from benchmark.reporting.tables.verdicts import (
+    competence,
+    exposure,
+    learning,
+    secondary,
+    sensitivity,
+    verdicts,
+)
+from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.frames import (
+    CONDITION,
+    arm_order,
+    curriculum_frame,
+    distance_rows,
+    kernel_distance_rows,
+    load_rows,
+    mean_over_levels,
+    split_conditions,
+)
+from benchmark.rows.metric_names import EPS_MSE, SUMMARIES, limit_name
+from benchmark.study.arm_names import BASELINE
+from benchmark.study.index import read_index
+from mindiffusion.files import sha256_of_file, sha256_of_json, write_text
+
+_QUALITY = (
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "IS",
+    "memorised",
+    "stitched-",
+    "rejected",
+    "attribute/",
+)
+
+
+def ranks_that_depend_on_n(rows: pd.DataFrame, limits: pd.DataFrame) -> set[tuple[str, int]]:
+    """(arm, step) whose rank by the mean over seeds is another one at infinitely many images.
+
+    Args:
+        rows: a distance's rows of one condition.
+        limits: the rows of the same distance extrapolated in 1/n.
+    """
+    finite, infinite = (
+        part.groupby(["step", "arm"])["value"].mean().groupby("step").rank()
+        for part in (rows, limits)
+    )
+    both = pd.concat([finite, infinite], axis=1, join="inner", keys=["finite", "infinite"])
+    moved = both[both["finite"] != both["infinite"]]
+    return {(str(arm), int(step)) for step, arm in moved.index}
+
+
+def fid_vs_steps(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """The distances at the milestones, each followed by its value extrapolated in 1/n.
+
+    Args:
+        frame: the frame of a study's rows.
+    """
+    tables: list[Table] = []
+    numbers: list[pd.DataFrame] = []
+    for part in split_conditions(distance_rows(frame)):
+        name = part["metric"].iloc[0]
+        limits = _same_condition(frame[frame["metric"] == limit_name(name)], part)
+        moved = ranks_that_depend_on_n(part, limits)
+        tables += milestone_tables(part, marked=moved)
+        numbers.append(full_numbers(part, name))
+        for limit in split_conditions(limits):
+            tables += milestone_tables(limit, " (extrapolated in 1/n)", marked=moved)
+            numbers.append(full_numbers(limit, limit_name(name)))
+    return tables, stack(numbers)
+
+
+def _same_condition(rows: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
+    """Those rows that were measured as ``part`` was, but for the metric."""
+    names = [name for name in CONDITION if name != "metric"]
+    return rows[(rows[names] == part.iloc[0][names]).all(axis=1)]
+
+
+def quality(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Precision to coverage, Inception score, memorised shares, attributes, stitched distances."""
+    return by_prefix(frame, _QUALITY)
+
+
+def denoising(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """The summaries of the held-out ε-MSE, and their log-ratio to the baseline."""
+    summaries = frame[frame["metric"].isin(SUMMARIES)]
+    tables, numbers = by_prefix(summaries, SUMMARIES)
+    ratios: list[pd.DataFrame] = []
+    for part in split_conditions(log_ratio_to_baseline(summaries)):
+        what = f": log-ratio to {BASELINE}"
+        tables += milestone_tables(part, what)
+        ratios.append(full_numbers(part, part["metric"].iloc[0] + what))
+    return tables, stack([numbers, *ratios])
+
+
+def kid_and_eps_mse(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """KID or KD, and the held-out ε-MSE averaged over the noise levels, in the same manner."""
+    kernel = split_conditions(kernel_distance_rows(frame))
+    profiles = split_conditions(frame[frame["metric"] == EPS_MSE])
+    tables = [table for part in kernel for table in milestone_tables(part)]
+    numbers = [full_numbers(part, part["metric"].iloc[0]) for part in kernel]
+    for part in profiles:
+        mean, what = mean_over_levels(part), _mean_text(part)
+        tables += milestone_tables(mean, what)
+        numbers.append(full_numbers(mean, EPS_MSE + what))
+    return tables, stack(numbers)
+
+
+def _mean_text(rows: pd.DataFrame) -> str:
+    return f" (mean over {rows['level'].nunique()} noise levels)"
+
+
+def largest_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
+    """Profile rows of one condition at one level for each arm and milestone.
+
+    It is the level whose mean over seeds is largest in absolute value, so that all seeds of a
+    cell share it; of equal ones the lowest.
+    """
+    summary = over_seeds(frame, (*BY, "level"))
+    largest = summary.loc[summary["mean"].abs().groupby([summary[k] for k in BY]).idxmax()]
+    return frame.merge(largest[[*BY, "level"]], on=[*BY, "level"])
+
+
+def checks(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Noise and colours of samples; does the mask act, do masked weights stay, do norms shrink?"""
+    tables: list[Table] = []
+    numbers: list[pd.DataFrame] = []
+    for name in CHECKS:
+        for part in split_conditions(frame[frame["metric"].str.startswith(name)]):
+            for rows, what, by in _views(part):
+                tables += milestone_tables(rows, what, by)
+                numbers.append(full_numbers(rows, rows["metric"].iloc[0] + what, by))
+    return tables, stack(numbers)
+
+
+def _views(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, str, tuple[str, ...]]]:
+    """What to tabulate of the rows of one check: a profile at its largest and on average."""
+    if rows["metric"].iloc[0] != MASK_EFFECT:
+        return [(rows, "", BY)]
+    what = f" (largest |value| of {rows['level'].nunique()} noise levels, at its t / n_T)"
+    return [
+        (largest_over_levels(rows), what, (*BY, "level")),
+        (mean_over_levels(rows), _mean_text(rows), BY),
+    ]
+
+
+def curriculum(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """What each arm trains when; seeds with the same stages share their lines."""
+    stages = curriculum_frame(frame)
+    if stages.empty:
+        return [], stages
+    what = [name for name in stages.columns if name != "seed"]
+    shared = stages.groupby(what, dropna=False, sort=False)["seed"]
+    numbers = shared.agg(lambda seeds: " ".join(map(str, sorted(seeds)))).reset_index()
+    order = {arm: index for index, arm in enumerate(arm_order(frame))}
+    numbers = numbers.assign(_arm=numbers["arm"].map(order))
+    numbers = numbers.sort_values(["_arm", "seed", "from_step"]).drop(columns="_arm")
+    body = tuple(
+        (
+            *(str(row[name]) for name in ("arm", "seed", "stage", "from_step", "to_step")),
+            f"{short(row['t_min'])} – {short(row['t_max'])}",
+            *(short(row[name]) for name in ("active_channels", "penalty_lambda")),
+        )
+        for _, row in numbers.iterrows()
+    )
+    header = ("arm", "seeds", "stage", "from step", "to step", "t / n_T", "active channels", "λ")
+    caption = f"{frame['study'].iloc[0]} on {frame['dataset'].iloc[0]}; t / n_T = 1 is pure noise."
+    return [Table("Curriculum of each arm", caption, header, body)], numbers
+
+
+Built = tuple[list[Table], pd.DataFrame]
+"""Tables that belong together, and their full numbers."""
+_OF_ROWS: dict[str, Callable[[pd.DataFrame], Built]] = {
+    "fid_vs_steps": fid_vs_steps,
+    "quality": quality,
+    "denoising": denoising,
+    "kid_and_eps_mse": kid_and_eps_mse,
+    "checks": checks,
+    "curriculum": curriculum,
+    "exposure": exposure,
+}
+_OF_ROWS_AND_INDEX: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Built]] = {
+    "competence": competence,
+    "verdicts": verdicts,
+    "learning": learning,
+    "secondary": secondary,
+    "sensitivity": sensitivity,
+    "arms": arms,
+    "capacity": capacity,
+    "configuration": configuration,
+    "training_cost": training_cost,
+}
+
+
+def study_tables(study_dir: Path) -> dict[str, Built]:
+    """File name → tables and their full numbers; without those that the study has no rows for.
+
+    What the runs' configs say comes from the study's index, where there is one. The tables' own
+    files, the paper and the report ask one after the other, and get the same ones.
+
+    Raises:
+        UserError: the study has no rows, or rows that contradict each other.
+    """
+    load_rows(study_dir)
+    rows, index = sha256_of_file(study_dir / ROWS_FILE), sha256_of_json(read_index(study_dir))
+    return _study_tables(study_dir, rows, index)
+
+
+@functools.lru_cache(maxsize=1)
+def _study_tables(study_dir: Path, rows: str, index_hash: str) -> dict[str, Built]:
+    """The tables of a study whose rows and index have these hashes."""
+    del rows, index_hash
+    frame, index = load_rows(study_dir), read_index(study_dir)
+    built = {name: build(frame) for name, build in _OF_ROWS.items()}
+    built |= {name: build(frame, index) for name, build in _OF_ROWS_AND_INDEX.items()}
+    return {name: (tables, numbers) for name, (tables, numbers) in built.items() if tables}
+
+
+def write_tables(study_dir: Path) -> list[Path]:
+    """Write ``<study_dir>/tables/*.{csv,md,tex}`` from the study's rows and index alone.
+
+    A table the study has no rows for is left out.
+
+    Raises:
+        UserError: the study has no rows, or rows that contradict each other.
+    """
+    written: list[Path] = []
+    for name, (tables, numbers) in study_tables(study_dir).items():
+        stem = study_dir / "tables" / name
+        latex = [to_latex(table, f"{name}_{index}") for index, table in enumerate(tables, 1)]
+        texts = {
+            ".csv": to_csv(numbers),
+            ".md": "\n".join(to_markdown(table) for table in tables),
+            ".tex": "\n".join(latex),
+        }
+        for suffix, text in texts.items():
+            path = stem.with_suffix(suffix)
+            write_text(path, text)
+            written.append(path)
+    return written

@@ -1,0 +1,321 @@
+"""Claims with their verdicts, how fast arms learn, and how much of each noise level they train."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmark.analysis.answer import interim_note
+from benchmark.analysis.competence import competence as competence_of
+from benchmark.analysis.endpoint import missing_cells
+from benchmark.analysis.exposure import exposure_table, order_information
+from benchmark.analysis.findings import (
+    MARGIN,
+    Endpoint,
+    Finding,
+    findings,
+    primary_endpoint,
+)
+from benchmark.analysis.findings import (
+    secondary as secondary_of,
+)
+from benchmark.analysis.learning import curve_rows
+from benchmark.analysis.learning import learning as learning_of
+from benchmark.analysis.sensitivity import sensitivity as sensitivity_of
+from benchmark.analysis.verdict_words import (
+    baseline_text,
+    change_text,
+    digits_for,
+    margin_text,
+    percent,
+    ratio_text,
+    seeds_text,
+    span,
+)
+from benchmark.reporting.tables.as_text import Table, written
+from benchmark.reporting.tables.milestones import MISSING
+from benchmark.study.arm_names import BASELINE
+from benchmark.study.terms import terms_of
+
+_GROUPS = {
+    "hypothesis": "Hypotheses",
+    "decomposition": "What the effects are made of",
+    "claim": "Claims that arms are better",
+    "check": "Checks of the instrument",
+}
+_HEADER = (
+    "question", "contrast", "effect", "95 % interval", "held-out ε-MSE", "seeds", "p", "p (Holm)",
+    "p (sign flip)", "verdict", "seeds needed", f"as much as {BASELINE}'s last",
+)  # fmt: skip
+_SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by."
+
+
+def verdicts(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
+    """Every claim about the primary endpoint, in a table for each kind.
+
+    Args:
+        frame: the frame of a study's rows.
+        index: the study's index, which says which cells there should be; it may be empty.
+    """
+    terms = terms_of(index)
+    endpoint = primary_endpoint(frame, terms)
+    if endpoint is None:
+        return [], pd.DataFrame()
+    found = findings(frame, terms)
+    absent = missing_cells(frame, endpoint, index)
+    state = [endpoint.declared, *([interim_note(absent)] if absent else [])]
+    state += [endpoint.provisional] if endpoint.provisional else []
+    tables = [
+        _finding_table(title, [one for one in found if one.group == group], endpoint, state)
+        for group, title in _GROUPS.items()
+        if any(one.group == group for one in found)
+    ]
+    return tables, _full(found)
+
+
+def secondary(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
+    """The same claims about other measures; none of them decides.
+
+    Args:
+        frame: the frame of a study's rows.
+        index: the study's index; it may be empty.
+    """
+    found = secondary_of(frame, terms_of(index))
+    if not found:
+        return [], pd.DataFrame()
+    caption = "Log ratios of other measures; exploratory whatever the primary endpoint says."
+    body = tuple(_finding_line(one) for one in found)
+    return [Table("Secondary measures", caption, _HEADER, body, _reasons(found))], _full(found)
+
+
+def _finding_table(
+    title: str, found: Sequence[Finding], endpoint: Endpoint, state: Sequence[str]
+) -> Table:
+    seeds = (
+        "one sampling seed"
+        if len(endpoint.sampling_seeds) == 1
+        else (f"a mean of {len(endpoint.sampling_seeds)} sampling seeds")
+    )
+    caption = (
+        f"{endpoint.metric}, {endpoint.step_rule}, {seeds}; {', '.join(state)}. Effects are "
+        "changes of the distance in percent: below zero the first arm is better. Held-out ε-MSE: "
+        "the same change of the denoising error over all noise levels. The last column: "
+        f"over so large a last part of its steps {BASELINE}'s own distance changes as much."
+    )
+    body = tuple(_finding_line(one) for one in found)
+    notes = (
+        *_reasons(found),
+        *([_SMOKE_NOTE] if endpoint.is_smoke else []),
+        *endpoint.left_out,
+    )
+    return Table(title, caption, _HEADER, body, notes)
+
+
+def _reasons(found: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(f"{one.title} ({one.contrast}): {one.verdict}. {one.why}" for one in found)
+
+
+def _finding_line(one: Finding) -> tuple[str, ...]:
+    width = one.high - one.low
+    return (
+        one.title,
+        one.contrast,
+        MISSING if math.isnan(one.estimate) else percent(one.estimate, digits_for(width)),
+        MISSING if math.isnan(width) else span(one.low, one.high),
+        MISSING if math.isnan(one.held_out[0]) else change_text(one.held_out),
+        str(one.seeds),
+        *(_probability(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
+        one.verdict,
+        MISSING if one.seeds_needed is None else str(one.seeds_needed),
+        MISSING if one.steps_equivalent is None else f"{100 * one.steps_equivalent:.0f} % of steps",
+    )
+
+
+def _probability(p: float | None) -> str:
+    if p is None or math.isnan(p):
+        return MISSING
+    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def _full(found: Sequence[Finding]) -> pd.DataFrame:
+    lines = [dataclasses.asdict(one) for one in found]
+    for line in lines:
+        names = ("held_out", "held_out_low", "held_out_high")
+        line |= dict(zip(names, line.pop("held_out"), strict=True))
+    return pd.DataFrame(lines)
+
+
+def learning(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
+    """Areas under the learning curves, steps to the baseline's end, steps-equivalents.
+
+    Args:
+        frame: the frame of a study's rows.
+        index: the study's index; it may be empty.
+    """
+    terms = terms_of(index)
+    endpoint, numbers = primary_endpoint(frame, terms), learning_of(frame, terms)
+    if endpoint is None or numbers.empty:
+        return [], numbers
+    body = tuple(
+        (
+            str(one["arm"]),
+            str(one["seeds"]),
+            _with_half(one["area"], one["area_half_width"], 3),
+            f"{one['reached']} of {one['seeds']}",
+            _with_half(one["steps_to_reach"], one["steps_to_reach_half_width"], 0),
+            _with_half(one["steps_equivalent"], one["steps_equivalent_half_width"], 3),
+        )
+        for _, one in numbers.iterrows()
+    )
+    header = (
+        "arm", "seeds", "mean log ratio over steps", f"reached {BASELINE}'s end",
+        "at step", f"worth {BASELINE}'s steps",
+    )  # fmt: skip
+    curve = curve_rows(frame, endpoint)["metric"].iloc[0]
+    caption = (
+        f"{curve} by step, {endpoint.metric} at the end. Each arm's curve beside {BASELINE}'s of "
+        f"the same seed, at milestones valid in both; the step at which {BASELINE}'s end is "
+        "reached, where all seeds get there. The last column is the share of "
+        f"{BASELINE}'s steps that gives the distance the arm ends with; {MISSING} where any seed "
+        f"ends outside what {BASELINE}'s curve covers. ±: 95 % Student-t interval."
+    )
+    return [Table("How fast the arms learn", caption, header, body)], numbers
+
+
+def sensitivity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
+    """What the study's seeds can see: do pairs help, and how small an effect would be found?
+
+    Args:
+        frame: the frame of a study's rows.
+        index: the study's index; it may be empty.
+    """
+    endpoint = primary_endpoint(frame, terms_of(index))
+    numbers = pd.DataFrame() if endpoint is None else sensitivity_of(endpoint)
+    if endpoint is None or numbers.empty:
+        return [], numbers
+    body = tuple(
+        (
+            str(one["arm"]),
+            str(one["seeds"]),
+            *(_percent(one[name]) for name in ("mean", "interquartile_mean")),
+            _percent(one["sd"]).lstrip("+"),
+            _number(one["correlation"]),
+            _percent(one["minimum_detectable_effect"]).lstrip("+"),
+            _number(one["probability_of_improvement"]),
+        )
+        for _, one in numbers.iterrows()
+    )
+    header = (
+        "arm", "seeds", "mean change", "interquartile mean", "spread over seeds",
+        f"correlation with {BASELINE}", "smallest effect found", f"P(below {BASELINE})",
+    )  # fmt: skip
+    caption = (
+        f"{endpoint.metric} of each arm beside {BASELINE}'s of the same seeds, as a change. Pairs "
+        "pay where the correlation is above 0. The sign of the smallest effect is found with 80 % "
+        "power at level .05/3 by a paired test; to be called supported, an effect must exceed "
+        f"{margin_text(MARGIN)} by as much for the same power. {MISSING} where there are too few "
+        "seeds."
+    )
+    return [Table("What the seeds can see", caption, header, body)], numbers
+
+
+def _percent(log_ratio: float) -> str:
+    return MISSING if math.isnan(log_ratio) else percent(log_ratio, 1)
+
+
+def _number(value: float) -> str:
+    return MISSING if math.isnan(value) else written(value, ".2f").replace("-", "−")
+
+
+def _gain(value: float) -> str:
+    """A share of the possible gain; where next to nothing can be gained, losses are enormous."""
+    return "< −99" if value < -99 else _number(value)
+
+
+def _share(value: float) -> str:
+    return MISSING if math.isnan(value) else written(value, ".3f")
+
+
+def _with_half(value: float, half: float, decimals: int) -> str:
+    if math.isnan(value):
+        return MISSING
+    form = f".{decimals}f"
+    text = written(value, form)
+    return text if math.isnan(half) else f"{text} ± {written(half, form)}"
+
+
+def exposure(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """How much of each fifth of the noise range the arms train, relative to plain training.
+
+    Args:
+        frame: the frame of a study's rows.
+    """
+    shares = exposure_table(frame)
+    if shares.empty:
+        return [], pd.DataFrame()
+    edges = [0.0, *shares.columns]
+    names = [f"{low:g}–{high:g}" for low, high in itertools.pairwise(edges)]
+    order = order_information(frame).reindex(shares.index)
+    body = tuple(
+        (str(arm), *(_share(value) for value in values), _share(order[arm]))
+        for arm, values in zip(shares.index, shares.to_numpy(), strict=True)
+    )
+    caption = (
+        "Average over the whole run of how often a noise level is drawn, relative to drawing all "
+        "alike; a column is a fifth of t / n_T, 1 is pure noise. Order: mutual information of step "
+        "and noise level in nats, 0 where every level is as likely at every step."
+    )
+    numbers = shares.set_axis(names, axis="columns").assign(order_nats=order)
+    header = ("arm", *names, "order (nats)")
+    table = Table("Exposure to the noise levels", caption, header, body)
+    return [table], numbers.rename_axis("arm").reset_index()
+
+
+def competence(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
+    """How far the baseline has come, by noise level, beside denoisers without a network.
+
+    Args:
+        frame: the frame of a study's rows.
+        index: the study's index, with the gate; it may be empty.
+    """
+    baseline, gate = competence_of(frame), terms_of(index).gate
+    if baseline is None:
+        return [], pd.DataFrame()
+    numbers = pd.DataFrame(
+        {
+            "level": baseline.level,
+            "eps_mse": baseline.error,
+            "linear": baseline.linear,
+            "mean": baseline.mean,
+            "oracle_ratio": baseline.error / baseline.linear,
+            "mean_ratio": baseline.error / baseline.mean,
+            "gain": baseline.gain,
+            "path": baseline.path,
+        }
+    )
+    body = tuple(
+        (
+            f"{one['level']:g}",
+            *(f"{one[name]:.3g}" for name in ("eps_mse", "linear", "mean")),
+            *(ratio_text(one[name]) for name in ("oracle_ratio", "mean_ratio")),
+            _gain(one["gain"]),
+            written(one["path"], ".3f"),
+        )
+        for _, one in numbers.iterrows()
+    )
+    header = (
+        "t / n_T", f"ε-MSE of {BASELINE}", "best linear denoiser", "mean picture",
+        "to the linear", "to the mean", "share of the gain", "share of the way",
+    )  # fmt: skip
+    state = "enough" if baseline.passed(gate) else "not enough"
+    text = baseline_text(baseline, gate)
+    caption = (
+        f"Held-out ε-MSE of {BASELINE} at step {baseline.step:,}, {seeds_text(baseline.seeds)}: "
+        f"{state} for verdicts. {text[0].upper()}{text[1:]}. Ratios below 1 are better. Share of "
+        "the gain: 0 is the mean picture’s, 1 the best linear denoiser’s. Share of the way: of the "
+        "sampler’s, in ln σ."
+    )
+    return [Table("Has the baseline learned enough?", caption, header, body)], numbers

@@ -1,0 +1,34 @@
+"""Names of metrics, as rows, tables and figures spell them."""
+
+import re
+
+from mindiffusion.errors import UserError
+
+SMOKE_BELOW = 2048
+MEMORISED_PIXELS = "memorised-pixels"
+REALISED_SPARSITY = "realised-sparsity/"  # and where: a block, or the bottleneck
+STAGE_METRICS = ("t_min", "t_max", "active_channels", "penalty_lambda")
+EPS_MSE = "eps-MSE"
+# What no network is needed for: the best linear denoiser, and always answering with the mean.
+EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
+EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
+SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
+EXPOSURE = "exposure"
+"""Metric of a stage's rows: ``level`` is a bin's upper edge, ``step`` the stage's first one."""
+
+
+def metric_label(base: str, n: int) -> str:
+    """``base@n`` with thousands as k: 256 → ``@256``, 10000 → ``@10k``."""
+    if n < 1:
+        raise UserError(f"{base}: {n} images; a metric needs at least one, so give n >= 1.")
+    return f"{base}@{n // 1000}k" if n % 1000 == 0 else f"{base}@{n}"
+
+
+def is_smoke(n: int) -> bool:
+    """Whether ``n`` images are too few for a distance that means anything (n < 2048)."""
+    return n < SMOKE_BELOW
+
+
+def limit_name(metric: str) -> str:
+    """Name of a distance extrapolated to infinitely many images: ``FID@10k`` → ``FID∞@10k``."""
+    return re.sub(r"(FI?D)(?=[@-])", r"\1∞", metric, count=1)

@@ -1,0 +1,324 @@
+"""``pack`` and ``unpack``: an unfinished study in a few files, from one machine to the next.
+
+What travels: rows, the pictures they name, the index, and of each cell with milestones left to
+score its config, its log, its newest whole checkpoint and the weights of those milestones. Scored
+cells need no more than their rows. What ``unpack`` takes is bounded, and ``pack`` makes no more.
+Never imports torch.
+"""
+
+import gzip
+import hashlib
+import io
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmark.rows.file import ROWS_FILE, Row, read_rows
+from benchmark.rows.merge import merge
+from benchmark.study.index import INDEX_FILE, read_index
+from mindiffusion.config.run import differences
+from mindiffusion.errors import UserError
+from mindiffusion.files import atomic_write, sha256_of_file, write_json
+from mindiffusion.outside.documents import Name, read_json
+from mindiffusion.outside.paths import inside, is_file, read_file, refuse_links
+from mindiffusion.outside.pictures import png_bytes
+from mindiffusion.outside.tars import MOST_BYTES, add_files, read_files
+from mindiffusion.training.metrics_log import METRICS_FILE
+from mindiffusion.training.run_files import is_running
+
+MAX_PARTS = 7
+"""With the manifest that is eight files."""
+PART_BYTES = 16_000_000
+MANIFEST = "travel.json"
+_PART = "travel.tar.gz.{}"
+_CONFIG = "config.json"
+_OF_A_RUN = re.compile(r"(ckpt|weights)-\d+\.(pt|json)|config\.json|metrics\.jsonl")
+_PICTURE = ".png"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^travel\.tar\.gz\.\d$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Manifest(BaseModel):
+    """What ``pack`` wrote: the parts, in order, with their checksums."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    study: Name
+    parts: Annotated[list[_Part], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class _RunFile(BaseModel):
+    config: dict[str, Any]
+    manifest: str
+
+
+class _Seal(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell as the index lists it.
+
+    Attributes:
+        arm: its arm.
+        seed: its training seed.
+        run: its folder, relative to the study's.
+        milestones: steps that are scored.
+    """
+
+    arm: str
+    seed: int
+    run: str
+    milestones: tuple[int, ...]
+
+
+class _Bounded(io.BytesIO):
+    """Bytes in memory, up to what may travel."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_PARTS * PART_BYTES:
+            raise UserError(
+                f"the study needs more than {MAX_PARTS} files of {PART_BYTES // 10**6} MB to "
+                "travel; finish more cells, or have fewer under way: reproduce … --arms or --seeds."
+            )
+        return super().write(data)
+
+
+def pack(folder: Path, output: Path) -> list[Path]:
+    """Write what must travel of a study into ``output``, at most eight files of 16 MB.
+
+    Args:
+        folder: the study's folder, with its index.
+        output: where the files go; those of an earlier ``pack`` are replaced.
+
+    Returns:
+        The files, the manifest with their checksums last.
+
+    Raises:
+        UserError: no index, a link in the folder, a run at work, or more than may travel.
+    """
+    refuse_links(folder)
+    cells = _cells(folder)
+    busy = [cell.run for cell in cells if is_running(folder / cell.run)]
+    if busy:
+        raise UserError(f"{folder / busy[0]} is being run; wait for it to end, then pack.")
+    names = sorted(set(_names(folder, cells)))
+    whole = _archive(folder, names)
+    for old in output.glob(_PART.format("*")):
+        old.unlink()
+    written, parts = [], []
+    for number, start in enumerate(range(0, len(whole), PART_BYTES)):
+        piece = whole[start : start + PART_BYTES]
+        path = output / _PART.format(number)
+        with atomic_write(path) as handle:
+            handle.write(piece)
+        written.append(path)
+        parts.append({"name": path.name, "sha256": hashlib.sha256(piece).hexdigest()})
+    # Last: with it, the parts are known to be there.
+    write_json(output / MANIFEST, {"study": read_index(folder)["study"], "parts": parts})
+    return [*written, output / MANIFEST]
+
+
+def _cells(folder: Path) -> list[_Cell]:
+    index = read_index(folder)
+    if not index:
+        raise UserError(f"{folder} has no {INDEX_FILE}; give a study's folder, as results/demo.")
+    return [
+        _Cell(cell["arm"], cell["seed"], cell["run"], tuple(cell["milestones"]))
+        for cell in index["cells"]
+    ]
+
+
+def _names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
+    """Files that must travel, relative to the study's folder."""
+    yield INDEX_FILE
+    rows = read_rows(folder / ROWS_FILE)
+    if rows:
+        yield ROWS_FILE
+        for name in sorted({row.samples for row in rows if row.samples is not None}):
+            path = inside(folder, name)
+            if not is_file(path):
+                raise UserError(f"{path} is missing, which the rows name; restore it, then pack.")
+            png_bytes(path)
+            yield name
+    left = _left(folder, cells, rows)
+    for cell, milestones in left:
+        run = inside(folder, cell.run)
+        found = [run / _CONFIG, run / METRICS_FILE, *_newest_state(run)]
+        for step in milestones:
+            found += _sealed(run / f"weights-{step:09d}.pt")
+        yield from (path.relative_to(folder).as_posix() for path in found if path.exists())
+    if left:
+        yield from _finisher_names(folder, cells)
+
+
+def _left(
+    folder: Path, cells: Sequence[_Cell], rows: Sequence[Row]
+) -> list[tuple[_Cell, tuple[int, ...]]]:
+    """Cells with milestones that lack a proof, and these milestones."""
+    proofs = set(read_index(folder).get("proofs", ()))
+    proved = {(row.arm, row.seed, row.step, row.metric) for row in rows if row.metric in proofs}
+    found = []
+    for cell in cells:
+        open_ones = tuple(
+            step
+            for step in cell.milestones
+            if any((cell.arm, cell.seed, step, proof) not in proved for proof in proofs)
+        )
+        if open_ones:
+            found.append((cell, open_ones))
+    return found
+
+
+def _finisher_names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
+    """The weights that finish stitched samples, where a study has such."""
+    evaluation = read_index(folder).get("evaluation", {})
+    if "stitched" in evaluation.get("metrics", ()):
+        runs = [cell for cell in cells if cell.arm == evaluation.get("finisher")]
+        for cell in (cell for cell in runs[:1] if cell.milestones):
+            path = folder / cell.run / f"weights-{cell.milestones[-1]:09d}.pt"
+            yield from (one.relative_to(folder).as_posix() for one in _sealed(path))
+
+
+def _sealed(path: Path) -> tuple[Path, ...]:
+    """A checkpoint and its seal, where both are there and agree."""
+    seal = path.with_suffix(".json")
+    try:
+        is_whole = read_json(seal, _Seal, "").sha256 == sha256_of_file(path)
+    except (OSError, UserError):
+        return ()
+    return (path, seal) if is_whole else ()
+
+
+def _newest_state(run: Path) -> tuple[Path, ...]:
+    """The newest whole state to go on from, with its seal; nothing where there is none."""
+    for path in sorted(run.glob("ckpt-*.pt"), reverse=True):
+        found = _sealed(path)
+        if found:
+            return found
+    return ()
+
+
+def _archive(folder: Path, names: Sequence[str]) -> bytes:
+    """A compressed archive of some files; the same files give the same bytes."""
+    whole = _Bounded()
+    with gzip.GzipFile(fileobj=whole, mode="wb", mtime=0) as packed:
+        add_files(packed, folder, names)
+    return whole.getvalue()
+
+
+def unpack(packed: Path, folder: Path) -> str:
+    """Take a packed study into a folder; returns a line that says what came of it.
+
+    Rows are joined with those that are there (``benchmark.rows.merge``). Of a cell that is further
+    here than in the files, nothing is replaced; no other file that is there is, either.
+
+    Args:
+        packed: what ``pack`` wrote.
+        folder: the study's folder; may be there already.
+
+    Raises:
+        UserError: a part is missing, damaged or holds what ``pack`` never writes, or what is there
+            contradicts it; nothing is written then.
+    """
+    refuse_links(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary)
+        with gzip.GzipFile(fileobj=io.BytesIO(_whole(packed))) as stream:
+            read_files(stream, str(packed), source, _is_packed)
+        cells = _cells(source)
+        for cell in cells:
+            _refuse_other(source / cell.run, inside(folder, cell.run))
+        with_rows = [one for one in (folder, source) if (one / ROWS_FILE).exists()]
+        if with_rows:
+            merge(with_rows, folder)
+        if not (folder / INDEX_FILE).exists():
+            _copy(source / INDEX_FILE, folder / INDEX_FILE)
+        taken = [cell for cell in cells if _take_state(source / cell.run, folder / cell.run)]
+        rows = len(read_rows(folder / ROWS_FILE))
+    return f"{folder}: {rows} rows, and the state of {len(taken)} cells is new."
+
+
+def _whole(packed: Path) -> bytes:
+    """The packed study's bytes, of parts that are all there and are what their manifest says."""
+    advice = "give the folder that pack wrote, with all its files."
+    try:
+        manifest = read_json(packed / MANIFEST, _Manifest, advice)
+    except OSError:
+        raise UserError(f"{packed} has no readable {MANIFEST}; {advice}") from None
+    if [part.name for part in manifest.parts] != [
+        _PART.format(number) for number in range(len(manifest.parts))
+    ]:
+        raise UserError(f"{packed / MANIFEST} names other parts than pack writes; {advice}")
+    pieces = []
+    for part in manifest.parts:
+        path = packed / part.name
+        try:
+            pieces.append(read_file(path, PART_BYTES))
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; bring all files that pack wrote.") from None
+        if hashlib.sha256(pieces[-1]).hexdigest() != part.sha256:
+            raise UserError(f"{path} is damaged, its SHA-256 is another one; bring it again.")
+    return b"".join(pieces)
+
+
+def _is_packed(name: str) -> bool:
+    """Whether ``pack`` ever writes a file of that name."""
+    last = name.rpartition("/")[2]
+    return (
+        name in (INDEX_FILE, ROWS_FILE)
+        or name.endswith(_PICTURE)
+        or bool(_OF_A_RUN.fullmatch(last))
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_write(target) as handle:
+        handle.write(read_file(source, MOST_BYTES))
+
+
+def _refuse_other(source: Path, target: Path) -> None:
+    """Refuse a cell that is being run here, or that is another run."""
+    if is_running(target):
+        raise UserError(f"{target} is being run; wait for it to end, then unpack.")
+    ours, theirs = target / _CONFIG, source / _CONFIG
+    if ours.exists() and theirs.exists() and not _is_same_run(ours, theirs):
+        raise UserError(
+            f"{ours} is of another run than the packed one; unpack into another folder, or delete "
+            f"{target}."
+        )
+
+
+def _is_same_run(ours: Path, theirs: Path) -> bool:
+    """Whether two config files are of one run; what may change while it goes on may differ."""
+    try:
+        first, second = (read_json(path, _RunFile, "") for path in (ours, theirs))
+    except UserError:
+        return read_file(ours, MOST_BYTES) == read_file(theirs, MOST_BYTES)
+    return first.manifest == second.manifest and not differences(first.config, second.config)
+
+
+def _take_state(source: Path, target: Path) -> bool:
+    """Copy a cell's files that are new here; returns whether its checkpoint was among them."""
+    here, there = _newest_state(target), _newest_state(source)
+    is_newer = bool(there) and (not here or there[0].name > here[0].name)
+    known = [path for path in source.glob("*") if _OF_A_RUN.fullmatch(path.name)]
+    for path in sorted(known, key=lambda one: one.suffix == ".json"):
+        # Seals come after what they seal. The log belongs to the checkpoint.
+        of_state = path.name.startswith("ckpt-") or path.name == METRICS_FILE
+        if is_file(path) and (is_newer if of_state else not (target / path.name).exists()):
+            _copy(path, target / path.name)
+    return is_newer

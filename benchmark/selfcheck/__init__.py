@@ -1,0 +1,1 @@
+"""Is the instrument right, on this machine and these data?"""

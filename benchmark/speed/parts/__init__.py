@@ -1,0 +1,1 @@
+"""What ``benchmark speed`` measures, a part each."""

@@ -1,0 +1,129 @@
+"""``--part sampling``: our samplers beside the same loops written plainly."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from benchmark.speed.report import Report, measured_row, run_setting
+from benchmark.speed.rivals.reference_loop import plain_ancestral, plain_ddim
+from benchmark.speed.setting import device_of, speed_config, wait_for
+from benchmark.speed.timing import Loop, measure
+from mindiffusion.build import IMAGE_CHANNELS, build_process
+from mindiffusion.config.run import RunConfig, SamplerConfig
+from mindiffusion.ddim import ddim_levels
+from mindiffusion.ddpm import DDPM
+from mindiffusion.runtime import chunk_size, resolve_runtime, resolve_sampler
+from mindiffusion.sampling import sample_chunk, sampling_process
+
+DDIM_STEPS = 50
+TIMED_LEVELS = 20
+"""Of the ancestral chain's n_T levels; each costs the same, so the whole chain is extrapolated."""
+COLUMNS = {
+    "": "row",
+    "images/s": "images_per_second",
+    "× plain": "over_plain",
+    "note": "note",
+}
+
+
+class SamplingLoop(Loop):
+    """A sampler; one step makes one chunk.
+
+    Args:
+        name: its row.
+        images: images that one step counts as.
+        device: where it runs.
+        threads: CPU threads.
+        sample: makes a chunk, given its number.
+    """
+
+    warm_up = 1
+    lead_in = 0
+    min_steps = 1
+
+    def __init__(
+        self,
+        name: str,
+        images: int,
+        device: torch.device,
+        threads: int,
+        sample: Callable[[int], object],
+    ) -> None:
+        self.name = name
+        self.images_per_step = images
+        self._device = device
+        self._threads = threads
+        self._sample = sample
+        self._number = 0
+
+    def run(self, steps: int) -> None:
+        """Sample."""
+        torch.set_num_threads(self._threads)
+        for _ in range(steps):
+            self._sample(self._number)
+            self._number += 1
+        wait_for(self._device)
+
+
+def sampling(preset: str, overrides: list[str], repeats: int) -> Report:
+    """Time DDIM and ancestral sampling, ours and plain, on untrained weights.
+
+    Args:
+        preset: whose network.
+        overrides: ``--set`` words.
+        repeats: turns of each row.
+    """
+    config = speed_config(preset, overrides)
+    runtime = resolve_runtime(config, 1)
+    loops = _loops(config, device_of(config), runtime.threads)
+    measured = {one.name: one for one in measure(loops, repeats)}
+    rows = []
+    for name, one in measured.items():
+        sampler = name.partition(",")[0]
+        rows.append(measured_row(one, {"plain": measured[f"{sampler}, plain"]}))
+    fraction = TIMED_LEVELS / config.process.n_T
+    for row in rows:
+        if row["row"].startswith("ancestral"):
+            row["images_per_second"] = {
+                key: value * fraction for key, value in row["images_per_second"].items()
+            }
+            row["repeats"] = [value * fraction for value in row["repeats"]]
+            row["note"] = f"{TIMED_LEVELS} of {config.process.n_T} levels timed, the rest reckoned"
+    drawn = resolve_sampler(config, runtime.device)
+    setting = run_setting(config, runtime, repeats) | {
+        "ours": f"{drawn.precision}, {'compiled' if drawn.compile else 'eager'}",
+        "chunk": drawn.chunk,
+    }
+    del setting["global_batch"]
+    return Report("sampling", setting, COLUMNS, rows)
+
+
+def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
+    side = config.data.size
+    chunk = chunk_size(config.sampler, side, device.type)
+    shape = (chunk, IMAGE_CHANNELS, side, side)
+    short = replace(config, process=replace(config.process, n_T=TIMED_LEVELS))
+    ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
+    ancestral = SamplerConfig(name="ddpm", chunk=chunk)
+    plain, plain_short = (
+        build_process(one).to(device).eval().requires_grad_(False) for one in (config, short)
+    )
+    alpha_bar, short_alpha_bar = plain.alpha_bar.float(), plain_short.alpha_bar.float()
+    levels = ddim_levels(config.process.n_T, DDIM_STEPS)
+    ours, ours_short = (_untrained(one, device) for one in (config, short))
+    actions: Mapping[str, Callable[[int], Tensor | object]] = {
+        "DDIM-50, plain": lambda k: plain_ddim(plain.predictor, alpha_bar, shape, levels),
+        "DDIM-50, ours": lambda k: sample_chunk(ours, ddim, k, side),
+        "ancestral, plain": lambda k: plain_ancestral(
+            plain_short.predictor, short_alpha_bar, shape
+        ),
+        "ancestral, ours": lambda k: sample_chunk(ours_short, ancestral, k, side),
+    }
+    return [SamplingLoop(name, chunk, device, threads, action) for name, action in actions.items()]
+
+
+def _untrained(config: RunConfig, device: torch.device) -> DDPM:
+    """A process with fresh weights: speed does not depend on their values."""
+    return sampling_process(config, resolve_sampler(config, device.type), device)

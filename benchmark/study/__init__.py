@@ -1,0 +1,1 @@
+"""What is compared: a study's file, its arms, what was fixed beforehand. No torch, no pandas."""

@@ -1,0 +1,137 @@
+"""The arms of a study file: an entry of its own fields, or a control made of another entry.
+
+``{control: density, of: c}`` takes all fields of entry ``c`` and replaces its curriculum; and
+``controls_of: [c]`` adds the standard controls of ``c``.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mindiffusion.config.presets import build_config, merge, resolve_extends
+from mindiffusion.config.run import RunConfig
+from mindiffusion.curriculum.controls import CONTROLS, control, standard_controls
+from mindiffusion.errors import UserError, did_you_mean
+
+_FOR_SLUG = (("*", "-star"), ("%", ""))
+_OF_C = {
+    "density": "density*",
+    "static": "static",
+    "shuffled": "shuffled*",
+    "anti": "anti*",
+    "mirror": "mirror",
+}
+"""Names of the controls of arm C, which need not say whose they are."""
+_CURRICULUM_ARM = "C"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One arm of a study file.
+
+    Attributes:
+        key: its key in the file, or its name where ``controls_of`` added it.
+        content: fields of its runs, nested plain types, over the study's ``run``.
+        controls: kinds of control to make of the curriculum, one after the other.
+    """
+
+    key: str
+    content: Mapping[str, Any]
+    controls: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Name of its runs' folder."""
+        return slug(self.key)
+
+
+def slug(name: str) -> str:
+    """A folder's name for an arm: ``density*`` → ``density-star``, ``A/A`` → ``a-a``."""
+    for character, text in _FOR_SLUG:
+        name = name.replace(character, text)
+    return re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
+
+
+def control_name(kind: str, of: str) -> str:
+    """Name of a control in tables: ``density*`` of C, ``CS-density*`` of CS, ``C-flat`` of C."""
+    if of == _CURRICULUM_ARM and kind in _OF_C:
+        return _OF_C[kind]
+    return f"{of}-{_OF_C[kind]}" if kind in _OF_C else f"{of}-{kind}"
+
+
+def resolve_entries(
+    arms: Mapping[str, Mapping[str, Any]],
+    controls_of: Sequence[str],
+    run: Mapping[str, Any],
+    source: str,
+) -> tuple[Entry, ...]:
+    """Entries in the file's order, then those of ``controls_of``.
+
+    Args:
+        arms: key → fields, as in the file.
+        controls_of: keys whose standard controls are added.
+        run: the study's ``run`` with all it extends.
+        source: the file, named in errors.
+
+    Raises:
+        UserError: an unknown ``of`` or kind, or two entries that share a folder.
+    """
+    entries = [_entry(key, arms, source, ()) for key in arms]
+    for key in controls_of:
+        _check_known(key, arms, f"{source}: controls_of")
+        entry = _entry(key, arms, source, ())
+        whole = merge(run, entry.content) | {"output": "", "seed": 0}
+        config = with_controls(build_config(whole, f"{source}, arm {key}"), entry, source)
+        for kind in standard_controls(config.curriculum):
+            name = control_name(kind, config.arm)
+            content = merge(entry.content, {"arm": name})
+            entries.append(Entry(name, content, (*entry.controls, kind)))
+    folders = Counter(entry.folder for entry in entries)
+    for entry in entries:
+        if not entry.folder or folders[entry.folder] > 1:
+            raise UserError(
+                f"{source}: arm {entry.key!r} would keep its runs in folder {entry.folder!r}, "
+                "which another arm has or which is no name; rename it."
+            )
+    return tuple(entries)
+
+
+def _check_known(key: str, arms: Mapping[str, Any], where: str) -> None:
+    if key not in arms:
+        raise UserError(f"{where} names {key!r}, no arm of this study.{did_you_mean(key, arms)}")
+
+
+def _entry(
+    key: str, arms: Mapping[str, Mapping[str, Any]], source: str, above: tuple[str, ...]
+) -> Entry:
+    """One entry of the file, with the entry it controls, if any, resolved first."""
+    where = f"{source}, arm {key}"
+    content = resolve_extends(arms[key])
+    kind, of = content.pop("control", None), content.pop("of", None)
+    if kind is None and of is None:
+        return Entry(key, merge({"arm": key}, content))
+    if kind not in CONTROLS or not isinstance(of, str):
+        raise UserError(
+            f"{where}: control is {kind!r} of {of!r}; write control: one of {', '.join(CONTROLS)}, "
+            "and of: an arm of this study."
+        )
+    _check_known(of, arms, f"{where}: of")
+    if of in above:
+        raise UserError(f"{where}: of names {of!r}, which is made of this arm; name another.")
+    controlled = _entry(of, arms, source, (*above, key))
+    name = control_name(kind, controlled.content["arm"])
+    content = merge(merge(controlled.content, {"arm": name}), content)
+    return Entry(key, content, (*controlled.controls, kind))
+
+
+def with_controls(config: RunConfig, entry: Entry, source: str) -> RunConfig:
+    """The run with the curriculum of the entry's controls, shuffled by the run's seed."""
+    try:
+        for kind in entry.controls:
+            stages = control(config.curriculum, kind, config.seed)
+            config = replace(config, curriculum=stages)
+    except UserError as error:
+        raise UserError(f"{source}, arm {entry.key}: {error}") from None
+    return config

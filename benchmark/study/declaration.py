@@ -1,0 +1,46 @@
+"""Was a study declared before it was run? Its fingerprint stands in docs/PREREG.md, or it was not.
+
+Rows of a declared study carry the hash of what binds it, the document's rules and its own line; all
+others are exploratory (rule 7 of the design). The document is the project's; a package installed
+without its docs declares nothing.
+"""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmark.study.study import Study
+from mindiffusion.config.run import config_hash
+from mindiffusion.files import sha256_of_json
+
+PREREG = Path(__file__).parents[2] / "docs" / "PREREG.md"
+EXPLORATORY = "exploratory"
+# The lines that declare follow this one, such as: - `avatars32`: `0123456789ab`
+_LIST = "## Declared studies"
+_DECLARED = re.compile(r"^- `(?P<study>[^`]+)`: `(?P<fingerprint>[0-9a-f]{12})`", re.MULTILINE)
+
+
+def fingerprint(study: Study) -> str:
+    """Twelve hex digits over all that a study's verdicts depend on: arms, seeds, scoring, gate."""
+    runs = sorted((run.arm, run.seed, config_hash(run)) for run in study.runs)
+    judged = {"evaluation": asdict(study.evaluation), "gate": asdict(study.gate)}
+    return sha256_of_json({"runs": runs, **judged})[:12]
+
+
+def declaration(study: Study, document: Path = PREREG) -> str:
+    """``prereg-<hash>`` if the document declares the very study, else ``exploratory``.
+
+    The hash is of all that stands before the list of declared studies and of the study's own line:
+    declaring another study later changes nothing, changing the rules does.
+
+    Args:
+        study: the study, as its file and options say; choosing cells of it changes nothing.
+        document: where studies are declared.
+    """
+    if not document.is_file():
+        return EXPLORATORY
+    rules, _, declared = document.read_text(encoding="utf-8").partition(_LIST)
+    own = study.name, fingerprint(study)
+    if own not in {(m["study"], m["fingerprint"]) for m in _DECLARED.finditer(declared)}:
+        return EXPLORATORY
+    return f"prereg-{sha256_of_json([rules, *own])[:12]}"

@@ -1,0 +1,86 @@
+"""A study's index: which cells it has, and how its arms are trained and scored.
+
+Written when a study starts (``benchmark.cells.local``), kept beside the rows; never imports torch.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmark.study.terms import Gate
+from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
+from mindiffusion.outside.paths import inside, read_file
+
+INDEX_FILE = "study.json"
+# Counted, not chosen: folders of two versions may differ in it.
+FLOPS = "flops_per_image"
+_MOST_CELLS, _MOST_MILESTONES = 10_000, 10_000
+_Step = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class _Open(BaseModel):
+    """What a newer version adds is kept, so that joining folders loses nothing."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+
+class _Cell(_Open):
+    arm: Name
+    seed: _Step
+    run: Annotated[str, Field(max_length=1024)]
+    milestones: Annotated[list[_Step], Field(max_length=_MOST_MILESTONES)]
+    total_steps: _Step = 0
+
+
+class _Arm(_Open):
+    config: dict[str, Any] = {}
+    num_train: _Step = 0
+    parameters: _Step = 0
+
+
+class _Scoring(_Open):
+    metrics: list[Name] = []
+    num_generated: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    finisher: Name = ""
+
+
+class _Index(_Open):
+    study: Name
+    cells: Annotated[list[_Cell], Field(max_length=_MOST_CELLS)]
+    proofs: list[Name] = []
+    evaluation: _Scoring = _Scoring()
+    gate: Gate | None = None
+    arms: dict[Name, _Arm] = {}
+    flops_per_image: dict[Name, _Step] = {}
+
+
+def read_index(study_dir: Path) -> dict[str, Any]:
+    """A study's index; empty where there is none.
+
+    Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
+    ``evaluation`` (how milestones are scored), ``gate`` (how far the baseline must come), ``arms``
+    (by name: ``config`` without what differs between seeds, ``num_train``, ``parameters``),
+    ``flops_per_image`` (by arm: operations of a training step) and ``cells`` (arm, seed, run's
+    folder inside the study's, steps).
+
+    Raises:
+        UserError: it is damaged, or a cell's folder leads out of the study's.
+    """
+    advice = "give the study's command again, which writes it anew."
+    path = study_dir / INDEX_FILE
+    try:
+        content = read_file(path, MOST_JSON_BYTES)
+    except FileNotFoundError:
+        return {}
+    index = parse_json(content, _Index, str(path), advice)
+    runs = [cell.run for cell in index.cells]
+    for run in runs:
+        inside(study_dir, run)
+    if len(set(runs)) < len(runs):
+        raise UserError(f"{path} has two cells in one folder; {advice}")
+    # As it was written: tables list settings in its order.
+    whole: dict[str, Any] = json.loads(content)
+    return whole

@@ -1,0 +1,288 @@
+"""A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from benchmark.study.arm_entries import resolve_entries, with_controls
+from benchmark.study.arm_names import BASELINE
+from benchmark.study.terms import Gate
+from mindiffusion.config.presets import (
+    apply_overrides,
+    build_config,
+    merge,
+    resolve_extends,
+)
+from mindiffusion.config.run import RunConfig, check
+from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.outside.documents import Name, read_yaml, shown_value
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+RESULTS = Path("results")
+SAMPLE_METRICS = ("fd", "kd", "prdc", "is", "memorisation", "attributes")
+"""Metrics of generated images."""
+METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
+_LONGEST_NAME = 100
+_MOST_RUNS = 10_000
+_MOST_IMAGES = 100_000_000
+_NEED_HELD_OUT = {"profile", "emergence"}
+_USUAL_METRICS = ("profile", "fd", "kd", "prdc", "memorisation")
+FEWEST_REFERENCE = 8
+"""Training images that a distance takes: two for each of its four groups."""
+FEWEST_PROFILE = 2
+"""Held-out images that the error of an ε-MSE takes."""
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_STUDY_KEYS = ("evaluation.", "gate.", "runs_per_device=", "seeds=")
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class EvaluationConfig:
+    """How a milestone is scored.
+
+    Attributes:
+        num_generated: images sampled from the primary average; n in the metrics' names. The
+            jackknife of a distance takes 8 or more.
+        num_curve: the first so many of them at every milestone, and all at the last one alone: a
+            cheap curve with an end that counts; None: all at every milestone.
+        num_sampling_seeds: sets of images at the last milestone. The first, of the run's sampling
+            seed, is scored by all metrics, the others, of the seeds after it, by distances.
+        num_reference: training images they are compared with.
+        feature_nets: entries of ``features.nets.FEATURE_NETS``, the primary one first; "auto" is
+            clean-fid's Inception where its weights are there, else EfficientNet-Lite0 at 224 px.
+        metrics: what is measured, of ``METRICS``.
+        finisher: arm whose last milestone, of the first seed, finishes stitched samples.
+        stitch_levels: noise levels τ = t / n_T at which samples are stitched.
+        profile_images: held-out images behind the ε-MSE.
+        profile_levels: noise levels of the ε-MSE.
+        strip: images kept as a picture with every milestone.
+    """
+
+    num_generated: int = Field(default=10_000, ge=8, le=_MOST_IMAGES)
+    num_curve: int | None = Field(default=None, ge=8, le=_MOST_IMAGES)
+    num_sampling_seeds: int = Field(default=1, ge=1, le=1000)
+    num_reference: int = Field(default=50_000, ge=FEWEST_REFERENCE, le=_MOST_IMAGES)
+    feature_nets: tuple[Name, ...] = Field(default=("auto",), min_length=1, max_length=16)
+    metrics: Annotated[tuple[Name, ...], Field(max_length=16)] = _USUAL_METRICS
+    profile_images: int = Field(default=1024, ge=FEWEST_PROFILE, le=_MOST_IMAGES)
+    profile_levels: int = Field(default=20, ge=1, le=10_000)
+    strip: int = Field(default=8, ge=1, le=1024)
+    finisher: Name = BASELINE
+    stitch_levels: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(max_length=100)
+    ] = (0.2, 0.4, 0.6, 0.8)
+
+    def __post_init__(self) -> None:
+        """Refuse a metric that there is not, and a part that is larger than the whole."""
+        if self.num_curve is not None and self.num_curve > self.num_generated:
+            raise UserError(
+                f"evaluation.num_curve is {self.num_curve}, more than num_generated "
+                f"({self.num_generated}); give at most that, or null."
+            )
+        for name in self.metrics:
+            if name not in METRICS:
+                raise UserError(f"evaluation.metrics has {name!r}.{did_you_mean(name, METRICS)}")
+
+    @property
+    def curve_size(self) -> int:
+        """Images at every milestone."""
+        return self.num_generated if self.num_curve is None else self.num_curve
+
+
+def check_counts(
+    evaluation: EvaluationConfig, num_train: int, num_held_out: int, source: str
+) -> None:
+    """Refuse data of which milestones could not be scored.
+
+    Args:
+        evaluation: how they are scored.
+        num_train: training images.
+        num_held_out: held-out images.
+        source: the data, named in the message.
+
+    Raises:
+        UserError: fewer images than any scoring takes, or than the settings ask for.
+    """
+    check_fewest(evaluation.metrics, num_train, num_held_out, source)
+    asked = [("num_reference", num_train, "training")]
+    if _NEED_HELD_OUT & set(evaluation.metrics):
+        asked += [("profile_images", num_held_out, "held-out")]
+        asked += [("profile_images", num_train, "training")]
+    for name, count, kind in asked:
+        wanted = getattr(evaluation, name)
+        if wanted > count:
+            raise UserError(
+                f"evaluation.{name} is {wanted}, but the data has {count} {kind} images; ask for "
+                "at most that many."
+            )
+
+
+def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, source: str) -> None:
+    """Refuse data of which no milestone could be scored, whatever the settings.
+
+    Args:
+        metrics: what is measured, of ``METRICS``.
+        num_train: training images.
+        num_held_out: held-out images.
+        source: the data, named in the message.
+
+    Raises:
+        UserError: fewer than any scoring takes.
+    """
+    if num_train < FEWEST_REFERENCE:
+        raise UserError(
+            f"{source} has {num_train} training images; scoring compares samples with "
+            f"{FEWEST_REFERENCE} or more, so give more images."
+        )
+    if _NEED_HELD_OUT & set(metrics) and num_held_out < FEWEST_PROFILE:
+        raise UserError(
+            f"{source} has {num_held_out} held-out image; scoring takes {FEWEST_PROFILE} or more. "
+            "Give more images (a folder's tenth is held out at most), a higher data.num_held_out, "
+            "or evaluation.metrics without profile and emergence."
+        )
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class _StudyFile:
+    """What a protocol file holds."""
+
+    seeds: Annotated[tuple[int, ...], Field(max_length=1000)]
+    arms: Annotated[dict[Name, dict[str, Any]], Field(max_length=1000)]
+    run: dict[str, Any]
+    controls_of: tuple[Name, ...] = ()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: Gate = Gate()
+    runs_per_device: int = Field(default=1, ge=1, le=1024)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A resolved study.
+
+    Attributes:
+        name: of the protocol.
+        folder: where rows, tables, figures and runs go.
+        runs: one config per arm and seed; seed by seed, so that pairs finish together.
+        evaluation: how milestones are scored.
+        gate: how far the baseline must come before there are verdicts.
+        runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
+        finisher: the run whose last milestone finishes stitched samples, of the study's first
+            seed; None if no arm is called so.
+    """
+
+    name: str
+    folder: Path
+    runs: tuple[RunConfig, ...]
+    evaluation: EvaluationConfig
+    gate: Gate = field(default_factory=Gate)
+    runs_per_device: int = 1
+    finisher: RunConfig | None = None
+
+
+SMOKE_RUN = {
+    "data": {"num_train": 256, "num_held_out": 32},
+    "training": {
+        "steps": 8,
+        "epochs": None,
+        "global_batch": 16,
+        "milestones": ["100%"],
+        "compile": "off",
+    },
+    "sampler": {"steps": 5, "chunk": 8},
+}
+SMOKE_EVALUATION = {
+    "num_generated": 16,
+    "num_curve": None,
+    "num_reference": 64,
+    "profile_images": 8,
+}
+
+
+def study_names() -> list[str]:
+    """Studies that come with the project."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+
+
+def _study_path(name: str) -> Path:
+    """The file of a study: one of ours by its name, or one's own by its path."""
+    if name in study_names():
+        return PROTOCOLS / f"{name}.yaml"
+    path = Path(name)
+    if name.endswith((".yaml", ".yml")) and path.is_file():
+        return path
+    near = did_you_mean(name[:_LONGEST_NAME], study_names())
+    raise UserError(f"unknown study {shown_value(name, 400)}.{near}")
+
+
+def load_study(
+    name: str,
+    *,
+    output: str | None = None,
+    overrides: Sequence[str] = (),
+    smoke: bool = False,
+) -> Study:
+    """Read a study by name, or from a YAML file of one's own.
+
+    Args:
+        name: a protocol's name, or a path that ends in .yaml.
+        output: folder instead of ``results/<name>``.
+        overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "gate.…",
+            "runs_per_device=…" and "seeds=[…]" to the study, the rest to each run.
+        smoke: a few steps and images, to see the whole path work.
+
+    Raises:
+        UserError: no such study, or a mistake in it.
+    """
+    path = _study_path(name)
+    content = read_yaml(path)
+    own = [text for text in overrides if text.strip().startswith(_STUDY_KEYS)]
+    content = apply_overrides(content, own)
+    if smoke:
+        content = merge(content, {"evaluation": SMOKE_EVALUATION})
+    parsed: _StudyFile = check(_StudyFile, content, str(path))
+    title = path.stem + ("-smoke" if smoke else "")
+    folder = Path(output) if output else RESULTS / title
+    rest = [text for text in overrides if text not in own]
+    runs = []
+    base = resolve_extends(parsed.run)
+    entries = resolve_entries(parsed.arms, parsed.controls_of, base, str(path))
+    if len(parsed.seeds) * len(entries) > _MOST_RUNS:
+        raise UserError(
+            f"{path} has {len(entries)} arms with {len(parsed.seeds)} seeds each; a study has at "
+            f"most {_MOST_RUNS} runs, so give fewer."
+        )
+    for seed in parsed.seeds:
+        for entry in entries:
+            run = apply_overrides(merge(base, entry.content), rest)
+            if smoke:
+                run = merge(run, SMOKE_RUN)
+            where = {"output": str(folder / entry.folder), "samples": None, "seed": seed}
+            config = build_config(merge(run, where), f"{path}, arm {entry.key}")
+            runs.append(with_controls(config, entry, str(path)))
+    _refuse_twins(runs, path)
+    named = (run for run in runs if run.arm == parsed.evaluation.finisher)
+    finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
+    study = Study(
+        title, folder, tuple(runs), parsed.evaluation, parsed.gate, parsed.runs_per_device, finisher
+    )
+    if "stitched" in study.evaluation.metrics and study.finisher is None:
+        raise UserError(
+            f"{path}: evaluation.finisher is {study.evaluation.finisher!r}, which is none of the "
+            f"arms ({', '.join(sorted({run.arm for run in runs}))}); name one of them."
+        )
+    return study
+
+
+def _refuse_twins(runs: Sequence[RunConfig], path: Path) -> None:
+    if not runs:
+        raise UserError(f"{path} has no runs; give at least one arm and one seed.")
+    for (name, seed), count in Counter((run.arm, run.seed) for run in runs).items():
+        if count > 1:
+            raise UserError(
+                f"{path}: {count} runs are called {name!r} with seed {seed}; give each arm a name "
+                "of its own (arm: …) and each seed once."
+            )

@@ -1,0 +1,121 @@
+"""From lengths and weights to steps: how long a run is, when its stages and milestones fall."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from mindiffusion.config.run import MOST_STEPS, RunConfig
+from mindiffusion.curriculum.clock import to_index_clock
+from mindiffusion.curriculum.stages import Stage, resolve_stages
+from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import shown_value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config means for a data set of known size.
+
+    Attributes:
+        total_steps: optimizer steps.
+        stages: the curriculum with its steps.
+        milestones: steps at which weights are kept, rising.
+    """
+
+    total_steps: int
+    stages: tuple[Stage, ...]
+    milestones: tuple[int, ...]
+
+
+def resolve_plan(config: RunConfig, num_train: int) -> Plan:
+    """Turn epochs, percentages and weights into steps.
+
+    Args:
+        config: the run.
+        num_train: number of training images.
+
+    Raises:
+        UserError: no length or two, a stage without a step, a milestone past the end.
+    """
+    training = config.training
+    if (training.epochs is None) == (training.steps is None):
+        raise UserError(
+            f"training.epochs is {training.epochs} and training.steps is {training.steps}; "
+            "give exactly one of the two (set the other to null)."
+        )
+    steps_per_epoch = num_train / training.global_batch
+    whole = training.steps or (training.epochs or 0) * steps_per_epoch
+    total = max(1, math.floor(whole * training.length + 0.5))
+    if total > MOST_STEPS:
+        raise UserError(
+            f"training.epochs {training.epochs:g} of {num_train} images are {total} steps; at most "
+            f"{MOST_STEPS} are trained, so give fewer epochs or a larger training.global_batch."
+        )
+    process = config.process
+    levels = (process.beta1, process.beta2, process.n_T)
+    curriculum = (replace(c, density=to_index_clock(c.density, *levels)) for c in config.curriculum)
+    try:
+        stages = resolve_stages(tuple(curriculum), total)
+        milestones = {
+            step
+            for spec in training.milestones
+            for step in _steps_of(spec, stages, steps_per_epoch)
+        }
+    except UserError as error:
+        if training.epochs is None:
+            raise
+        raise UserError(
+            f"{error} An epoch of {num_train} training images at training.global_batch "
+            f"{training.global_batch} is {steps_per_epoch:.3g} steps."
+        ) from None
+    for stage in stages:
+        # Refused here, not when the stage is entered after hours.
+        stage.density.bounds(process.n_T)
+    return Plan(total, stages, tuple(sorted(milestones)))
+
+
+def _steps_of(spec: str | int, stages: tuple[Stage, ...], steps_per_epoch: float) -> list[int]:
+    if spec == "stages":
+        return [stage.end for stage in stages]
+    return [milestone_step(spec, stages[-1].end, steps_per_epoch)]
+
+
+def milestone_step(spec: str | int, total_steps: int, steps_per_epoch: float) -> int:
+    """Step of one milestone: 500, "500", "25%" or "10 epochs"; rounded half up.
+
+    Raises:
+        UserError: unreadable, or outside 1 … total_steps.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+)\s*(%|epochs?|steps?)?\s*", str(spec))
+    try:
+        amount = float(match[1]) if match else math.nan
+    except ValueError:
+        amount = math.nan
+    if match is None or not math.isfinite(amount):
+        raise UserError(
+            f"milestone {shown_value(spec)} is unreadable; write 500, '25%', '10 epochs' or "
+            "'stages'."
+        )
+    unit = match[2] or "steps"
+    scale = {"%": total_steps / 100, "e": steps_per_epoch, "s": 1.0}[unit[0]]
+    step = math.floor(amount * scale + 0.5)
+    if not 1 <= step <= total_steps:
+        raise UserError(
+            f"milestone {spec!r} is step {step}, but the run has steps 1 to {total_steps}; "
+            "move the milestone or raise training.steps."
+        )
+    return step
+
+
+def rank_share(global_batch: int, world: int) -> int:
+    """Images of each rank in one step.
+
+    Raises:
+        UserError: the global batch does not divide by the ranks.
+    """
+    if global_batch % world:
+        near = world * max(1, round(global_batch / world))
+        raise UserError(
+            f"global batch {global_batch} is not divisible by {world} ranks; "
+            f"try --global-batch {near}."
+        )
+    return global_batch // world

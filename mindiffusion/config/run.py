@@ -1,0 +1,373 @@
+"""The resolved description of one run: nested frozen dataclasses, typed, and free of PyTorch.
+
+Every mistake in a value is one line that names its source, its key and what was expected.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from mindiffusion.chain import Chain
+from mindiffusion.curriculum.density import KINDS
+from mindiffusion.curriculum.loss_weight import WEIGHT_KINDS, LossWeight
+from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.data.spec import DataConfig
+from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.files import sha256_of_json
+from mindiffusion.outside.documents import Name, first_fault, shown_value
+from mindiffusion.outside.paths import MOST_PATH
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_MAY_CHANGE = ("output", "samples", "training.checkpoint_every", "training.timeout_seconds")
+"""Keys that a run may be resumed with another value of: they do not shape its training."""
+_SAMPLER = "sampler."
+"""All keys of this section may change too: of them only pictures and scores are made."""
+MOST_STEPS = 999_999_999
+"""Names of checkpoints have room for nine digits."""
+_MOST_IMAGES = 1_000_000
+_MOST_LEVELS = 100_000
+_MOST_STAGES = 256
+_LEAST_SIGNAL = 1e-20
+"""Of ᾱ at the last level: far below it float32 has no 1/√ᾱ."""
+_LEAST_BETA = 1e-9
+_LATER: dict[str, Any] = {
+    "noise_stream": 0,
+    "training.length": 1.0,
+    "model.width": 1.0,
+    "process.loss_weight": None,
+    "process.parameterization": "eps",
+    "data.extra_formats": [],
+}
+"""Fields younger than runs that are kept: left out at their default, so that those runs keep their
+hash and go on."""
+
+
+def _short(text: str) -> str:
+    if len(text) > MOST_PATH or "\0" in text:
+        raise ValueError("give a path that a file system can have")
+    return text
+
+
+_Place = Annotated[str, AfterValidator(_short)]
+_Milestone = Annotated[str, Field(max_length=40)] | int
+
+_KINDS: dict[str, type[Any]] = KINDS | WEIGHT_KINDS
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        network: which class, see ``mindiffusion.build``.
+        n_feat: base width, a multiple of 8.
+        width: factor on ``n_feat``, in (0, 1], for an arm with a narrower network than its study's.
+        placement: where a channel mask acts (networks with a mask).
+        regrow_method: how channels are chosen (networks with a mask).
+        probe_batches: batches behind a regrowth's saliency.
+        probe_batch_size: images in each of them.
+    """
+
+    network: Literal["naive_unet", "sparse_unet", "reg_unet"] = "naive_unet"
+    n_feat: int = Field(default=32, le=4096)
+    width: float = Field(default=1.0, gt=0, le=1)
+    placement: Literal["bottleneck", "silent"] = "bottleneck"
+    regrow_method: Literal["gradient", "random"] = "gradient"
+    probe_batches: int = Field(default=4, ge=1, le=10_000)
+    probe_batch_size: int = Field(default=64, ge=2, le=_MOST_IMAGES)
+
+    def __post_init__(self) -> None:
+        """Refuse a width that leaves no multiple of 8."""
+        if self.width != 1.0 and (
+            self.base_width % 8 or self.base_width != self.n_feat * self.width
+        ):
+            raise UserError(
+                f"model.width {self.width:g} of model.n_feat {self.n_feat} is "
+                f"{self.n_feat * self.width:g}, no multiple of 8; change one of the two."
+            )
+
+    @property
+    def base_width(self) -> int:
+        """Width of the network that is built: n_feat · width."""
+        return round(self.n_feat * self.width)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ProcessConfig:
+    """The forward process: linear betas over n_T levels.
+
+    Attributes:
+        beta1: β at t = 0.
+        beta2: β at t = n_T.
+        n_T: number of levels.
+        loss_weight: factor on the loss by noise level; None: 1 at all.
+        parameterization: what the network's answer is: the noise, or a correction of the best
+            denoiser that knows the mean picture and the spread of the training images alone.
+    """
+
+    beta1: float = 1e-4
+    beta2: float = 0.02
+    n_T: int = Field(default=1000, ge=2, le=_MOST_LEVELS)
+    loss_weight: LossWeight | None = None
+    parameterization: Literal["eps", "preconditioned"] = "eps"
+
+    def __post_init__(self) -> None:
+        """Refuse betas that are no schedule, or that leave nothing of an image to be found."""
+        if not _LEAST_BETA <= self.beta1 <= self.beta2 < 1.0:
+            raise UserError(
+                f"betas ({self.beta1}, {self.beta2}): need {_LEAST_BETA} <= beta1 <= beta2 < 1."
+            )
+        beta = np.linspace(self.beta1, self.beta2, self.n_T + 1)
+        if np.log1p(-beta).sum() < math.log(_LEAST_SIGNAL):
+            raise UserError(
+                f"betas ({self.beta1}, {self.beta2}) with n_T {self.n_T} leave less than "
+                f"{_LEAST_SIGNAL} of the signal at the last level; lower process.beta2 or n_T."
+            )
+
+    @property
+    def chain(self) -> Chain:
+        """Its noise levels."""
+        return Chain((self.beta1, self.beta2), self.n_T)
+
+    @property
+    def uses_statistics(self) -> bool:
+        """Whether mean picture and σ_d of the training images are part of the process."""
+        is_weighted = self.loss_weight is not None and self.loss_weight.needs_std
+        return self.parameterization != "eps" or is_weighted
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingConfig:
+    """Optimisation and its book-keeping.
+
+    Attributes:
+        epochs: length in passes over the training images; give this or ``steps``.
+        steps: length in optimizer steps.
+        length: share of that length that is trained, in (0, 1]; stages and milestones in % are of
+            what is trained.
+        global_batch: images per step over all ranks.
+        micro_batch: images per forward pass of a rank; None: the rank's whole share.
+        lr: Adam's learning rate.
+        clip_grad_norm: largest norm of the gradient of all weights together, to which it is scaled
+            down; None: never.
+        ema_decays: lengths of the weight averages, in (0, 1); the first is the primary one.
+        milestones: when weights are kept and scored: "stages" (each stage's end), "25%",
+            "10 epochs" or a step.
+        checkpoint_every: steps between rolling checkpoints.
+        log_every: steps between lines of metrics.jsonl.
+        device: "auto" takes a GPU if there is one.
+        precision: "auto": bf16 where the device has it and it was measured to help.
+        compile: "auto": on a GPU, and where a C++ compiler is found and it helps.
+        threads: CPU threads per rank; None: all cores over the ranks of this machine.
+        timeout_seconds: how long ranks wait for each other before the run is given up.
+    """
+
+    epochs: float | None = Field(default=None, gt=0, le=MOST_STEPS)
+    steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
+    length: float = Field(default=1.0, gt=0, le=1)
+    global_batch: int = Field(default=256, ge=1, le=_MOST_IMAGES)
+    micro_batch: int | None = Field(default=None, ge=1, le=_MOST_IMAGES)
+    lr: float = Field(default=2e-5, gt=0)
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    ema_decays: Annotated[tuple[float, ...], Field(max_length=16)] = (0.9999, 0.999)
+    milestones: Annotated[tuple[_Milestone, ...], Field(max_length=10_000)] = ("stages",)
+    checkpoint_every: int = Field(default=1000, ge=1, le=MOST_STEPS)
+    log_every: int = Field(default=50, ge=1, le=MOST_STEPS)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    threads: int | None = Field(default=None, ge=1, le=4096)
+    timeout_seconds: float = Field(default=600.0, gt=0, le=31_536_000)
+
+    def __post_init__(self) -> None:
+        """Refuse an average that is none."""
+        if not self.ema_decays or not all(0 < d < 1 for d in self.ema_decays):
+            raise UserError(
+                f"training.ema_decays is {self.ema_decays}: give at least one decay in (0, 1)."
+            )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SamplerConfig:
+    """How images are drawn from a network.
+
+    Attributes:
+        name: "ddim", or "ddpm" for ancestral sampling through the full chain.
+        steps: network calls (DDIM only; "ddpm" takes n_T).
+        eta: DDIM's stochasticity in [0, 1].
+        clip: clip the predicted clean image to [-1, 1] (DDIM only).
+        seed: sampling seed, apart from the training seed.
+        chunk: images per forward pass, or "auto": sized to the device.
+        precision: "auto": bf16 where the device has it and it was measured to help.
+        compile: "auto": on a GPU, and where a C++ compiler is found and it helps.
+        grid: images in a run's sample grid.
+
+    Images may differ in bits between chunks and precisions, so results name both.
+    """
+
+    name: Literal["ddim", "ddpm"] = "ddim"
+    steps: int = Field(default=50, ge=1, le=_MOST_LEVELS)
+    eta: float = Field(default=1.0, ge=0, le=1)
+    clip: bool = True
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    chunk: int | str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    grid: int = Field(default=64, ge=1, le=65_536)
+
+    def __post_init__(self) -> None:
+        """Refuse a chunk of no images."""
+        is_number = isinstance(self.chunk, int) and 1 <= self.chunk <= _MOST_IMAGES
+        if not is_number and self.chunk != "auto":
+            raise UserError(
+                f"sampler.chunk is {shown_value(self.chunk)}: give a number of images, 1 to "
+                f'{_MOST_IMAGES}, or "auto".'
+            )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+        arm: name shown in tables and figures.
+        output: folder of checkpoints; runs live in ``seed<k>/`` inside it.
+        samples: folder of sample grids, likewise; None: ``samples/`` inside the run's folder.
+        noise_stream: other draws of order, flips, time and noise for the same initial weights; arms
+            to be compared as pairs share it.
+    """
+
+    arm: Name
+    curriculum: Annotated[tuple[StageConfig, ...], Field(max_length=_MOST_STAGES)]
+    output: _Place
+    samples: _Place | None = None
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    noise_stream: int = Field(default=0, ge=0, lt=2**16)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    process: ProcessConfig = ProcessConfig()
+    training: TrainingConfig = TrainingConfig()
+    sampler: SamplerConfig = SamplerConfig()
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this run's checkpoints, config and log."""
+        return Path(self.output) / f"seed{self.seed}"
+
+    @property
+    def grid_dir(self) -> Path:
+        """Folder of this run's sample grids."""
+        if self.samples is None:
+            return self.run_dir / "samples"
+        return Path(self.samples) / f"seed{self.seed}"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain types of a config, as JSON would hold them, without ``_LATER`` defaults."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    for key, default in _LATER.items():
+        *path, name = key.split(".")
+        inner = functools.reduce(lambda part, step: part.get(step, {}), path, content)
+        if name in inner and inner[name] == default:
+            del inner[name]
+    return content
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys at which two configs (as plain types) differ, but for those of no consequence."""
+    different = []
+    for key in sorted(a.keys() | b.keys()):
+        old, new = a.get(key), b.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            different += differences(old, new, f"{prefix}{key}.")
+        elif old != new and not _may_change(prefix + key):
+            different.append(prefix + key)
+    return different
+
+
+def _may_change(key: str) -> bool:
+    return key in _MAY_CHANGE or key.startswith(_SAMPLER)
+
+
+def config_hash(config: RunConfig) -> str:
+    """Twelve hex digits over everything that can change a result: not where it is written.
+
+    Training and sampling are hashed; the device, threads, how often ranks and files are looked
+    after and where files go are not.
+    """
+    content = to_dict(config)
+    for name in ("output", "samples"):
+        del content[name]
+    for name in ("device", "threads", "checkpoint_every", "log_every", "timeout_seconds"):
+        del content["training"][name]
+    del content["sampler"]["grid"]
+    return sha256_of_json(content)[:12]
+
+
+def check(kind: type[Any], content: Mapping[str, Any], source: str) -> Any:
+    """Build the frozen dataclass ``kind`` from plain types; every mistake is one line."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(content))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_line(kind, error)}") from None
+    except (TypeError, RecursionError, ValueError) as error:  # no JSON can hold it
+        raise UserError(f"{source}: {error}") from None
+
+
+def _first_line(kind: type[Any], error: ValidationError) -> str:
+    """The first mistake of a ValidationError as one line; a misspelt key is also a missing one."""
+    found = error.errors()
+    first = next((e for e in found if e["type"] in _UNKNOWN_KEY), found[0])
+    if first["type"] == "json_invalid":
+        return f"{first_fault(error)}."
+    # A density's kind is part of pydantic's path, but no key that anybody wrote.
+    path = [str(part) for part in first["loc"] if part not in _KINDS]
+    key = ".".join(path)
+    if first["type"] in _UNKNOWN_KEY:
+        return f"unknown key {key!r}.{did_you_mean(path[-1], _keys_at(kind, first['loc'][:-1]))}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"key {key!r} is missing."
+    if isinstance(first.get("ctx", {}).get("error"), UserError):
+        return f"key {key!r}: {first['ctx']['error']}"
+    if first["type"] == "union_tag_invalid":
+        kinds = WEIGHT_KINDS if path[-1] == "loss_weight" else KINDS
+        return f"key {key + '.kind'!r} is {first['ctx']['tag']!r}; allowed are {', '.join(kinds)}."
+    return f"key {key!r} is {shown_value(first['input'])}: {_said(first)}."
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    return str(fault["msg"]).removeprefix("Value error, ").lower()
+
+
+def _keys_at(kind: Any, path: Sequence[str | int]) -> list[str]:
+    """Names of the fields of the dataclass at a path inside ``kind``."""
+    for part in path:
+        if part in _KINDS:
+            kind = _KINDS[str(part)]
+            continue
+        inner: Any = next((f.type for f in fields(kind) if f.name == part), None)
+        kind = next((c for c in _parts(inner) if is_dataclass(c)), kind)
+    return [f.name for f in fields(kind)]
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """A type and, one inside the other, those that it is made of."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _parts(inner)
+
+
+def ema_name(decay: float) -> str:
+    """Label of an average in files and rows, such as "ema0.995"."""
+    return f"ema{decay:g}"

@@ -1,0 +1,148 @@
+"""What quality costs: distance against seconds of training, along the runs and at their end."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.analysis.answer import reservations
+from benchmark.analysis.findings import primary_endpoint
+from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.statistics import mean_and_interval
+from benchmark.rows.frames import arm_order, distance_rows, split_conditions
+from benchmark.rows.metric_names import is_smoke
+from benchmark.study.arm_names import BASELINE
+from benchmark.study.terms import USUAL, Terms
+from plots.figures.fid_vs_steps import log_axis
+from plots.percent_axis import BEYOND_NOTE, covering, cut, is_wide, margin_zone, percent_axis
+from plots.style import (
+    LINE_INCHES,
+    PAGE_CHARACTERS,
+    PAGE_INCHES,
+    arm_styles,
+    declared_note,
+    label_powers,
+    legend_lines,
+    new_figure,
+    note_below,
+    seed_note,
+)
+
+
+def cost_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Full-range rows of the distance with the most milestones; none where no time was kept."""
+    rows = distance_rows(frame)
+    rows = rows[rows["full_range"] & (rows["train_seconds"] > 0)]
+    parts = split_conditions(rows)
+    return max(parts, key=lambda part: part["step"].nunique()) if parts else rows
+
+
+def end_costs(frame: pd.DataFrame, terms: Terms = USUAL) -> pd.DataFrame:
+    """Cost and distance of each arm's end against the baseline's; none without a baseline.
+
+    Returns:
+        Index arm; columns cost, distance (mean log ratios to B of the same seed), half_width (of
+        the distance's 95 % interval; NaN for one seed) and seeds.
+    """
+    endpoint = primary_endpoint(frame, terms)
+    columns = ["cost", "distance", "half_width", "seeds"]
+    if endpoint is None or BASELINE not in endpoint.values.columns:
+        return pd.DataFrame(columns=columns)
+    ends = frame[(frame["step"] == frame["total_steps"]) & (frame["train_seconds"] > 0)]
+    seconds = ends.groupby(["seed", "arm"])["train_seconds"].max().unstack()
+    logs = np.log(seconds.reindex(columns=endpoint.values.columns))
+    found = {}
+    for arm in endpoint.values.columns:
+        # Without NaN: seeds that have both arms, their distance and their time.
+        both = pd.DataFrame(
+            {
+                "cost": logs[arm] - logs[BASELINE],
+                "distance": endpoint.values[arm] - endpoint.values[BASELINE],
+            }
+        ).dropna()
+        if not both.empty:
+            summary = mean_and_interval(both["distance"])
+            half = np.nan if summary.half_width is None else summary.half_width
+            found[arm] = (both["cost"].mean(), summary.mean, half, summary.n)
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
+
+
+def by_seconds(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
+    """A line an arm through its full-range milestones, seconds and distance averaged over seeds.
+
+    Args:
+        rows: of ``cost_rows``.
+        looks: style by arm.
+        ax: axes to draw on.
+    """
+    summary = over_seeds(rows).set_index(["arm", "step"])
+    seconds = rows.groupby(["arm", "step"])["train_seconds"].mean()
+    for arm, look in looks.items():
+        ax.plot(seconds[arm], summary["mean"][arm], label=arm, **look)
+    log_axis(0.0, ax)
+    ax.set_xscale("log")
+    label_powers(ax.xaxis)
+    ax.grid()
+    return ax
+
+
+def at_the_end(ends: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
+    """A point an arm: what it costs and how good it is, both against the baseline.
+
+    Args:
+        ends: of ``end_costs``.
+        looks: style by arm.
+        ax: axes to draw on.
+    """
+    margin_zone(ax, "y")
+    ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+    half = ends["half_width"].fillna(0.0)
+    ends = ends.assign(low=ends["distance"] - half, high=ends["distance"] + half)
+    percent_axis(ax, "y", *covering(ends[["low", "high"]].to_numpy()))
+    percent_axis(ax, "x", *covering(ends["cost"]))
+    for arm, row in ends.iterrows():
+        look = looks[str(arm)]
+        place = float(np.clip(row["distance"], *ax.get_ylim()))
+        (cost,) = cut(ax, "x", place, (row["cost"],), look["color"])
+        bar = cut(ax, "y", cost, (row["low"], row["distance"], row["high"]), look["color"])
+        is_inside = (cost, bar[1]) == (row["cost"], row["distance"])
+        points = look | {"linestyle": "none", "elinewidth": 0.8}
+        points |= {} if is_inside else {"marker": ""}
+        ax.errorbar(cost, bar[1], yerr=np.diff(bar)[:, None], **points)
+    ax.set_xlabel(f"training time against {BASELINE}")
+    ax.set_ylabel(f"distance against {BASELINE}")
+    return ax
+
+
+def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
+    """Left along the runs, right at their ends where there is a baseline."""
+    rows, ends = cost_rows(frame), end_costs(frame, terms)
+    all_looks = arm_styles(frame)
+    looks = {arm: all_looks[arm] for arm in arm_order(rows)}
+    lines = legend_lines(list(looks), PAGE_CHARACTERS)
+    result = new_figure(PAGE_INCHES, 2.5 + LINE_INCHES * lines)
+    axes = result.subplots(1, 1 if ends.empty else 2, squeeze=False)[0]
+    by_seconds(rows, looks, axes[0])
+    axes[0].set_xlabel("seconds of training")
+    axes[0].set_ylabel(str(rows["metric"].iloc[0]))
+    if not ends.empty:
+        at_the_end(ends, all_looks, axes[1])
+    handles, labels = axes[0].get_legend_handles_labels()
+    columns = -(-len(labels) // lines)
+    result.legend(handles, labels, loc="outside upper left", ncols=columns)
+    half = ends["half_width"].fillna(0.0)
+    reach = [ends["cost"], ends["distance"] - half, ends["distance"] + half]
+    beyond = [BEYOND_NOTE] * is_wide(pd.concat(reach))
+    note_below(result, [*_notes(rows), *beyond, *reservations(frame, terms)])
+    return result
+
+
+def _notes(rows: pd.DataFrame) -> list[str]:
+    devices = sorted(set(rows["device"]))
+    notes = ["time: of training alone, other work on the machine included"]
+    notes.append(f"on {'; '.join(devices)}")
+    notes.append(seed_note(over_seeds(rows)["seeds"]).replace("shaded", "right, bars"))
+    notes += ["smoke: n < 2048 images"] if is_smoke(int(rows["n_generated"].min())) else []
+    return [*notes, declared_note(rows)]

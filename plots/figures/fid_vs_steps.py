@@ -1,0 +1,278 @@
+"""Distance to the reference against training steps, and its ratio to the baseline's.
+
+Few arms share a panel, many are shown by family, each beside the baseline. A distance measured at
+one milestone alone (the last, with more images) is no curve: it becomes a row of points an arm.
+"""
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from benchmark.analysis.answer import reservations
+from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.to_baseline import log_ratio_to_baseline
+from benchmark.rows.frames import (
+    CONDITION,
+    arm_order,
+    curriculum_frame,
+    distance_rows,
+    split_conditions,
+)
+from benchmark.rows.metric_names import is_smoke
+from benchmark.study.arm_names import BASELINE
+from benchmark.study.terms import USUAL, Terms
+from plots.arm_groups import Family, families
+from plots.end_points import end_points, row_inches
+from plots.percent_axis import covering, is_wide, margin_zone, percent_axis
+from plots.style import (
+    COLUMN_CHARACTERS,
+    COLUMN_INCHES,
+    LINE_INCHES,
+    MOST_PANELS,
+    PAGE_INCHES,
+    arm_styles,
+    declared_note,
+    label_powers,
+    legend_lines,
+    legend_over,
+    new_figure,
+    note_below,
+    panels_note,
+    seed_note,
+    step_axis,
+)
+
+LOG_SPAN = 4
+# Characters that fit beside one panel, alone and in a page of them.
+LABEL_WIDTH, PAGE_LABEL_WIDTH = 30, 18
+# Heights of the panels; of two and more bands of them all the less.
+PANEL_INCHES, RATIO_INCHES, COMPACT = 2.0, 1.3, 0.7
+# Families side by side, and the characters that fit above one.
+PER_BAND = 3
+LEGEND_CHARACTERS = 34
+# Distances at the end alone, side by side.
+MOST_BESIDE = 3
+
+
+def stage_boundaries(frame: pd.DataFrame) -> tuple[str, list[int]]:
+    """The arm with stages (C, else the first) and the steps at which it changes stage."""
+    stages = curriculum_frame(frame)
+    arms = arm_order(frame)
+    for arm in sorted(arms, key=lambda name: name != "C"):
+        own = stages[stages["arm"] == arm]
+        starts = sorted(set(own[own["seed"] == own["seed"].min()]["from_step"]))
+        if len(starts) > 1:
+            return arm, [int(step) for step in starts[1:]]
+    return "", []
+
+
+def fid_vs_steps(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
+    """Draw the rows of one condition; hollow points lack training on some noise levels.
+
+    Args:
+        rows: result rows of one metric, weights and sampler.
+        looks: the style of the arms to draw.
+        ax: axes to draw on.
+    """
+    summary = over_seeds(rows)
+    lowest, highest = float(summary["mean"].min()), float(summary["mean"].max())
+    is_log = lowest > 0 and highest / lowest > LOG_SPAN
+    # An interval may reach below zero; a distance and a log axis cannot.
+    floor = lowest / 2 if is_log else min(0.0, lowest)
+    for arm, look in looks.items():
+        _draw_arm(summary[summary["arm"] == arm], arm, look, floor, ax)
+    if is_log:
+        log_axis(floor, ax)
+    ax.grid(axis="y")
+    return ax
+
+
+def _draw_arm(points: pd.DataFrame, arm: str, look: dict[str, Any], floor: float, ax: Axes) -> None:
+    ax.plot(points["step"], points["mean"], label=arm, **look)
+    hollow = points[~points["full_range"]]
+    unfilled = look | {"linestyle": "none", "markerfacecolor": "white"}
+    unfilled["markeredgecolor"] = look["color"]
+    ax.plot(hollow["step"], hollow["mean"], zorder=3, **unfilled)
+    _shade(points[points["full_range"]], look, floor, ax)
+
+
+def _shade(points: pd.DataFrame, look: dict[str, Any], floor: float, ax: Axes) -> None:
+    low, high = points["mean"] - points["half_width"], points["mean"] + points["half_width"]
+    low = low.clip(lower=floor)
+    ax.fill_between(points["step"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def log_axis(floor: float, ax: Axes) -> None:
+    """A logarithmic y axis not below ``floor``, labelled at 1, 2 and 5."""
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], floor))
+    label_powers(ax.yaxis)
+
+
+def full_range_ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """Log ratio to the baseline of the same seed; full-range points of the other arms only."""
+    ratios = log_ratio_to_baseline(rows)
+    return ratios[ratios["full_range"] & (ratios["arm"] != BASELINE)]
+
+
+def ratio_vs_steps(ratios: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
+    """Draw the arms' log ratios to the baseline, with the zone of ±3 %.
+
+    Args:
+        ratios: of ``full_range_ratios``.
+        looks: the style of the arms to draw.
+        ax: axes to draw on.
+    """
+    margin_zone(ax, "y")
+    summary = over_seeds(ratios)
+    for arm, look in looks.items():
+        own = summary[summary["arm"] == arm]
+        ax.plot(own["step"], own["mean"], **look)
+        _shade(own, look, -np.inf, ax)
+    return ax
+
+
+def ratio_limits(ratios: pd.DataFrame) -> tuple[float, float]:
+    """Room for all arms' last intervals; the large ratios of early milestones may lie outside."""
+    return covering(_last_ends(ratios), room=0.3)
+
+
+def _last_ends(ratios: pd.DataFrame) -> pd.Series:
+    """The ends of all arms' last intervals."""
+    last = ratios[ratios["step"] == ratios.groupby(["arm", "seed"])["step"].transform("max")]
+    summary = over_seeds(last, ("arm",))
+    half = summary["half_width"].fillna(0.0)
+    return pd.concat([summary["mean"] - half, summary["mean"] + half])
+
+
+def _is_curve(rows: pd.DataFrame) -> bool:
+    return bool((rows.groupby("arm")["step"].nunique() > 1).any())
+
+
+def _sampler(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    return f"{first['sampler']}, {first['sampler_steps']} steps"
+
+
+def _label(rows: pd.DataFrame, with_sampler: bool, width: int) -> str:
+    metric = textwrap.fill(str(rows["metric"].iloc[0]), width)
+    label = f"{metric}\n{rows['weights'].iloc[0]} weights"
+    return f"{label}\n{_sampler(rows)}" if with_sampler else label
+
+
+def _notes(parts: list[pd.DataFrame], panels: list["Panel"], staged_arm: str) -> list[str]:
+    rows = pd.concat(parts)
+    notes = [seed_note(over_seeds(rows, (*CONDITION, "arm", "step"))["seeds"])]
+    if not rows["full_range"].all():
+        notes.append("hollow: not all noise levels trained yet")
+    if staged_arm:
+        notes.append(f"vertical lines: stages of {staged_arm}")
+    if any(not panel.ratios.empty for panel in panels):
+        notes.append(f"change against {BASELINE} of the same seed, grey: ±3 %")
+    if any(is_wide(_last_ends(panel.ratios)) for panel in panels):
+        notes.append("intervals go on beyond the panel")
+    smoke = rows["n_generated"].map(is_smoke)
+    if smoke.any():
+        named = "" if smoke.all() else f" ({', '.join(sorted(set(rows[smoke]['metric'])))})"
+        notes.append(f"smoke: n < 2048 images{named}")
+    notes.append(declared_note(rows))
+    samplers = sorted({_sampler(part) for part in parts})
+    return [*notes, *samplers] if len(samplers) == 1 else notes
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One condition of the distance and, where there is a baseline, the ratios to it."""
+
+    rows: pd.DataFrame
+    ratios: pd.DataFrame
+
+
+def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
+    """For each condition the distance by step, below it the ratio to the baseline's."""
+    parts = split_conditions(distance_rows(frame))
+    curves = [part for part in parts if _is_curve(part)] or parts
+    ends = [part for part in parts if _is_curve(part) != _is_curve(curves[0])]
+    count = max(len(curves), len(ends))
+    curves, ends = curves[:MOST_PANELS], ends[:MOST_BESIDE]
+    parts = [*curves, *ends]
+    panels = [Panel(rows, full_range_ratios(rows)) for rows in curves]
+    groups = families(arm_order(pd.concat(parts)))
+    bands = [groups[i : i + PER_BAND] for i in range(0, len(groups), PER_BAND)]
+    scale = COMPACT if len(bands) > 1 else 1.0
+    heights = [_band_inches(band, panels, scale) for band in bands]
+    heights += [row_inches(pd.concat(ends)) + 0.5] if ends else []
+    result = new_figure(COLUMN_INCHES if len(groups) == 1 else PAGE_INCHES, sum(heights))
+    shares = result.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    staged_arm, boundaries = stage_boundaries(frame)
+    columns = 1 if len(groups) == 1 else PER_BAND
+    for band, share in zip(bands, shares, strict=False):
+        _draw_band(band, panels, boundaries, share, columns)
+    if ends:
+        _draw_ends(ends, shares[-1])
+    notes = _notes(parts, panels, staged_arm)
+    note_below(result, [*notes, *panels_note(count), *reservations(frame, terms)])
+    return result
+
+
+def _band_inches(band: list[Family], panels: list[Panel], scale: float) -> float:
+    inches = sum(PANEL_INCHES + RATIO_INCHES * (not panel.ratios.empty) for panel in panels)
+    lines = max(legend_lines(family.arms, _characters(family)) for family in band)
+    return scale * inches + LINE_INCHES * (lines + bool(band[0].title))
+
+
+def _characters(family: Family) -> int:
+    return LEGEND_CHARACTERS if family.title else COLUMN_CHARACTERS
+
+
+def _draw_band(
+    band: list[Family], panels: list[Panel], boundaries: list[int], share: SubFigure, columns: int
+) -> None:
+    """A column of panels for each family; the panels of a row share their y axis."""
+    kinds = [(panel, kind) for panel in panels for kind in (False, True)]
+    kinds = [
+        (panel, is_ratio) for panel, is_ratio in kinds if not (is_ratio and panel.ratios.empty)
+    ]
+    heights = [RATIO_INCHES if is_ratio else PANEL_INCHES for _, is_ratio in kinds]
+    sizes = {"height_ratios": heights}
+    grid = share.subplots(
+        len(kinds), columns, sharex=True, sharey="row", squeeze=False, gridspec_kw=sizes
+    )
+    samplers = {_sampler(panel.rows) for panel in panels}
+    width = LABEL_WIDTH if columns == 1 else PAGE_LABEL_WIDTH
+    for (panel, is_ratio), row in zip(kinds, grid, strict=True):
+        for family, ax in zip(band, row, strict=False):
+            _draw_panel(panel, is_ratio, family, boundaries, ax)
+        if is_ratio:
+            percent_axis(row[0], "y", *ratio_limits(panel.ratios))
+        label = f"against {BASELINE}" if is_ratio else _label(panel.rows, len(samplers) > 1, width)
+        row[0].set_ylabel(label)
+    for family, column in zip(band, grid.T, strict=False):
+        legend_over(column[0], _characters(family), family.title)
+        column[-1].set_xlabel("training steps")
+    for ax in grid[:, len(band) :].flat:
+        ax.set_axis_off()
+
+
+def _draw_panel(
+    panel: Panel, is_ratio: bool, family: Family, boundaries: list[int], ax: Axes
+) -> None:
+    styles = arm_styles(panel.rows)
+    looks = {arm: styles[arm] for arm in family.arms if arm in styles}
+    if is_ratio:
+        ratio_vs_steps(panel.ratios, looks, ax)
+    else:
+        fid_vs_steps(panel.rows, looks, ax)
+    for step in boundaries:
+        ax.axvline(step, color="0.82", linewidth=0.6, zorder=0)
+    step_axis(ax, int(panel.rows["total_steps"].max()), label=False)
+
+
+def _draw_ends(ends: list[pd.DataFrame], share: SubFigure) -> None:
+    for part, ax in zip(ends, share.subplots(1, len(ends), squeeze=False)[0], strict=True):
+        end_points(part, ax)

@@ -1,0 +1,148 @@
+"""Every comparison of the study with its interval, its verdict and the zone of ±3 %."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.analysis.answer import reservations
+from benchmark.analysis.findings import Endpoint, Finding, findings, primary_endpoint
+from benchmark.study.terms import USUAL, Terms
+from plots.names import shortened
+from plots.percent_axis import (
+    BEYOND_NOTE,
+    covering,
+    cut,
+    is_wide,
+    margin_zone,
+    percent_axis,
+    percent_text,
+)
+from plots.style import GREY, PAGE_INCHES, new_figure, note_below, text_beside
+
+# Height of a line, and of all of them at most: a page.
+ROW_INCHES, MOST_INCHES = 0.185, 8.2
+# Lines that a page holds, and characters left of the axes.
+MOST_LINES, _LEFT_CHARACTERS = 70, 76
+_GROUPS = {
+    "hypothesis": "Hypotheses",
+    "decomposition": "Where it comes from",
+    "claim": "Claims, arm by arm",
+    "check": "Instrument checks",
+}
+# Filled where something is decided; shapes stay apart in grey.
+_MARKERS: dict[str, dict[str, Any]] = {
+    "supported": {"marker": "D", "color": "#0072B2", "markersize": 5},
+    "refuted": {"marker": "X", "color": "#D55E00", "markersize": 6},
+    "equal": {"marker": "s", "color": "#000000", "markersize": 4.5},
+    "mixed": {"marker": "P", "color": "#CC79A7", "markersize": 6},
+    "undecided": {"marker": "o", "color": "#555555", "markersize": 5, "markerfacecolor": "white"},
+}
+# Where text stands, in points left of the axes (negative) or right of them.
+_LEFT, _COLUMNS = -5, (8, 104, 134)
+
+
+def has_rows(frame: pd.DataFrame, terms: Terms = USUAL) -> bool:
+    """Whether any two arms can be compared at their end."""
+    return bool(with_estimate(findings(frame, terms)))
+
+
+def with_estimate(found: Sequence[Finding]) -> list[Finding]:
+    """The findings with an estimate, group by group in the order of the groups."""
+    order = list(_GROUPS)
+    kept = [finding for finding in found if not math.isnan(finding.estimate)]
+    return sorted(kept, key=lambda finding: order.index(finding.group))
+
+
+def forest(found: Sequence[Finding], ax: Axes) -> Axes:
+    """A line per finding under its group's heading, the effects along x as log ratios.
+
+    Args:
+        found: what ``with_estimate`` returns, at least one.
+        ax: axes to draw on.
+    """
+    margin_zone(ax, "x")
+    low, high = covering([x for f in found for x in (f.low, f.high, f.estimate)], room=0.06)
+    percent_axis(ax, "x", low, high)
+    place, group = 0.0, ""
+    for finding in found:
+        if finding.group != group:
+            group = finding.group
+            place += 0.4 if place else 0.0
+            text_beside(ax, _LEFT, place, _GROUPS[group], style="italic", color=GREY)
+            place += 1.0
+        _line(finding, place, ax)
+        place += 1.0
+    ax.set_ylim(place - 0.3, -1.6)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    for x, heading in zip(_COLUMNS, ("change [95 % interval]", "seeds", "verdict"), strict=True):
+        text_beside(ax, x, -1.0, heading, color=GREY)
+    return ax
+
+
+def _line(finding: Finding, place: float, ax: Axes) -> None:
+    look = _MARKERS.get(finding.verdict, _MARKERS["undecided"])
+    # With one seed there is no interval.
+    low, high = (
+        finding.estimate if math.isnan(end) else end for end in (finding.low, finding.high)
+    )
+    ends = cut(ax, "x", place, (low, high), look["color"])
+    ax.plot(ends, [place, place], color=look["color"], linewidth=1.2, solid_capstyle="butt")
+    if ends[0] <= finding.estimate <= ends[1]:
+        ax.plot([finding.estimate], [place], linestyle="none", markeredgewidth=1.0, **look)
+    strong = {"weight": "bold"} if finding.declared else {}
+    name = shortened(f"{finding.title}:  {finding.contrast}", _LEFT_CHARACTERS)
+    text_beside(ax, _LEFT, place, name, **strong)
+    text_beside(ax, _COLUMNS[0], place, interval_text(finding))
+    text_beside(ax, _COLUMNS[1], place, str(finding.seeds))
+    colour = look["color"] if finding.verdict in _MARKERS else GREY
+    text_beside(ax, _COLUMNS[2], place, finding.verdict, color=colour)
+
+
+def interval_text(finding: Finding) -> str:
+    """The change in percent and its interval, −4.2 % [−6.1, −2.3]; alone without an interval."""
+    estimate = percent_text(finding.estimate)
+    if math.isnan(finding.low):
+        return estimate
+    low, high = (
+        percent_text(end).removesuffix(" %").replace("> ", ">")
+        for end in (finding.low, finding.high)
+    )
+    return f"{estimate} [{low}, {high}]"
+
+
+def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
+    """All findings of a study that has an endpoint and two arms, judged by its own terms."""
+    endpoint = primary_endpoint(frame, terms)
+    found = with_estimate(findings(frame, terms))
+    shown = found[:MOST_LINES]
+    groups = len({finding.group for finding in shown})
+    lines = min(ROW_INCHES * (len(shown) + 1.4 * groups + 1), MOST_INCHES)
+    result = new_figure(PAGE_INCHES, lines + 0.4)
+    ax = forest(shown, result.subplots())
+    ax.set_xlabel(f"change of {endpoint.metric if endpoint else 'the distance'} (left is better)")
+    note_below(result, [*_notes(found, endpoint), *reservations(frame, terms)])
+    return result
+
+
+def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
+    notes = ["grey zone: ±3 %, too small to matter"]
+    if is_wide([end for f in found for end in (f.low, f.high, f.estimate)]):
+        notes.append(BEYOND_NOTE)
+    if len(found) > MOST_LINES:
+        notes.append(f"{MOST_LINES} of {len(found)} comparisons shown, all are in the tables")
+    if max(finding.seeds for finding in found) == 1:
+        notes.append("n=1 seed, no interval, nothing is decided")
+    if endpoint is not None:
+        notes.append(f"{endpoint.condition['weights']} weights, {endpoint.step_rule}")
+        count = len(endpoint.sampling_seeds)
+        notes += [f"mean of {count} sampling seeds"] if count > 1 else []
+        notes += ["smoke: n < 2048 images"] if endpoint.is_smoke else []
+        notes.append(endpoint.declared)
+    if any(finding.declared for finding in found):
+        notes.append("bold: declared beforehand")
+    return notes

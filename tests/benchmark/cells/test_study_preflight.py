@@ -1,0 +1,147 @@
+"""What is refused of a study before its first step."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark.cells import local, time_left
+from benchmark.cells.preflight import check_study
+from benchmark.rows.file import ROWS_FILE
+from benchmark.study.study import EvaluationConfig, Study
+from mindiffusion.errors import UserError
+from mindiffusion.training.preflight import run_bytes
+
+EVALUATION = EvaluationConfig(
+    num_generated=16, num_reference=64, feature_nets=("effnet-lite0-64",), profile_images=8
+)
+
+
+@pytest.fixture(autouse=True)
+def committed(monkeypatch):
+    """Whoever works on the code is told that it has changes."""
+    monkeypatch.setattr("benchmark.cells.preflight.git_revision", lambda: "0123456789ab")
+
+
+@pytest.fixture
+def make(workdir, tiny_config):
+    """A function: a study of arms B and C, its runs changed by words, its scoring by fields."""
+
+    def study(*words, **scoring):
+        runs = tuple(tiny_config(arm, *words, output=f"results/t/{arm}") for arm in ("b", "c"))
+        return Study("t", Path("results/t"), runs, replace(EVALUATION, **scoring))
+
+    return study
+
+
+WRONG = {
+    "sampler": (("process.n_T=40", "sampler.steps=41"), {}, "n_T = 40"),
+    "size": (("data.size=40",), {}, "multiples of 32"),
+    "reference": ((), {"num_reference": 257}, "num_reference is 257, but the data has 256"),
+    "profile": ((), {"profile_images": 33}, "profile_images is 33, but the data has 32 held-out"),
+    "one held-out": (("data.num_held_out=1",), {"profile_images": 2}, "1 held-out image; scoring"),
+    "few": (("data.num_train=7",), {}, "7 training images; scoring compares"),
+    "seeds": ((f"sampler.seed={2**32 - 1}",), {"num_sampling_seeds": 2}, "seeds end at"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("start", ["start", "dry run"])
+def test_study_that_cannot_come_to_its_end_is_refused(name, start, make, workdir, monkeypatch):
+    words, scoring, message = WRONG[name]
+    study = make(*words, **scoring)
+    monkeypatch.setattr(local, "prepared_data", None)
+    monkeypatch.setattr(time_left, "_time_steps", None)
+    with pytest.raises(UserError, match=message):
+        if start == "start":
+            local.run_study(study, [], study.runs)
+        else:
+            time_left.print_dry_run(study, study.runs, 1)
+    assert not (workdir / "results").exists()
+
+
+@pytest.mark.parametrize("start", ["start", "dry run"])
+def test_finisher_of_another_chain_is_refused_before_any_training(
+    start, make, tiny_config, workdir, monkeypatch
+):
+    study = make(metrics=("stitched",))
+    other = tiny_config("b", "process.n_T=500", output="results/t/b")
+    study = replace(study, finisher=other)
+    monkeypatch.setattr(local, "prepared_data", None)
+    monkeypatch.setattr(time_left, "_time_steps", None)
+    with pytest.raises(UserError, match=r"finisher B/0 is of .*n_T 500, the run B/0 of .*n_T 1000"):
+        if start == "start":
+            local.run_study(study, [], study.runs)
+        else:
+            time_left.print_dry_run(study, study.runs, 1)
+    assert not (workdir / "results").exists()
+    # Where nothing is stitched it does no harm.
+    check_study(replace(study, evaluation=EVALUATION), study.runs)
+
+
+def test_arms_of_other_loss_weights_and_parameterizations_can_be_stitched(make, tiny_config):
+    study = make(metrics=("stitched",))
+    others = (
+        tiny_config("b", "process.loss_weight={kind: p2}", output="results/t/p2"),
+        tiny_config("b", "process.parameterization=preconditioned", output="results/t/p"),
+    )
+    study = replace(study, runs=study.runs + others, finisher=study.runs[0])
+    assert check_study(study, study.runs) == []
+
+
+def test_held_out_images_are_not_asked_for_where_nothing_reads_them(make):
+    study = make("data.num_held_out=1", metrics=("fd",), profile_images=1024)
+    assert check_study(study, study.runs) == []
+
+
+def test_study_that_fits_leaves_nothing(make, workdir):
+    study = make()
+    assert check_study(study, study.runs) == []
+    assert not (workdir / "results").exists()
+
+
+def test_small_data_is_told_once(make):
+    study = make("training.global_batch=512")
+    (note,) = check_study(study, study.runs)
+    assert "256 training images" in note and "(512)" in note
+
+
+def test_writable_is_asked_for_all_runs_that_are_to_be_done(make, monkeypatch):
+    study = make()
+    needed = run_bytes(study.runs[0], 2)
+    free = type("Usage", (), {"total": 10**12, "free": needed + 1})
+    monkeypatch.setattr("mindiffusion.writable.shutil.disk_usage", lambda path: free)
+    check_study(study, study.runs[:1])
+    with pytest.raises(UserError, match="checkpoints and weights need about"):
+        check_study(study, study.runs)
+
+
+def test_rows_of_another_sampler_are_refused_before_the_data_are_prepared(make):
+    study = make()
+    study.folder.mkdir(parents=True)
+    from benchmark.evaluation.milestone.milestone import (
+        Milestone,  # its rows are those of a real study
+    )
+    from benchmark.rows.file import append_rows
+    from mindiffusion.config.plan import resolve_plan
+
+    config = study.runs[0]
+    runtime = {"device": "cpu", "precision": "fp32", "compile": False, "threads": 1}
+    content = {"step": 12, "runtime": runtime, "train_seconds": 1.0}
+    plan = resolve_plan(config, 256)
+    one = Milestone(study, config, plan, "abc", content, study.folder)
+    append_rows(study.folder / ROWS_FILE, [one.row("FD", 1.0)])
+    assert check_study(study, study.runs) == []
+    other = make("sampler.steps=9")
+    with pytest.raises(UserError, match="another config or other data"):
+        check_study(other, other.runs)
+
+
+@pytest.mark.parametrize(("revision", "lines"), [("0123456789ab-dirty", 1), ("0123456789ab", 0)])
+def test_uncommitted_code_is_told_before_the_start(make, monkeypatch, revision, lines):
+    monkeypatch.setattr("benchmark.cells.preflight.git_revision", lambda: revision)
+    study = make()
+    said = [line for line in check_study(study, study.runs) if "provisional" in line]
+    assert len(said) == lines
+    # Where nothing is left to train, nothing will be measured by it.
+    assert not [line for line in check_study(study, []) if "provisional" in line]

@@ -1,0 +1,155 @@
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+
+from benchmark.analysis.competence import Competence
+from benchmark.analysis.endpoint import missing_cells, primary_endpoint
+from benchmark.analysis.findings import findings
+from benchmark.reporting.page.overview import cautions, cells_text, effect_on, main_table
+from benchmark.rows.frames import to_frame
+
+LEARNED = Competence(
+    step=1000, total_steps=1000, seeds=8, level=np.array([0.25, 0.75]), error=np.full(2, 0.1),
+    linear=np.full(2, 0.2), mean=np.full(2, 0.3), slope=0.0,
+)  # fmt: skip
+
+
+def parts(rows):
+    frame = to_frame(rows)
+    return frame, primary_endpoint(frame), findings(frame)
+
+
+@pytest.fixture(scope="module")
+def whole(planted):
+    return parts(planted())
+
+
+@pytest.fixture(scope="module")
+def single(planted):
+    """One seed and 512 images."""
+    rows = [row for row in planted(("B", "C"), [0], "FD-EffNet-Lite0-64px@1024")]
+    return parts(rows)
+
+
+def test_main_table_has_every_arm_with_its_planted_change(whole):
+    table = main_table(*whole)
+    change = {row[0]: row[2] for row in table.body}
+    assert list(change)[:4] == ["B", "S", "C", "CS"]
+    assert change["B"] == "–"
+    for arm, planted_log in (("C", -0.12), ("CS", -0.2), ("B-80%", 0.08), ("A/A", 0.0)):
+        estimate = float(re.match(r"[−+]?[\d.]+", change[arm])[0].replace("−", "-"))
+        assert abs(estimate - 100 * math.expm1(planted_log)) < 2, arm
+        assert re.search(r"\([−+]?[\d.]+ to [−+]?[\d.]+ %\)$", change[arm])
+
+
+def test_main_table_shows_the_means_of_the_table_of_distances(whole):
+    from benchmark.reporting.tables.build import fid_vs_steps
+
+    table = next(t for t in fid_vs_steps(whole[0])[0] if "@2048" in t.title)
+    last = {row[0]: next(c for c in reversed(row) if c != "–") for row in table.body}
+    assert {row[0]: row[1] for row in main_table(*whole).body} == last
+
+
+def test_main_table_lists_seeds_only_where_arms_differ(planted):
+    table = main_table(*parts(planted(("B", "C"), range(3))))
+    assert table.header == ("arm", "distance", "against B")
+    rows = [*planted(("B",), range(3)), *planted(("C",), range(2))]
+    table = main_table(*parts(rows))
+    assert table.header[-1] == "seeds"
+    assert [row[-1] for row in table.body] == ["3", "2"]
+
+
+def test_one_seed_gives_no_interval_and_the_images_own_error(single, planted):
+    frame, endpoint, found = single
+    assert main_table(frame, endpoint, found).body[1][2].endswith("(n=1)")
+    rows = [dataclasses.replace(row, error=1.5) for row in planted(("B", "C"), [0])]
+    rows = [row for row in rows if row.sampling_seed == 0]
+    table = main_table(*parts(rows))
+    assert table.body[0][1].endswith("± 1.50 (se)")
+    assert any(note.startswith("(se)") for note in table.notes)
+
+
+def test_effect_without_a_claim_is_a_paired_one(whole, planted):
+    _, endpoint, _ = whole
+    effect = effect_on("CS", endpoint, [])
+    values = endpoint.values["CS"] - endpoint.values["B"]
+    assert effect.estimate == pytest.approx(values.mean())
+    assert effect.low < effect.estimate < effect.high
+    assert effect_on("B", endpoint, []) is None
+    alone = primary_endpoint(to_frame([*planted(("B",), [0]), *planted(("C",), [1])]))
+    assert effect_on("C", alone, []) is None
+
+
+def test_cautions_are_silent_on_a_full_study(whole):
+    frame, endpoint, found = whole
+    assert missing_cells(frame, endpoint, {}) == {}
+    assert cautions(endpoint, found, {}, LEARNED) == []
+
+
+def test_cautions_say_where_nothing_guards_against_young_networks(whole):
+    (text,) = cautions(*whole[1:], {}, None)
+    assert text.startswith("How far B has learned was not measured")
+
+
+def test_cautions_name_one_seed_and_smoke_in_plain_words(single):
+    texts = cautions(*single[1:], {}, LEARNED)
+    assert texts[0].startswith("One training seed:")
+    assert "1,024 generated images, fewer than 2,048" in texts[1]
+
+
+def test_cautions_name_what_is_not_measured(planted):
+    rows = [*planted(("B",), range(6)), *planted(("C",), (0, 1, 4))]
+    frame, endpoint, found = parts(rows)
+    absent = missing_cells(frame, endpoint, {})
+    assert absent == {"C": [2, 3, 5]} and cells_text(absent) == ["C (seed 2–3, 5)"]
+    assert "Not measured yet: C (seed 2–3, 5)." in cautions(endpoint, found, absent, LEARNED)
+
+
+def test_missing_cells_are_those_of_the_index_where_there_is_one(planted):
+    rows = [*planted(("B",), range(3)), *planted(("C",), (0,))]
+    frame, endpoint, _ = parts(rows)
+    cells = [{"arm": arm, "seed": seed} for arm, seed in (("B", 0), ("CR", 1), ("CR", 0))]
+    assert missing_cells(frame, endpoint, {"cells": cells}) == {"CR": [0, 1]}
+
+
+def test_cautions_name_a_failed_instrument(planted):
+    rows = planted(("B", "C", "B-80%"), range(6))
+    swap = {"B": "B-80%", "B-80%": "B"}
+    swapped = [dataclasses.replace(row, arm=swap.get(row.arm, row.arm)) for row in rows]
+    _, endpoint, found = parts(swapped)
+    assert "The instrument fails a check of its own: B-80%." in cautions(
+        endpoint, found, {}, LEARNED
+    )
+
+
+def test_cautions_without_a_finished_arm(planted):
+    rows = [row for row in planted(("B",), [0]) if row.step < 1000]
+    _, endpoint, found = parts(rows)
+    assert endpoint is None
+    assert len(cautions(endpoint, found, {}, LEARNED)) == 1
+
+
+def test_main_table_has_the_held_out_change_beside_the_distances(planted):
+    rows = planted(("B", "C"), range(3))
+    last = [row for row in rows if row.step == row.total_steps and row.metric.endswith("@2048")]
+    rows += [
+        dataclasses.replace(row, metric="eps-MSE/L_simple", n_generated=0, sampler="",
+                            value=0.1 if row.arm == "B" else 0.09)
+        for row in last if row.sampling_seed == 0
+    ]  # fmt: skip
+    table = main_table(*parts(rows))
+    column = table.header.index("held-out ε-MSE against B")
+    assert [line[column] for line in table.body] == ["–", "−10.0 % (−10.0 to −10.0 %)"]
+
+
+def test_main_table_is_of_the_sampling_seeds_that_all_cells_share(whole, planted):
+    """What the verdicts are not about, such as one cell's further sampling, moves no number."""
+    rows = planted()
+    last = [row for row in rows if row.arm == "C" and row.seed == 0 and row.step == row.total_steps]
+    more = [dataclasses.replace(row, sampling_seed=9, value=2 * row.value) for row in last
+            if row.metric == whole[1].metric and row.sampling_seed == 0]  # fmt: skip
+    assert more
+    assert main_table(*parts([*rows, *more])) == main_table(*whole)

@@ -1,0 +1,138 @@
+"""Arms of a study file that are made of other arms."""
+
+import pytest
+
+from benchmark.study.arm_entries import control_name, slug
+from benchmark.study.study import load_study
+from mindiffusion.config.run import differences, to_dict
+from mindiffusion.curriculum.controls import control
+from mindiffusion.errors import UserError
+
+STUDY = """
+seeds: [5, 6]
+arms:
+  c: {extends: [arms/c]}
+  cs: {extends: [arms/cs], model: {probe_batches: 1}}
+  mirror: {control: mirror, of: c}
+  mirror-density: {control: density, of: mirror}
+  own: {control: density, of: cs, arm: mine, training: {lr: 1.0e-3}}
+  short: {extends: [arms/b_80]}
+run:
+  data: {dataset: avatars, num_train: 256, num_held_out: 32}
+  model: {n_feat: 16}
+  training: {steps: 64, global_batch: 8, milestones: ["100%"]}
+controls_of: [c, mirror, cs]
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """A function: content of a study file → the study."""
+
+    def make(content=STUDY, **options):
+        path = tmp_path / "mine.yaml"
+        path.write_text(content)
+        return load_study(str(path), **options)
+
+    return make
+
+
+def by_arm(study, seed):
+    return {run.arm: run for run in study.runs if run.seed == seed}
+
+
+def test_controls_of_adds_the_standard_ones_with_names_and_folders_of_their_own(load):
+    study = load(STUDY.replace("  mirror-density: {control: density, of: mirror}\n", ""))
+    folders = {run.arm: run.run_dir.as_posix() for run in study.runs if run.seed == 5}
+    assert folders == {
+        arm: f"results/mine/{folder}/seed5"
+        for arm, folder in {
+            "C": "c", "CS": "cs", "mirror": "mirror", "mine": "own", "B-80%": "short",
+            "density*": "density-star", "shuffled*": "shuffled-star", "anti*": "anti-star",
+            "C-flat": "c-flat", "mirror-density*": "mirror-density-star",
+            "mirror-shuffled*": "mirror-shuffled-star", "mirror-anti*": "mirror-anti-star",
+            "mirror-flat": "mirror-flat", "CS-density*": "cs-density-star", "CS-flat": "cs-flat",
+            "static": "static", "mirror-static": "mirror-static", "CS-static": "cs-static",
+        }.items()
+    }  # fmt: skip
+    assert [run.seed for run in study.runs] == [5] * 18 + [6] * 18
+
+
+def test_control_differs_from_its_arm_in_name_and_curriculum_only(load):
+    study = load(STUDY.replace("[c, mirror, cs]", "[c]"))
+    for seed in (5, 6):
+        runs = by_arm(study, seed)
+        for arm, of, kind in (
+            ("density*", "C", "density"), ("shuffled*", "C", "shuffled"), ("anti*", "C", "anti"),
+            ("C-flat", "C", "flat"), ("mirror", "C", "mirror"),
+            ("mirror-density*", "mirror", "density"),
+        ):  # fmt: skip
+            changed = set(differences(to_dict(runs[of]), to_dict(runs[arm])))
+            assert changed == {"arm", "curriculum"}, arm
+            assert runs[arm].curriculum == control(runs[of].curriculum, kind, seed), arm
+        changed = set(differences(to_dict(runs["CS"]), to_dict(runs["mine"])))
+        assert changed == {"arm", "curriculum", "training.lr"}
+        assert runs["mine"].model.network == "sparse_unet"
+        assert runs["mine"].model.probe_batches == 1
+
+
+def test_shuffled_follows_the_runs_seed(load):
+    study = load(STUDY.replace("[c, mirror, cs]", "[c]"), overrides=["seeds=[0, 1, 2, 3, 4, 5, 6]"])
+    orders = {run.curriculum for run in study.runs if run.arm == "shuffled*"}
+    assert len(orders) > 1
+    assert len({run.curriculum for run in study.runs if run.arm == "anti*"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("density*", "density-star"), ("CS-density*", "cs-density-star"), ("A/A", "a-a"),
+        ("B-80%", "b-80"), ("C-flat", "c-flat"), ("Min-SNR-5", "min-snr-5"), ("my_arm", "my_arm"),
+        ("../x", "x"), ("λ × 10", "10"),
+    ],
+)  # fmt: skip
+def test_slug_is_a_folders_name(name, expected):
+    assert slug(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "name"),
+    [("density", "C", "density*"), ("flat", "C", "C-flat"), ("anti", "CS", "CS-anti*"),
+     ("flat", "CS", "CS-flat"), ("density", "mirror", "mirror-density*"),
+     ("mirror", "C", "mirror"), ("mirror", "CS", "CS-mirror")],
+)  # fmt: skip
+def test_control_name_says_whose_it_is_but_for_c(kind, of, name):
+    assert control_name(kind, of) == name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("of: mirror}", "of: miror}", r"arm mirror-density: of names 'miror'.*'mirror'"),
+        ("of: mirror}", "of: mirror-density}", "'mirror-density', which is made of this arm"),
+        ("density, of: mirror", "densty, of: mirror", "control is 'densty' of 'mirror'; write"),
+        ("control: density, of: mirror", "control: density", "'density' of None; write control"),
+        ("control: density, of: mirror", "of: mirror", "control is None of 'mirror'; write"),
+        ("[c, mirror, cs]", "[c, d]", "controls_of names 'd', no arm"),
+        (
+            "[c, mirror, cs]",
+            "[short]",
+            r"arm B-80%-density\*: control 'density' needs",
+        ),
+        ("density, of: mirror", "density, of: short", "arm mirror-density: .* has 1; name another"),
+        ("control: density, of: cs", "control: anti, of: cs", "arm own: control 'anti' would"),
+        ("  own:", "  C:", "arm '[cC]' would keep its runs in folder 'c'"),
+        ("  own:", "  '//':", "arm '//' would keep its runs in folder ''"),
+        ("controls_of", "control_of", "'control_of'.*'controls_of'"),
+    ],
+)
+def test_mistaken_entry_is_one_line(load, old, new, match):
+    assert old in STUDY
+    with pytest.raises(UserError, match=match) as error:
+        load(STUDY.replace(old, new))
+    assert "\n" not in str(error.value) and "mine.yaml" in str(error.value)
+
+
+def test_one_arm_twice_is_refused(load):
+    with pytest.raises(UserError, match=r"2 runs are called 'mirror-density\*' with seed 5"):
+        load(STUDY)

@@ -1,0 +1,161 @@
+import math
+
+import pytest
+
+from mindiffusion.config.presets import (
+    apply_overrides,
+    build_config,
+    load_preset,
+    merge,
+    parse_override,
+    preset_names,
+    resolve_extends,
+)
+from mindiffusion.config.run import differences, to_dict
+from mindiffusion.errors import UserError
+
+ARMS = ("b", "c", "cs", "cr")
+
+
+def preset(arm):
+    return build_config(load_preset(f"celeba_{arm}_32"), arm)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_presets_hold_the_seeds_settings(arm):
+    config = preset(arm)
+    assert (config.model.n_feat, config.training.epochs, config.training.steps) == (32, 80, None)
+    assert (config.training.global_batch, config.training.lr) == (256, 2e-5)
+    assert (config.process.beta1, config.process.beta2, config.process.n_T) == (1e-4, 0.02, 1000)
+    data = config.data
+    assert (data.dataset, data.size, data.crop, data.num_train) == ("celeba", 32, "squash", None)
+    assert config.training.milestones == ("stages",)
+    assert config.output == f"checkpoints_{arm}_32" and config.samples == f"contents_{arm}_32"
+    assert math.fsum(s.weight for s in config.curriculum) == 80
+
+
+@pytest.mark.parametrize("arm", ["c", "cs", "cr"])
+def test_presets_ladder_is_the_seeds(arm):
+    stages = preset(arm).curriculum
+    assert [s.weight for s in stages] == [5, 10, 15, 20, 30]
+    assert [s.density.t_min for s in stages] == [0.8, 0.6, 0.4, 0.2, 0.0]
+    assert {s.density.t_max for s in stages} == {1.0}
+    sparsity = [0.8, 0.6, 0.4, 0.2, 0.0] if arm == "cs" else [0.0] * 5
+    assert [s.sparsity for s in stages] == sparsity
+    for i, stage in enumerate(stages):
+        cosine = 5e-5 * 0.5 * (1 + math.cos(math.pi * i / 4)) if arm == "cr" else 0.0
+        assert stage.penalty_lambda == pytest.approx(cosine, rel=1e-12, abs=1e-20)
+
+
+def test_baseline_is_one_stage_over_all_noise():
+    (stage,) = preset("b").curriculum
+    assert (stage.density.t_min, stage.density.t_max) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fields"),
+    [
+        ("b", "c", {"arm", "curriculum"}),
+        ("c", "cs", {"arm", "curriculum", "model.network"}),
+        ("c", "cr", {"arm", "curriculum", "model.network"}),
+    ],
+)
+def test_presets_differ_in_named_fields_only(one, other, fields):
+    assert set(differences(to_dict(preset(one)), to_dict(preset(other)))) == fields
+
+
+@pytest.mark.parametrize(("one", "key"), [("cs", "sparsity"), ("cr", "penalty_lambda")])
+def test_capacity_arms_differ_from_c_in_one_field_of_a_stage(one, key):
+    pairs = zip(to_dict(preset("c"))["curriculum"], to_dict(preset(one))["curriculum"], strict=True)
+    found = {k for a, b in pairs for k in a if a[k] != b[k]}
+    assert found == {key}
+
+
+def test_all_presets_build():
+    assert set(preset_names()) >= {f"celeba_{arm}_32" for arm in ARMS}
+    runs = preset_names()
+    assert [build_config(load_preset(name), name).arm for name in runs]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("celeba_cs_23", "'celeba_cs_32'"), ("arms/crr", "'arms/cr'"), ("zz", "celeba_b_32,")],
+)  # fmt: skip
+def test_unknown_preset_suggests_a_near_one(name, near):
+    with pytest.raises(UserError, match="unknown preset") as error:
+        load_preset(name)
+    assert near in str(error.value) and repr(name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("training.lr=2e-5", {"training": {"lr": 2e-5}}),
+        ("a.b.c=[1, x, 25%]", {"a": {"b": {"c": [1, "x", "25%"]}}}),
+        ("training.steps=null", {"training": {"steps": None}}),
+        ("samples=", {"samples": None}),
+        ("flag=no", {"flag": "no"}),
+        ("flag=false", {"flag": False}),
+        ("x={t_min: 0.5}", {"x": {"t_min": 0.5}}),
+        ("x=a=b", {"x": "a=b"}),
+        ("x='8'", {"x": "8"}),
+        (" x =3", {"x": 3}),
+    ],
+)
+def test_override_values_are_yaml(text, value):
+    assert parse_override(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["training.lr", "=3", "x=[1", "x={a: b: c}", "x=2020-01-01", ".".join("a" * 40) + "=1",
+     "x=" + "[" * 5000, "x=" + "9" * 4400],
+)  # fmt: skip
+def test_override_that_is_unreadable_is_one_line(text):
+    with pytest.raises(UserError) as error:
+        parse_override(text)
+    assert repr(text)[:70] in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../presets/arms/c", "/etc/passwd", "e" * 300, "", "a\nb"])
+def test_preset_lies_in_our_folder_only(name):
+    with pytest.raises(UserError, match="unknown preset"):
+        load_preset(name)
+
+
+def test_preset_that_extends_itself_is_refused(tmp_path, monkeypatch):
+    from mindiffusion.config import presets
+
+    monkeypatch.setattr(presets, "PRESETS", tmp_path)
+    (tmp_path / "a.yaml").write_text("extends: [b]")
+    (tmp_path / "b.yaml").write_text("extends: [a]")
+    with pytest.raises(UserError, match="preset 'a' extends itself"):
+        load_preset("a")
+
+
+def test_override_of_steps_replaces_epochs_and_back():
+    content = load_preset("celeba_c_32")
+    steps = apply_overrides(content, ["training.steps=40"])["training"]
+    assert (steps["steps"], steps["epochs"]) == (40, None)
+    back = apply_overrides(content, ["training.steps=40", "training.epochs=2"])["training"]
+    assert (back["steps"], back["epochs"]) == (None, 2)
+    both = apply_overrides(content, ["training.steps=40", "training.lr=1"])["training"]
+    assert (both["steps"], both["epochs"], both["lr"]) == (40, None, 1)
+    assert content["training"]["epochs"] == 80
+
+
+def test_overrides_apply_in_order():
+    merged = apply_overrides({"a": {"x": 1, "y": 2}}, ["a.x=3", "a.x=4", "b=5"])
+    assert merged == {"a": {"x": 4, "y": 2}, "b": 5}
+
+
+def test_merge_is_nested_replaces_lists_and_leaves_its_inputs():
+    base = {"a": {"x": 1, "l": [1, 2]}, "b": {"k": 1}}
+    assert merge(base, {"a": {"l": [3]}, "b": 2}) == {"a": {"x": 1, "l": [3]}, "b": 2}
+    assert base == {"a": {"x": 1, "l": [1, 2]}, "b": {"k": 1}}
+
+
+def test_extends_come_first_and_in_order():
+    content = resolve_extends({"extends": ["runs/celeba_32", "arms/cs"], "arm": "Mine"})
+    assert content["arm"] == "Mine" and content["model"] == {"n_feat": 32, "network": "sparse_unet"}
+    assert "extends" not in content and len(content["curriculum"]) == 5
