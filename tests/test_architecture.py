@@ -195,7 +195,8 @@ def test_files_of_strangers_are_opened_by_the_boundary_alone(ours):
         opens = any(
             (called in OPENS and (owner, called) != ("", "read_text"))  # that of the boundary
             or LOADERS.get(owner) == called
-            or called in ("YAML", "load_dotenv")
+            or owner == "yaml"
+            or called == "load_dotenv"
             for owner, called in calls(tree)
         )
         if opens and not name.startswith("mindiffusion.outside."):
@@ -212,7 +213,9 @@ def test_the_boundary_stands_on_nothing_but_errors(ours):
 
 
 def test_the_loop_knows_no_arm(ours):
-    training = [f"mindiffusion.training.{name}" for name in ("loop", "run", "trainer", "watch")]
+    training = [
+        f"mindiffusion.training.{name}" for name in ("loop", "run_folder", "trainer", "watch")
+    ]
     for name in (*training, "benchmark.cells.local"):
         path, tree = ours[name]
         words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
@@ -253,6 +256,14 @@ def test_train_script_is_a_docstring_and_one_call(repository, arm):
 def test_module_does_not_import_torch(name, repository):
     code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=repository).returncode == 0
+
+
+def test_a_cell_starts_without_what_tables_need(repository):
+    code = "import sys, benchmark.cells.cell; print(*sys.modules)"
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert not {"pandas", "scipy.stats", "matplotlib"} & set(out.stdout.split())
 
 
 def test_files_that_are_no_code_are_installed(repository):

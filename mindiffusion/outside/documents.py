@@ -1,20 +1,18 @@
 """Text, JSON and YAML of a stranger: bounded in bytes, depth and size, then checked by a schema."""
 
 import contextlib
-import itertools
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from yaml import YAMLError
 
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import open_file, read_file
+from mindiffusion.outside.yaml_core import TooDeep, TooMany, load_yaml
 from mindiffusion.printable import is_printable, printable
 
 MOST_TEXT_BYTES = 64_000_000
@@ -25,8 +23,6 @@ MOST_VALUES = 20_000
 MOST_LINE_BYTES = 128 * 1024
 MOST_DEPTH = 32
 MOST_NAME = 200
-_MOST_OPEN_BRACKETS = 4 * MOST_DEPTH
-"""The parser takes longer with the square of their number."""
 
 Document = TypeVar("Document")
 
@@ -184,30 +180,29 @@ def parse_yaml(text: str, source: str) -> Any:
         source: where it is from, for messages.
 
     Raises:
-        UserError: not YAML, too deep, too large once its aliases are written out, or with values
-            that are not plain, such as dates.
+        UserError: not YAML, a key twice, too deep, too large once its aliases are written out, or
+            with a tag of its own.
     """
-    too_deep = f"{source} is nested too deep; at most {MOST_DEPTH} levels."
-    if _open_brackets(text) > _MOST_OPEN_BRACKETS:
-        raise UserError(too_deep)
-    # Before it is parsed, which takes some seconds for so many.
-    if text.count(",") + text.count("\n") > MOST_VALUES:
-        raise UserError(f"{source} stands for more than {MOST_VALUES:,} values; write fewer.")
     try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except RecursionError:
-        raise UserError(too_deep) from None
-    except (YAMLError, ValueError, TypeError, OverflowError, AttributeError) as error:
-        line = printable(" ".join(str(error).split()), 200)
-        raise UserError(f"{source} is not valid YAML: {line}") from None
+        content = load_yaml(text, MOST_DEPTH, MOST_VALUES)
+    except TooDeep:
+        raise UserError(f"{source} is nested too deep; at most {MOST_DEPTH} levels.") from None
+    except TooMany:
+        raise UserError(
+            f"{source} stands for more than {MOST_VALUES:,} values; write fewer."
+        ) from None
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{source} is not valid YAML: {_fault_of_yaml(error)}") from None
     check_plain(content, source)
     return content
 
 
-def _open_brackets(text: str) -> int:
-    """The most brackets that are open at once, in texts of the document too."""
-    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
-    return max(itertools.accumulate(steps), default=0)
+def _fault_of_yaml(error: Exception) -> str:
+    """Where a document is wrong, and how."""
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or str(error)
+    line = "" if mark is None else f"line {mark.line + 1}: "
+    return line + printable(" ".join(str(said).split()), 200)
 
 
 def check_plain(content: Any, source: str) -> None:

@@ -108,7 +108,7 @@ def test_override_values_are_yaml(text, value):
 
 @pytest.mark.parametrize(
     "text",
-    ["training.lr", "=3", "x=[1", "x={a: b: c}", "x=2020-01-01", ".".join("a" * 40) + "=1",
+    ["training.lr", "=3", "x=[1", "x={a: b: c}", "x=!!binary aGk=", ".".join("a" * 40) + "=1",
      "x=" + "[" * 5000, "x=" + "9" * 4400],
 )  # fmt: skip
 def test_override_that_is_unreadable_is_one_line(text):

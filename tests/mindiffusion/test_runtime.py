@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mindiffusion import runtime
 from mindiffusion.config.run import RunConfig, SamplerConfig
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
@@ -15,7 +16,6 @@ from mindiffusion.runtime import (
     resolve_runtime,
     resolve_sampler,
 )
-from mindiffusion.training import runtime
 
 
 @pytest.fixture

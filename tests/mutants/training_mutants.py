@@ -103,7 +103,7 @@ TRAINING_MUTANTS = (
         "mindiffusion/config/run.py",
         '    del content["sampler"]["grid"]\n',
         '    del content["sampler"]["grid"], content["training"]["lr"]\n',
-        (f"{TRAINING}/test_config.py",),
+        ("tests/config/test_config.py",),
     ),
     Mutant(
         "lock-lets-a-second-process-in",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from mindiffusion.errors import UserError
-from mindiffusion.outside import documents
+from mindiffusion.outside import documents, yaml_core
 from mindiffusion.outside.documents import (
     Name,
     parse_json,
@@ -33,6 +33,10 @@ class Cell(BaseModel):
 BOMB = "\n".join(
     ["l0: &l0 [1, 1, 1, 1, 1, 1, 1, 1]"]
     + [f"l{k}: &l{k} [{', '.join([f'*l{k - 1}'] * 8)}]" for k in range(1, 8)]
+)
+# Each mapping merges the one before twice.
+MERGES = "m0: &m0 {k: 1}\n" + "".join(
+    f"m{k}: &m{k} {{<<: [*m{k - 1}, *m{k - 1}]}}\n" for k in range(1, 40)
 )
 GOOD = {"arm": "density*", "steps": [1, 2]}
 
@@ -122,13 +126,15 @@ def test_lines_that_are_no_objects_are_passed_over(tmp_path):
         ("a: [1", "is not valid YAML"),
         ("a: &x [*x]", "nested too deep"),
         ("a: " + "[" * 3_000, "nested too deep"),
-        ("a: 2024-01-01", "at a is a date, not text"),
-        ("2024-01-01: 1", "is no text; write it in quotes"),
         ("1: 2", "the key 1 is no text"),
-        ("a: !!binary aGVsbG8=", "is a bytes"),
-        ("a: !!set {x}", "not text or a number"),
+        ("a: 1\nb: !!binary aGVsbG8=", "line 2: could not determine a constructor for the tag"),
+        ("a: !!set {x}", "line 1: could not determine a constructor for the tag"),
+        ("x:\n  a: 1\n  'a': 2", "line 3: the key 'a' stands there twice"),
+        ("a: &x {<<: *x}", "nested too deep"),
+        ("- " * 100_000, "nested too deep"),
+        (MERGES, "more than 20,000 values"),
         ("a: !!python/object/apply:os.system [id]", "is not valid YAML"),
-        ('a: "\\ud800"', "characters that can't be shown"),
+        ('a: "\\ud800"', "line 1: found invalid Unicode character escape code"),
         ('a: "\\x1b[2J"', "characters that can't be shown"),
         ('"a\\eb": 1', "characters that can't be shown"),
         ("a: " + "9" * 30, "too many digits"),
@@ -160,9 +166,35 @@ def test_a_yaml_file_is_a_mapping_that_is_there(tmp_path):
         read_yaml(tmp_path / "list.yaml")
 
 
-def test_flat_yaml_is_counted_before_it_is_parsed(monkeypatch):
-    monkeypatch.setattr(documents, "YAML", None)
-    for text in ("a: [" + "a," * 30_000, "a: b\n" * 30_000):
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("-.5", -0.5),
+        ("2.", 2.0),
+        (".inf", float("inf")),
+        ("010", 10),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("true", True),
+        ("on", "on"),
+        ("no", "no"),
+        ("1_000", "1_000"),
+        ("12:30", "12:30"),
+        ("2024-01-01", "2024-01-01"),
+        ("~", None),
+        ("", None),
+        ("'5'", "5"),
+    ],
+)
+def test_words_read_as_yaml_1_2_says(word, value):
+    found = parse_yaml(f"a: {word}", "mine.yaml")["a"]
+    assert found == value and type(found) is type(value)
+
+
+def test_flat_yaml_is_counted_before_it_is_built(monkeypatch):
+    monkeypatch.setattr(yaml_core._Loader, "get_single_node", lambda self: pytest.fail("built"))
+    for text in ("a: [" + "a," * 50_000, "- b\n" * 50_000):
         with pytest.raises(UserError, match="more than 20,000 values"):
             parse_yaml(text, "mine.yaml")
 

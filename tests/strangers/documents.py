@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import mutate
-from ruamel.yaml import YAML
 
 from benchmark.__main__ import main
 from benchmark.study.study import load_study
 from mindiffusion.errors import guarded
+from mindiffusion.outside.documents import read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Action = Callable[[], int]
@@ -117,7 +117,7 @@ def run_folder(rng: random.Random) -> Action:
 def studies() -> list[dict[str, object]]:
     """The project's own study files."""
     folder = REPOSITORY / "benchmark/study/protocols"
-    return [YAML(typ="safe", pure=True).load(path) for path in sorted(folder.glob("*.yaml"))]
+    return [read_yaml(path) for path in sorted(folder.glob("*.yaml"))]
 
 
 def study_file(rng: random.Random) -> Action:

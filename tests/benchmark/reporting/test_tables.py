@@ -360,4 +360,5 @@ def test_tables_never_import_torch(tmp_path):
     has_torch, *modules = out.stdout.split()
     assert has_torch == "False"
     kinds = {module.split(".")[1] for module in modules}
-    assert kinds == {"errors", "files", "outside", "disk_trouble", "machine", "places"}
+    ground = {"errors", "files", "outside", "disk_trouble", "machine", "places", "printable"}
+    assert kinds == ground

@@ -198,7 +198,7 @@ def test_configs_of_committed_studies_keep_their_hashes(name, folder, repository
     [
         ("extends: [s]", "unknown preset 's'"),
         ("a: &a {b: *a}", "nested too deep"),
-        ("arm: 2024-01-01", "is a date"),
+        ("arm: !!timestamp 2024-01-01", "line 3: could not determine a constructor"),
         ("training: {steps: 1" + "0" * 400 + "}", "too many digits"),
     ],
 )

@@ -123,9 +123,7 @@ def test_kernel_sums_are_computed_once_and_again_if_their_file_is_bad(
     assert found.kernel_sums.tobytes() == expected.tobytes()
     (path,) = tmp_path.glob("*-kernel.npz")
     calls = []
-    monkeypatch.setattr(
-        reference_set, "sums_over_others", lambda features: calls.append(1) or expected
-    )
+    monkeypatch.setattr(module, "sums_over_others", lambda features: calls.append(1) or expected)
     again = reference_set(extractor, smooth_images(9), 7, tmp_path, "set-a")
     assert again.kernel_sums.tobytes() == expected.tobytes() and not calls
     path.write_bytes(path.read_bytes()[:-9])
