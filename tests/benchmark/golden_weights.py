@@ -1,4 +1,4 @@
-"""Bits of trained weights: what 20 steps of seven arms come to, and on which machines that holds.
+"""Bits of trained weights and of samples: what 20 steps of seven arms come to, and where it holds.
 
 Sums of floats depend on the versions and on the CPU's instructions, so a golden names both, and
 holds for nothing else. ``python tests/benchmark/golden_weights.py`` trains the arms with the code
@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ import torch
 
 from benchmark.study.study import load_study
 from mindiffusion.config.run import RunConfig
+from mindiffusion.sampling import process_of, sample_images
+from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.run_folder import run
@@ -104,7 +107,7 @@ def images() -> np.ndarray:
 
 
 def bits_of(config: RunConfig) -> dict[str, str]:
-    """Train a run; the SHA-256 of its weights, averages, optimizer, and of what it was shown."""
+    """Train a run; the SHA-256 of its weights, averages, optimizer, draws and samples."""
     seen: list[Any] = []
 
     def hooks(trainer: Trainer) -> Hooks:
@@ -120,7 +123,22 @@ def bits_of(config: RunConfig) -> dict[str, str]:
 
     state = run(config, images(), "golden", Ranks(), hooks).state()
     parts = {name: state[name] for name in ("network", "averages", "optimizer")}
-    return {name: sha256_of(part) for name, part in (parts | {"draws": seen}).items()}
+    parts |= {"draws": seen, "samples": samples_of(config)}
+    return {name: sha256_of(part) for name, part in parts.items()}
+
+
+def samples_of(config: RunConfig) -> list[torch.Tensor]:
+    """Pictures by each way of sampling, of the run's last milestone; the whole chain by one arm."""
+    content = checkpoint.load(checkpoint.weights_path(config.run_dir, config.training.steps or 0))
+    ways: list[dict[str, Any]] = [{"steps": 7}, {"steps": 5, "eta": 0.5, "clip": False}]
+    if config.arm == ARMS[-1]:
+        ways.append({"name": "ddpm"})
+    process = process_of(content, "raw", torch.device("cpu"))
+    drawn = (
+        sample_images(process, replace(config.sampler, chunk=2, **way), 3, config.data.size)
+        for way in ways
+    )
+    return [torch.from_numpy(pictures) for pictures in drawn]
 
 
 def study_runs(folder: Path) -> dict[str, RunConfig]:
