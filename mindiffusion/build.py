@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindiffusion.config.run import ProcessConfig, RunConfig
-from mindiffusion.curriculum_ddpm import CurriculumDDPM
+from mindiffusion.config.run import RunConfig
 from mindiffusion.data.mean_and_spread import ImageStatistics
+from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.parameterization import EpsPrediction, Parameterization, Preconditioned
 from mindiffusion.reg_unet import RegNaiveUnet
-from mindiffusion.schedules import linear_tables
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.unet import NaiveUnet, check_sizes
 
@@ -72,35 +71,16 @@ def expected_tensors(config: RunConfig) -> Mapping[str, Tensor]:
         return NETWORKS[config.model.network](config).state_dict()
 
 
-def build_parameterization(
-    process: ProcessConfig, statistics: ImageStatistics | None
-) -> Parameterization:
-    """How a network's answer is read.
-
-    Args:
-        process: names the parameterization.
-        statistics: of the training images; None: mean 0 and σ_d .5, until they are known.
-    """
-    if process.parameterization == "eps":
-        return EpsPrediction()
-    tables = linear_tables(process.beta1, process.beta2, process.n_T)
-    return Preconditioned(tables.alpha_bar, statistics or _OF_EDM)
-
-
-def build_process(config: RunConfig, statistics: ImageStatistics | None = None) -> CurriculumDDPM:
-    """The process around a fresh network.
+def build_process(config: RunConfig, statistics: ImageStatistics | None = None) -> DDPMProcess:
+    """How a run adds noise, and how its network's answer is read.
 
     Args:
         config: the run.
-        statistics: of its training images, where ``config.process.uses_statistics``; None: as for
-            ``build_parameterization``.
+        statistics: of its training images, where ``config.process.uses_statistics``; None: mean 0
+            and σ_d .5, until they are known.
     """
-    process = config.process
-    return CurriculumDDPM(
-        build_network(config),
-        process.chain.betas,
-        process.n_T,
-        process.loss_weight,
-        build_parameterization(process, statistics),
-        (statistics or _OF_EDM).std,
-    )
+    process, known = config.process, statistics or _OF_EDM
+    reads: Parameterization = EpsPrediction()
+    if process.parameterization != "eps":
+        reads = Preconditioned(known)
+    return DDPMProcess(process.chain, reads, process.loss_weight, known.std)

@@ -1,103 +1,62 @@
-"""DDIM sampling (Song et al., 2010.02502, eq. 12 and 16), for any ε-network.
+"""DDIM sampling (Song et al., 2010.02502, eq. 12 and 16), for any denoiser.
 
 With η = 1 each step is stochastic, as in DDPM on the shortened chain. A young ε-network needs that,
 and x̂₀ clipped to the image range: deterministic DDIM keeps its errors as coloured noise.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from mindiffusion.errors import UserError
-from mindiffusion.noise import Stream, normals
-from mindiffusion.stitching import EpsModel, network_at
+from mindiffusion.process import Denoiser, Jump
 
 
-@dataclass(frozen=True)
-class DDIMStep:
-    """One jump from level t to level s < t; s = 0 is the clean image (ᾱ = 1).
+def ddim_sigma(jump: Jump, eta: float) -> float:
+    """Standard deviation of the noise that a jump from level t to s adds.
 
-    Attributes:
-        level: t.
-        alpha_bar: ᾱ_t.
-        alpha_bar_next: ᾱ_s.
-        sigma: standard deviation of the noise added.
-    """
-
-    level: int
-    alpha_bar: float
-    alpha_bar_next: float
-    sigma: float
-
-
-def ddim_levels(n_T: int, num_steps: int) -> list[int]:
-    """Levels n_T = τ_S > … > τ_1 ≥ 1, evenly spaced, rounded half up."""
-    if not 1 <= num_steps <= n_T:
-        raise UserError(f"{num_steps} sampling steps: allowed are 1 to n_T = {n_T}.")
-    return [(2 * n_T * i + num_steps) // (2 * num_steps) for i in range(num_steps, 0, -1)]
-
-
-def ddim_steps(alpha_bar: Tensor, num_steps: int, eta: float) -> list[DDIMStep]:
-    """The jumps of a chain; σ = η √((1−ᾱ_s)/(1−ᾱ_t)) √(1 − ᾱ_t/ᾱ_s).
+    σ = η (sigma_s/sigma_t) √(1 − (alpha_t/alpha_s)²).
 
     Args:
-        alpha_bar: (n_T + 1,) float64 table.
-        num_steps: number of network calls.
-        eta: 0 deterministic … 1 stochastic.
+        jump: the jump; to the clean image it adds none.
+        eta: η, 0 deterministic … 1 stochastic.
     """
-    levels = ddim_levels(len(alpha_bar) - 1, num_steps)
-    steps = []
-    for level, following in zip(levels, [*levels[1:], 0], strict=True):
-        a = float(alpha_bar[level])
-        b = float(alpha_bar[following]) if following else 1.0
-        sigma = eta * ((1 - b) / (1 - a)) ** 0.5 * (1 - a / b) ** 0.5
-        steps.append(DDIMStep(level, a, b, sigma))
-    return steps
+    alpha, sigma = float(jump.level.alpha), float(jump.level.sigma)
+    alpha_next, sigma_next = float(jump.following.alpha), float(jump.following.sigma)
+    return float(eta * (sigma_next / sigma) * (1.0 - (alpha / alpha_next) ** 2) ** 0.5)
 
 
 @torch.no_grad()
 def ddim_sample(
-    eps_model: EpsModel,
-    alpha_bar: Tensor,
-    index: Tensor,
-    size: tuple[int, int, int],
-    *,
-    num_steps: int = 50,
-    eta: float = 1.0,
-    clip: bool = True,
-    seed: int = 0,
+    denoise: Denoiser,
+    jumps: Sequence[Jump],
+    start: Tensor,
+    noise: Callable[[int], Tensor],
     on_step: Callable[[], object] = lambda: None,
+    *,
+    eta: float = 1.0,
 ) -> Tensor:
     """Sample images by DDIM.
 
     Args:
-        eps_model: ``eps_model(x_t, t)`` with t (B,) float32 in (0, 1].
-        alpha_bar: (n_T + 1,) float64 table of the process.
-        index: (B,) int64 image indices; noise is keyed by (seed, index, level).
-        size: (C, H, W).
-        num_steps: network calls.
-        eta: 0 deterministic … 1 stochastic.
-        clip: clip x̂₀ to [-1, 1] and recompute ε from it.
-        seed: sampling seed.
+        denoise: what is asked at every level; ``process.clipped`` keeps its images in range.
+        jumps: the way, from pure noise to the clean image.
+        start: (B, C, H, W), pure noise.
+        noise: key of a jump → the standard normal noise that it adds, (B, C, H, W).
         on_step: called before every network call; may raise to leave.
+        eta: 0 deterministic … 1 stochastic.
 
     Returns:
-        (B, C, H, W) float32; in [-1, 1] if ``clip``.
+        (B, C, H, W).
     """
-    n_T = len(alpha_bar) - 1
-    x = normals(seed, Stream.SAMPLE_START, index, 0, size)
-    for step in ddim_steps(alpha_bar, num_steps, eta):
+    x = start
+    for jump in jumps:
         on_step()
-        time = torch.full((len(index),), step.level / n_T, device=index.device)
-        eps = network_at(eps_model, step.level)(x, time).float()
-        x0 = (x - (1 - step.alpha_bar) ** 0.5 * eps) / step.alpha_bar**0.5
-        if clip:
-            x0 = x0.clamp(-1.0, 1.0)
-            eps = (x - step.alpha_bar**0.5 * x0) / (1 - step.alpha_bar) ** 0.5
-        direction = max(0.0, 1 - step.alpha_bar_next - step.sigma**2) ** 0.5
-        x = step.alpha_bar_next**0.5 * x0 + direction * eps
-        if step.sigma > 0:
-            x = x + step.sigma * normals(seed, Stream.SAMPLE_STEP, index, step.level, size)
+        said = denoise(x, jump.level)
+        sigma = ddim_sigma(jump, eta)
+        alpha_next, sigma_next = float(jump.following.alpha), float(jump.following.sigma)
+        direction = max(0.0, sigma_next**2 - sigma**2) ** 0.5
+        x = alpha_next * said.x0 + direction * said.eps
+        if sigma > 0:
+            x = x + sigma * noise(jump.key)
     return x

@@ -1,47 +1,152 @@
-"""DDPM: the ε-prediction loss and ancestral sampling of Ho et al. (2006.11239).
+"""DDPM: the chain of noise levels of Ho et al. (2006.11239), its loss and ancestral sampling.
 
-The network is called as ``eps_model(x_t, t / n_T)`` with t an integer in 1 … n_T; what it says
-becomes ε̂ by the process's parameterization. Sampling uses σ_t² = β_t, as minDiffusion does.
+The network is called as ``network(x_t, t)`` with t = k / n_T of an integer level k in 1 … n_T.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from mindiffusion.ancestral import ancestral_sample
 from mindiffusion.chain import Chain
-from mindiffusion.noise import Stream, normals
+from mindiffusion.curriculum.loss_weight import LossWeight
+from mindiffusion.errors import UserError
+from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import EpsPrediction, Parameterization
+from mindiffusion.process import (
+    Jump,
+    Level,
+    Model,
+    Network,
+    Prediction,
+    add_noise,
+    eps_error,
+    from_eps,
+)
 from mindiffusion.schedules import linear_tables
-from mindiffusion.stitching import EpsModel, network_at
 
 
-@dataclass(frozen=True)
-class NoisyBatch:
-    """What the forward process made of a batch.
+class DDPMProcess(nn.Module):
+    """A chain of n_T noise levels with x_t = √ᾱ_t x + √(1 − ᾱ_t) ε: a ``Process``.
 
-    Attributes:
-        x_t: (B, C, H, W), noisy images.
-        level: (B,) int64 in 1 … n_T.
-        time: (B,) float, level / n_T, the network's input.
+    The index in the chain is known in here alone.
+
+    Args:
+        chain: its noise levels.
+        parameterization: how a network's answer is read; None: as ε̂.
+        loss_weight: factor on the ε-error by noise level; None: 1 at all.
+        std: σ_d of the training images, for loss weights that need it.
+
+    Raises:
+        UserError: a loss weight that needs σ_d, without; or betas that make no chain.
     """
 
-    x_t: Tensor
-    level: Tensor
-    time: Tensor
+    def __init__(
+        self,
+        chain: Chain,
+        parameterization: Parameterization | None = None,
+        loss_weight: LossWeight | None = None,
+        std: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.chain = chain
+        self.levels = chain.n_T
+        self.parameterization = parameterization or EpsPrediction()
+        if loss_weight is not None and loss_weight.needs_std and std is None:
+            raise UserError(
+                f"loss weight {loss_weight.kind!r} needs the standard deviation of the training "
+                "images; give std."
+            )
+        alpha_bar = linear_tables(*chain.betas, chain.n_T).alpha_bar
+        weights = torch.ones_like(alpha_bar)
+        if loss_weight is not None:
+            weights = torch.from_numpy(loss_weight.table(alpha_bar.numpy(), std or 1.0))
+        # (n_T + 1, 3): √ᾱ, √(1 − ᾱ) and the loss's weight. The table follows from the config: it
+        # moves with the module and is never saved. A sampler's levels are read from the one here.
+        self._here = torch.stack((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt(), weights), 1)
+        self.register_buffer("table", self._here.clone(), persistent=False)
+        self.table: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where its table lies."""
+        return self.table.device
+
+    def level(self, t: Tensor) -> Level:
+        """The levels of the chain nearest to noise times t (B,)."""
+        return self._at(torch.round(t.double() * self.levels).to(torch.int64))
+
+    def _at(self, index: Tensor) -> Level:
+        """Levels of integers in 0 … n_T, (B,) int64."""
+        table = self._here if index.device.type == "cpu" else self.table
+        alpha, sigma, weight = table[index].unbind(1)
+        t = index.double() / self.levels
+        return Level(t, alpha, sigma, t, weight)
+
+    def predict(self, network: Network, x_t: Tensor, level: Level) -> Prediction:
+        """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
+        return from_eps(x_t, level, self.parameterization.eps(network, x_t, level))
+
+    def grid(self, count: int) -> tuple[Level, ...]:
+        """``count`` levels at the middles of equal shares of the chain, rising.
+
+        Raises:
+            UserError: fewer than ``count`` levels exist, or ``count`` < 1.
+        """
+        if not 1 <= count <= self.levels:
+            raise UserError(f"{count} noise levels asked for; allowed is 1 to n_T = {self.levels}.")
+        # Halves go up.
+        n_T = self.levels
+        return self._one_by_one((n_T * (2 * i + 1) + count) // (2 * count) for i in range(count))
+
+    def fine_grid(self) -> Level:
+        """All levels 0 … n_T of the chain."""
+        return self._at(torch.arange(self.levels + 1))
+
+    def jumps(self, count: int) -> tuple[Jump, ...]:
+        """From n_T to the clean image in ``count`` even steps, rounded half up.
+
+        Raises:
+            UserError: more steps than levels, or none.
+        """
+        n_T = self.levels
+        if not 1 <= count <= n_T:
+            raise UserError(f"{count} sampling steps: allowed are 1 to n_T = {n_T}.")
+        indices = [(2 * n_T * i + count) // (2 * count) for i in range(count, 0, -1)]
+        return self._way(indices, _clean())
+
+    def chain_jumps(self) -> tuple[Jump, ...]:
+        """Through every level, n_T … 1; the last step ends at level 0, which has a little noise."""
+        return self._way(range(self.levels, 0, -1), *self._one_by_one([0]))
+
+    def _way(self, indices: Sequence[int], end: Level) -> tuple[Jump, ...]:
+        levels = self._one_by_one(indices)
+        following = (*levels[1:], end)
+        return tuple(Jump(*each) for each in zip(levels, following, indices, strict=True))
+
+    def _one_by_one(self, indices: Iterable[int]) -> tuple[Level, ...]:
+        return tuple(self._at(torch.tensor([index])) for index in indices)
+
+    def extra_repr(self) -> str:
+        """Constants of the process."""
+        return str(self.chain)
+
+
+def _clean() -> Level:
+    """No noise: where a sampler ends."""
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    return Level(zero, one, zero, zero, one)
 
 
 class DDPM(nn.Module):
-    """A noise-predicting network with its forward and reverse process.
+    """A noise-predicting network with its forward and reverse process, as minDiffusion has it.
 
     Args:
-        eps_model: the bare network, ``eps_model(x, t)`` with t (B,) in (0, 1]; callers that want
-            ε̂ ask ``predictor``.
+        eps_model: the network, ``eps_model(x, t)`` with t (B,) in (0, 1].
         betas: (β₁, β₂) of the linear schedule.
         n_T: number of noise levels.
-        parameterization: how the network's answer is read; None: as ε̂.
+        process: what to take instead of the plain process of these levels.
     """
 
     def __init__(
@@ -49,71 +154,29 @@ class DDPM(nn.Module):
         eps_model: nn.Module,
         betas: tuple[float, float],
         n_T: int,
-        parameterization: Parameterization | None = None,
+        process: DDPMProcess | None = None,
     ) -> None:
         super().__init__()
         self.eps_model = eps_model
-        self.parameterization = parameterization or EpsPrediction()
-        self.betas = betas
-        self.n_T = n_T
-        tables = linear_tables(betas[0], betas[1], n_T)
-        # Tables follow from the config: moved with the module, never saved.
-        self.register_buffer("beta", tables.beta, persistent=False)
-        self.register_buffer("alpha_bar", tables.alpha_bar, persistent=False)
-        self.beta: Tensor
-        self.alpha_bar: Tensor
-
-    @property
-    def predictor(self) -> EpsModel:
-        """The ε-predictor ``predictor(x_t, t / n_T) → ε̂`` (B, C, H, W): the network as it is read.
-
-        With t / n_T (B,) in (0, 1].
-        """
-        return self.parameterization.predictor(self.eps_model)
-
-    @property
-    def chain(self) -> Chain:
-        """Its noise levels."""
-        return Chain(self.betas, self.n_T)
+        self.process = process or DDPMProcess(Chain(betas, n_T))
 
     def noise_times(self, u: Tensor) -> Tensor:
         """Noise times in (0, 1] of uniforms u (B,): t = 1 + ⌊u·n_T⌋, over n_T."""
-        return (1.0 + torch.floor(u.double() * self.n_T)) / self.n_T
+        n_T = self.process.levels
+        return (1.0 + torch.floor(u.double() * n_T)) / n_T
 
-    def add_noise(self, x: Tensor, time: Tensor, noise: Tensor) -> NoisyBatch:
-        """x_t = √ᾱ_t x + √(1 − ᾱ_t) ε, at the level nearest to ``time``.
-
-        Args:
-            x: (B, C, H, W) in [-1, 1].
-            time: (B,) in (0, 1].
-            noise: (B, C, H, W), standard normal.
-        """
-        level = torch.round(time * self.n_T).to(torch.int64)
-        alpha_bar = self.alpha_bar[level]
-        signal, sigma = (
-            root.to(x.dtype).view(-1, 1, 1, 1)
-            for root in (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
-        )
-        return NoisyBatch(signal * x + sigma * noise, level, level.to(x.dtype) / self.n_T)
-
-    def noisy_batch(self, x: Tensor, u: Tensor, noise: Tensor) -> NoisyBatch:
-        """Noisy images at the noise times of uniforms.
+    def per_sample_loss(self, x: Tensor, u: Tensor, noise: Tensor) -> Tensor:
+        """Weighted mean squared ε-error of each image, (B,).
 
         Args:
             x: (B, C, H, W) in [-1, 1].
             u: (B,) uniforms in [0, 1), turned into noise times.
             noise: (B, C, H, W), standard normal.
         """
-        return self.add_noise(x, self.noise_times(u), noise)
-
-    def eps_error(self, noisy: NoisyBatch, noise: Tensor) -> Tensor:
-        """Mean squared ε-error of each image, (B,), in the noise's dtype."""
-        prediction = self.predictor(noisy.x_t, noisy.time)
-        return (prediction.to(noise.dtype) - noise).square().flatten(1).mean(1)
-
-    def per_sample_loss(self, x: Tensor, u: Tensor, noise: Tensor) -> Tensor:
-        """Mean squared ε-error of each image, (B,); arguments as for ``noisy_batch``."""
-        return self.eps_error(self.noisy_batch(x, u, noise), noise)
+        level = self.process.level(self.noise_times(u))
+        model = Model(self.eps_model, self.process)
+        losses = eps_error(model(add_noise(x, level, noise), level), noise)
+        return losses * level.weight.to(losses.dtype)
 
     def forward(self, x: Tensor, u: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """The training loss, a scalar: mean squared ε-error at random noise times.
@@ -127,7 +190,6 @@ class DDPM(nn.Module):
         noise = torch.randn_like(x) if noise is None else noise
         return self.per_sample_loss(x, u, noise).mean()
 
-    @torch.no_grad()
     def sample(
         self,
         n_sample: int,
@@ -138,33 +200,20 @@ class DDPM(nn.Module):
         first_index: int = 0,
         on_step: Callable[[], object] = lambda: None,
     ) -> Tensor:
-        """Ancestral sampling through the full chain t = n_T … 1.
+        """Ancestral sampling through the full chain; images are keyed by (seed, index).
 
         Args:
             n_sample: number of images.
             size: (C, H, W).
             device: where to sample.
             seed: sampling seed.
-            first_index: image index of the first sample; image k has noise of its own, keyed by
-                (seed, k), so that it is the same in any batch.
+            first_index: image index of the first sample.
             on_step: called before every network call; may raise to leave.
 
         Returns:
             (n_sample, C, H, W) float32, about [-1, 1], not clipped.
         """
         index = torch.arange(first_index, first_index + n_sample, device=device)
-        x = normals(seed, Stream.SAMPLE_START, index, 0, size)
-        for t in range(self.n_T, 0, -1):
-            on_step()
-            noise = normals(seed, Stream.SAMPLE_STEP, index, t, size) if t > 1 else 0.0
-            time = torch.full((n_sample,), t / self.n_T, device=device)
-            eps = network_at(self.predictor, t)(x, time).float()
-            beta, alpha_bar = float(self.beta[t]), float(self.alpha_bar[t])
-            mean = (x - beta / (1.0 - alpha_bar) ** 0.5 * eps) / (1.0 - beta) ** 0.5
-            x = mean + beta**0.5 * noise
-        return x
-
-    def extra_repr(self) -> str:
-        """Constants of the process."""
-        constants: dict[str, Any] = {"betas": self.betas, "n_T": self.n_T}
-        return ", ".join(f"{name}={value}" for name, value in constants.items())
+        start, noise = sample_noise(seed, index, size)
+        model = Model(self.eps_model, self.process)
+        return ancestral_sample(model, self.process.chain_jumps(), start, noise, on_step)

@@ -11,6 +11,7 @@ Source: Philox4x32-10, Salmon et al., "Parallel random numbers: as easy as 1, 2,
 
 import enum
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -132,6 +133,23 @@ def normals(
     angle = second.float() * (2.0 * math.pi * 2.0**-32)
     pair = torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), dim=1)
     return pair[:, :count].reshape(len(index), *shape)
+
+
+def sample_noise(
+    seed: int, index: Tensor, size: tuple[int, int, int]
+) -> tuple[Tensor, Callable[[int], Tensor]]:
+    """A sampler's noise: where images start, and what the step of a key adds.
+
+    Args:
+        seed: sampling seed.
+        index: (B,) int64 image indices; image k has noise of its own, the same in any batch.
+        size: (C, H, W).
+
+    Returns:
+        Standard normals (B, C, H, W) float32, and a function of a key to such.
+    """
+    start = normals(seed, Stream.SAMPLE_START, index, 0, size)
+    return start, lambda key: normals(seed, Stream.SAMPLE_STEP, index, key, size)
 
 
 def permutation(

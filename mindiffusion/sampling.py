@@ -15,22 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mindiffusion.build import (
-    IMAGE_CHANNELS,
-    build_parameterization,
-    build_process,
-    expected_tensors,
-)
-from mindiffusion.chain import refuse_other_chain
+from mindiffusion.ancestral import ancestral_sample
+from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process, expected_tensors
 from mindiffusion.config.run import RunConfig, SamplerConfig, check, ema_name
 from mindiffusion.ddim import ddim_sample
-from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
 from mindiffusion.kept_statistics import statistics_of
+from mindiffusion.noise import sample_noise
 from mindiffusion.outside.weights import check_tensors, named_tensors
+from mindiffusion.process import Denoiser, Model, Process, clipped
 from mindiffusion.runtime import SamplerRuntime, chunk_size
-from mindiffusion.stitching import Stitched
 from mindiffusion.unet import NaiveUnet
 
 
@@ -60,8 +55,8 @@ def config_of(content: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -> DDPM:
-    """The process around one set of a milestone's weights, ready to sample.
+def model_of(content: Mapping[str, Any], weights: str, device: torch.device) -> Model:
+    """The network of one set of a milestone's weights, and how it is read; ready to sample.
 
     Args:
         content: a loaded milestone file.
@@ -72,10 +67,11 @@ def process_of(content: Mapping[str, Any], weights: str, device: torch.device) -
         UserError: the file has no such weights, or they are not of its config's network.
     """
     config = config_of(content)
-    kept = kept_weights(content, weights)
-    process = build_process(config, statistics_of(content, config))
-    process.eps_model.load_state_dict(kept)
-    return _ready(process, device)
+    network = build_network(config)
+    network.load_state_dict(kept_weights(content, weights))
+    return Model(
+        _ready(network, device), build_process(config, statistics_of(content, config)).to(device)
+    )
 
 
 def kept_weights(content: Mapping[str, Any], weights: str) -> dict[str, Tensor]:
@@ -96,9 +92,9 @@ def kept_weights(content: Mapping[str, Any], weights: str) -> dict[str, Tensor]:
     return named_tensors(kept[weights], "checkpoint")
 
 
-def _ready(process: DDPM, device: torch.device) -> DDPM:
-    process.eps_model.to(memory_format=torch.channels_last)
-    return process.to(device).eval().requires_grad_(False)
+def _ready(network: nn.Module, device: torch.device | str) -> nn.Module:
+    network.to(memory_format=torch.channels_last)
+    return network.to(device).eval().requires_grad_(False)
 
 
 class SamplingNetwork(nn.Module):
@@ -122,38 +118,33 @@ class SamplingNetwork(nn.Module):
             return self.network(x, t)
 
 
-def sampling_process(
+def sampling_network(
     config: RunConfig, runtime: SamplerRuntime, device: torch.device | str
-) -> DDPM:
-    """A process to sample many milestones with, one after the other: see ``load_weights``.
+) -> SamplingNetwork:
+    """A network to sample many milestones with, one after the other: see ``load_weights``.
 
     Args:
         config: a run; its milestones, and those of runs of the same network, fit.
         runtime: how it samples.
         device: where.
     """
-    process = _ready(build_process(config), torch.device(device))
-    network = process.eps_model
-    assert isinstance(network, NaiveUnet)
-    process.eps_model = SamplingNetwork(network, runtime)
-    return process
+    network = build_network(config)
+    _ready(network, device)
+    return SamplingNetwork(network, runtime)
 
 
-def load_weights(process: DDPM, content: Mapping[str, Any], weights: str) -> None:
-    """Copy a milestone's weights into a ``sampling_process``; nothing is compiled anew.
+def load_weights(network: SamplingNetwork, content: Mapping[str, Any], weights: str) -> Model:
+    """Copy a milestone's weights into a ``sampling_network``; nothing is compiled anew.
 
     They are read as their own config says, with their own statistics. Arguments and errors as for
-    ``kept_weights``; also refuses weights of another network, or of other noise levels.
+    ``kept_weights``; also refuses weights of another network.
     """
-    network = process.eps_model
-    assert isinstance(network, SamplingNetwork)
     kept = kept_weights(content, weights)
     check_tensors(kept, network.network.state_dict(), "checkpoint")
     config = config_of(content)
-    refuse_other_chain(process.chain, config.process.chain)
-    parameterization = build_parameterization(config.process, statistics_of(content, config))
-    process.parameterization = parameterization.to(process.beta.device)
     network.network.load_state_dict(kept)
+    device = next(network.parameters()).device
+    return Model(network, build_process(config, statistics_of(content, config)).to(device))
 
 
 def primary_weights(config: RunConfig) -> str:
@@ -174,7 +165,8 @@ def sampler_steps(config: RunConfig) -> int:
 
 @torch.inference_mode()
 def sample_chunk(
-    process: DDPM,
+    denoise: Denoiser,
+    process: Process,
     sampler: SamplerConfig,
     number: int,
     side: int,
@@ -183,38 +175,27 @@ def sample_chunk(
     """Images number · chunk … (number + 1) · chunk − 1, (chunk, side, side, 3) uint8.
 
     Args:
-        process: network and process.
+        denoise: what predicts.
+        process: whose noise levels are gone through.
         sampler: how to sample.
         number: which chunk, from 0.
         side: pixels.
         on_step: called before every network call; may raise to leave.
     """
-    size = (IMAGE_CHANNELS, side, side)
-    device = process.beta.device
+    device = process.device
     chunk = chunk_size(sampler, side, device.type)
-    first = number * chunk
+    index = torch.arange(number * chunk, (number + 1) * chunk, device=device)
+    start, noise = sample_noise(sampler.seed, index, (IMAGE_CHANNELS, side, side))
     if sampler.name == "ddpm":
-        images = process.sample(
-            chunk, size, device, seed=sampler.seed, first_index=first, on_step=on_step
-        )
-        return to_uint8(images)
-    index = torch.arange(first, first + chunk, device=device)
-    images = ddim_sample(
-        process.predictor,
-        process.alpha_bar,
-        index,
-        size,
-        num_steps=sampler.steps,
-        eta=sampler.eta,
-        clip=sampler.clip,
-        seed=sampler.seed,
-        on_step=on_step,
-    )
-    return to_uint8(images)
+        return to_uint8(ancestral_sample(denoise, process.chain_jumps(), start, noise, on_step))
+    asked = clipped(denoise) if sampler.clip else denoise
+    jumps = process.jumps(sampler.steps)
+    return to_uint8(ddim_sample(asked, jumps, start, noise, on_step, eta=sampler.eta))
 
 
 def sample_images(
-    process: DDPM,
+    denoise: Denoiser,
+    process: Process,
     sampler: SamplerConfig,
     count: int,
     side: int,
@@ -224,38 +205,20 @@ def sample_images(
     """Images 0 … count − 1, (count, side, side, 3) uint8.
 
     Args:
-        process: network and process.
+        denoise: what predicts.
+        process: whose noise levels are gone through.
         sampler: how to sample.
         count: number of images.
         side: pixels.
         on_chunk: called with the number of images done after every chunk.
         on_step: called before every network call; may raise to leave.
     """
-    size = chunk_size(sampler, side, process.beta.device.type)
+    size = chunk_size(sampler, side, process.device.type)
     chunks = []
     for number in range(-(-count // size)):
-        chunks.append(sample_chunk(process, sampler, number, side, on_step))
+        chunks.append(sample_chunk(denoise, process, sampler, number, side, on_step))
         on_chunk(min(count, (number + 1) * size))
     return np.concatenate(chunks)[:count]
-
-
-def stitched_process(process_above: DDPM, process_below: DDPM, tau: float) -> DDPM:
-    """A process to sample from: one network denoises from pure noise down to τ, another goes on.
-
-    Noise is keyed as always, so with one network on both sides the images are its own.
-
-    Args:
-        process_above: its network predicts at t > τ, read by its own parameterization.
-        process_below: its network predicts at t ≤ τ, likewise.
-        tau: τ in [0, 1] as t / n_T.
-
-    Raises:
-        UserError: τ outside [0, 1], or processes with other noise levels.
-    """
-    chain = process_above.chain
-    refuse_other_chain(chain, process_below.chain)
-    network = Stitched(process_above.predictor, process_below.predictor, tau, chain.n_T)
-    return DDPM(network, chain.betas, chain.n_T).to(process_above.beta.device)
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

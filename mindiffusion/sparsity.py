@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.noise import Stream, random_bits
-from mindiffusion.stitching import EpsModel
+from mindiffusion.process import Level, Process
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class ProbeBatch:
 
     Attributes:
         x_t: (B, C, H, W), noisy images.
-        t: (B,), noise time in (0, 1].
+        level: their noise levels.
         noise: (B, C, H, W), the noise to predict.
-        predictor: turns a network into an ε-predictor; the network is one if not given.
+        process: reads the network's answer.
     """
 
     x_t: Tensor
-    t: Tensor
+    level: Level
     noise: Tensor
-    predictor: Callable[[EpsModel], EpsModel] = lambda network: network
+    process: Process
 
 
 Probe = Callable[[], Iterator[ProbeBatch]]
@@ -121,11 +121,11 @@ def channel_saliency(network: MaskedNetwork, batches: Sequence[ProbeBatch]) -> t
     """
     halves = [torch.zeros(len(network.channel_mask), dtype=torch.float64) for _ in range(2)]
     for batch in batches:
-        mask = network.channel_mask.expand(len(batch.t), -1).clone().requires_grad_()
+        mask = network.channel_mask.expand(len(batch.noise), -1).clone().requires_grad_()
         # ``forward`` is never compiled: a compiled probe would cost minutes, and what the compiler
         # makes of the next training step would depend on whether a run was resumed just here.
-        predict = batch.predictor(functools.partial(network.forward, channel_mask=mask))
-        error = predict(batch.x_t, batch.t) - batch.noise
+        masked = functools.partial(network.forward, channel_mask=mask)
+        error = batch.process.predict(masked, batch.x_t, batch.level).eps - batch.noise
         (gradient,) = torch.autograd.grad(error.square().flatten(1).mean(1).sum(), mask)
         squares = gradient.double().square().cpu()
         for half, total in enumerate(halves):

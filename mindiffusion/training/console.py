@@ -15,8 +15,8 @@ from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.files import remove_temporaries
 from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
+    model_of,
     primary_weights,
-    process_of,
     sample_images,
     save_png,
     tile,
@@ -54,12 +54,12 @@ def write_grid(
         on_step: called before every network call; may raise to leave.
     """
     content = checkpoint.load(weights_file)
-    process = process_of(content, primary_weights(config), device)
+    model = model_of(content, primary_weights(config), device)
     side, grid = config.data.size, config.sampler.grid
     # A picture is no score: no more is drawn than it shows.
     chunk = min(grid, chunk_size(config.sampler, side, device.type))
     sampler = replace(config.sampler, chunk=chunk)
-    images = sample_images(process, sampler, grid, side, on_step=on_step)
+    images = sample_images(model, model.process, sampler, grid, side, on_step=on_step)
     path = grid_path(config, content["step"])
     save_png(path, tile(images, GRID_COLUMNS))
     return path
@@ -100,7 +100,7 @@ def _write_missing_grids(
         weights = checkpoint.weights_path(config.run_dir, step)
         is_reached = step <= trainer.step and weights.exists()
         if is_reached and not grid_path(config, step).exists():
-            write_grid(weights, config, trainer.process.beta.device, on_step)
+            write_grid(weights, config, trainer.process.device, on_step)
 
 
 def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hooks:
@@ -127,7 +127,7 @@ def _hooks(trainer: Trainer, stack: contextlib.ExitStack, last_step: int) -> Hoo
         # The state is saved. The loop stops at its next look, and a grid left out is drawn when
         # the run goes on.
         with contextlib.suppress(Interrupted):
-            grid = write_grid(path, config, trainer.process.beta.device, look_up)
+            grid = write_grid(path, config, trainer.process.device, look_up)
             with contextlib.suppress(OSError):
                 bar.write(f"step {step}: weights {path}, samples {grid}", file=sys.stderr)
 

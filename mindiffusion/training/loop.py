@@ -149,7 +149,7 @@ def log_entry(trainer: Trainer, clock: "Clock") -> dict[str, Any]:
         **trainer.watch.entry(),
         **trainer.network.capacity_report(),
         **clock.lap(),
-        "memory_gib": round(peak_memory_gib(trainer.process.beta.device), 3),
+        "memory_gib": round(peak_memory_gib(trainer.process.device), 3),
         "train_seconds": round(trainer.train_seconds, 3),
     }
 
@@ -193,9 +193,9 @@ def _divergence_error(trainer: Trainer, diverged: Divergence) -> UserError:
     """What the user reads: step, rank, noise times, and what to do."""
     stage = stage_at(trainer.plan.stages, diverged.step - 1)
     if diverged.t_range is None:
-        n_T = trainer.process.n_T
         what, where = "gradient or the weights are", "all ranks"
-        low, high = (level / n_T for level in stage.density.bounds(n_T))
+        levels = trainer.process.levels
+        low, high = (level / levels for level in stage.density.bounds(levels))
     else:
         what, where = "loss is", f"rank {diverged.rank}"
         low, high = diverged.t_range

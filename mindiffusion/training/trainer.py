@@ -16,16 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mindiffusion.build import build_process
+from mindiffusion.build import build_network, build_process
 from mindiffusion.config.plan import Plan, rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, ema_name, to_dict
+from mindiffusion.curriculum.density import IndexDensity
 from mindiffusion.curriculum.stages import Stage
-from mindiffusion.curriculum_ddpm import CurriculumDDPM
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.errors import UserError
 from mindiffusion.kept_statistics import statistics_part
 from mindiffusion.machine import keep_freed_memory
 from mindiffusion.noise import Stream
+from mindiffusion.process import Level, add_noise, eps_error
 from mindiffusion.runtime import Runtime
 from mindiffusion.sparsity import ProbeBatch, StageCapacity
 from mindiffusion.training.batches import Batch, BatchSource
@@ -101,11 +102,12 @@ class Trainer:
             noise_stream=config.noise_stream,
         )
         self.statistics = statistics_for(config, images)
-        self.process: CurriculumDDPM = build_process(config, self.statistics)
-        self.process.eps_model.to(runtime.dtype)
-        self.process.eps_model.to(memory_format=torch.channels_last)
-        self.process.to(device)
-        self.network: NaiveUnet = self.process.eps_model  # type: ignore[assignment]
+        self.process = build_process(config, self.statistics).to(device)
+        self.network: NaiveUnet = build_network(config)
+        self.network.to(runtime.dtype)
+        self.network.to(memory_format=torch.channels_last)
+        self.network.to(device)
+        self.density: IndexDensity = self.plan.stages[0].density
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.training.lr, fused=runtime.precision != "fp64"
         )
@@ -116,10 +118,11 @@ class Trainer:
         self.stage_log: list[dict[str, Any]] = []
         if runtime.compile:
             self.network.compile()
+        # What the process calls; ``network`` stays the bare one.
+        self._wrapped: nn.Module = self.network
         if ranks.world > 1:
             ids = [device] if device.type == "cuda" else None
-            # The process calls the wrapped network; ``self.network`` stays the bare one.
-            self.process.eps_model = DistributedDataParallel(self.network, ids, **_KEEP_BUFFERS)
+            self._wrapped = DistributedDataParallel(self.network, ids, **_KEEP_BUFFERS)
 
     # -- one step ---------------------------------------------------------------------------
 
@@ -157,24 +160,28 @@ class Trainer:
 
     def _gradient_exchange(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
         """Ranks exchange gradients once a step, with its last micro-batch."""
-        wrapped = self.process.eps_model
-        if isinstance(wrapped, DistributedDataParallel) and not is_last:
-            return wrapped.no_sync()
+        if isinstance(self._wrapped, DistributedDataParallel) and not is_last:
+            return self._wrapped.no_sync()
         return contextlib.nullcontext()
+
+    def noisy(self, batch: Batch, density: IndexDensity) -> tuple[Tensor, Level]:
+        """A batch's images with noise, (B, C, H, W), at the levels that its u have in a density."""
+        level = self.process.level(density.quantile(batch.u, self.process.levels))
+        return add_noise(batch.images, level, batch.noise), level
 
     def _loss(self, batch: Batch, first: int) -> Tensor:
         """A micro-batch's part of the mean loss of this rank's share, a scalar."""
         with self.runtime.autocast():
-            noisy = self.process.noisy_batch(batch.images, batch.u, batch.noise)
-            losses = self.process.eps_error(noisy, batch.noise)
-        self.watch.add_losses(first, losses.detach(), noisy.time)
-        return self.process.weighted(losses, noisy).sum() / self.share
+            x_t, level = self.noisy(batch, self.density)
+            losses = eps_error(self.process.predict(self._wrapped, x_t, level), batch.noise)
+        self.watch.add_losses(first, losses.detach(), level.t)
+        return (losses * level.weight.to(losses.dtype)).sum() / self.share
 
     # -- stages -----------------------------------------------------------------------------
 
     def enter_stage(self, stage: Stage) -> None:
         """Train on the stage's density with its capacity; doing so again changes nothing."""
-        self.process.set_density(stage.density)
+        self.density = stage.density
         capacity = StageCapacity(
             stage.index, stage.config.sparsity, stage.config.penalty_lambda, self.config.seed
         )
@@ -196,11 +203,8 @@ class Trainer:
         for number in range(model.probe_batches):
             step = stage.start + number
             batch = self.source.batch(step, 0, size, (Stream.PROBE_TIME, Stream.PROBE_NOISE))
-            noisy = self.process.add_noise(
-                batch.images, stage.density.quantile(batch.u, self.process.n_T), batch.noise
-            )
-            predictor = self.process.parameterization.predictor
-            yield ProbeBatch(noisy.x_t, noisy.time, batch.noise, predictor)
+            x_t, level = self.noisy(batch, stage.density)
+            yield ProbeBatch(x_t, level, batch.noise, self.process)
 
     # -- state ------------------------------------------------------------------------------
 

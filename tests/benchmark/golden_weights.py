@@ -24,7 +24,7 @@ import torch
 
 from benchmark.study.study import load_study
 from mindiffusion.config.run import RunConfig
-from mindiffusion.sampling import process_of, sample_images
+from mindiffusion.sampling import model_of, sample_images
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.ranks import Ranks
@@ -133,9 +133,11 @@ def samples_of(config: RunConfig) -> list[torch.Tensor]:
     ways: list[dict[str, Any]] = [{"steps": 7}, {"steps": 5, "eta": 0.5, "clip": False}]
     if config.arm == ARMS[-1]:
         ways.append({"name": "ddpm"})
-    process = process_of(content, "raw", torch.device("cpu"))
+    model = model_of(content, "raw", torch.device("cpu"))
     drawn = (
-        sample_images(process, replace(config.sampler, chunk=2, **way), 3, config.data.size)
+        sample_images(
+            model, model.process, replace(config.sampler, chunk=2, **way), 3, config.data.size
+        )
         for way in ways
     )
     return [torch.from_numpy(pictures) for pictures in drawn]

@@ -5,8 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from mindiffusion.ddpm import DDPM
+from mindiffusion.chain import Chain
+from mindiffusion.ddpm import DDPM, DDPMProcess
+from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals
+from mindiffusion.process import add_noise
+from mindiffusion.schedules import linear_tables
 
 BETAS, N_T = (1e-4, 0.02), 1000
 
@@ -37,9 +41,8 @@ class GaussianDenoiser(nn.Module):
 
 
 def gaussian_process(mean, scale, n_T=200):
-    process = DDPM(nn.Identity(), (1e-4, 0.1), n_T)
-    process.eps_model = GaussianDenoiser(process.alpha_bar, mean, scale)
-    return process
+    alpha_bar = linear_tables(1e-4, 0.1, n_T).alpha_bar
+    return DDPM(GaussianDenoiser(alpha_bar, mean, scale), (1e-4, 0.1), n_T)
 
 
 def batch(count=4, dtype=torch.float64):
@@ -108,27 +111,58 @@ def test_network_gets_level_over_n_T_in_the_images_dtype():
     assert t.tolist() == pytest.approx([0.001, 0.251, 0.501, 1.0], rel=1e-6)
 
 
-def test_add_noise_finds_every_level_again_from_a_float32_time():
-    process = DDPM(nn.Identity(), BETAS, N_T)
-    level = torch.arange(1, N_T + 1)
-    noisy = process.add_noise(torch.ones(N_T, 1, 1, 1), (level / N_T).float(), torch.zeros(1))
-    assert torch.equal(noisy.level, level)
-    expected = process.alpha_bar[1:].sqrt().float()
-    assert torch.equal(noisy.x_t.flatten(), expected)
+def test_process_finds_every_level_again_from_a_float32_time():
+    process = DDPMProcess(Chain(BETAS, N_T))
+    index = torch.arange(1, N_T + 1)
+    level = process.level((index / N_T).float())
+    alpha_bar = linear_tables(*BETAS, N_T).alpha_bar[1:]
+    assert torch.equal(level.t, index.double() / N_T) and torch.equal(level.told, level.t)
+    assert torch.equal(level.alpha, alpha_bar.sqrt())
+    assert torch.equal(level.sigma, (1 - alpha_bar).sqrt())
 
 
-def test_add_noise_keeps_unit_variance():
-    process = DDPM(nn.Identity(), BETAS, N_T)
-    x, noise = torch.randn(2, 1, 1, 300, 300, generator=torch.Generator().manual_seed(0))
-    for time in (0.001, 0.3, 1.0):
-        noisy = process.add_noise(x, torch.tensor([time]), noise)
-        assert float(noisy.x_t.var()) == pytest.approx(1.0, abs=0.03)
+def test_add_noise_keeps_unit_variance_for_one_level_and_for_one_an_image():
+    process = DDPMProcess(Chain(BETAS, N_T))
+    x, noise = torch.randn(2, 3, 1, 300, 300, generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([0.001, 0.3, 1.0])
+    noisy = add_noise(x, process.level(times), noise)
+    for k, time in enumerate(times):
+        assert float(noisy[k].var()) == pytest.approx(1.0, abs=0.03)
+        alone = add_noise(x[k : k + 1], process.level(time[None]), noise[k : k + 1])
+        torch.testing.assert_close(alone[0], noisy[k], rtol=1e-6, atol=1e-6)
 
 
-def test_tables_follow_the_config_and_are_not_saved():
-    process = DDPM(nn.Linear(1, 1), BETAS, N_T)
-    assert set(process.state_dict()) == {"eps_model.weight", "eps_model.bias"}
-    assert process.beta.dtype == process.alpha_bar.dtype == torch.float64
+def test_tables_follow_the_config_move_and_are_not_saved():
+    model = DDPM(nn.Linear(1, 1), BETAS, N_T)
+    assert set(model.state_dict()) == {"eps_model.weight", "eps_model.bias"}
+    moved = DDPMProcess(Chain(BETAS, N_T)).to("meta")
+    assert moved.device.type == "meta"
+    # A sampler's levels are known without that device.
+    assert moved.level(torch.tensor([0.5])).time == 0.5
+
+
+def test_grid_has_the_middles_of_equal_shares():
+    def keys(n_T, count):
+        levels = DDPMProcess(Chain(BETAS, n_T)).grid(count)
+        return [round(level.time * n_T) for level in levels]
+
+    assert keys(1000, 20) == list(range(25, 1000, 50))
+    assert keys(500, 5) == [50, 150, 250, 350, 450]
+    for n_T, count in ((20, 20), (21, 20), (37, 20), (2, 1), (999, 20)):
+        found = keys(n_T, count)
+        assert len(set(found)) == count and min(found) >= 1 and max(found) <= n_T
+
+
+@pytest.mark.parametrize("count", [0, 11])
+def test_grid_rejects_a_count_the_chain_cannot_give(count):
+    with pytest.raises(UserError, match="allowed is 1 to n_T = 10"):
+        DDPMProcess(Chain(BETAS, 10)).grid(count)
+
+
+def test_fine_grid_has_the_whole_chain():
+    found = DDPMProcess(Chain(BETAS, 50)).fine_grid()
+    torch.testing.assert_close(found.alpha**2, linear_tables(*BETAS, 50).alpha_bar)
+    assert found.t.tolist() == [k / 50 for k in range(51)]
 
 
 @pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (0.3, 0.5)])

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from mindiffusion.chain import Chain
 from mindiffusion.curriculum.loss_weight import EDM, P2, WEIGHT_KINDS, Balanced, ChangeAware, MinSNR
-from mindiffusion.curriculum_ddpm import CurriculumDDPM
 from mindiffusion.data.mean_and_spread import ImageStatistics
+from mindiffusion.ddpm import DDPM, DDPMProcess
+from mindiffusion.errors import UserError
 from mindiffusion.parameterization import Preconditioned
 
 BETAS, N_T = (1e-4, 0.02), 1000
+CHAIN = Chain(BETAS, N_T)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +60,11 @@ def test_edm_and_balanced_are_their_weights_of_the_x0_error(std, alpha_bar):
 def test_edm_gives_a_preconditioned_networks_answer_one_weight(alpha_bar):
     """ε̂ − ε = −(σ_d/r)·(F − F*), so that EDM's weight is the inverse of that factor squared."""
     statistics = ImageStatistics(np.zeros((4, 4, 3)), 0.4)
-    factor = Preconditioned(torch.from_numpy(alpha_bar), statistics).of_answer.numpy()
-    np.testing.assert_allclose(EDM().table(alpha_bar, 0.4) * factor**2, 1)
+    process = DDPMProcess(CHAIN, Preconditioned(statistics), EDM(), 0.4)
+    level = process.level(torch.arange(1, N_T + 1) / N_T)
+    x_t = torch.zeros(N_T, 3, 4, 4, dtype=torch.float64)
+    factor = process.predict(lambda x, t: torch.ones_like(x), x_t, level).eps[:, 0, 0, 0]
+    np.testing.assert_allclose(level.weight * factor**2, 1)
 
 
 def test_weights_say_whether_they_need_the_spread(alpha_bar):
@@ -78,18 +84,23 @@ def test_weighted_loss_is_the_plain_one_times_its_levels_weight(dtype, alpha_bar
     x = torch.zeros(6, 3, 4, 4, dtype=dtype)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     u = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.9, 0.9999])
-    plain = CurriculumDDPM(Zero(), BETAS, N_T)
-    made = CurriculumDDPM(Zero(), BETAS, N_T, P2())
+    plain = DDPM(Zero(), BETAS, N_T)
+    made = DDPM(Zero(), BETAS, N_T, DDPMProcess(CHAIN, loss_weight=P2()))
     levels = (1 + torch.floor(u.double() * N_T)).long()
     expected = plain.per_sample_loss(x, u, noise) * torch.from_numpy(1 - alpha_bar)[levels]
     losses = made.per_sample_loss(x, u, noise)
     assert losses.dtype == dtype
     torch.testing.assert_close(losses, expected.to(dtype))
     torch.testing.assert_close(made(x, u, noise), losses.mean())
-    assert torch.equal(plain.weighted(losses, plain.noisy_batch(x, u, noise)), losses)
+    assert plain.process.level(plain.noise_times(u)).weight.tolist() == [1.0] * 6
 
 
 def test_weights_move_with_the_process_and_are_not_saved():
-    made = CurriculumDDPM(Zero(), BETAS, N_T, MinSNR())
-    assert "loss_weights" not in made.state_dict()
-    assert made.to("meta").loss_weights.device.type == "meta"
+    made = DDPMProcess(CHAIN, loss_weight=MinSNR())
+    assert not made.state_dict()
+    assert made.to("meta").table.device.type == "meta"
+
+
+def test_a_weight_by_the_spread_needs_it():
+    with pytest.raises(UserError, match="'edm' needs the standard deviation"):
+        DDPMProcess(CHAIN, loss_weight=EDM())

@@ -1,15 +1,17 @@
+from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
 from mindiffusion.build import NETWORKS, build_network, build_process
+from mindiffusion.chain import Chain
 from mindiffusion.config.run import ModelConfig, ProcessConfig, RunConfig
-from mindiffusion.curriculum.density import Window
+from mindiffusion.curriculum.loss_weight import P2
 from mindiffusion.curriculum.stages import StageConfig
-from mindiffusion.curriculum_ddpm import CurriculumDDPM
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
+from mindiffusion.parameterization import EpsPrediction, Preconditioned
 from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.unet import NaiveUnet
@@ -91,9 +93,13 @@ def test_build_network_refuses_sizes_the_network_cannot_take(bad, words):
         build_network(config(**bad))
 
 
-def test_build_process_wraps_the_network_in_the_configs_schedule():
-    process = build_process(config("reg_unet", seed=2))
-    assert isinstance(process, CurriculumDDPM) and process.n_T == 20
-    assert process.betas == (1e-3, 0.1) and process.density == Window()
-    expected = build_network(config("reg_unet", seed=2)).out.weight
-    assert torch.equal(process.eps_model.out.weight, expected)
+def test_build_process_has_the_configs_levels_and_reads_as_it_says():
+    process = build_process(config("reg_unet"))
+    assert process.chain == Chain((1e-3, 0.1), 20) and process.levels == 20
+    assert isinstance(process.parameterization, EpsPrediction)
+    assert process.level(torch.tensor([0.5])).weight.tolist() == [1.0]
+    changed = ProcessConfig(parameterization="preconditioned", loss_weight=P2())
+    other = build_process(replace(config(), process=changed))
+    assert isinstance(other.parameterization, Preconditioned)
+    level = other.level(torch.tensor([0.5]))
+    torch.testing.assert_close(level.weight, level.sigma**2)

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import nn
 
 from mindiffusion.build import build_network
+from mindiffusion.chain import Chain
 from mindiffusion.config.run import (
     ModelConfig,
     ProcessConfig,
@@ -16,21 +17,21 @@ from mindiffusion.config.run import (
     to_dict,
 )
 from mindiffusion.curriculum.stages import StageConfig
-from mindiffusion.ddpm import DDPM
+from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
+from mindiffusion.process import Model, from_eps, stitched
 from mindiffusion.runtime import SamplerRuntime
 from mindiffusion.sampling import (
     config_of,
     load_weights,
+    model_of,
     primary_weights,
-    process_of,
     sample_chunk,
     sample_images,
     sampler_name,
     sampler_steps,
-    sampling_process,
+    sampling_network,
     save_png,
-    stitched_process,
     tile,
     to_uint8,
 )
@@ -63,8 +64,15 @@ class Pixelwise(nn.Module):
         return 0.9 * torch.tanh(x) + 0.01 * t.view(-1, 1, 1, 1)
 
 
-def process():
-    return DDPM(Pixelwise(), (1e-3, 0.1), 12)
+PROCESS = DDPMProcess(Chain((1e-3, 0.1), 12))
+
+
+def pixelwise():
+    return Model(Pixelwise(), PROCESS)
+
+
+def draw(model, sampler, count, side=8, *told, **options):
+    return sample_images(model, model.process, sampler, count, side, *told, **options)
 
 
 def checkpoint(weights=("raw", "ema0.995")):
@@ -142,33 +150,33 @@ def test_save_png_is_lossless(tmp_path):
 
 @each_sampler
 def test_image_is_the_same_for_any_number_of_images(sampler):
-    ten = sample_images(process(), sampler, 10, 8)
+    ten = draw(pixelwise(), sampler, 10, 8)
     assert ten.shape == (10, 8, 8, 3) and len(np.unique(ten, axis=0)) == 10
     for count in (1, 4, 5, 9):
-        assert np.array_equal(sample_images(process(), sampler, count, 8), ten[:count])
+        assert np.array_equal(draw(pixelwise(), sampler, count, 8), ten[:count])
     # A rank or a restart that draws only the third chunk gets the same images too.
-    assert np.array_equal(sample_chunk(process(), sampler, 2, 8)[:2], ten[8:])
+    assert np.array_equal(sample_chunk(pixelwise(), PROCESS, sampler, 2, 8)[:2], ten[8:])
 
 
 @each_sampler
 def test_every_chunk_is_drawn_whole(sampler):
-    drawn = process()
-    sample_images(drawn, sampler, 5, 8)
+    drawn = pixelwise()
+    draw(drawn, sampler, 5)
     calls = 12 if sampler.name == "ddpm" else 4
-    assert drawn.eps_model.batches == [4] * (2 * calls)
+    assert drawn.network.batches == [4] * (2 * calls)
 
 
 @each_sampler
 def test_images_depend_on_the_sampling_seed_and_no_chunk_size_for_pixelwise_networks(sampler):
-    images = sample_images(process(), sampler, 6, 8)
-    assert not np.array_equal(sample_images(process(), replace(sampler, seed=1), 6, 8), images)
-    assert np.array_equal(sample_images(process(), replace(sampler, chunk=3), 6, 8), images)
+    images = draw(pixelwise(), sampler, 6, 8)
+    assert not np.array_equal(draw(pixelwise(), replace(sampler, seed=1), 6, 8), images)
+    assert np.array_equal(draw(pixelwise(), replace(sampler, chunk=3), 6, 8), images)
 
 
 def test_samplers_options_reach_the_sampler():
     base = SAMPLERS["ddim"]
     images = [
-        sample_images(process(), replace(base, **change), 2, 8)
+        draw(pixelwise(), replace(base, **change), 2, 8)
         for change in ({}, {"steps": 6}, {"eta": 0.0}, {"clip": False}, {"name": "ddpm"})
     ]
     assert len(np.unique(np.stack(images), axis=0)) == 5
@@ -176,60 +184,60 @@ def test_samplers_options_reach_the_sampler():
 
 def test_progress_counts_images_and_not_the_padding():
     done = []
-    sample_images(process(), SAMPLERS["ddim"], 10, 8, done.append)
+    draw(pixelwise(), SAMPLERS["ddim"], 10, 8, done.append)
     assert done == [4, 8, 10]
 
 
 @each_sampler
 def test_sampling_can_be_left_before_every_network_call(sampler):
     calls = []
-    sample_images(process(), sampler, 6, 4, on_step=lambda: calls.append(True))
+    draw(pixelwise(), sampler, 6, 4, on_step=lambda: calls.append(True))
     assert len(calls) == 2 * sampler_steps(replace(CONFIG, sampler=sampler))
     for last in (1, 3):
-        drawing = process()
+        drawing = pixelwise()
 
         def leave(drawing=drawing, last=last):
-            if len(drawing.eps_model.batches) == last:
+            if len(drawing.network.batches) == last:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            sample_images(drawing, sampler, 6, 4, on_step=leave)
-        assert len(drawing.eps_model.batches) == last
+            draw(drawing, sampler, 6, 4, on_step=leave)
+        assert len(drawing.network.batches) == last
 
 
 def test_sampling_leaves_no_trace_in_torchs_generator():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    sample_images(process(), SAMPLERS["ddpm"], 2, 8)
+    draw(pixelwise(), SAMPLERS["ddpm"], 2, 8)
     assert torch.equal(torch.rand(2), expected)
 
 
 # -- checkpoints ---------------------------------------------------------------------------------
 
 
-def test_process_of_loads_the_weights_of_that_name():
+def test_model_of_loads_the_weights_of_that_name():
     content = checkpoint()
     for name, kept in content["weights"].items():
-        loaded = process_of(content, name, torch.device("cpu"))
-        state = loaded.eps_model.state_dict()
+        loaded = model_of(content, name, torch.device("cpu"))
+        state = loaded.network.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in kept.items())
-        assert loaded.n_T == 12 and loaded.betas == (1e-3, 0.1) and not loaded.training
-        assert not any(p.requires_grad for p in loaded.parameters())
+        assert loaded.process.chain == PROCESS.chain and not loaded.network.training
+        assert not any(p.requires_grad for p in loaded.network.parameters())
 
 
-def test_process_of_samples_the_network_it_loaded():
+def test_model_of_samples_the_network_it_loaded():
     content = checkpoint()
     images = [
-        sample_images(process_of(content, name, torch.device("cpu")), SAMPLERS["ddim"], 2, 32)
+        draw(model_of(content, name, torch.device("cpu")), SAMPLERS["ddim"], 2, 32)
         for name in ("raw", "ema0.995", "raw")
     ]
     assert np.array_equal(images[0], images[2]) and not np.array_equal(images[0], images[1])
 
 
-def test_process_of_refuses_unknown_weights_and_names_the_near_ones():
+def test_model_of_refuses_unknown_weights_and_names_the_near_ones():
     with pytest.raises(UserError, match=r"no weights 'ema0\.99' .*Did you mean 'ema0\.995'\?"):
-        process_of(checkpoint(), "ema0.99", torch.device("cpu"))
+        model_of(checkpoint(), "ema0.99", torch.device("cpu"))
 
 
 def test_config_of_gives_the_config_back():
@@ -245,28 +253,24 @@ def test_sampler_steps_are_network_calls():
     assert sampler_steps(replace(CONFIG, sampler=SAMPLERS["ddpm"])) == 12
 
 
-# -- one process for many milestones -------------------------------------------------------------
+# -- one network for many milestones -------------------------------------------------------------
 
 
 EAGER = SamplerRuntime(4, "fp32", False)
 
 
 def draw_in_turn(runtime, names, content):
-    """Images of several weights, one process for all."""
-    drawing = sampling_process(CONFIG, runtime, "cpu")
-    images = []
-    for name in names:
-        load_weights(drawing, content, name)
-        images.append(sample_images(drawing, SAMPLERS["ddim"], 4, 32))
-    return images
+    """Images of several weights, one network for all."""
+    network = sampling_network(CONFIG, runtime, "cpu")
+    return [draw(load_weights(network, content, name), SAMPLERS["ddim"], 4, 32) for name in names]
 
 
-def test_sampling_process_draws_what_a_fresh_one_does_whatever_it_drew_before():
+def test_sampling_network_draws_what_a_fresh_one_does_whatever_it_drew_before():
     content = checkpoint()
     names = ("raw", "ema0.995", "raw")
     for name, images in zip(names, draw_in_turn(EAGER, names, content), strict=True):
-        fresh = process_of(content, name, torch.device("cpu"))
-        assert np.array_equal(images, sample_images(fresh, SAMPLERS["ddim"], 4, 32))
+        fresh = model_of(content, name, torch.device("cpu"))
+        assert np.array_equal(images, draw(fresh, SAMPLERS["ddim"], 4, 32))
 
 
 def test_all_milestones_share_one_compilation(monkeypatch):
@@ -288,7 +292,7 @@ def test_all_milestones_share_one_compilation(monkeypatch):
 
 def test_load_weights_refuses_unknown_ones():
     with pytest.raises(UserError, match="no weights 'ema' "):
-        load_weights(sampling_process(CONFIG, EAGER, "cpu"), checkpoint(), "ema")
+        load_weights(sampling_network(CONFIG, EAGER, "cpu"), checkpoint(), "ema")
 
 
 def test_bf16_images_are_near_those_in_float32_and_no_less_repeatable():
@@ -314,39 +318,29 @@ def test_sampler_name_has_what_bits_depend_on(sampler, name):
 
 
 def test_chunk_is_sized_to_the_device_unless_it_is_given():
-    drawn = process()
-    sample_images(drawn, SamplerConfig(steps=1), 3, 32)
-    assert drawn.eps_model.batches == [64]
+    drawn = pixelwise()
+    draw(drawn, SamplerConfig(steps=1), 3, 32)
+    assert drawn.network.batches == [64]
 
 
 # -- stitched ------------------------------------------------------------------------------------
 
 
-def scaled_process(factor, n_T=12):
-    class Scaled(nn.Module):
-        def forward(self, x, t):
-            return factor * x
-
-    return DDPM(Scaled(), (1e-3, 0.1), n_T)
+def scaled(factor):
+    return lambda x, level: from_eps(x, level, factor * x)
 
 
 @each_sampler
 def test_stitched_images_of_one_network_are_its_own(sampler):
-    one = process()
-    stitched = sample_images(stitched_process(one, one, 0.4), sampler, 6, 8)
-    assert np.array_equal(stitched, sample_images(process(), sampler, 6, 8))
+    one = pixelwise()
+    images = sample_images(stitched(one, one, 0.4), PROCESS, sampler, 6, 8)
+    assert np.array_equal(images, draw(pixelwise(), sampler, 6))
 
 
 @each_sampler
 def test_stitched_images_go_from_one_network_to_the_other_with_tau(sampler):
-    above, below = scaled_process(0.9), scaled_process(0.5)
-    own = [sample_images(one, sampler, 4, 8) for one in (above, below)]
-    stitched = [stitched_process(above, below, tau) for tau in (0.0, 0.5, 1.0)]
-    mixed = [sample_images(one, sampler, 4, 8) for one in stitched]
-    assert np.array_equal(mixed[0], own[0]) and np.array_equal(mixed[2], own[1])
-    assert not np.array_equal(mixed[1], own[0]) and not np.array_equal(mixed[1], own[1])
-
-
-def test_stitched_images_need_one_process():
-    with pytest.raises(UserError, match=r"two chains .*n_T 12; .*n_T 13.* same process\.beta1"):
-        stitched_process(process(), scaled_process(0.5, n_T=13), 0.4)
+    above, below = scaled(0.9), scaled(0.5)
+    asked = [above, below, *(stitched(above, below, tau) for tau in (0.0, 0.5, 1.0))]
+    own, other, *mixed = (sample_images(one, PROCESS, sampler, 4, 8) for one in asked)
+    assert np.array_equal(mixed[0], own) and np.array_equal(mixed[2], other)
+    assert not np.array_equal(mixed[1], own) and not np.array_equal(mixed[1], other)

@@ -3,6 +3,8 @@ import itertools
 import pytest
 import torch
 
+from mindiffusion.chain import Chain
+from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.sparsity import (
@@ -29,6 +31,9 @@ def inputs(count=3):
     return x, torch.linspace(0.2, 1.0, count), noise
 
 
+PROCESS = DDPMProcess(Chain((1e-4, 0.02), 1000))
+
+
 class CountedProbe:
     """One probe batch, and how often it was asked for."""
 
@@ -37,7 +42,8 @@ class CountedProbe:
 
     def __call__(self):
         self.calls += 1
-        yield ProbeBatch(*inputs(4))
+        x_t, times, noise = inputs(4)
+        yield ProbeBatch(x_t, PROCESS.level(times), noise, PROCESS)
 
 
 def frozen_slices(net):

@@ -5,6 +5,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from mindiffusion.chain import Chain
+from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.sparsity import (
     ProbeBatch,
@@ -23,6 +25,7 @@ from mindiffusion.sparsity import (
 from mindiffusion.unet import NaiveUnet
 
 SAMPLES = 6
+PROCESS = DDPMProcess(Chain((1e-4, 0.02), 1000))
 
 
 def network(placement="bottleneck"):
@@ -36,13 +39,13 @@ def probe(sizes=(SAMPLES,)):
     noise = torch.randn(SAMPLES, 3, 32, 32, generator=generator, dtype=torch.float64)
     t = torch.linspace(0.1, 1.0, SAMPLES, dtype=torch.float64)
     parts = zip(x.split(sizes), t.split(sizes), noise.split(sizes), strict=True)
-    return [ProbeBatch(*part) for part in parts]
+    return [ProbeBatch(x_t, PROCESS.level(times), eps, PROCESS) for x_t, times, eps in parts]
 
 
 @torch.no_grad()
 def losses(net, batch, mask):
     """Mean squared ε-error of each sample of a batch under one mask (C,), (B,)."""
-    error = net(batch.x_t, batch.t, mask.expand(len(batch.t), -1)) - batch.noise
+    error = net(batch.x_t, batch.level.t, mask.expand(len(batch.noise), -1)) - batch.noise
     return error.square().mean(dim=(1, 2, 3))
 
 
@@ -111,7 +114,7 @@ def test_saliency_is_the_sum_of_squared_per_sample_derivatives(placement):
     squares = []
     for b in range(SAMPLES):
         mask = net.channel_mask.clone().requires_grad_()
-        error = net(batch.x_t[b : b + 1], batch.t[b : b + 1], mask[None]) - batch.noise[b]
+        error = net(batch.x_t[b : b + 1], batch.level.t[b : b + 1], mask[None]) - batch.noise[b]
         squares.append(torch.autograd.grad(error.square().mean(), mask)[0].square())
     squares = torch.stack(squares)
     saliency, agreement = channel_saliency(net, [batch])

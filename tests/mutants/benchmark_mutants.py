@@ -114,10 +114,10 @@ BENCHMARK_MUTANTS = (
     ),
     Mutant(
         "profile-levels-off-by-one",
-        "benchmark/evaluation/metrics/denoising.py",
-        "alpha_bar[t], t / n_T)",
-        "alpha_bar[t - 1], t / n_T)",
-        (f"{BENCHMARK}/evaluation/metrics/test_denoising.py",),
+        "mindiffusion/ddpm.py",
+        "(n_T * (2 * i + 1) + count) // (2 * count)",
+        "(n_T * (2 * i + 1) - count) // (2 * count)",
+        ("tests/mindiffusion/test_ddpm.py",),
     ),
     Mutant(
         "interval-of-a-normal-not-of-student",
@@ -185,15 +185,15 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "scores-of-the-raw-weights",
         "benchmark/evaluation/milestone/score.py",
-        "process = process_of(milestone.content, primary_weights(milestone.config), ",
-        'process = process_of(milestone.content, "raw", ',
+        "model = model_of(milestone.content, primary_weights(milestone.config), ",
+        'model = model_of(milestone.content, "raw", ',
         (f"{BENCHMARK}/evaluation/test_scores.py",),
     ),
     Mutant(
         "samples-of-the-raw-weights",
         "benchmark/evaluation/milestone/sample_rows.py",
-        "load_weights(process, milestone.content, primary_weights(config))",
-        'load_weights(process, milestone.content, "raw")',
+        "load_weights(network, milestone.content, primary_weights(config))",
+        'load_weights(network, milestone.content, "raw")',
         (f"{BENCHMARK}/evaluation/test_scores.py",),
     ),
     Mutant(
@@ -219,9 +219,9 @@ BENCHMARK_MUTANTS = (
     ),
     Mutant(
         "network-of-the-level-below",
-        "mindiffusion/stitching.py",
-        "return self.above if level > self.last_below else self.below",
-        "return self.above if level >= self.last_below else self.below",
+        "mindiffusion/process.py",
+        "last_below = tau + _SAME_TIME",
+        "last_below = tau - _SAME_TIME",
         ("tests/mindiffusion/test_stitching.py",),
     ),
     Mutant(
@@ -248,8 +248,8 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "oracle-without-the-signal",
         "benchmark/evaluation/metrics/linear_oracle.py",
-        "gain = signal * self.eigenvalues / (alpha_bar * self.eigenvalues + 1 - alpha_bar)",
-        "gain = self.eigenvalues / (alpha_bar * self.eigenvalues + 1 - alpha_bar)",
+        "gain = alpha * self.eigenvalues / (alpha**2 * self.eigenvalues + sigma**2)",
+        "gain = self.eigenvalues / (alpha**2 * self.eigenvalues + sigma**2)",
         (f"{BENCHMARK}/evaluation/metrics/test_linear_oracle.py",),
     ),
     Mutant(

@@ -153,8 +153,8 @@ LOOP_MUTANTS = (
     Mutant(
         "probe-drawn-in-the-window-before",
         "mindiffusion/training/trainer.py",
-        "stage.density.quantile(",
-        "self.plan.stages[stage.index - 1].density.quantile(",
+        "self.noisy(batch, stage.density)",
+        "self.noisy(batch, self.plan.stages[stage.index - 1].density)",
         (f"{TRAINING}/test_trainer_stages.py",),
     ),
     Mutant(
@@ -177,8 +177,8 @@ STEP_MUTANTS = (
     Mutant(
         "penalty-in-the-logged-loss",
         "mindiffusion/training/trainer.py",
-        "losses.detach(), noisy.time",
-        "(losses + (self.network.penalty() or 0.0)).detach(), noisy.time",
+        "losses.detach(), level.t",
+        "(losses + (self.network.penalty() or 0.0)).detach(), level.t",
         (f"{TRAINING}/test_trainer_stages.py",),
     ),
     Mutant(

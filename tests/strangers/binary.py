@@ -26,7 +26,7 @@ from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError, guarded
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.pictures import BadImage
-from mindiffusion.sampling import process_of
+from mindiffusion.sampling import model_of
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.ranks import Ranks
@@ -197,7 +197,7 @@ def weights(rng: random.Random) -> Action:
     path.with_suffix(".json").write_bytes(mutate.as_json(rng, seal))
 
     def load() -> int:
-        process_of(checkpoint.load(path), "raw", torch.device("cpu"))
+        model_of(checkpoint.load(path), "raw", torch.device("cpu"))
         return 0
 
     return lambda: guarded(load)

@@ -28,17 +28,17 @@ class Recorder:
 
     def __init__(self, trainer: Trainer) -> None:
         self.seen = []
-        self._process = trainer.process
+        self._trainer = trainer
         self._batch = trainer.source.batch
         trainer.source.batch = self._record
 
     def _record(self, step, start, stop, *streams):
         batch = self._batch(step, start, stop, *streams)
         if not streams:
-            times = self._process.noise_times(batch.u)
+            _, level = self._trainer.noisy(batch, self._trainer.density)
             for j in range(stop - start):
                 key = (step, start + j)
-                self.seen.append((key, batch.images[j], times[j], batch.noise[j]))
+                self.seen.append((key, batch.images[j], level.t[j], batch.noise[j]))
         return batch
 
     def arrays(self):

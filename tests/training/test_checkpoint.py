@@ -7,7 +7,7 @@ import torch
 from mindiffusion.config.run import to_dict
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file, write_json
-from mindiffusion.sampling import config_of, primary_weights, process_of, sample_images
+from mindiffusion.sampling import config_of, model_of, primary_weights, sample_images
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
 
@@ -216,11 +216,11 @@ def test_milestone_files_are_plain_and_sample(arm, workdir, train_run, tiny_conf
         assert not any(n.startswith(("module.", "_orig_mod.")) for n in weights)
     images = {}
     for name in ("raw", primary_weights(config)):
-        process = process_of(content, name, torch.device("cpu"))
-        images[name] = sample_images(process, config.sampler, 4, 32).tobytes()
+        model = model_of(content, name, torch.device("cpu"))
+        images[name] = sample_images(model, model.process, config.sampler, 4, 32).tobytes()
     assert images["raw"] != images["ema0.99"]
     with pytest.raises(UserError, match=r"no weights 'ema0\.98'.*Did you mean 'ema0\.9"):
-        process_of(content, "ema0.98", torch.device("cpu"))
+        model_of(content, "ema0.98", torch.device("cpu"))
 
 
 def test_sampling_at_milestones_leaves_the_training_as_it_is(
@@ -232,8 +232,8 @@ def test_sampling_at_milestones_leaves_the_training_as_it_is(
     def hooks(trainer):
         def draw(step, path):
             before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-            process = process_of(checkpoint.load(path), "ema0.99", torch.device("cpu"))
-            sample_images(process, drawn.sampler, 4, 32)
+            model = model_of(checkpoint.load(path), "ema0.99", torch.device("cpu"))
+            sample_images(model, model.process, drawn.sampler, 4, 32)
             torch.rand(5)  # someone else's draw from the global generator
             assert all(torch.equal(v, before[k]) for k, v in trainer.network.state_dict().items())
 

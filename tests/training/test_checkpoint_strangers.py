@@ -23,7 +23,7 @@ from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file
 from mindiffusion.runtime import SamplerRuntime
-from mindiffusion.sampling import config_of, kept_weights, load_weights, process_of
+from mindiffusion.sampling import config_of, kept_weights, load_weights, model_of
 from mindiffusion.training import checkpoint
 from mindiffusion.training.ema import Averages
 
@@ -101,7 +101,7 @@ def use(folder, content):
     loaded = read(folder, content)
     config_of(loaded)
     kept_weights(loaded, "raw")
-    return process_of(loaded, "ema0.9", CPU)
+    return model_of(loaded, "ema0.9", CPU)
 
 
 def go_on(folder, content):
@@ -122,15 +122,15 @@ def refused(action, *parts):
 
 
 def test_a_whole_milestone_and_a_whole_state_are_taken(tmp_path):
-    process = use(tmp_path, milestone())
-    assert torch.equal(process.eps_model.out.weight, network().out.weight)
+    model = use(tmp_path, milestone())
+    assert torch.equal(model.network.out.weight, network().out.weight)
     assert go_on(tmp_path, state())["step"] == 4
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
 def test_weights_of_wrapped_networks_are_taken(tmp_path, prefix):
-    process = use(tmp_path, milestone(prefix))
-    assert torch.equal(process.eps_model.out.weight, network().out.weight)
+    model = use(tmp_path, milestone(prefix))
+    assert torch.equal(model.network.out.weight, network().out.weight)
 
 
 @pytest.mark.parametrize("name", ["naive_unet", "sparse_unet", "reg_unet"])
@@ -147,7 +147,7 @@ def test_expected_tensors_are_those_of_the_network_built(name):
 
 @pytest.mark.parametrize("n_feat", [16, 4096, 10**7])
 def test_no_network_is_sized_by_a_config_that_its_tensors_do_not_fit(tmp_path, monkeypatch, n_feat):
-    monkeypatch.setattr(mindiffusion.sampling, "build_process", None)
+    monkeypatch.setattr(mindiffusion.sampling, "build_network", None)
     wide = to_dict(config())
     wide["model"]["n_feat"] = n_feat
     content = milestone(config=wide)
@@ -156,11 +156,11 @@ def test_no_network_is_sized_by_a_config_that_its_tensors_do_not_fit(tmp_path, m
     refused(lambda: config_of(content), message)
 
 
-def test_a_sampling_process_takes_no_weights_of_another_network():
-    process = mindiffusion.sampling.sampling_process(
+def test_a_sampling_network_takes_no_weights_of_another_network():
+    network = mindiffusion.sampling.sampling_network(
         config(n_feat=16), SamplerRuntime(4, "fp32", False), CPU
     )
-    refused(lambda: load_weights(process, milestone(), "raw"), "of another network")
+    refused(lambda: load_weights(network, milestone(), "raw"), "of another network")
 
 
 KNOT: list = []
@@ -225,19 +225,19 @@ def test_statistics_of_another_structure_are_one_line(tmp_path, name):
     refused(lambda: use(tmp_path, content), "checkpoint", message)
     refused(lambda: config_of(read(tmp_path, content)), message)
     with pytest.raises(UserError):
-        process = mindiffusion.sampling.sampling_process(
+        drawing = mindiffusion.sampling.sampling_network(
             config(), SamplerRuntime(4, "fp32", False), CPU
         )
-        load_weights(process, read(tmp_path, content), "raw")
+        load_weights(drawing, read(tmp_path, content), "raw")
 
 
 def test_whole_statistics_are_taken_also_as_parameters(tmp_path):
     whole = milestone(config=PRE, statistics=KEPT)
-    assert float(use(tmp_path, whole).parameterization.mean.abs().max()) == 0
+    assert float(use(tmp_path, whole).process.parameterization.mean.abs().max()) == 0
     learnt = torch.nn.Parameter(torch.full((32, 32, 3), 0.5))
     spread = torch.tensor(0.25)
-    process = use(tmp_path, milestone(config=PRE, statistics={"mean": learnt, "std": spread}))
-    assert float(process.parameterization.mean.mean()) == 0.5
+    model = use(tmp_path, milestone(config=PRE, statistics={"mean": learnt, "std": spread}))
+    assert float(model.process.parameterization.mean.mean()) == 0.5
     # A run of eps says nothing with them.
     use(tmp_path, milestone(statistics=KEPT))
 

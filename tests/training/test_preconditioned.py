@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from mindiffusion.build import build_parameterization
+from mindiffusion.build import build_process
 from mindiffusion.data.mean_and_spread import image_statistics
 from mindiffusion.errors import UserError
+from mindiffusion.process import Model, stitched
 from mindiffusion.runtime import SamplerRuntime, resolve_runtime
 from mindiffusion.sampling import (
     load_weights,
+    model_of,
     primary_weights,
-    process_of,
     sample_images,
-    sampling_process,
-    stitched_process,
+    sampling_network,
 )
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
@@ -34,6 +34,10 @@ def state(config, step=12):
 
 def weights(config, step=12):
     return checkpoint.load(checkpoint.weights_path(config.run_dir, step))
+
+
+def draw(model, sampler):
+    return sample_images(model, model.process, sampler, 4, 32)
 
 
 @pytest.mark.parametrize("words", [(PRE,), (PRE, BALANCED), (BALANCED,)], ids=str)
@@ -65,14 +69,11 @@ def test_a_weights_file_alone_samples_what_the_process_does(
     trainer = train_run(config)
     content = weights(config)
     assert content["weights"]["raw"].keys() == trainer.network.state_dict().keys()
-    trainer.process.eval()
-    own = sample_images(trainer.process, config.sampler, 4, 32)
-    loaded = process_of(content, "raw", CPU)
-    assert np.array_equal(sample_images(loaded, config.sampler, 4, 32), own)
+    own = draw(Model(trainer.network.eval(), trainer.process), config.sampler)
+    assert np.array_equal(draw(model_of(content, "raw", CPU), config.sampler), own)
     # One that was made before any weights were known takes the statistics with them.
-    drawing = sampling_process(config, SamplerRuntime(4, "fp32", False), CPU)
-    load_weights(drawing, content, "raw")
-    assert np.array_equal(sample_images(drawing, config.sampler, 4, 32), own)
+    network = sampling_network(config, SamplerRuntime(4, "fp32", False), CPU)
+    assert np.array_equal(draw(load_weights(network, content, "raw"), config.sampler), own)
     found = image_statistics(avatars.train)
     assert content["statistics"]["std"] == found.std
     assert np.array_equal(content["statistics"]["mean"].numpy(), found.mean)
@@ -98,17 +99,19 @@ def test_the_first_loss_is_that_of_the_linear_denoiser_and_the_weighted_run_logs
     assert weighted["grad_norm"] != pytest.approx(pre["grad_norm"], rel=0.01)
 
 
-def test_sides_of_a_stitched_process_are_read_each_in_its_own_way(workdir, train_run, tiny_config):
-    processes, configs = [], []
+def test_sides_of_stitched_models_are_read_each_in_its_own_way(workdir, train_run, tiny_config):
+    models, configs = [], []
     for name, words in (("eps", ()), ("pre", (PRE, BALANCED))):
         configs.append(tiny_config("b", *SHORT, *words, "sampler.steps=4", output=name))
         train_run(configs[-1])
         content = weights(configs[-1])
-        processes.append(process_of(content, primary_weights(configs[-1]), CPU))
+        models.append(model_of(content, primary_weights(configs[-1]), CPU))
     sampler = configs[0].sampler
-    own = [sample_images(process, sampler, 4, 32) for process in processes]
-    stitched = (stitched_process(*processes, tau) for tau in (0.0, 0.5, 1.0))
-    first, mixed, last = (sample_images(process, sampler, 4, 32) for process in stitched)
+    own = [draw(model, sampler) for model in models]
+    first, mixed, last = (
+        sample_images(stitched(*models, tau), models[0].process, sampler, 4, 32)
+        for tau in (0.0, 0.5, 1.0)
+    )
     assert np.array_equal(first, own[0]) and np.array_equal(last, own[1])
     assert not np.array_equal(mixed, own[0]) and not np.array_equal(mixed, own[1])
 
@@ -140,13 +143,12 @@ def test_parts_of_a_process_are_moved_and_compiled_as_ever(tiny_config, avatars)
     assert trainer.watch.read(1) is None and trainer.is_finite()
     assert trainer.network.penalty() is not None
     memory = trainer.network.out.weight.is_contiguous(memory_format=torch.channels_last)
-    assert memory and set(trainer.process.state_dict()) == {
-        f"eps_model.{name}" for name in trainer.network.state_dict()
-    }
-    found = sampling_process(config, SamplerRuntime(4, "bf16", False), CPU)
-    assert found.eps_model.network.exact_ends
-    x = torch.zeros(2, 3, 32, 32)
-    assert found.predictor(x, torch.ones(2)).dtype == torch.float32
+    assert memory and not trainer.process.state_dict()
+    drawing = sampling_network(config, SamplerRuntime(4, "bf16", False), CPU)
+    assert drawing.network.exact_ends
+    model = Model(drawing, trainer.process)
+    x, level = torch.zeros(2, 3, 32, 32), trainer.process.level(torch.ones(2))
+    assert model(x, level).eps.dtype == torch.float32
 
 
 def test_a_probe_is_read_as_the_training_is(tiny_config, avatars, monkeypatch):
@@ -159,13 +161,12 @@ def test_a_probe_is_read_as_the_training_is(tiny_config, avatars, monkeypatch):
     trainer.enter_stage(trainer.plan.stages[1])
     batch = next(iter(probes[0]()))
     with torch.no_grad():
-        found = batch.predictor(trainer.network)(batch.x_t, batch.t)
-        expected = trainer.process.predictor(batch.x_t, batch.t)
-        assert not torch.equal(found, trainer.network(batch.x_t, batch.t))
+        found = batch.process.predict(trainer.network, batch.x_t, batch.level).eps
+        expected = trainer.process.predict(trainer.network, batch.x_t, batch.level).eps
+        assert not torch.equal(found, trainer.network(batch.x_t, batch.level.t.float()))
     assert torch.equal(found, expected)
 
 
 def test_before_any_data_are_known_mean_and_spread_are_those_of_edm(tiny_config):
-    made = build_parameterization(tiny_config("b", PRE).process, None)
-    assert not made.mean.any()
-    torch.testing.assert_close(made.of_answer[-1] / made.signal[-1], 0.5 / made.spread[-1])
+    made = build_process(tiny_config("b", PRE)).parameterization
+    assert not made.mean.any() and made.std == 0.5

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mindiffusion.process import eps_error
 from mindiffusion.runtime import resolve_runtime
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.trainer import Trainer
@@ -65,13 +66,13 @@ def test_losses_read_are_those_of_the_batch(trainer):
     made = trainer("c", "training.micro_batch=3")
     batch = made.source.batch(0, 0, 8)
     with torch.no_grad():
-        losses = made.process.per_sample_loss(batch.images, batch.u, batch.noise)
-    times = made.process.noise_times(batch.u)
+        x_t, level = made.noisy(batch, made.density)
+        losses = eps_error(made.process.predict(made.network, x_t, level), batch.noise)
     made.train_step()
     assert made.watch.read(1) is None
     entry = made.watch.entry()
     assert entry["loss"] == pytest.approx(float(losses.mean()), rel=1e-10)
-    top = losses[times > 0.75]
+    top = losses[level.t > 0.75]
     assert entry["loss_by_t"][:3] == [None, None, None]  # the first stage has t from .8
     assert entry["loss_by_t"][3] == pytest.approx(float(top.mean()), rel=1e-10)
 

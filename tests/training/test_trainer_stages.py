@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mindiffusion.process import eps_error
 from mindiffusion.runtime import resolve_runtime
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.trainer import Trainer
@@ -25,18 +26,18 @@ def test_probe_is_drawn_in_the_window_of_the_new_stage(make_trainer):
     seen = {}
 
     def enter(capacity, probe):
-        seen[capacity.index] = torch.cat([batch.t for batch in probe()])
+        seen[capacity.index] = torch.cat([batch.level.t for batch in probe()])
         return {}
 
     trainer.network.enter_stage = enter
     for stage in trainer.plan.stages:
         trainer.enter_stage(stage)
     for stage in trainer.plan.stages[:-1]:
-        low, high = stage.config.density.bounds(trainer.process.n_T)
-        t = seen[stage.index] * trainer.process.n_T
+        low, high = stage.config.density.bounds(trainer.process.levels)
+        t = seen[stage.index] * trainer.process.levels
         assert low - 0.5 < t.min() and t.max() < high + 0.5
         # Some lie in the part by which this window is wider than the one before.
-        assert t.min() < low + trainer.process.n_T * 0.2
+        assert t.min() < low + trainer.process.levels * 0.2
 
 
 def test_enter_stage_hands_on_the_sparsity_and_lambda_of_the_stage(make_trainer):
@@ -71,7 +72,8 @@ def test_reported_loss_is_the_error_without_the_penalty(make_trainer):
     assert trainer.watch.read(1) is None
     batch = fresh.source.batch(0, 0, 8)
     with torch.no_grad():
-        expected = fresh.process.per_sample_loss(batch.images, batch.u, batch.noise).mean()
+        x_t, level = fresh.noisy(batch, fresh.density)
+        expected = eps_error(fresh.process.predict(fresh.network, x_t, level), batch.noise).mean()
     assert trainer.watch.entry()["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 

@@ -1,11 +1,11 @@
 """Feature emergence: which attributes can be read in x̂₀(x_t), beyond what a linear denoiser shows.
 
-x_t = √ᾱ_t x + √(1−ᾱ_t) ε of held-out images with known labels; x̂₀ = (x_t − √(1−ᾱ_t) ε̂)/√ᾱ_t
-(Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 4 and 15), clipped to [-1, 1]. All
-denoisers meet the same noise, so accuracies are compared image by image.
+x_t is made of held-out images with known labels; x̂₀ = (x_t − σ ε̂)/α (Ho et al. 2020, "Denoising
+Diffusion Probabilistic Models", eq. 15), clipped to [-1, 1]. All denoisers meet the same noise, so
+accuracies are compared image by image.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,10 @@ from benchmark.evaluation.attributes.scores import (
     calibration_error,
     measured_classes,
 )
-from benchmark.evaluation.metrics.denoising import Network, NoiseSource
+from benchmark.evaluation.metrics.denoising import NoiseSource
 from benchmark.evaluation.metrics.frechet import FloatArray
 from mindiffusion.errors import UserError
-
-Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
-"""(x_t (B, 3, H, W), t) → x̂₀ (B, 3, H, W)."""
+from mindiffusion.process import Denoiser, Level, add_noise, times_of
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,11 @@ class DenoisedReadings:
     """What the classifier reads in one denoiser's x̂₀.
 
     Attributes:
-        levels: the L noise levels t.
+        levels: the L noise times t in (0, 1].
         by_level: readings of the N images at each of them.
     """
 
-    levels: tuple[int, ...]
+    levels: tuple[float, ...]
     by_level: tuple[Readings, ...]
 
 
@@ -53,7 +51,7 @@ class AttributeEmergence:
         name: the attribute.
         n: images measured: those whose true class is read and has two images or more.
         chance: balanced accuracy of a constant answer.
-        levels: noise levels t.
+        levels: noise times t in (0, 1].
         net: balanced accuracy in the network's x̂₀.
         net_error: its standard error over images.
         oracle: balanced accuracy in the linear oracle's x̂₀.
@@ -67,7 +65,7 @@ class AttributeEmergence:
     name: str
     n: int
     chance: float
-    levels: tuple[int, ...]
+    levels: tuple[float, ...]
     net: FloatArray
     net_error: FloatArray
     oracle: FloatArray
@@ -78,35 +76,10 @@ class AttributeEmergence:
     oracle_calibration_error: FloatArray
 
 
-def network_denoiser(network: Network, alpha_bar: torch.Tensor) -> Denoiser:
-    """x̂₀ of an ε-predictor in eval mode, called as network(x_t, t / n_T).
-
-    Args:
-        network: the predictor.
-        alpha_bar: ᾱ_0..ᾱ_{n_T}, (n_T + 1,) float64.
-    """
-    n_T = len(alpha_bar) - 1
-
-    def denoise(noisy: torch.Tensor, t: int) -> torch.Tensor:
-        signal, sigma = alpha_bar[t].sqrt().item(), (1 - alpha_bar[t]).sqrt().item()
-        times = torch.full((len(noisy),), t / n_T, dtype=torch.float32, device=noisy.device)
-        return (noisy - sigma * network(noisy, times)) / signal
-
-    return denoise
-
-
-def linear_denoiser(
-    x0_linear: Callable[[torch.Tensor, float], torch.Tensor], alpha_bar: torch.Tensor
-) -> Denoiser:
-    """The linear oracle x0_linear(x_t, ᾱ_t) as a denoiser; ``alpha_bar`` as above."""
-    return lambda noisy, t: x0_linear(noisy, alpha_bar[t].item())
-
-
 def read_denoised(
     denoise: Denoiser,
-    alpha_bar: torch.Tensor,
     images: torch.Tensor,
-    levels: Sequence[int],
+    levels: Sequence[Level],
     batch_size: int,
     noise: NoiseSource,
     classifier: AttributeClassifier,
@@ -117,36 +90,30 @@ def read_denoised(
     need to be made once.
 
     Args:
-        denoise: see ``network_denoiser`` and ``linear_denoiser``.
-        alpha_bar: ᾱ_0..ᾱ_{n_T}, (n_T + 1,) float64.
+        denoise: a network in eval mode, or the linear oracle.
         images: (N, 3, H, W) float in [-1, 1], on the denoiser's device.
-        levels: integer t in 1..n_T.
+        levels: noise levels, each one for all images.
         batch_size: images a call; changes the result by rounding at most.
         noise: noise(level index, image indices (B,) int64) → ε (B, 3, H, W), as for
-            ``denoising_profile``.
+            ``denoising_profiles``.
         classifier: the reader.
 
     Raises:
-        UserError: a level outside the chain, or no image.
+        UserError: no image.
     """
-    n_T = len(alpha_bar) - 1
-    outside = [t for t in levels if not 1 <= t <= n_T]
-    if outside:
-        raise UserError(f"Noise level {outside[0]} asked for; allowed is 1 to n_T = {n_T}.")
     if len(images) == 0:
         raise UserError("No image to denoise; give held-out images with labels.")
     by_level = []
     with torch.no_grad():
-        for number, t in enumerate(levels):
-            signal, sigma = alpha_bar[t].sqrt().item(), (1 - alpha_bar[t]).sqrt().item()
+        for number, level in enumerate(levels):
             parts = []
             for start in range(0, len(images), batch_size):
                 x = images[start : start + batch_size]
                 eps = noise(number, torch.arange(start, start + len(x))).to(x)
-                shown = denoise(signal * x + sigma * eps, t).clamp(-1.0, 1.0)
-                parts.append(classifier.read(shown))
+                shown = denoise(add_noise(x, level, eps), level).x0.to(x)
+                parts.append(classifier.read(shown.clamp(-1.0, 1.0)))
             by_level.append(joined(parts))
-    return DenoisedReadings(tuple(levels), tuple(by_level))
+    return DenoisedReadings(times_of(levels), tuple(by_level))
 
 
 def emergence(

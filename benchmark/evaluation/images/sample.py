@@ -17,7 +17,7 @@ from mindiffusion.sampling import (
     load_weights,
     primary_weights,
     sample_images,
-    sampling_process,
+    sampling_network,
     save_png,
     tile,
 )
@@ -52,14 +52,14 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
     sampler = config.sampler if seed is None else replace(config.sampler, seed=seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # As studies draw the images that they score.
-    process = sampling_process(config, resolve_sampler(config, device.type), device)
-    load_weights(process, content, weights or primary_weights(config))
+    network = sampling_network(config, resolve_sampler(config, device.type), device)
+    model = load_weights(network, content, weights or primary_weights(config))
     with tqdm(total=count, unit="image", file=sys.stderr) as bar:
 
         def on_chunk(done: int) -> None:
             bar.update(done - bar.n)
 
-        images = sample_images(process, sampler, count, config.data.size, on_chunk)
+        images = sample_images(model, model.process, sampler, count, config.data.size, on_chunk)
     if output.suffix == ".npy":
         origin_file(output).unlink(missing_ok=True)  # of what stood there before
         with atomic_write(output) as handle:

@@ -1,7 +1,7 @@
 """The best linear denoiser of the training images, from their mean and covariance.
 
-With covariance V diag(λ) Vᵀ, the linear estimate of least squared error from x_t = √ᾱ x₀ + √(1−ᾱ) ε
-is x̂₀ = μ + √ᾱ V diag(λ / (ᾱλ + 1 − ᾱ)) Vᵀ (x_t − √ᾱ μ): Wiener's filter in the eigenbasis.
+With covariance V diag(λ) Vᵀ, the linear estimate of least squared error from x_t = α x₀ + σ ε is
+x̂₀ = μ + α V diag(λ / (α²λ + σ²)) Vᵀ (x_t − α μ): Wiener's filter in the eigenbasis.
 What a network knows beyond it is not in the mean and covariance of the data.
 
 Cost: at 32 px (d = 3 · 32 · 32 = 3,072) one eigenvalue problem of 3,072 rows and 75 MB; at 64 px
@@ -9,8 +9,6 @@ Cost: at 32 px (d = 3 · 32 · 32 = 3,072) one eigenvalue problem of 3,072 rows 
 Fewer images than d take a problem of as many rows as there are images.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from torch import Tensor
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_json
 from mindiffusion.outside.arrays import Wanted, read_npz
+from mindiffusion.process import Level, Prediction, from_x0
 
 # Part of the cache key: raise it when the fit changes.
 _VERSION = 1
@@ -61,45 +60,27 @@ class LinearOracle:
             self, eigenvalues=self.eigenvalues[:0], eigenvectors=self.eigenvectors[:, :0]
         )
 
-    def x0_linear(self, x_t: Tensor, alpha_bar: float) -> Tensor:
-        """x̂₀ (B, 3, H, W) of noisy images x_t (B, 3, H, W), in their dtype; not clipped.
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+        """The oracle as a denoiser; float64, not clipped.
 
         Args:
-            x_t: on the oracle's device.
-            alpha_bar: ᾱ of their level, in (0, 1).
+            x_t: (B, 3, H, W), noisy images on the oracle's device.
+            level: one for all of them.
 
         Raises:
             UserError: images of another size than the oracle's.
         """
-        return self._x0(x_t, alpha_bar).view_as(x_t).to(x_t.dtype)
-
-    def predictor(self, alpha_bar: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """An ε-predictor (x_t, t / n_T) → ε̂ (B, 3, H, W) float64, for batches of one level.
-
-        Args:
-            alpha_bar: ᾱ_0..ᾱ_{n_T} of the process, (n_T + 1,).
-        """
-        table = alpha_bar.tolist()
-
-        def eps(x_t: Tensor, times: Tensor) -> Tensor:
-            ratio = table[round(float(times[0]) * (len(table) - 1))]
-            x0 = self._x0(x_t, ratio).view_as(x_t)
-            return (x_t.double() - math.sqrt(ratio) * x0) / math.sqrt(1 - ratio)
-
-        return eps
-
-    def _x0(self, x_t: Tensor, alpha_bar: float) -> Tensor:
-        """x̂₀ as (B, d) float64."""
         flat = x_t.flatten(1).double()
         if flat.shape[1] != len(self.mean):
             raise UserError(
                 f"The linear oracle is of images of {len(self.mean)} values, these have "
                 f"{flat.shape[1]}; fit it on images of the same size."
             )
-        signal = math.sqrt(alpha_bar)
-        gain = signal * self.eigenvalues / (alpha_bar * self.eigenvalues + 1 - alpha_bar)
-        coefficients = (flat - signal * self.mean) @ self.eigenvectors
-        return self.mean + (coefficients * gain) @ self.eigenvectors.T
+        alpha, sigma = float(level.alpha), float(level.sigma)
+        gain = alpha * self.eigenvalues / (alpha**2 * self.eigenvalues + sigma**2)
+        coefficients = (flat - alpha * self.mean) @ self.eigenvectors
+        x0 = self.mean + (coefficients * gain) @ self.eigenvectors.T
+        return from_x0(x_t.double(), level, x0.view_as(x_t))
 
 
 def fit_linear_oracle(images: NDArray[np.uint8]) -> LinearOracle:

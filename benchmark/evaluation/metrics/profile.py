@@ -1,4 +1,4 @@
-"""Denoising profiles as numbers: differences, log-ratios and three named summaries, with errors.
+"""Denoising profiles as numbers: differences and three named summaries, with errors.
 
 A profile keeps every image's error at every level. Two profiles of the same images and noise can
 so be compared image by image, and what they share drops out of the comparison's standard error.
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mindiffusion.errors import UserError
 
@@ -22,11 +22,11 @@ class ProfileResult:
     """ε-MSE by noise level and image, or the difference of two such profiles.
 
     Attributes:
-        levels: integer levels t.
+        levels: noise times t in (0, 1].
         errors: (L, N), mean squared ε-error of each image at each level.
     """
 
-    levels: tuple[int, ...]
+    levels: tuple[float, ...]
     errors: FloatArray
 
     @property
@@ -38,15 +38,6 @@ class ProfileResult:
     def standard_error(self) -> FloatArray:
         """Standard error of that mean, (L,)."""
         return _standard_error(self.errors)
-
-
-@dataclass(frozen=True)
-class LevelCurve:
-    """A number by noise level: integer levels, value (L,) and its standard error (L,)."""
-
-    levels: tuple[int, ...]
-    value: FloatArray
-    standard_error: FloatArray
 
 
 @dataclass(frozen=True)
@@ -70,61 +61,32 @@ def paired_difference(a: ProfileResult, b: ProfileResult) -> ProfileResult:
     return ProfileResult(a.levels, a.errors - b.errors)
 
 
-def log_ratio(mse: ArrayLike, baseline_mse: ArrayLike) -> FloatArray:
-    """ln(mse / baseline_mse), element by element; below 0 is better than the baseline.
-
-    Raises:
-        UserError: shapes differ, or a value is not a positive number.
-    """
-    ours, theirs = np.asarray(mse, np.float64), np.asarray(baseline_mse, np.float64)
-    if ours.shape != theirs.shape:
-        raise UserError(
-            f"Log-ratio of {ours.shape} to {theirs.shape} values; give as many of each."
-        )
-    if not (np.isfinite([ours, theirs]).all() and (ours > 0).all() and (theirs > 0).all()):
-        raise UserError("Log-ratio of values that are not positive numbers; give finite ε-MSEs.")
-    return np.log(ours) - np.log(theirs)
+def simple_weights(alpha: FloatArray, sigma: FloatArray) -> FloatArray:
+    """L_simple: all t alike (Ho et al. 2020, eq. 14). Arguments as for ``SUMMARIES``."""
+    return np.ones(len(alpha) - 1)
 
 
-def paired_log_ratio(profile: ProfileResult, baseline: ProfileResult) -> LevelCurve:
-    """Natural logarithm of the ratio of two profiles of the same images and noise.
+def elbo_weights(alpha: FloatArray, sigma: FloatArray) -> FloatArray:
+    """Weight of the squared ε-error in the variational bound, β_t / (2 (1 − β_t) σ_t²).
 
-    The standard error is that of a ratio of paired means, to first order (delta method).
-
-    Raises:
-        UserError: the profiles are not of one kind, or a mean is not positive.
-    """
-    _check_pair(profile, baseline)
-    value = log_ratio(profile.mse, baseline.mse)
-    relative = profile.errors / profile.mse[:, None] - baseline.errors / baseline.mse[:, None]
-    return LevelCurve(profile.levels, value, _standard_error(relative))
-
-
-def simple_weights(alpha_bar: FloatArray, beta: FloatArray) -> FloatArray:
-    """L_simple: all t alike (Ho et al. 2020, eq. 14). Arguments as for ``summaries``."""
-    return np.ones(len(beta) - 1)
-
-
-def elbo_weights(alpha_bar: FloatArray, beta: FloatArray) -> FloatArray:
-    """Weight of the squared ε-error in the variational bound, β_t² / (2 σ_t² α_t (1 − ᾱ_t)).
-
-    With α_t = 1 − β_t and σ_t² = β_t, the variance that ancestral sampling adds here. At t = 1,
+    With β_t = 1 − α_t²/α_{t−1}², the variance that ancestral sampling adds here. At the first t,
     where the bound has a discrete decoder, the same formula stands. Source: Ho et al. 2020,
-    eq. 12. Arguments as for ``summaries``.
+    eq. 12, where α_t, σ_t² are √ᾱ_t and 1 − ᾱ_t. Arguments as for ``SUMMARIES``.
     """
-    return beta[1:] / (2 * (1 - beta[1:]) * (1 - alpha_bar[1:]))
+    beta = 1.0 - (alpha[1:] / alpha[:-1]) ** 2
+    return beta / (2.0 * (1.0 - beta) * sigma[1:] ** 2)
 
 
-def sigma_window_weights(alpha_bar: FloatArray, beta: FloatArray) -> FloatArray:
+def sigma_window_weights(alpha: FloatArray, sigma: FloatArray) -> FloatArray:
     """Uniform in ln(σ/α) over the levels with σ/α in .1–3, nothing elsewhere.
 
     Level t has the length of its step, ln(σ_t/α_t) − ln(σ_{t−1}/α_{t−1}).
-    Arguments as for ``summaries``.
+    Arguments as for ``SUMMARIES``.
 
     Raises:
-        UserError: the chain has no such level.
+        UserError: there is no such level.
     """
-    ratio = np.sqrt((1 - alpha_bar) / alpha_bar)
+    ratio = sigma / alpha
     low, high = SIGMA_WINDOW
     inside = (ratio[1:] >= low) & (ratio[1:] <= high)
     if not inside.any():
@@ -140,34 +102,38 @@ SUMMARIES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     "ELBO": elbo_weights,
     "sigma-0.1-3": sigma_window_weights,
 }
-"""Name of a summary → its weights of t = 1 … n_T, (n_T,), not normalised."""
+"""Name of a summary → weights (N,), not normalised, of the levels 1 … N of a fine grid of noise.
+
+They are given alpha and sigma of its levels 0 … N, (N + 1,) each."""
 
 
 def summaries(
-    profile: ProfileResult, alpha_bar: FloatArray, beta: FloatArray
+    profile: ProfileResult, t: FloatArray, alpha: FloatArray, sigma: FloatArray
 ) -> dict[str, Estimate]:
     """The profile's weighted means over t, one for each of ``SUMMARIES``.
 
-    Quadrature: each t of the chain takes the error of the profile's nearest level (of two as near,
-    the lower), so a level at the middle of its share stands for that share, with the sum of the
-    share's exact weights. Weights are normalised: a summary has the unit of an ε-MSE. Standard
+    Quadrature: each level of the grid takes the error of the profile's nearest level (of two as
+    near, the lower), so a level at the middle of its share stands for that share, with the sum of
+    the share's exact weights. Weights are normalised: a summary has the unit of an ε-MSE. Standard
     errors are over images, of each image's own weighted mean, so they hold for differences too.
 
     Args:
         profile: a profile, or a difference of two.
-        alpha_bar: ᾱ_0..ᾱ_{n_T}, (n_T + 1,).
-        beta: β_0..β_{n_T}, (n_T + 1,).
+        t: noise times of a fine grid, rising, (N + 1,).
+        alpha: factor of the image there, (N + 1,).
+        sigma: factor of the noise there, (N + 1,).
     """
     return {
-        name: _weighted_mean(profile, weights(alpha_bar, beta))
+        name: _weighted_mean(profile, t[1:], weights(alpha, sigma))
         for name, weights in SUMMARIES.items()
     }
 
 
-def _weighted_mean(profile: ProfileResult, weights: FloatArray) -> Estimate:
-    """Mean of a profile with a weight for each t = 1 … n_T."""
-    chain = np.arange(1, len(weights) + 1)
-    nearest = np.abs(chain[:, None] - np.array(profile.levels)).argmin(axis=1)
+def _weighted_mean(profile: ProfileResult, t: FloatArray, weights: FloatArray) -> Estimate:
+    """Mean of a profile with a weight for each time of a grid, (N,) each."""
+    # Of two levels as near, rounding must not choose.
+    distance = np.abs(t[:, None] - np.array(profile.levels)).round(12)
+    nearest = distance.argmin(axis=1)
     by_level = np.bincount(nearest, weights, minlength=len(profile.levels))
     by_image = (by_level / by_level.sum()) @ profile.errors
     return Estimate(float(by_image.mean()), float(_standard_error(by_image)))

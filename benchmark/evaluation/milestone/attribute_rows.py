@@ -10,14 +10,10 @@ from numpy.typing import NDArray
 from benchmark.evaluation.attributes.amplitude import Amplitude, counterfactual_amplitudes
 from benchmark.evaluation.attributes.emergence import (
     DenoisedReadings,
-    Denoiser,
     emergence,
-    linear_denoiser,
-    network_denoiser,
     read_denoised,
 )
 from benchmark.evaluation.attributes.frequencies import TotalVariation, attribute_frequencies
-from benchmark.evaluation.metrics.denoising import profile_levels
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.profile_rows import first_images, noise_source
 from benchmark.evaluation.milestone.yardstick import Yardstick
@@ -28,7 +24,7 @@ from benchmark.rows.provenance import versions
 from mindiffusion.build import build_process
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.avatars import AvatarSource, avatar_styles
-from mindiffusion.ddpm import DDPM
+from mindiffusion.process import Denoiser, Model, Process
 from mindiffusion.sampling import primary_weights
 
 _BATCH = 64
@@ -36,16 +32,14 @@ _PORTRAITS = 256
 """Portraits whose options are changed one by one."""
 
 
-def emergence_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> Iterator[Row]:
+def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> Iterator[Row]:
     """Accuracy of each attribute in x̂₀ of held-out images, by level; and its amplitude.
 
     ``emergence/…`` is the network's balanced accuracy minus the linear oracle's on the same noisy
     images, ``emergence-oracle/…`` the oracle's own.
     """
     config, evaluation = milestone.config, milestone.evaluation
-    net = _readings(
-        network_denoiser(process.predictor, process.alpha_bar), process, config, yardstick
-    )
+    net = _readings(model, model.process, config, yardstick)
     labels = {
         name: codes[: evaluation.profile_images]
         for name, codes in yardstick.data.held_out_labels.items()
@@ -61,7 +55,7 @@ def emergence_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) ->
                 yield milestone.row(
                     f"{metric}/{one.name}",
                     float(value),
-                    level=level / process.n_T,
+                    level=level,
                     error=float(error),
                     direction="higher",
                     n_reference=one.n,
@@ -89,19 +83,17 @@ def oracle_readings(yardstick: Yardstick, config: RunConfig) -> DenoisedReadings
     """What can be read in the linear oracle's x̂₀: the same for all of a run's milestones."""
     process = build_process(config).to(yardstick.device)
     oracle = yardstick.oracle.to(yardstick.device)
-    denoise = linear_denoiser(oracle.x0_linear, process.alpha_bar)
-    return _readings(denoise, process, config, yardstick)
+    return _readings(oracle, process, config, yardstick)
 
 
 def _readings(
-    denoise: Denoiser, process: DDPM, config: RunConfig, yardstick: Yardstick
+    denoise: Denoiser, process: Process, config: RunConfig, yardstick: Yardstick
 ) -> DenoisedReadings:
-    evaluation, device = yardstick.evaluation, process.beta.device
+    evaluation, device = yardstick.evaluation, process.device
     return read_denoised(
         denoise,
-        process.alpha_bar,
         first_images(yardstick.data.held_out, evaluation.profile_images, device),
-        profile_levels(process.n_T, evaluation.profile_levels),
+        process.grid(evaluation.profile_levels),
         _BATCH,
         noise_source(config, device),
         yardstick.classifier,

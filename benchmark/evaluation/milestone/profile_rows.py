@@ -14,10 +14,8 @@ from torch import Tensor
 
 from benchmark.evaluation.attributes.classifier import to_float
 from benchmark.evaluation.metrics.denoising import (
-    Network,
     NoiseSource,
     denoising_profiles,
-    profile_levels,
 )
 from benchmark.evaluation.metrics.profile import ProfileResult, paired_difference, summaries
 from benchmark.evaluation.milestone.milestone import Milestone
@@ -33,27 +31,26 @@ from benchmark.rows.metric_names import (
 )
 from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process
 from mindiffusion.config.run import RunConfig
-from mindiffusion.ddpm import DDPM
 from mindiffusion.noise import Stream, normals
-from mindiffusion.sampling import primary_weights, process_of
+from mindiffusion.process import Denoiser, Model, Process
+from mindiffusion.sampling import model_of, primary_weights
 from mindiffusion.sparsity import group_norm_summary, vanished_groups, weight_movement
 
 _BATCH = 64
 
 
-def profile_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> Iterator[Row]:
+def profile_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> Iterator[Row]:
     """The denoising profile of the primary average and of the raw weights, beside what is known.
 
     Args:
         milestone: the milestone.
-        process: with the primary average.
+        model: with the primary average.
         yardstick: data and linear oracle.
     """
-    config = milestone.config
-    raw = process_of(milestone.content, "raw", process.beta.device)
-    networks: dict[str, Network] = {
-        primary_weights(config): process.predictor,
-        "raw": raw.predictor,
+    config, process = milestone.config, model.process
+    networks: dict[str, Denoiser] = {
+        primary_weights(config): model,
+        "raw": model_of(milestone.content, "raw", process.device),
     }
     held_out = _profiles(networks, process, config, yardstick, yardstick.data.held_out)
     train = _profiles(networks, process, config, yardstick, yardstick.data.train)
@@ -67,8 +64,8 @@ def profile_rows(milestone: Milestone, process: DDPM, yardstick: Yardstick) -> I
         gap = paired_difference(train[weights], profile)
         yield from _level_rows(milestone, EPS_MSE_GAP, gap, weights, direction="none")
         yield from _summary_rows(milestone, profile, process, weights)
-    yield from _mask_rows(milestone, process, yardstick, held_out[primary_weights(config)])
-    yield from _norm_rows(milestone, process)
+    yield from _mask_rows(milestone, model, yardstick, held_out[primary_weights(config)])
+    yield from _norm_rows(milestone, model)
 
 
 @functools.lru_cache(maxsize=4)
@@ -81,11 +78,8 @@ def known_profiles(yardstick: Yardstick, config: RunConfig) -> dict[str, Profile
     """
     process = build_process(config).to(yardstick.device)
     oracle = yardstick.oracle.to(yardstick.device)
-    networks: dict[str, Network] = {
-        EPS_MSE_LINEAR: oracle.predictor(process.alpha_bar),
-        EPS_MSE_MEAN: oracle.mean_only().predictor(process.alpha_bar),
-    }
-    return _profiles(networks, process, config, yardstick, yardstick.data.held_out)
+    known: dict[str, Denoiser] = {EPS_MSE_LINEAR: oracle, EPS_MSE_MEAN: oracle.mean_only()}
+    return _profiles(known, process, config, yardstick, yardstick.data.held_out)
 
 
 def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
@@ -105,19 +99,17 @@ def first_images(images: np.ndarray, count: int, device: torch.device) -> Tensor
 
 
 def _profiles(
-    networks: Mapping[str, Network],
-    process: DDPM,
+    denoisers: Mapping[str, Denoiser],
+    process: Process,
     config: RunConfig,
     yardstick: Yardstick,
     images: np.ndarray,
 ) -> dict[str, ProfileResult]:
-    evaluation, device = yardstick.evaluation, process.beta.device
+    evaluation, device = yardstick.evaluation, process.device
     return denoising_profiles(
-        networks,
-        process.alpha_bar,
+        denoisers,
         first_images(images, evaluation.profile_images, device),
-        profile_levels(process.n_T, evaluation.profile_levels),
-        process.n_T,
+        process.grid(evaluation.profile_levels),
         _BATCH,
         noise_source(config, device),
     )
@@ -130,14 +122,13 @@ def _level_rows(
     weights: str,
     direction: str = "lower",
 ) -> Iterator[Row]:
-    n_T = milestone.config.process.n_T
     for level, value, error in zip(
         profile.levels, profile.mse, profile.standard_error, strict=True
     ):
         yield milestone.row(
             metric,
             float(value),
-            level=level / n_T,
+            level=level,
             error=float(error),
             direction=direction,
             n_reference=milestone.evaluation.profile_images,
@@ -146,9 +137,10 @@ def _level_rows(
 
 
 def _summary_rows(
-    milestone: Milestone, profile: ProfileResult, process: DDPM, weights: str
+    milestone: Milestone, profile: ProfileResult, process: Process, weights: str
 ) -> Iterator[Row]:
-    tables = process.alpha_bar.cpu().numpy(), process.beta.cpu().numpy()
+    grid = process.fine_grid()
+    tables = (each.numpy() for each in (grid.t, grid.alpha, grid.sigma))
     for name, estimate in summaries(profile, *tables).items():
         yield milestone.row(
             f"{EPS_MSE}/{name}",
@@ -161,7 +153,7 @@ def _summary_rows(
 
 
 def _mask_rows(
-    milestone: Milestone, process: DDPM, yardstick: Yardstick, under: ProfileResult
+    milestone: Milestone, model: Model, yardstick: Yardstick, under: ProfileResult
 ) -> Iterator[Row]:
     """The manipulation check: does the mask do anything, and do masked channels stay clean?
 
@@ -169,7 +161,7 @@ def _mask_rows(
     ``weight-movement-…`` the relative movement since the start of the weights of channels that
     are on, and of those still masked.
     """
-    network: Any = process.eps_model
+    network: Any = model.network
     mask = getattr(network, "channel_mask", None)
     if mask is None:
         return
@@ -179,8 +171,8 @@ def _mask_rows(
     lifted = under
     if bool((kept == 0).any()):
         mask.fill_(1.0)
-        only = {"": process.predictor}
-        lifted = _profiles(only, process, config, yardstick, yardstick.data.held_out)[""]
+        held_out = yardstick.data.held_out
+        lifted = _profiles({"": model}, model.process, config, yardstick, held_out)[""]
         mask.copy_(kept)
     effect = paired_difference(lifted, under)
     yield from _level_rows(milestone, "mask-effect", effect, weights, direction="none")
@@ -190,11 +182,11 @@ def _mask_rows(
     yield milestone.row(f"{REALISED_SPARSITY}bottleneck", masked, weights=weights)
 
 
-def _norm_rows(milestone: Milestone, process: DDPM) -> Iterator[Row]:
+def _norm_rows(milestone: Milestone, model: Model) -> Iterator[Row]:
     """Group norms of a penalised network: their mean, and the share below 1 %, also by block."""
-    if not hasattr(process.eps_model, "get_group_l1_penalty"):
+    network, initial = model.network, build_network(milestone.config)
+    if not hasattr(network, "get_group_l1_penalty"):
         return
-    network, initial = process.eps_model, build_network(milestone.config)
     found = group_norm_summary(network, initial)
     for block, share in vanished_groups(network, initial).items():
         found[f"{REALISED_SPARSITY}{block}"] = share

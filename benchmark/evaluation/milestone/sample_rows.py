@@ -38,7 +38,7 @@ from benchmark.rows.metric_names import MEMORISED_PIXELS, metric_label
 from benchmark.rows.provenance import versions
 from benchmark.study.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.config.run import RunConfig
-from mindiffusion.ddpm import DDPM
+from mindiffusion.process import Denoiser, Model, Process
 from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
     load_weights,
@@ -101,8 +101,8 @@ def sample_rows(
         on_progress: told how far the milestone's scoring is.
     """
     config = milestone.config
-    process = yardstick.sampling_process(config)
-    load_weights(process, milestone.content, primary_weights(config))
+    network = yardstick.sampling_network(config)
+    model = load_weights(network, milestone.content, primary_weights(config))
     is_last = milestone.step == milestone.plan.total_steps
     sets = image_sets(milestone.evaluation, config.sampler.seed, is_last)
     for number, one in enumerate(sets):
@@ -110,13 +110,13 @@ def sample_rows(
         def tell(what: str, fraction: float, number: int = number) -> None:
             on_progress(what, 0.3 + 0.7 * (number + fraction) / len(sets))
 
-        yield from _set_rows(milestone, yardstick, process, one, tell)
+        yield from _set_rows(milestone, yardstick, model, one, tell)
 
 
 def _set_rows(
     milestone: Milestone,
     yardstick: Yardstick,
-    process: DDPM,
+    model: Model,
     images_of: ImageSet,
     on_progress: OnProgress,
 ) -> Iterator[Row]:
@@ -128,7 +128,7 @@ def _set_rows(
     def on_chunk(done: int) -> None:
         on_progress("sampling", 0.7 * done / n)
 
-    draw_into(images, process, config, yardstick.ranks, on_chunk)
+    draw_into(images, model, model.process, config, yardstick.ranks, on_chunk)
     on_progress("features", 0.7)
     common = milestone.sampler_fields() | {"sampling_seed": seed}
     if seed == milestone.config.sampler.seed:
@@ -146,17 +146,18 @@ def _set_rows(
 
 def draw_into(
     images: NDArray[np.uint8],
-    process: DDPM,
+    denoise: Denoiser,
+    process: Process,
     config: RunConfig,
     ranks: Ranks,
     on_chunk: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Fill ``images`` (N, H, W, 3) with the first N that the process samples, on all ranks.
+    """Fill ``images`` (N, H, W, 3) with the first N that are sampled, on all ranks.
 
     Each rank draws the chunks that its groups need, and gives its groups' images to the others.
     """
     n = len(images)
-    size = chunk_size(config.sampler, config.data.size, process.beta.device.type)
+    size = chunk_size(config.sampler, config.data.size, process.device.type)
     groups = group_ranges(n, _groups(n))
     drawn: set[int] = set()
     # A group of each rank at a time: nobody waits longer than a group takes.
@@ -164,7 +165,7 @@ def draw_into(
         turn = groups[first : first + ranks.world]
         for part in turn[ranks.rank : ranks.rank + 1]:
             for number in sorted({k // size for k in part} - drawn):
-                chunk = sample_chunk(process, config.sampler, number, config.data.size)
+                chunk = sample_chunk(denoise, process, config.sampler, number, config.data.size)
                 rows = images[number * size : (number + 1) * size]
                 rows[:] = chunk[: len(rows)]
                 drawn.add(number)

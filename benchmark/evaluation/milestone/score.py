@@ -24,7 +24,7 @@ from benchmark.study.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.config.run import RunConfig, config_hash
 from mindiffusion.files import sha256_of_file, sha256_of_json
 from mindiffusion.runtime import check_runtime
-from mindiffusion.sampling import config_of, primary_weights, process_of
+from mindiffusion.sampling import config_of, model_of, primary_weights
 
 Part = Literal["own", "stitched"]
 
@@ -102,14 +102,14 @@ def score_milestone(
 
 def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgress) -> Iterator[Row]:
     metrics = milestone.evaluation.metrics
-    process = process_of(milestone.content, primary_weights(milestone.config), yardstick.device)
+    model = model_of(milestone.content, primary_weights(milestone.config), yardstick.device)
     yield from milestone.stage_rows()
     if "profile" in metrics:
         on_progress("held-out error", 0.0)
-        yield from profile_rows(milestone, process, yardstick)
+        yield from profile_rows(milestone, model, yardstick)
     if "emergence" in metrics:
         on_progress("attributes", 0.2)
-        yield from emergence_rows(milestone, process, yardstick)
+        yield from emergence_rows(milestone, model, yardstick)
     if set(metrics) & set(SAMPLE_METRICS):
         on_progress("sampling", 0.3)
         yield from sample_rows(milestone, yardstick, on_progress)

@@ -13,15 +13,16 @@ from benchmark.evaluation.milestone.sample_rows import draw_into, features_of
 from benchmark.evaluation.milestone.yardstick import Yardstick, image_store
 from benchmark.rows.file import Row
 from benchmark.rows.metric_names import metric_label
+from mindiffusion.chain import refuse_other_chain
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.stages import trained_on_all_levels
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import shown_value
+from mindiffusion.process import stitched
 from mindiffusion.sampling import (
     config_of,
     load_weights,
     primary_weights,
-    stitched_process,
 )
 
 SIDES = ("above", "below")
@@ -72,11 +73,14 @@ def stitched_rows(
         on_progress: told how far the scoring is.
     """
     config, evaluation = milestone.config, milestone.evaluation
-    own = yardstick.sampling_process(config)
-    load_weights(own, milestone.content, primary_weights(config))
+    own = load_weights(
+        yardstick.sampling_network(config), milestone.content, primary_weights(config)
+    )
     other = config_of(finisher)
-    theirs = yardstick.sampling_process(other, role="finisher")
-    load_weights(theirs, finisher, primary_weights(other))
+    theirs = load_weights(
+        yardstick.sampling_network(other, role="finisher"), finisher, primary_weights(other)
+    )
+    refuse_other_chain(config.process.chain, other.process.chain)
     parts = [(side, tau) for tau in evaluation.stitch_levels for side in SIDES]
     net = yardstick.nets[0]
     for number, (side, tau) in enumerate(parts):
@@ -84,7 +88,7 @@ def stitched_rows(
         pair = (own, theirs) if side == "above" else (theirs, own)
         n = evaluation.curve_size
         images = image_store(n, config.data.size)
-        draw_into(images, stitched_process(*pair, tau), config, yardstick.ranks)
+        draw_into(images, stitched(*pair, tau), own.process, config, yardstick.ranks)
         found = features_of(net.extractor, images, keep=False, ranks=yardstick.ranks)
         value = frechet_distance(
             merge_moments(found.groups), net.reference.moments, net.reference.root

@@ -26,11 +26,10 @@ from benchmark.evaluation.metrics.memorisation import Memorisation, memorisation
 from benchmark.study.study import EvaluationConfig, check_counts
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.prepared import PreparedData
-from mindiffusion.ddpm import DDPM
 from mindiffusion.errors import UserError
 from mindiffusion.places import cache_root
 from mindiffusion.runtime import resolve_sampler
-from mindiffusion.sampling import sampling_process
+from mindiffusion.sampling import SamplingNetwork, sampling_network
 from mindiffusion.training.ranks import Ranks
 
 FALLBACK = "effnet-lite0-224"
@@ -104,14 +103,14 @@ class Yardstick:
         """Features of the unseen held-out images, computed once a net; None if there are none."""
         return _features_of(net.extractor, self) if self.has_unseen else None
 
-    def sampling_process(self, config: RunConfig, role: str = "arm") -> DDPM:
-        """The process that draws all samples of a run: compiled once, weights are loaded into it.
+    def sampling_network(self, config: RunConfig, role: str = "arm") -> SamplingNetwork:
+        """The network that draws all samples of a run: compiled once, weights are loaded into it.
 
         Args:
             config: the run.
-            role: processes of different roles are different ones, and used at once.
+            role: networks of different roles are different ones, and used at once.
         """
-        return _sampling_process(config, self.device, role)
+        return _sampling_network(config, self.device, role)
 
     @functools.cached_property
     def oracle(self) -> LinearOracle:
@@ -154,9 +153,8 @@ def _features_of(extractor: FeatureExtractor, yardstick: Yardstick) -> NDArray[n
 
 
 @functools.lru_cache(maxsize=4)
-def _sampling_process(config: RunConfig, device: torch.device, role: str) -> DDPM:
-    runtime = resolve_sampler(config, device.type)
-    return sampling_process(config, runtime, device)
+def _sampling_network(config: RunConfig, device: torch.device, role: str) -> SamplingNetwork:
+    return sampling_network(config, resolve_sampler(config, device.type), device)
 
 
 def image_store(n: int, side: int) -> NDArray[np.uint8]:

@@ -10,12 +10,12 @@ from benchmark.speed.report import Report, measured_row, run_setting
 from benchmark.speed.rivals.reference_loop import plain_ancestral, plain_ddim
 from benchmark.speed.setting import device_of, speed_config, wait_for
 from benchmark.speed.timing import Loop, measure
-from mindiffusion.build import IMAGE_CHANNELS, build_process
+from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process
 from mindiffusion.config.run import RunConfig, SamplerConfig
-from mindiffusion.ddim import ddim_levels
-from mindiffusion.ddpm import DDPM
+from mindiffusion.process import Model
 from mindiffusion.runtime import chunk_size, resolve_runtime, resolve_sampler
-from mindiffusion.sampling import sample_chunk, sampling_process
+from mindiffusion.sampling import sample_chunk, sampling_network
+from mindiffusion.schedules import linear_tables
 
 DDIM_STEPS = 50
 TIMED_LEVELS = 20
@@ -107,23 +107,25 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     short = replace(config, process=replace(config.process, n_T=TIMED_LEVELS))
     ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
     ancestral = SamplerConfig(name="ddpm", chunk=chunk)
-    plain, plain_short = (
-        build_process(one).to(device).eval().requires_grad_(False) for one in (config, short)
+    plain = build_network(config).to(device).eval().requires_grad_(False)
+    alpha_bar, short_alpha_bar = (
+        linear_tables(*one.process.chain.betas, one.process.n_T).alpha_bar.float().to(device)
+        for one in (config, short)
     )
-    alpha_bar, short_alpha_bar = plain.alpha_bar.float(), plain_short.alpha_bar.float()
-    levels = ddim_levels(config.process.n_T, DDIM_STEPS)
+    levels = [jump.key for jump in build_process(config).jumps(DDIM_STEPS)]
     ours, ours_short = (_untrained(one, device) for one in (config, short))
     actions: Mapping[str, Callable[[int], Tensor | object]] = {
-        "DDIM-50, plain": lambda k: plain_ddim(plain.predictor, alpha_bar, shape, levels),
-        "DDIM-50, ours": lambda k: sample_chunk(ours, ddim, k, side),
-        "ancestral, plain": lambda k: plain_ancestral(
-            plain_short.predictor, short_alpha_bar, shape
+        "DDIM-50, plain": lambda k: plain_ddim(plain, alpha_bar, shape, levels),
+        "DDIM-50, ours": lambda k: sample_chunk(ours, ours.process, ddim, k, side),
+        "ancestral, plain": lambda k: plain_ancestral(plain, short_alpha_bar, shape),
+        "ancestral, ours": lambda k: sample_chunk(
+            ours_short, ours_short.process, ancestral, k, side
         ),
-        "ancestral, ours": lambda k: sample_chunk(ours_short, ancestral, k, side),
     }
     return [SamplingLoop(name, chunk, device, threads, action) for name, action in actions.items()]
 
 
-def _untrained(config: RunConfig, device: torch.device) -> DDPM:
-    """A process with fresh weights: speed does not depend on their values."""
-    return sampling_process(config, resolve_sampler(config, device.type), device)
+def _untrained(config: RunConfig, device: torch.device) -> Model:
+    """A network with fresh weights: speed does not depend on their values."""
+    network = sampling_network(config, resolve_sampler(config, device.type), device)
+    return Model(network, build_process(config).to(device))

@@ -19,8 +19,8 @@ from benchmark.speed.setting import device_of, wait_for
 from benchmark.speed.timing import Loop
 from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
+from mindiffusion.process import Network
 from mindiffusion.schedules import linear_tables
-from mindiffusion.stitching import EpsModel
 from mindiffusion.unet import NaiveUnet
 
 WORKERS = 4
@@ -114,7 +114,7 @@ class ReferenceLoop(Loop):
 
 
 @torch.no_grad()
-def plain_ancestral(network: EpsModel, alpha_bar: Tensor, shape: tuple[int, ...]) -> Tensor:
+def plain_ancestral(network: Network, alpha_bar: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Ancestral sampling through every level of ``alpha_bar`` (n_T + 1,); σ_t² = β_t."""
     n_T = len(alpha_bar) - 1
     x = torch.randn(shape, device=alpha_bar.device)
@@ -128,7 +128,7 @@ def plain_ancestral(network: EpsModel, alpha_bar: Tensor, shape: tuple[int, ...]
 
 @torch.no_grad()
 def plain_ddim(
-    network: EpsModel, alpha_bar: Tensor, shape: tuple[int, ...], levels: list[int]
+    network: Network, alpha_bar: Tensor, shape: tuple[int, ...], levels: list[int]
 ) -> Tensor:
     """Stochastic DDIM (η = 1, x̂₀ clipped) over falling ``levels`` of ``alpha_bar`` (n_T + 1,)."""
     n_T = len(alpha_bar) - 1

@@ -210,8 +210,9 @@ def test_profile_of_a_preconditioned_run_is_that_of_its_process(
 ):
     import torch
 
-    from benchmark.evaluation.metrics.denoising import denoising_profile, profile_levels
+    from benchmark.evaluation.metrics.denoising import denoising_profiles
     from mindiffusion.noise import Stream, normals
+    from mindiffusion.process import Model
 
     words = ("process.parameterization=preconditioned", "training.milestones=[24]")
     config = tiny_config("cs", *words, output=workdir / "run")
@@ -223,11 +224,11 @@ def test_profile_of_a_preconditioned_run_is_that_of_its_process(
     rows = read_rows(config.run_dir / "rows.jsonl")
     found = [r.value for r in rows if (r.metric, r.weights) == ("eps-MSE", "raw")]
     images = torch.tensor(avatars.held_out[:4]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    process = trainer.process.eval()
-    expected = denoising_profile(
-        process.predictor, process.alpha_bar, images, profile_levels(1000, 5), 1000, 64,
+    model = Model(trainer.network.eval(), trainer.process)
+    expected = denoising_profiles(
+        {"": model}, images, trainer.process.grid(5), 64,
         lambda level, index: normals(0, Stream.EVALUATION_NOISE, index, level, (3, 32, 32)),
-    ).mse  # fmt: skip
+    )[""].mse  # fmt: skip
     assert found == pytest.approx(list(expected), rel=1e-5)
     # The mask is on at the last milestone, so lifting it changes nothing.
     assert {row.value for row in rows if row.metric == "mask-effect"} == {0.0}

@@ -142,9 +142,9 @@ def test_mask_effect_is_lifted_minus_masked(scored):
     """Recomputed from the milestone's file with the mask filled by hand."""
     import torch
 
-    from benchmark.evaluation.metrics.denoising import denoising_profile, profile_levels
+    from benchmark.evaluation.metrics.denoising import denoising_profiles
     from mindiffusion.noise import Stream, normals
-    from mindiffusion.sampling import process_of
+    from mindiffusion.sampling import model_of
 
     _, config, rows, yardstick, _ = scored("cs")
     content = checkpoint.load(checkpoint.weights_path(config.run_dir, 12))
@@ -156,15 +156,12 @@ def test_mask_effect_is_lifted_minus_masked(scored):
 
     mse = []
     for lift in (False, True):
-        process = process_of(content, "ema0.99", torch.device("cpu"))
-        assert 0 < process.eps_model.channel_mask.sum() < 16
+        model = model_of(content, "ema0.99", torch.device("cpu"))
+        assert 0 < model.network.channel_mask.sum() < 16
         if lift:
-            process.eps_model.channel_mask.fill_(1.0)
-        levels = profile_levels(1000, 5)
-        profile = denoising_profile(
-            process.predictor, process.alpha_bar, images, levels, 1000, 64, noise
-        )
-        mse.append(profile.mse)
+            model.network.channel_mask.fill_(1.0)
+        levels = model.process.grid(5)
+        mse.append(denoising_profiles({"": model}, images, levels, 64, noise)[""].mse)
     effect = [row.value for row in rows[0] if row.metric == "mask-effect"]
     np.testing.assert_allclose(effect, mse[1] - mse[0], rtol=1e-6, atol=1e-12)
     under = [r.value for r in rows[0] if (r.metric, r.weights) == ("eps-MSE", "ema0.99")]

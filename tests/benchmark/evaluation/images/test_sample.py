@@ -3,7 +3,7 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.evaluation.images.image_source import open_images
-from mindiffusion.sampling import config_of, process_of, sample_images
+from mindiffusion.sampling import config_of, model_of, sample_images
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import CONFIG_FILE
 
@@ -28,8 +28,8 @@ def test_images_are_those_of_the_primary_average(weights, call):
 
     content = checkpoint.load(weights)
     config = config_of(content)
-    process = process_of(content, "ema0.99", torch.device("cpu"))
-    expected = sample_images(process, config.sampler, 6, 32)
+    model = model_of(content, "ema0.99", torch.device("cpu"))
+    expected = sample_images(model, model.process, config.sampler, 6, 32)
     assert np.array_equal(draw(call, weights, "--count", "6"), expected)
     assert not np.array_equal(draw(call, weights, "--count", "6", "--weights", "raw"), expected)
 
@@ -51,7 +51,7 @@ def test_image_k_is_the_same_for_any_count(weights, call):
 def test_an_output_that_cant_be_written_is_known_before_anything_is_drawn(
     weights, call, workdir, monkeypatch
 ):
-    monkeypatch.setattr("benchmark.evaluation.images.sample.sampling_process", None)
+    monkeypatch.setattr("benchmark.evaluation.images.sample.sampling_network", None)
     (workdir / "folder.npy").mkdir()
     (workdir / "file").write_bytes(b"")
     for output in ("/proc/x.npy", "file/x.npy", "folder.npy"):

@@ -6,13 +6,14 @@ from benchmark.evaluation.metrics import linear_oracle as module
 from benchmark.evaluation.metrics.denoising import denoising_profiles
 from benchmark.evaluation.metrics.linear_oracle import fit_linear_oracle, linear_oracle
 from benchmark.evaluation.metrics.profile import paired_difference
+from mindiffusion.chain import Chain
+from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals
-from mindiffusion.schedules import linear_tables
+from mindiffusion.process import Level
 
-N_T = 100
-ALPHA_BAR = linear_tables(1e-3, 0.1, N_T).alpha_bar
-LEVELS = (1, 10, 30, 60, 95)
+PROCESS = DDPMProcess(Chain((1e-3, 0.1), 100))
+LEVELS = tuple(PROCESS.level(torch.tensor([k / 100])) for k in (1, 10, 30, 60, 95))
 SIDE = 4
 DIM = 3 * SIDE * SIDE
 
@@ -33,8 +34,8 @@ def noise(level_index, index):
     return normals(5, Stream.EVALUATION_NOISE, index, level_index, (3, SIDE, SIDE))
 
 
-def profiles(images, **networks):
-    return denoising_profiles(networks, ALPHA_BAR, as_tensor(images), LEVELS, N_T, 500, noise)
+def profiles(images, **denoisers):
+    return denoising_profiles(denoisers, as_tensor(images), LEVELS, 500, noise)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +78,11 @@ def test_measured_error_is_the_closed_form_of_the_spectrum(images, oracle):
     """
     found = profiles(
         images,
-        linear=oracle.predictor(ALPHA_BAR),
-        mean=oracle.mean_only().predictor(ALPHA_BAR),
+        linear=oracle,
+        mean=oracle.mean_only(),
     )
-    ratio, spectrum = ALPHA_BAR[list(LEVELS)].numpy()[:, None], oracle.eigenvalues.numpy()
+    ratio = np.array([[float(level.alpha) ** 2] for level in LEVELS])
+    spectrum = oracle.eigenvalues.numpy()
     linear = (ratio * spectrum / (ratio * spectrum + 1 - ratio)).sum(1) / DIM
     mean = (ratio * spectrum / (1 - ratio)).sum(1) / DIM
     for name, expected in (("linear", linear), ("mean", mean)):
@@ -95,8 +97,8 @@ def test_measured_error_is_the_closed_form_of_the_spectrum(images, oracle):
 def test_pairs_share_what_the_noise_does_to_both(images, oracle):
     found = profiles(
         images,
-        linear=oracle.predictor(ALPHA_BAR),
-        mean=oracle.mean_only().predictor(ALPHA_BAR),
+        linear=oracle,
+        mean=oracle.mean_only(),
     )
     gain = paired_difference(found["mean"], found["linear"])
     assert gain.mse[-1] < found["mean"].mse[-1] / 10
@@ -108,40 +110,43 @@ def test_no_other_gain_does_better(images, oracle):
     others = {
         f"{factor}": module.LinearOracle(
             oracle.mean, factor * oracle.eigenvalues, oracle.eigenvectors, oracle.n
-        ).predictor(ALPHA_BAR)
+        )
         for factor in (0.5, 2.0)
     }
-    found = profiles(images, best=oracle.predictor(ALPHA_BAR), **others)
+    found = profiles(images, best=oracle, **others)
     for name in others:
         assert (found[name].mse > found["best"].mse).all(), name
 
 
+def level_of(alpha_bar):
+    """A noise level with that share of signal variance."""
+    ratio = torch.tensor([alpha_bar], dtype=torch.float64)
+    half, one = torch.full((1,), 0.5), torch.ones(1)
+    return Level(half, ratio.sqrt(), (1 - ratio).sqrt(), half, one)
+
+
 def test_x0_goes_from_the_image_to_the_mean_with_the_noise(images, oracle):
-    x = as_tensor(images[:3]).float()
-    clean = oracle.x0_linear(x, 1 - 1e-9)
-    assert clean.dtype == torch.float32 and clean.shape == x.shape
-    torch.testing.assert_close(clean, x, atol=1e-3, rtol=0)
-    mean = oracle.x0_linear(x, 1e-12).flatten(1).double()
+    x = as_tensor(images[:3])
+    torch.testing.assert_close(oracle(x, level_of(1 - 1e-9)).x0, x, atol=1e-3, rtol=0)
+    mean = oracle(x, level_of(1e-12)).x0.flatten(1)
     torch.testing.assert_close(mean, oracle.mean.expand(3, -1), atol=1e-4, rtol=0)
     torch.testing.assert_close(
-        oracle.mean_only().x0_linear(x.double(), 0.5).flatten(1), oracle.mean.expand(3, -1)
+        oracle.mean_only()(x, level_of(0.5)).x0.flatten(1), oracle.mean.expand(3, -1)
     )
 
 
-def test_predictor_takes_the_alpha_bar_of_its_level(images, oracle):
-    x, level = as_tensor(images[:2]), 60
-    ratio = float(ALPHA_BAR[level])
-    predicted = oracle.predictor(ALPHA_BAR)(x, torch.full((2,), level / N_T))
-    x0 = oracle.x0_linear(x, ratio)
-    torch.testing.assert_close(ratio**0.5 * x0 + (1 - ratio) ** 0.5 * predicted, x)
-    assert predicted.dtype == torch.float64
+def test_both_readings_of_noisy_images_agree(images, oracle):
+    x = as_tensor(images[:2])
+    said = oracle(x.float(), level_of(0.3))
+    torch.testing.assert_close(0.3**0.5 * said.x0 + 0.7**0.5 * said.eps, x.float().double())
+    assert said.eps.dtype == said.x0.dtype == torch.float64
 
 
 def test_equal_images_leave_the_mean_alone():
     images = np.full((5, SIDE, SIDE, 3), 200, dtype=np.uint8)
     oracle = fit_linear_oracle(images)
     assert oracle.eigenvectors.shape == (DIM, 0)
-    x0 = oracle.x0_linear(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float64), 0.5)
+    x0 = oracle(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float64), level_of(0.5)).x0
     torch.testing.assert_close(x0, torch.full_like(x0, 200 / 127.5 - 1))
 
 
@@ -176,4 +181,4 @@ def test_fit_refuses_what_is_no_set_of_images(images):
 
 def test_images_of_another_size_are_refused(oracle):
     with pytest.raises(UserError, match="images of 48 values, these have 192"):
-        oracle.x0_linear(torch.zeros(1, 3, 8, 8), 0.5)
+        oracle(torch.zeros(1, 3, 8, 8), level_of(0.5))

@@ -1,0 +1,201 @@
+"""How noise is added and how a network's answer is read: what every process says, and nothing more.
+
+Everything that is trained, drawn or measured meets one noun, a ``Level``, on one clock: the noise
+time t in (0, 1] is the share of plain training's draws that have less noise. Densities, logs, rows,
+τ and exposure count in t, whatever the process.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mindiffusion.errors import UserError
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""A network's forward: (B, C, H, W) and what it is told of the noise (B,) → (B, C, H, W)."""
+# Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
+_SAME_TIME = 1e-9
+
+
+@dataclass(frozen=True)
+class Level:
+    """Noise levels, one an image or one for all: x_t = alpha·x + sigma·ε. All (B,) float64.
+
+    Attributes:
+        t: noise time in (0, 1]; 0 is the clean image.
+        alpha: factor of the image.
+        sigma: factor of the noise.
+        told: what the network is given.
+        weight: factor on the ε-error in the loss; 1 but for P2, Min-SNR, EDM, …
+    """
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    told: Tensor
+    weight: Tensor
+
+    @property
+    def time(self) -> float:
+        """The noise time of a level that is one for all, known without a look at a device."""
+        return float(self.t)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of noisy images: x_t = alpha·x̂₀ + sigma·ε̂. Both (B, C, H, W).
+
+    Attributes:
+        eps: ε̂, the noise in them.
+        x0: x̂₀, the clean images.
+    """
+
+    eps: Tensor
+    x0: Tensor
+
+
+Denoiser = Callable[[Tensor, Level], Prediction]
+"""(B, C, H, W) noisy images and their levels → what is said of them."""
+
+
+@dataclass(frozen=True)
+class Jump:
+    """One step of a sampler.
+
+    Attributes:
+        level: where it starts, one level for all images.
+        following: where it ends; less noise.
+        key: of the noise that the step adds: no two steps of a sampler have one key.
+    """
+
+    level: Level
+    following: Level
+    key: int
+
+
+class Process(Protocol):
+    """How noise is added and how an answer is read. It holds no network and no density."""
+
+    @property
+    def levels(self) -> int | None:
+        """Number of noise levels; None: they are continuous."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tables lie; levels of times there are made without waiting for it."""
+
+    def level(self, t: Tensor) -> Level:
+        """The levels of noise times t (B,) in (0, 1]; a chain takes the nearest of its own."""
+
+    def predict(self, network: Network, x_t: Tensor, level: Level) -> Prediction:
+        """Read a network's answer to noisy images (B, C, H, W)."""
+
+    def grid(self, count: int) -> tuple[Level, ...]:
+        """``count`` levels at the middles of equal shares of plain training's draws, rising."""
+
+    def fine_grid(self) -> Level:
+        """Levels as near to each other as sums over all noise need, rising.
+
+        The first is where sampling ends, or nearly so: no network is asked there.
+        """
+
+    def jumps(self, count: int) -> tuple[Jump, ...]:
+        """A sampler's way in ``count`` steps from pure noise to the clean image."""
+
+    def chain_jumps(self) -> tuple[Jump, ...]:
+        """A sampler's way through every level; only where these can be counted."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and how it is read: a ``Denoiser``."""
+
+    network: nn.Module
+    process: Process
+
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+        """What the network says of noisy images (B, C, H, W)."""
+        return self.process.predict(self.network, x_t, level)
+
+
+def factors(level: Level, like: Tensor) -> tuple[float | Tensor, float | Tensor]:
+    """Alpha and sigma as factors of images ``like`` (B, C, H, W): numbers, or (B, 1, 1, 1)."""
+    if level.t.numel() == 1 and level.t.device.type == "cpu":
+        return float(level.alpha), float(level.sigma)
+    alpha, sigma = (by_image(each, like) for each in (level.alpha, level.sigma))
+    return alpha, sigma
+
+
+def by_image(values: Tensor, like: Tensor) -> Tensor:
+    """A number an image, (B,), as a factor (B, 1, 1, 1) of images ``like``, in their dtype."""
+    return values.to(like.dtype).to(like.device).view(-1, 1, 1, 1)
+
+
+def add_noise(x: Tensor, level: Level, noise: Tensor) -> Tensor:
+    """x_t = alpha·x + sigma·ε, (B, C, H, W): Ho et al. 2020, eq. 4, for any process."""
+    alpha, sigma = factors(level, x)
+    return alpha * x + sigma * noise
+
+
+def from_eps(x_t: Tensor, level: Level, eps: Tensor) -> Prediction:
+    """ε̂ with x̂₀ = (x_t − sigma·ε̂)/alpha."""
+    alpha, sigma = factors(level, x_t)
+    return Prediction(eps, (x_t - sigma * eps) / alpha)
+
+
+def from_x0(x_t: Tensor, level: Level, x0: Tensor) -> Prediction:
+    """x̂₀ with ε̂ = (x_t − alpha·x̂₀)/sigma."""
+    alpha, sigma = factors(level, x_t)
+    return Prediction((x_t - alpha * x0) / sigma, x0)
+
+
+def eps_error(prediction: Prediction, noise: Tensor) -> Tensor:
+    """Mean squared ε-error of each image, (B,), in the noise's dtype."""
+    return (prediction.eps.to(noise.dtype) - noise).square().flatten(1).mean(1)
+
+
+def clipped(denoise: Denoiser) -> Denoiser:
+    """A denoiser whose x̂₀ stays in [-1, 1], the range of images, and whose ε̂ agrees with it."""
+
+    def denoise_clipped(x_t: Tensor, level: Level) -> Prediction:
+        return from_x0(x_t, level, denoise(x_t, level).x0.clamp(-1.0, 1.0))
+
+    return denoise_clipped
+
+
+def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
+    """Two denoisers as one: ``above`` at noise times t > τ, ``below`` at t ≤ τ.
+
+    Sampling with a trained network above τ and a common one below (or the reverse) shows at which
+    levels its quality arises, and lets networks be compared that know only part of the levels.
+
+    Args:
+        above: of the high noise levels.
+        below: of the low ones.
+        tau: τ in [0, 1]; 0 is ``above`` alone, 1 is ``below`` alone.
+
+    Raises:
+        UserError: τ outside [0, 1].
+    """
+    if not 0 <= tau <= 1:
+        raise UserError(f"networks stitched at tau {tau:g}: give a noise time from 0 to 1.")
+    last_below = tau + _SAME_TIME
+
+    def denoise_in_turns(x_t: Tensor, level: Level) -> Prediction:
+        if level.t.numel() == 1:
+            return (above if level.time > last_below else below)(x_t, level)
+        is_above = (level.t > last_below).to(x_t.device).view(-1, 1, 1, 1)
+        high, low = above(x_t, level), below(x_t, level)
+        return Prediction(
+            torch.where(is_above, high.eps, low.eps), torch.where(is_above, high.x0, low.x0)
+        )
+
+    return denoise_in_turns
+
+
+def times_of(levels: Sequence[Level]) -> tuple[float, ...]:
+    """Noise times of levels that are one for all."""
+    return tuple(level.time for level in levels)
