@@ -153,6 +153,7 @@ def test_any_finite_rows_make_tables_figures_and_a_report(number, folders, gener
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # matplotlib's own dealings with a newer pyparsing.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="matplotlib")
+        theirs = "matplotlib|pyparsing"
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=theirs)
         with contextlib.suppress(UserError):
             make_all(folder)

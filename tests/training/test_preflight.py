@@ -6,7 +6,7 @@ from collections import namedtuple
 
 import pytest
 
-from mindiffusion import cli, room
+from mindiffusion import cli, writable
 from mindiffusion.errors import UserError
 from mindiffusion.training import preflight as module
 from mindiffusion.training.preflight import check_run, preflight, run_bytes
@@ -50,7 +50,7 @@ def test_data_smaller_than_a_batch_are_told_with_both_numbers(tiny_config, workd
 def test_disk_without_room_is_refused_unless_the_files_are_there(tiny_config, workdir, monkeypatch):
     config = tiny_config("c")
     needed = run_bytes(config, 2)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: Usage(10**12, 0, needed - 1))
+    monkeypatch.setattr(writable.shutil, "disk_usage", lambda path: Usage(10**12, 0, needed - 1))
     with pytest.raises(UserError, match="checkpoints and weights need about"):
         preflight(config, 256)
     config.run_dir.mkdir(parents=True)
