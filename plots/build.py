@@ -56,26 +56,26 @@ CAPTIONS: dict[str, str] = {
         "on the claimed side, and refuted if it lies wholly on the other side of 0; arms are equal "
         "if the effect is shown to be smaller than the zone; all else is undecided. Nothing is "
         "answered where the networks have not learned enough for the question. Two equal arms "
-        "(A/A) must not be told apart, and the weakened ones must be worse: else the instrument is "
-        "broken."
+        "(A/A) must not be distinguishable, and the weakened arms (B-80%, B-half) must be worse "
+        "than B; otherwise no verdict of the study counts."
     ),
     "order_exposure": (
         "Is it the order, or only that other noise levels are trained more often? Left: the arms "
         "with and without the order, at plain training's share of noise levels and at the "
-        "curriculum's. If the two lines lie on each other, order adds nothing; if both are level, "
-        "neither do the shares. Right: the same effects with their 95 % intervals; total = "
-        "exposure + early order + what comes last. density* keeps what comes last; static has no "
-        "order at all."
+        "curriculum's. If the two lines lie on each other, the order has no effect. If both lines "
+        "are horizontal, the shares of noise levels have no effect. Right: the same effects with "
+        "their 95 % intervals; total = exposure + early order + what comes last. density* keeps "
+        "what comes last; static has no order at all."
     ),
     "denoising_profile": (
         "Error of the noise prediction on held-out images by noise level at each arm's last step, "
         "and its change against plain training (B). An arm below 0 denoises that level better. "
-        "Gains at high noise that are paid for at low noise are an exchange and no progress."
+        "Gains at high noise together with losses at low noise are an exchange, not progress."
     ),
     "learnable": (
         "What there is to learn at each noise level: the grey area lies between always answering "
-        "with the mean and the best linear denoiser. Only what lies below the linear one takes a "
-        "network. Where the two bounds nearly meet, a curriculum stage has little to teach."
+        "with the mean and the best linear denoiser. Only an error below the linear denoiser's "
+        "needs a network. Where the two bounds nearly meet, a curriculum stage has little to teach."
     ),
     "stitched": (
         "Where quality comes from: each arm's network works on one side of the noise level τ, one "
@@ -84,8 +84,8 @@ CAPTIONS: dict[str, str] = {
     ),
     "feature_emergence": (
         "Which attributes can be read in the denoised images beyond what a linear denoiser shows, "
-        "by noise level and by step. Coarse attributes before fine ones is no merit of a "
-        "curriculum if plain training (B) shows the same order: the difference to B decides."
+        "by noise level and by step. If plain training (B) also learns coarse attributes before "
+        "fine ones, this order is not due to a curriculum; only the difference to B is."
     ),
     "samples": (
         "Samples from the same noise in each column, at milestones of training. A dashed frame "

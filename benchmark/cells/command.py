@@ -116,7 +116,10 @@ def _reproduce_runs(
     if options.dry_run:
         return print_dry_run(study, runs, len(device_slots(runs, study.runs_per_device)))
     if options.minutes is not None and not (options.minutes > 0 and options.cluster is None):
-        raise UserError("--minutes is a time above 0, on this machine; jobs have --slurm time=M.")
+        raise UserError(
+            "--minutes must be greater than 0 and works only without --cluster; for SLURM jobs use "
+            "--slurm time=M."
+        )
     if options.cluster is not None:
         return _reproduce_on_cluster(study, runs, options)
     minutes = math.inf if options.minutes is None else options.minutes

@@ -64,8 +64,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     for name in idle:
         if getattr(options, name):
             word = "set" if name == "overrides" else name
-            kind = "a run" if is_run else "images"
-            raise UserError(f"--{word} says nothing for {kind}, such as {options.path}; drop it.")
+            kinds, what = (
+                ("images", "is a run or a checkpoint")
+                if is_run
+                else ("runs and checkpoints", "holds images")
+            )
+            raise UserError(
+                f"--{word} applies only to {kinds}, but {options.path} {what}; remove the option."
+            )
     if is_run:
         evaluation = run_evaluation(metrics, options.net, options.overrides)
         return evaluate_run(options.path, evaluation, options.finisher)

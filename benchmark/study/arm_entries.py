@@ -92,8 +92,8 @@ def resolve_entries(
     for entry in entries:
         if not entry.folder or folders[entry.folder] > 1:
             raise UserError(
-                f"{source}: arm {entry.key!r} would keep its runs in folder {entry.folder!r}, "
-                "which another arm has or which is no name; rename it."
+                f"{source}: arm {entry.key!r} maps to run folder {entry.folder!r}, which is empty "
+                "or already used by another arm; choose another key."
             )
     return tuple(entries)
 

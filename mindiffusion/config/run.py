@@ -152,8 +152,8 @@ class TrainingConfig:
     Attributes:
         epochs: length in passes over the training images; give this or ``steps``.
         steps: length in optimizer steps.
-        length: share of that length that is trained, in (0, 1]; stages and milestones in % are of
-            what is trained.
+        length: fraction of that length that is actually trained, in (0, 1]; stages and milestones
+            in % refer to the shortened run.
         global_batch: images per step over all ranks.
         micro_batch: images per forward pass of a rank; None: the rank's whole share.
         lr: Adam's learning rate.

@@ -127,7 +127,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     if path.exists() and not re.fullmatch(FILES, path.name):
         raise UserError(
-            f"{path.name} is no name of a checkpoint; give a weights-<step>.pt as it was written."
+            f"{path.name} is not a checkpoint file name; expected weights-<step>.pt, not renamed."
         )
     source = f"checkpoint {path}"
     with _sealed(path) as handle:

@@ -128,7 +128,7 @@ def _mask_check(effect: MaskEffect) -> Check:
 
 def _images(endpoint: Endpoint) -> Check:
     count = counted(int(str(endpoint.condition["n_generated"])), "image")
-    of = "" if is_full_distance(endpoint.metric) else ", in features of another net than FID’s"
+    of = "" if is_full_distance(endpoint.metric) else ", using other features than FID"
     expected = "At least 2,048 generated images; 10,000 to confirm."
     text = " ".join([f"{count} ({endpoint.metric}{of}).", *endpoint.left_out])
     return Check("Enough images", expected, text, _met(not endpoint.is_smoke))

@@ -87,7 +87,8 @@ def _remarks(finding: Finding) -> str:
     if finding.p_sign_flip is not None:
         parts.append(f"sign-flip {p_value(finding.p_sign_flip)}")
     if finding.steps_equivalent is not None and not math.isnan(finding.steps_equivalent):
-        parts.append(f"as much as B’s last {100 * finding.steps_equivalent:.0f} % of steps")
+        share = f"{100 * finding.steps_equivalent:.0f} %"
+        parts.append(f"as large as B’s own change over the last {share} of its training")
     if finding.p_holm is not None:
         parts.append("declared" if finding.declared else "not declared")
     return "; ".join(parts)

@@ -22,7 +22,7 @@ ERROR_NOTE = (
 SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to compare with other work."
 RANK_MARK = "‡"
 RANK_NOTE = (
-    f"{RANK_MARK} This arm's rank is another one when the distances are extrapolated to infinitely "
+    f"{RANK_MARK} This arm's rank changes when the distances are extrapolated to infinitely "
     "many images: the order at this n is not the order of the models."
 )
 MISSING = "–"

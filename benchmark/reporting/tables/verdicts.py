@@ -48,7 +48,7 @@ _GROUPS = {
 }
 _HEADER = (
     "question", "contrast", "effect", "95 % interval", "held-out ε-MSE", "seeds", "p", "p (Holm)",
-    "p (sign flip)", "verdict", "seeds needed", f"as much as {BASELINE}'s last",
+    "p (sign flip)", "verdict", "seeds needed", f"equal to {BASELINE}'s final",
 )  # fmt: skip
 _SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by."
 
@@ -102,8 +102,9 @@ def _finding_table(
     caption = (
         f"{endpoint.metric}, {endpoint.step_rule}, {seeds}; {', '.join(state)}. Effects are "
         "changes of the distance in percent: below zero the first arm is better. Held-out ε-MSE: "
-        "the same change of the denoising error over all noise levels. The last column: "
-        f"over so large a last part of its steps {BASELINE}'s own distance changes as much."
+        "the same change of the denoising error over all noise levels. Last column: the effect "
+        f"expressed as training time, that is the final share of {BASELINE}'s own steps over which "
+        f"{BASELINE}'s distance changes by the same amount."
     )
     body = tuple(_finding_line(one) for one in found)
     notes = (
@@ -213,11 +214,11 @@ def sensitivity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Tab
         f"correlation with {BASELINE}", "smallest effect found", f"P(below {BASELINE})",
     )  # fmt: skip
     caption = (
-        f"{endpoint.metric} of each arm beside {BASELINE}'s of the same seeds, as a change. Pairs "
-        "pay where the correlation is above 0. The sign of the smallest effect is found with 80 % "
-        "power at level .05/3 by a paired test; to be called supported, an effect must exceed "
-        f"{margin_text(MARGIN)} by as much for the same power. {MISSING} where there are too few "
-        "seeds."
+        f"{endpoint.metric} of each arm beside {BASELINE}'s of the same seeds, as a change. "
+        "Pairing by seed makes intervals narrower where the correlation is above 0. Smallest "
+        "effect found: the smallest effect whose sign these seeds would detect with 80 % power at "
+        "level .05/3 in a paired test; for the verdict supported, an effect must be that much "
+        f"larger than {margin_text(MARGIN)}. {MISSING}: too few seeds."
     )
     return [Table("What the seeds can see", caption, header, body)], numbers
 
@@ -264,9 +265,10 @@ def exposure(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
         for arm, values in zip(shares.index, shares.to_numpy(), strict=True)
     )
     caption = (
-        "Average over the whole run of how often a noise level is drawn, relative to drawing all "
-        "alike; a column is a fifth of t / n_T, 1 is pure noise. Order: mutual information of step "
-        "and noise level in nats, 0 where every level is as likely at every step."
+        "How often a noise level is drawn, averaged over the whole run, relative to drawing all "
+        "levels equally often. A column is one fifth of t / n_T; 1 is pure noise. Order: mutual "
+        "information of step and noise level in nats; 0 if the probabilities of the levels are the "
+        "same at every step."
     )
     numbers = shares.set_axis(names, axis="columns").assign(order_nats=order)
     header = ("arm", *names, "order (nats)")
@@ -315,7 +317,7 @@ def competence(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Tabl
     caption = (
         f"Held-out ε-MSE of {BASELINE} at step {baseline.step:,}, {seeds_text(baseline.seeds)}: "
         f"{state} for verdicts. {text[0].upper()}{text[1:]}. Ratios below 1 are better. Share of "
-        "the gain: 0 is the mean picture’s, 1 the best linear denoiser’s. Share of the way: of the "
-        "sampler’s, in ln σ."
+        "the gain: 0 is the error of the mean picture, 1 that of the best linear denoiser. Share "
+        "of the way: the part of the sampler’s way in ln σ that belongs to this level."
     )
     return [Table("Has the baseline learned enough?", caption, header, body)], numbers

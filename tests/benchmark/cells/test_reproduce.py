@@ -91,8 +91,8 @@ def finished(tmp_path_factory, avatars, shared_folder, run_cli):
     [
         (["--arms", "CSS"], "no arm 'CSS'. Did you mean 'CS'?"),
         (["--seeds", "0,7"], "mine has the seeds 0; give other ones"),
-        (["--minutes", "0"], "--minutes is a time above 0"),
-        (["--minutes", "9", "--cluster", "local"], "on this machine"),
+        (["--minutes", "0"], "--minutes must be greater than 0"),
+        (["--minutes", "9", "--cluster", "local"], "works only without --cluster"),
         (["--steps", "0"], "'training.steps'"),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_renamed_file_is_no_checkpoint(trained):
     path.with_suffix(".json").write_bytes(
         weights_path(trained, 24).with_suffix(".json").read_bytes()
     )
-    with pytest.raises(UserError, match=r"best\.pt is no name of a checkpoint"):
+    with pytest.raises(UserError, match=r"best\.pt is not a checkpoint file name"):
         evaluate_run(path, run_evaluation(["fd"], ["effnet-lite0-64"], WORDS), None)
 
 
@@ -117,7 +117,7 @@ def test_a_renamed_file_is_no_checkpoint(trained):
 )
 def test_an_option_of_images_is_refused_for_a_run(words, trained, call):
     code, _, errors = call(main, ["evaluate", str(trained), *words])
-    assert code == 2 and f"{words[0]} says nothing for a run" in errors
+    assert code == 2 and f"{words[0]} applies only to images" in errors
     assert len(errors.splitlines()) == 1
 
 

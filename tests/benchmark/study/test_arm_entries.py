@@ -121,8 +121,8 @@ def test_control_name_says_whose_it_is_but_for_c(kind, of, name):
         ),
         ("density, of: mirror", "density, of: short", "arm mirror-density: .* has 1; name another"),
         ("control: density, of: cs", "control: anti, of: cs", "arm own: control 'anti' would"),
-        ("  own:", "  C:", "arm '[cC]' would keep its runs in folder 'c'"),
-        ("  own:", "  '//':", "arm '//' would keep its runs in folder ''"),
+        ("  own:", "  C:", "arm '[cC]' maps to run folder 'c'"),
+        ("  own:", "  '//':", "arm '//' maps to run folder ''"),
         ("controls_of", "control_of", "'control_of'.*'controls_of'"),
     ],
 )

@@ -40,7 +40,7 @@ def test_one_seed_has_a_point_and_no_interval():
     item = claimed(finding(0.1, seeds=1, p=None, p_holm=None, p_sign_flip=None), 0.2)
     assert item.drawing.interval is None and not item.drawing.clear
     assert (item.effect, item.interval) == ("+10.5 %", "n=1")
-    assert item.remarks == "1 seed; as much as B’s last 20 % of steps"
+    assert item.remarks == "1 seed; as large as B’s own change over the last 20 % of its training"
 
 
 def test_what_was_not_tested_is_not_drawn():
@@ -52,7 +52,7 @@ def test_remarks_name_every_p_value():
     text = claimed(finding(-0.1, -0.2, 0.0), 0.2).remarks
     assert text == (
         "8 seeds; p = .012; Holm p = .037; sign-flip p = .008; "
-        "as much as B’s last 20 % of steps; declared"
+        "as large as B’s own change over the last 20 % of its training; declared"
     )
 
 
