@@ -44,10 +44,11 @@ def test_doctor_names_a_pair_that_does_not_fit(monkeypatch, capsys):
 
 
 def test_readme_commands_are_commands(repository):
-    """Every command line of the README parses, and every file it names is there."""
-    readme = (repository / "README.md").read_text().replace("\\\n", " ")
+    """Every command line of the README and of its usage parses, every file they name is there."""
+    pages = [repository / "README.md", repository / "docs" / "usage.md"]
+    text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
     commands = "reproduce|train|prepare|doctor|status|speed"
-    found = re.findall(rf"python -m benchmark ((?:{commands})[^`#\n]*)", readme)
+    found = re.findall(rf"python -m benchmark ((?:{commands})[^`#\n]*)", text)
     assert len(found) >= 11
     for command in found:
         shown = re.sub(r"\[.*?\]", "", command)
@@ -55,9 +56,10 @@ def test_readme_commands_are_commands(repository):
         if words in (["reproduce"], ["train"]):
             words.append("demo")
         build_parser().parse_args(words)
-    for path in re.findall(r"\]\(((?!http)[^)#]+)\)", readme):
-        assert (repository / path).exists(), path
-    for preset in re.findall(r"celeba_[a-z]+_32(?=`)", readme):
+    for page in pages:
+        for path in re.findall(r"\]\(((?!http)[^)#]+)", page.read_text()):
+            assert (page.parent / path).exists(), path
+    for preset in re.findall(r"celeba_[a-z]+_32(?=`)", text):
         assert (repository / "mindiffusion" / "presets" / f"{preset}.yaml").exists()
 
 
