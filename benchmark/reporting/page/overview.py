@@ -61,7 +61,7 @@ def cautions(
     if baseline is None:
         texts.append(
             f"How far {BASELINE} has learned was not measured (no held-out ε-MSE beside that of "
-            "the best linear denoiser), so nothing guards these verdicts against young networks."
+            "the best linear denoiser), so the networks may be too young for these verdicts."
         )
     failed = [finding.key for finding in found if finding.passed is False]
     if failed:
@@ -84,11 +84,14 @@ def _seed_caution(endpoint: Endpoint) -> str:
     seeds = int(endpoint.values.notna().sum().max())
     if seeds == 1:
         return (
-            "One training seed: no difference between arms can be told from the luck of a seed, "
-            "so nothing here is decided."
+            "One training seed: a difference between arms cannot be distinguished from the luck "
+            "of a seed, so nothing here is decided."
         )
     if seeds <= FEW_SEEDS:
-        return f"Only {seeds} training seeds: intervals are wide and rest on normal scatter."
+        return (
+            f"Only {seeds} training seeds: intervals are wide and assume that "
+            "seeds scatter normally."
+        )
     return ""
 
 
