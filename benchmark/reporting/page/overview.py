@@ -61,7 +61,7 @@ def cautions(
     if baseline is None:
         texts.append(
             f"How far {BASELINE} has learned was not measured (no held-out ε-MSE beside that of "
-            "the best linear denoiser), so the networks may be too young for these verdicts."
+            "the best linear denoiser), so the networks may not have learned enough."
         )
     failed = [finding.key for finding in found if finding.passed is False]
     if failed:
