@@ -3,7 +3,7 @@
 Images are drawn in chunks of fixed size, aligned to the image index; the last chunk is drawn whole
 and cut. Noise is keyed by (sampling seed, image index, level), so a chunk depends on nothing else.
 
-bf16 moves pixels a little: docs/design.md, "Sampler", has the measured bound.
+bf16 moves pixels a little: docs/design.md, "Sampling's arithmetic", has the measured bound.
 """
 
 from collections.abc import Callable, Mapping
