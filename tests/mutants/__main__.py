@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mutant import Mutant, plant
+from mutant import Mutant, plant, why_stale
 from mutants import MUTANTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -96,6 +96,9 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{mutant.name:<32} {mutant.file}" for mutant in chosen))
         return 0
+    stale = [why for why in (why_stale(mutant, REPOSITORY) for mutant in chosen) if why]
+    if stale:
+        sys.exit("\n".join([*stale, f"error: {len(stale)} entries do not fit the code."]))
     with ThreadPoolExecutor(options.workers) as pool:
         waiting = pool.submit(control, chosen)
         outcomes = []

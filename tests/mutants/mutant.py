@@ -23,18 +23,39 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-def plant(mutant: Mutant, tree: Path) -> None:
-    """Change the file in ``tree``.
+def planted(mutant: Mutant, tree: Path) -> str:
+    """The text of the mutant's file in ``tree``, with the fault.
 
     Raises:
-        ValueError: the old text does not stand there exactly once; the list is stale.
+        ValueError: the old text does not stand there exactly once, or the mutant's text is no code;
+            the list is stale.
+        OSError: there is no such file.
     """
-    path = tree / mutant.file
-    text = path.read_text(encoding="utf-8")
+    text = (tree / mutant.file).read_text(encoding="utf-8")
     count = text.count(mutant.old)
-    if count != 1:
+    if count != 1 or mutant.new == mutant.old:
         raise ValueError(
             f"mutant {mutant.name!r} is stale: its text stands {count} times in {mutant.file}, not "
             "once; adapt its entry in tests/mutants."
         )
-    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    changed = text.replace(mutant.old, mutant.new)
+    compile(changed, mutant.file, "exec")
+    return changed
+
+
+def plant(mutant: Mutant, tree: Path) -> None:
+    """Change the file in ``tree``; errors as for ``planted``."""
+    (tree / mutant.file).write_text(planted(mutant, tree), encoding="utf-8")
+
+
+def why_stale(mutant: Mutant, tree: Path) -> str:
+    """Why an entry does not fit ``tree``; empty if it does."""
+    try:
+        planted(mutant, tree)
+        for target in mutant.tests:
+            path, _, name = target.partition("::")
+            if f"def {name}" not in (tree / path).read_text(encoding="utf-8"):
+                return f"mutant {mutant.name!r} is stale: there is no {target}."
+    except (ValueError, SyntaxError, OSError) as error:
+        return str(error)
+    return "" if mutant.tests else f"mutant {mutant.name!r} names no tests."
