@@ -49,4 +49,4 @@ class CurriculumDDPM(DDPM):
 
     def noise_times(self, u: Tensor) -> Tensor:
         """Noise times in (0, 1] of uniforms u (B,), by the density's quantile function."""
-        return self.density.quantile(u, self.process.levels)
+        return self.density.quantile(u, self.process.num_levels)

@@ -22,7 +22,6 @@ from mindiffusion.process import (
     Prediction,
     add_noise,
     eps_error,
-    from_eps,
 )
 from mindiffusion.schedules import linear_tables
 
@@ -30,7 +29,7 @@ from mindiffusion.schedules import linear_tables
 class DDPMProcess(nn.Module):
     """A chain of n_T noise levels with x_t = √ᾱ_t x + √(1 − ᾱ_t) ε: a ``Process``.
 
-    The index in the chain is known in here alone.
+    Only this class uses the integer index of a level.
 
     Args:
         chain: its noise levels.
@@ -51,7 +50,7 @@ class DDPMProcess(nn.Module):
     ) -> None:
         super().__init__()
         self.chain = chain
-        self.levels = chain.n_T
+        self.num_levels = chain.n_T
         self.parameterization = parameterization or EpsPrediction()
         if loss_weight is not None and loss_weight.needs_std and std is None:
             raise UserError(
@@ -64,8 +63,8 @@ class DDPMProcess(nn.Module):
             weights = torch.from_numpy(loss_weight.table(alpha_bar.numpy(), std or 1.0))
         # (n_T + 1, 3): √ᾱ, √(1 − ᾱ) and the loss's weight. The table follows from the config: it
         # moves with the module and is never saved. A sampler's levels are read from the one here.
-        self._here = torch.stack((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt(), weights), 1)
-        self.register_buffer("table", self._here.clone(), persistent=False)
+        self._cpu_table = torch.stack((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt(), weights), 1)
+        self.register_buffer("table", self._cpu_table.clone(), persistent=False)
         self.table: Tensor
 
     @property
@@ -74,19 +73,30 @@ class DDPMProcess(nn.Module):
         return self.table.device
 
     def level(self, t: Tensor) -> Level:
-        """The levels of the chain nearest to noise times t (B,)."""
-        return self._at(torch.round(t.double() * self.levels).to(torch.int64))
+        """The levels of the chain nearest to noise times t (B,) in (0, 1].
+
+        Raises:
+            UserError: a time outside; looked at on a CPU only, for a GPU would be waited for.
+        """
+        index = torch.round(t.double() * self.num_levels).to(torch.int64)
+        is_inside = (index >= 1) & (index <= self.num_levels)
+        if index.device.type == "cpu" and not bool(is_inside.all()):
+            raise UserError(
+                f"noise times {float(t.min()):g} to {float(t.max()):g}: levels are t / n_T with "
+                f"t from 1 to {self.num_levels}."
+            )
+        return self._at(index)
 
     def _at(self, index: Tensor) -> Level:
         """Levels of integers in 0 … n_T, (B,) int64."""
-        table = self._here if index.device.type == "cpu" else self.table
+        table = self._cpu_table if index.device.type == "cpu" else self.table
         alpha, sigma, weight = table[index].unbind(1)
-        t = index.double() / self.levels
+        t = index.double() / self.num_levels
         return Level(t, alpha, sigma, t, weight)
 
     def predict(self, network: Network, x_t: Tensor, level: Level) -> Prediction:
         """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
-        return from_eps(x_t, level, self.parameterization.eps(network, x_t, level))
+        return Prediction(x_t, level, self.parameterization.eps(network, x_t, level))
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of the chain, rising.
@@ -94,15 +104,15 @@ class DDPMProcess(nn.Module):
         Raises:
             UserError: fewer than ``count`` levels exist, or ``count`` < 1.
         """
-        if not 1 <= count <= self.levels:
-            raise UserError(f"{count} noise levels asked for; allowed is 1 to n_T = {self.levels}.")
+        n_T = self.num_levels
+        if not 1 <= count <= n_T:
+            raise UserError(f"{count} noise levels asked for; allowed is 1 to n_T = {n_T}.")
         # Halves go up.
-        n_T = self.levels
         return self._one_by_one((n_T * (2 * i + 1) + count) // (2 * count) for i in range(count))
 
     def fine_grid(self) -> Level:
         """All levels 0 … n_T of the chain."""
-        return self._at(torch.arange(self.levels + 1))
+        return self._at(torch.arange(self.num_levels + 1))
 
     def jumps(self, count: int) -> tuple[Jump, ...]:
         """From n_T to the clean image in ``count`` even steps, rounded half up.
@@ -110,17 +120,17 @@ class DDPMProcess(nn.Module):
         Raises:
             UserError: more steps than levels, or none.
         """
-        n_T = self.levels
+        n_T = self.num_levels
         if not 1 <= count <= n_T:
             raise UserError(f"{count} sampling steps: allowed are 1 to n_T = {n_T}.")
         indices = [(2 * n_T * i + count) // (2 * count) for i in range(count, 0, -1)]
-        return self._way(indices, _clean())
+        return self._jumps_through(indices, _clean())
 
     def chain_jumps(self) -> tuple[Jump, ...]:
         """Through every level, n_T … 1; the last step ends at level 0, which has a little noise."""
-        return self._way(range(self.levels, 0, -1), *self._one_by_one([0]))
+        return self._jumps_through(range(self.num_levels, 0, -1), *self._one_by_one([0]))
 
-    def _way(self, indices: Sequence[int], end: Level) -> tuple[Jump, ...]:
+    def _jumps_through(self, indices: Sequence[int], end: Level) -> tuple[Jump, ...]:
         levels = self._one_by_one(indices)
         following = (*levels[1:], end)
         return tuple(Jump(*each) for each in zip(levels, following, indices, strict=True))
@@ -146,7 +156,10 @@ class DDPM(nn.Module):
         eps_model: the network, ``eps_model(x, t)`` with t (B,) in (0, 1].
         betas: (β₁, β₂) of the linear schedule.
         n_T: number of noise levels.
-        process: what to take instead of the plain process of these levels.
+        process: one of these levels with a parameterization or a loss weight; None: plain.
+
+    Raises:
+        UserError: a process of other levels.
     """
 
     def __init__(
@@ -159,10 +172,15 @@ class DDPM(nn.Module):
         super().__init__()
         self.eps_model = eps_model
         self.process = process or DDPMProcess(Chain(betas, n_T))
+        if self.process.chain != Chain((betas[0], betas[1]), n_T):
+            raise UserError(
+                f"betas {betas} with n_T {n_T}, and a process of {self.process.chain}: give the "
+                "same, or no process."
+            )
 
     def noise_times(self, u: Tensor) -> Tensor:
         """Noise times in (0, 1] of uniforms u (B,): t = 1 + ⌊u·n_T⌋, over n_T."""
-        n_T = self.process.levels
+        n_T = self.process.num_levels
         return (1.0 + torch.floor(u.double() * n_T)) / n_T
 
     def per_sample_loss(self, x: Tensor, u: Tensor, noise: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.data.mean_and_spread import ImageStatistics
-from mindiffusion.process import Level, Network, by_image
+from mindiffusion.process import Level, Network, as_factor
 
 
 class Parameterization(nn.Module, ABC):
@@ -26,7 +26,7 @@ class EpsPrediction(Parameterization):
 
     def eps(self, network: Network, x_t: Tensor, level: Level) -> Tensor:
         """The answer itself."""
-        return network(x_t, told(level, x_t)).to(x_t.dtype)
+        return network(x_t, network_times(level, x_t)).to(x_t.dtype)
 
 
 class Preconditioned(Parameterization):
@@ -60,16 +60,19 @@ class Preconditioned(Parameterization):
         """The answer between the input's and its own factors."""
         spread = (level.sigma**2 + level.alpha**2 * self.std**2).sqrt()
         alpha, scale, of_input, of_answer = (
-            by_image(factor, x_t)
+            as_factor(factor, x_t)
             for factor in (
                 level.alpha, spread, level.sigma / spread, level.alpha * self.std / spread
             )
         )  # fmt: skip
         z = (x_t - alpha * self.mean.to(x_t.dtype)) / scale
         # Under autocast the answer may come in fewer bits; what follows is cheap and exact.
-        return of_input * z - of_answer * network(z, told(level, x_t)).to(x_t.dtype)
+        return of_input * z - of_answer * network(z, network_times(level, x_t)).to(x_t.dtype)
 
 
-def told(level: Level, x_t: Tensor) -> Tensor:
+def network_times(level: Level, x_t: Tensor) -> Tensor:
     """What the network is given with images x_t (B, C, H, W): (B,), in their dtype."""
-    return level.told.to(x_t.dtype).to(x_t.device).expand(len(x_t))
+    if level.told.numel() == 1 and level.told.device.type == "cpu":
+        # Filled there, not copied over: no step of a sampler waits for a GPU.
+        return torch.full((len(x_t),), float(level.told), dtype=x_t.dtype, device=x_t.device)
+    return level.told.to(x_t.dtype).to(x_t.device)

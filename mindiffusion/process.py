@@ -1,8 +1,8 @@
-"""How noise is added and how a network's answer is read: what every process says, and nothing more.
+"""How noise is added and how a network's output is read: what every process offers.
 
-Everything that is trained, drawn or measured meets one noun, a ``Level``, on one clock: the noise
-time t in (0, 1] is the share of plain training's draws that have less noise. Densities, logs, rows,
-τ and exposure count in t, whatever the process.
+Everything that is trained, drawn or measured uses one type, a ``Level``, and one clock: the noise
+time t in (0, 1] is the share of plain training's draws that have no more noise. Densities, logs,
+rows, τ and exposure count in t, whatever the process.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,16 +20,18 @@ Network = Callable[[Tensor, Tensor], Tensor]
 _SAME_TIME = 1e-9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Level:
-    """Noise levels, one an image or one for all: x_t = alpha·x + sigma·ε. All (B,) float64.
+    """Noise levels, one per image or one for all images: x_t = alpha·x + sigma·ε.
+
+    All are float64 of shape (B,), or (1,) where one level is for all images.
 
     Attributes:
-        t: noise time in (0, 1]; 0 is the clean image.
+        t: noise time in (0, 1]; 0 is the lower end of a process, which is clean or nearly so.
         alpha: factor of the image.
         sigma: factor of the noise.
         told: what the network is given.
-        weight: factor on the ε-error in the loss; 1 but for P2, Min-SNR, EDM, …
+        weight: factor on the ε-error in the loss; 1 except with P2, Min-SNR, EDM and the like.
     """
 
     t: Tensor
@@ -40,35 +42,47 @@ class Level:
 
     @property
     def time(self) -> float:
-        """The noise time of a level that is one for all, known without a look at a device."""
+        """The noise time of a level of shape (1,); waits for the device if it lies on a GPU."""
         return float(self.t)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network says of noisy images: x_t = alpha·x̂₀ + sigma·ε̂. Both (B, C, H, W).
+    """What a network says of noisy images: x_t = alpha·x̂₀ + sigma·ε̂. All (B, C, H, W).
 
     Attributes:
+        x_t: the noisy images.
+        level: their levels.
         eps: ε̂, the noise in them.
-        x0: x̂₀, the clean images.
+        known_x0: x̂₀ where it was said first; None: it follows from ε̂.
     """
 
+    x_t: Tensor
+    level: Level
     eps: Tensor
-    x0: Tensor
+    known_x0: Tensor | None = None
+
+    @property
+    def x0(self) -> Tensor:
+        """x̂₀ = (x_t − sigma·ε̂)/alpha, the clean images; computed only when it is read."""
+        if self.known_x0 is not None:
+            return self.known_x0
+        alpha, sigma = factors(self.level, self.x_t)
+        return (self.x_t - sigma * self.eps) / alpha
 
 
 Denoiser = Callable[[Tensor, Level], Prediction]
 """(B, C, H, W) noisy images and their levels → what is said of them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Jump:
     """One step of a sampler.
 
     Attributes:
         level: where it starts, one level for all images.
         following: where it ends; less noise.
-        key: of the noise that the step adds: no two steps of a sampler have one key.
+        key: identifies the noise that the step adds; unique within a sampler.
     """
 
     level: Level
@@ -77,10 +91,13 @@ class Jump:
 
 
 class Process(Protocol):
-    """How noise is added and how an answer is read. It holds no network and no density."""
+    """How noise is added and how an output is read. It holds no network and no density.
+
+    ``grid``, ``fine_grid`` and the jumps lie on the CPU, whatever the device.
+    """
 
     @property
-    def levels(self) -> int | None:
+    def num_levels(self) -> int | None:
         """Number of noise levels; None: they are continuous."""
 
     @property
@@ -97,16 +114,16 @@ class Process(Protocol):
         """``count`` levels at the middles of equal shares of plain training's draws, rising."""
 
     def fine_grid(self) -> Level:
-        """Levels as near to each other as sums over all noise need, rising.
+        """A grid that is fine enough for sums over all noise levels, rising.
 
-        The first is where sampling ends, or nearly so: no network is asked there.
+        The first level is the lower end (t = 0), where no network is asked.
         """
 
     def jumps(self, count: int) -> tuple[Jump, ...]:
-        """A sampler's way in ``count`` steps from pure noise to the clean image."""
+        """The ``count`` steps of a sampler from pure noise to the clean image."""
 
     def chain_jumps(self) -> tuple[Jump, ...]:
-        """A sampler's way through every level; only where these can be counted."""
+        """The steps of a sampler through every level; only where levels can be counted."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +140,16 @@ class Model:
 
 def factors(level: Level, like: Tensor) -> tuple[float | Tensor, float | Tensor]:
     """Alpha and sigma as factors of images ``like`` (B, C, H, W): numbers, or (B, 1, 1, 1)."""
-    if level.t.numel() == 1 and level.t.device.type == "cpu":
-        return float(level.alpha), float(level.sigma)
-    alpha, sigma = (by_image(each, like) for each in (level.alpha, level.sigma))
-    return alpha, sigma
+    return as_factor(level.alpha, like), as_factor(level.sigma, like)
 
 
-def by_image(values: Tensor, like: Tensor) -> Tensor:
-    """A number an image, (B,), as a factor (B, 1, 1, 1) of images ``like``, in their dtype."""
+def as_factor(values: Tensor, like: Tensor) -> float | Tensor:
+    """Values (B,) or (1,) as a factor of images ``like`` (B, C, H, W), in their dtype.
+
+    One value on the CPU becomes a number: nothing is copied to a GPU, which would wait for it.
+    """
+    if values.numel() == 1 and values.device.type == "cpu":
+        return float(values)
     return values.to(like.dtype).to(like.device).view(-1, 1, 1, 1)
 
 
@@ -140,16 +159,10 @@ def add_noise(x: Tensor, level: Level, noise: Tensor) -> Tensor:
     return alpha * x + sigma * noise
 
 
-def from_eps(x_t: Tensor, level: Level, eps: Tensor) -> Prediction:
-    """ε̂ with x̂₀ = (x_t − sigma·ε̂)/alpha."""
-    alpha, sigma = factors(level, x_t)
-    return Prediction(eps, (x_t - sigma * eps) / alpha)
-
-
 def from_x0(x_t: Tensor, level: Level, x0: Tensor) -> Prediction:
     """x̂₀ with ε̂ = (x_t − alpha·x̂₀)/sigma."""
     alpha, sigma = factors(level, x_t)
-    return Prediction((x_t - alpha * x0) / sigma, x0)
+    return Prediction(x_t, level, (x_t - alpha * x0) / sigma, x0)
 
 
 def eps_error(prediction: Prediction, noise: Tensor) -> Tensor:
@@ -171,6 +184,7 @@ def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
 
     Sampling with a trained network above τ and a common one below (or the reverse) shows at which
     levels its quality arises, and lets networks be compared that know only part of the levels.
+    Both must be of one chain of levels; who calls this checks it.
 
     Args:
         above: of the high noise levels.
@@ -189,9 +203,8 @@ def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
             return (above if level.time > last_below else below)(x_t, level)
         is_above = (level.t > last_below).to(x_t.device).view(-1, 1, 1, 1)
         high, low = above(x_t, level), below(x_t, level)
-        return Prediction(
-            torch.where(is_above, high.eps, low.eps), torch.where(is_above, high.x0, low.x0)
-        )
+        eps = torch.where(is_above, high.eps, low.eps)
+        return Prediction(x_t, level, eps, torch.where(is_above, high.x0, low.x0))
 
     return denoise_in_turns
 

@@ -136,8 +136,9 @@ def sampling_network(
 def load_weights(network: SamplingNetwork, content: Mapping[str, Any], weights: str) -> Model:
     """Copy a milestone's weights into a ``sampling_network``; nothing is compiled anew.
 
-    They are read as their own config says, with their own statistics. Arguments and errors as for
-    ``kept_weights``; also refuses weights of another network.
+    They are read as their own config says, with their own statistics. The network is shared: the
+    model of an earlier call has these weights too from now on, so use one at a time. Arguments and
+    errors as for ``kept_weights``; also refuses weights of another network.
     """
     kept = kept_weights(content, weights)
     check_tensors(kept, network.network.state_dict(), "checkpoint")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.noise import Stream, random_bits
-from mindiffusion.process import Level, Process
+from mindiffusion.process import Level, Process, eps_error
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def channel_saliency(network: MaskedNetwork, batches: Sequence[ProbeBatch]) -> t
         # ``forward`` is never compiled: a compiled probe would cost minutes, and what the compiler
         # makes of the next training step would depend on whether a run was resumed just here.
         masked = functools.partial(network.forward, channel_mask=mask)
-        error = batch.process.predict(masked, batch.x_t, batch.level).eps - batch.noise
-        (gradient,) = torch.autograd.grad(error.square().flatten(1).mean(1).sum(), mask)
+        said = batch.process.predict(masked, batch.x_t, batch.level)
+        (gradient,) = torch.autograd.grad(eps_error(said, batch.noise).sum(), mask)
         squares = gradient.double().square().cpu()
         for half, total in enumerate(halves):
             total += squares[half::2].sum(0)

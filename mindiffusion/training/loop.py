@@ -194,7 +194,7 @@ def _divergence_error(trainer: Trainer, diverged: Divergence) -> UserError:
     stage = stage_at(trainer.plan.stages, diverged.step - 1)
     if diverged.t_range is None:
         what, where = "gradient or the weights are", "all ranks"
-        levels = trainer.process.levels
+        levels = trainer.process.num_levels
         low, high = (level / levels for level in stage.density.bounds(levels))
     else:
         what, where = "loss is", f"rank {diverged.rank}"

@@ -166,7 +166,7 @@ class Trainer:
 
     def noisy(self, batch: Batch, density: IndexDensity) -> tuple[Tensor, Level]:
         """A batch's images with noise, (B, C, H, W), at the levels that its u have in a density."""
-        level = self.process.level(density.quantile(batch.u, self.process.levels))
+        level = self.process.level(density.quantile(batch.u, self.process.num_levels))
         return add_noise(batch.images, level, batch.noise), level
 
     def _loss(self, batch: Batch, first: int) -> Tensor:

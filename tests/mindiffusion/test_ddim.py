@@ -9,7 +9,7 @@ from mindiffusion.ddim import ddim_sample, ddim_sigma
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals, sample_noise
-from mindiffusion.process import clipped, from_eps
+from mindiffusion.process import Prediction, clipped
 from mindiffusion.schedules import linear_tables
 
 N_T = 200
@@ -27,7 +27,7 @@ def gaussian_denoiser(scale, calls=None):
         if calls is not None:
             calls.append(level.time)
         variance = float(level.alpha) ** 2 * scale**2 + float(level.sigma) ** 2
-        return from_eps(x, level, float(level.sigma) / variance * x)
+        return Prediction(x, level, float(level.sigma) / variance * x)
 
     return denoise
 
@@ -157,7 +157,7 @@ def test_stochastic_ddim_variance_follows_its_recursion(num_steps):
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_clip_keeps_images_in_range_where_a_bad_network_would_explode(eta):
     def wild(x, level):
-        return from_eps(x, level, -3.0 * x)
+        return Prediction(x, level, -3.0 * x)
 
     index = torch.arange(3)
     clipped = sample(wild, index, num_steps=20, eta=eta)
@@ -176,7 +176,7 @@ def test_clip_recomputes_the_noise_from_the_clipped_image():
     tables, index = linear_tables(0.1, 0.4, 2), torch.arange(2)
 
     def denoise(x, level):
-        return from_eps(x, level, float(level.time < 1) * x)
+        return Prediction(x, level, float(level.time < 1) * x)
 
     start = x = normals(0, Stream.SAMPLE_START, index, 0, SIZE).double()
     first, second = float(tables.alpha_bar[2]), float(tables.alpha_bar[1])

@@ -65,8 +65,7 @@ def test_loss_equals_a_hand_computation():
     expected = numpy_loss(x, [1, 300, 501, 1000], noise, 0.3, 0.5)
     per_sample = process.per_sample_loss(x, u, noise)
     assert per_sample.dtype == torch.float64
-    # The network's time is float32, hence 1e-7.
-    np.testing.assert_allclose(per_sample.numpy(), expected, rtol=1e-7)
+    np.testing.assert_allclose(per_sample.numpy(), expected, rtol=1e-12)
     loss = process(x, u, noise)
     assert loss.shape == () and float(loss) == pytest.approx(expected.mean(), rel=1e-7)
 
@@ -157,6 +156,17 @@ def test_grid_has_the_middles_of_equal_shares():
 def test_grid_rejects_a_count_the_chain_cannot_give(count):
     with pytest.raises(UserError, match="allowed is 1 to n_T = 10"):
         DDPMProcess(Chain(BETAS, 10)).grid(count)
+
+
+@pytest.mark.parametrize("t", [-0.3, 0.0, 0.04, 1.3, float("nan")])
+def test_times_outside_the_chain_are_refused(t):
+    with pytest.raises(UserError, match="t from 1 to 10"):
+        DDPMProcess(Chain(BETAS, 10)).level(torch.tensor([0.5, t]))
+
+
+def test_a_process_of_other_levels_is_refused():
+    with pytest.raises(UserError, match="n_T 500, and a process of"):
+        DDPM(nn.Identity(), BETAS, 500, DDPMProcess(Chain(BETAS, 1000)))
 
 
 def test_fine_grid_has_the_whole_chain():

@@ -95,7 +95,7 @@ def test_build_network_refuses_sizes_the_network_cannot_take(bad, words):
 
 def test_build_process_has_the_configs_levels_and_reads_as_it_says():
     process = build_process(config("reg_unet"))
-    assert process.chain == Chain((1e-3, 0.1), 20) and process.levels == 20
+    assert process.chain == Chain((1e-3, 0.1), 20) and process.num_levels == 20
     assert isinstance(process.parameterization, EpsPrediction)
     assert process.level(torch.tensor([0.5])).weight.tolist() == [1.0]
     changed = ProcessConfig(parameterization="preconditioned", loss_weight=P2())

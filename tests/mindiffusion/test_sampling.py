@@ -19,7 +19,7 @@ from mindiffusion.config.run import (
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
-from mindiffusion.process import Model, from_eps, stitched
+from mindiffusion.process import Model, Prediction, stitched
 from mindiffusion.runtime import SamplerRuntime
 from mindiffusion.sampling import (
     config_of,
@@ -327,7 +327,7 @@ def test_chunk_is_sized_to_the_device_unless_it_is_given():
 
 
 def scaled(factor):
-    return lambda x, level: from_eps(x, level, factor * x)
+    return lambda x, level: Prediction(x, level, factor * x)
 
 
 @each_sampler

@@ -7,7 +7,7 @@ from mindiffusion.ddim import ddim_sample
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import sample_noise
-from mindiffusion.process import clipped, from_eps, stitched
+from mindiffusion.process import Prediction, clipped, stitched
 
 N_T = 20
 PROCESS = DDPMProcess(Chain((1e-3, 0.1), N_T))
@@ -23,7 +23,7 @@ class Scale:
 
     def __call__(self, x, level):
         self.levels.append(round(level.time * N_T))
-        return from_eps(x, level, self.factor * x)
+        return Prediction(x, level, self.factor * x)
 
 
 def draw(denoise, sampler):
@@ -64,7 +64,7 @@ def test_tau_itself_belongs_below_whatever_its_rounding(tau, n_T, level):
 
 def test_a_batch_of_several_levels_takes_each_image_to_its_side():
     def constant(value):
-        return lambda x, level: from_eps(x, level, torch.full_like(x, value))
+        return lambda x, level: Prediction(x, level, torch.full_like(x, value))
 
     level = PROCESS.level(torch.tensor([0.05, 0.5, 0.55, 1.0]))
     said = stitched(constant(2.0), constant(-1.0), 0.5)(torch.ones(4, *SIZE), level)

@@ -71,8 +71,9 @@ PROCESS_MUTANTS = (
     Mutant(
         "probe-takes-the-answer-for-the-noise",
         "mindiffusion/sparsity.py",
-        "batch.process.predict(masked, batch.x_t, batch.level).eps",
-        "masked(batch.x_t, batch.level.told)",
+        "said = batch.process.predict(masked, batch.x_t, batch.level)",
+        "said = batch.process.predict(masked, batch.x_t, batch.level)\n"
+        "        object.__setattr__(said, 'eps', masked(batch.x_t, batch.level.told))",
         (f"{UNITS}/test_parameterization.py",),
     ),
     Mutant(
@@ -99,8 +100,8 @@ PROCESS_MUTANTS = (
     Mutant(
         "ancestral-time-off-by-one",
         "mindiffusion/ddpm.py",
-        "range(self.levels, 0, -1)",
-        "range(self.levels - 1, 0, -1)",
+        "range(self.num_levels, 0, -1)",
+        "range(self.num_levels - 1, 0, -1)",
         (f"{UNITS}/test_ddpm.py",),
     ),
     Mutant(
@@ -114,21 +115,21 @@ PROCESS_MUTANTS = (
         "network-told-of-the-level-below",
         "mindiffusion/ddpm.py",
         "return Level(t, alpha, sigma, t, weight)",
-        "return Level(t, alpha, sigma, t - 1 / self.levels, weight)",
+        "return Level(t, alpha, sigma, t - 1 / self.num_levels, weight)",
         (f"{UNITS}/test_ddim.py",),
     ),
     Mutant(
         "ddim-ends-at-index-zero-not-at-the-clean-image",
         "mindiffusion/ddpm.py",
-        "return self._way(indices, _clean())",
-        "return self._way(indices, *self._one_by_one([0]))",
+        "return self._jumps_through(indices, _clean())",
+        "return self._jumps_through(indices, *self._one_by_one([0]))",
         (f"{UNITS}/test_ddim.py",),
     ),
     Mutant(
         "ddim-clips-without-recomputing-the-noise",
         "mindiffusion/process.py",
         "return from_x0(x_t, level, denoise(x_t, level).x0.clamp(-1.0, 1.0))",
-        "return Prediction((said := denoise(x_t, level)).eps, said.x0.clamp(-1.0, 1.0))",
+        "return Prediction(x_t, level, (s := denoise(x_t, level)).eps, s.x0.clamp(-1, 1))",
         (f"{UNITS}/test_ddim.py",),
     ),
     Mutant(

@@ -27,13 +27,13 @@ def planted(mutant: Mutant, tree: Path) -> str:
     """The text of the mutant's file in ``tree``, with the fault.
 
     Raises:
-        ValueError: the old text does not stand there exactly once, or the mutant's text is no code;
-            the list is stale.
+        ValueError: the old text does not stand there exactly once; the list is stale.
+        SyntaxError: with the fault, the file is no code.
         OSError: there is no such file.
     """
     text = (tree / mutant.file).read_text(encoding="utf-8")
     count = text.count(mutant.old)
-    if count != 1 or mutant.new == mutant.old:
+    if count != 1:
         raise ValueError(
             f"mutant {mutant.name!r} is stale: its text stands {count} times in {mutant.file}, not "
             "once; adapt its entry in tests/mutants."
@@ -56,6 +56,10 @@ def why_stale(mutant: Mutant, tree: Path) -> str:
             path, _, name = target.partition("::")
             if f"def {name}" not in (tree / path).read_text(encoding="utf-8"):
                 return f"mutant {mutant.name!r} is stale: there is no {target}."
-    except (ValueError, SyntaxError, OSError) as error:
+    except (SyntaxError, OSError) as error:
+        return f"mutant {mutant.name!r}: {error}"
+    except ValueError as error:
         return str(error)
+    if mutant.new == mutant.old:
+        return f"mutant {mutant.name!r} changes nothing."
     return "" if mutant.tests else f"mutant {mutant.name!r} names no tests."

@@ -33,11 +33,11 @@ def test_probe_is_drawn_in_the_window_of_the_new_stage(make_trainer):
     for stage in trainer.plan.stages:
         trainer.enter_stage(stage)
     for stage in trainer.plan.stages[:-1]:
-        low, high = stage.config.density.bounds(trainer.process.levels)
-        t = seen[stage.index] * trainer.process.levels
+        low, high = stage.config.density.bounds(trainer.process.num_levels)
+        t = seen[stage.index] * trainer.process.num_levels
         assert low - 0.5 < t.min() and t.max() < high + 0.5
         # Some lie in the part by which this window is wider than the one before.
-        assert t.min() < low + trainer.process.levels * 0.2
+        assert t.min() < low + trainer.process.num_levels * 0.2
 
 
 def test_enter_stage_hands_on_the_sparsity_and_lambda_of_the_stage(make_trainer):

@@ -9,7 +9,7 @@ import torch
 
 from benchmark.evaluation.metrics.profile import ProfileResult
 from mindiffusion.errors import UserError
-from mindiffusion.process import Denoiser, Level, add_noise, times_of
+from mindiffusion.process import Denoiser, Level, add_noise, eps_error, times_of
 
 NoiseSource = Callable[[int, torch.Tensor], torch.Tensor]
 
@@ -49,14 +49,9 @@ def denoising_profiles(
                 eps = noise(level_index, torch.arange(start, stop)).to(x)
                 x_t = add_noise(x, level, eps)
                 for number, denoise in enumerate(denoisers.values()):
-                    error = _squared_error(denoise(x_t, level).eps, eps)
-                    errors[number, level_index, start:stop] = error
+                    said = denoise(x_t, level)
+                    errors[number, level_index, start:stop] = eps_error(said, eps.double())
     return {
         name: ProfileResult(times_of(levels), array)
         for name, array in zip(denoisers, errors.cpu().numpy(), strict=True)
     }
-
-
-def _squared_error(predicted: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-    """(B,) float64 mean squared error an image."""
-    return (predicted.double() - eps.double()).square().flatten(1).mean(dim=1)

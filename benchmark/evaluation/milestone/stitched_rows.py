@@ -13,7 +13,6 @@ from benchmark.evaluation.milestone.sample_rows import draw_into, features_of
 from benchmark.evaluation.milestone.yardstick import Yardstick, image_store
 from benchmark.rows.file import Row
 from benchmark.rows.metric_names import metric_label
-from mindiffusion.chain import refuse_other_chain
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.stages import trained_on_all_levels
 from mindiffusion.errors import UserError
@@ -80,7 +79,6 @@ def stitched_rows(
     theirs = load_weights(
         yardstick.sampling_network(other, role="finisher"), finisher, primary_weights(other)
     )
-    refuse_other_chain(config.process.chain, other.process.chain)
     parts = [(side, tau) for tau in evaluation.stitch_levels for side in SIDES]
     net = yardstick.nets[0]
     for number, (side, tau) in enumerate(parts):

@@ -11,7 +11,7 @@ from mindiffusion.chain import Chain
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals
-from mindiffusion.process import from_eps, from_x0
+from mindiffusion.process import Prediction, from_x0
 
 PROCESS = DDPMProcess(Chain((1e-3, 0.1), 100))
 TIMES = (0.1, 0.5, 0.9)
@@ -60,7 +60,7 @@ def test_perfect_denoiser_gives_the_classifiers_own_accuracy(
 ):
     def exact(noisy, level):
         eps = (noisy - float(level.alpha) * held_out) / float(level.sigma)
-        return from_eps(noisy, level, eps)
+        return Prediction(noisy, level, eps)
 
     net = readings(exact, held_out, TIMES, 200, classifier)
     found = scored(net, mean_readings, squares, classifier)

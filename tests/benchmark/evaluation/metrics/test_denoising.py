@@ -8,7 +8,7 @@ from benchmark.evaluation.metrics.denoising import denoising_profiles
 from mindiffusion.chain import Chain
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
-from mindiffusion.process import Model, from_eps
+from mindiffusion.process import Model, Prediction
 
 PROCESS = DDPMProcess(Chain((1e-3, 0.1), 100))
 TIMES = (0.05, 0.5, 0.95)
@@ -33,7 +33,7 @@ def optimal_denoiser(scale):
 
     def denoise(x, level):
         variance = float(level.alpha) ** 2 * scale**2 + float(level.sigma) ** 2
-        return from_eps(x, level, float(level.sigma) / variance * x)
+        return Prediction(x, level, float(level.sigma) / variance * x)
 
     return denoise
 
@@ -56,7 +56,7 @@ def test_profile_of_the_optimal_denoiser_is_the_closed_form():
 
 def test_profile_of_a_zero_network_is_the_mean_square_of_its_noise():
     images = gaussian_images(10)
-    result = profile(lambda x, level: from_eps(x, level, torch.zeros_like(x)), images)
+    result = profile(lambda x, level: Prediction(x, level, torch.zeros_like(x)), images)
     per_image = [keyed_noise(1, torch.arange(10)).double().square().mean(dim=(1, 2, 3))]
     assert result.mse[1] == pytest.approx(per_image[0].mean().item(), rel=1e-12)
     expected_error = per_image[0].std().item() / math.sqrt(10)
