@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.style
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,6 +25,7 @@ from matplotlib.ticker import (
 
 from benchmark.rows.frames import arm_order
 from mindiffusion.files import atomic_write
+from plots.names import FONT
 
 COLUMN_INCHES = 3.3
 PAGE_INCHES = 6.8
@@ -31,39 +33,44 @@ LINE_INCHES = 0.16
 # Characters of a legend that are as wide as a column of a paper, and as its page.
 COLUMN_CHARACTERS, PAGE_CHARACTERS = 56, 120
 GREY = "0.45"
+# The smallest text, beside ticks, has 7 pt.
+FONT_SCALE = 0.8
 _MOST_POWERS = 7
 MOST_PANELS = 8
 """Measures that a figure shows one below the other."""
 
-# Okabe-Ito colours (jfly.uni-koeln.de/color) and, for further arms, the darker ones of Paul Tol's
-# "muted" scheme (personal.sron.nl/~pault). Arms that share a panel are apart in grey too, by
-# colour or by marker and dashes.
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
+# seaborn's palette for colour-blind readers; its pink and its yellow are too light for a line.
+BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, _, SILVER, _, SKY = sns.color_palette(
+    "colorblind"
+).as_hex()
+BLACK = "#000000"
+# Arms that share a panel are apart in grey too, by colour or by marker and dashes.
+_COLOURS = (BLACK, BLUE, RED, PURPLE, GREEN, ORANGE, SKY)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-_DASHES: tuple[Any, ...] = (
-    "-",
-    (0, (4.5, 1.5)),
-    (0, (1.2, 1.2)),
-    (0, (5, 1.3, 1.2, 1.3)),
-    (0, (7, 2)),
-    (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
+_DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (4.5, 1.5),
+    (1.2, 1.2),
+    (5, 1.3, 1.2, 1.3),
+    (7, 2),
+    (3, 1.2, 1.2, 1.2, 1.2, 1.2),
 )
 # Colour, marker and number of the dashes of the arms of ``KNOWN_ARMS``.
 _LOOKS: dict[str, tuple[str, str, int]] = {
-    "B": ("#000000", "o", 0),
-    "S": ("#E69F00", "v", 4),
-    "R": ("#882255", "P", 5),
-    "C": ("#0072B2", "s", 1),
-    "CS": ("#D55E00", "^", 2),
-    "CR": ("#CC79A7", "D", 3),
-    "density*": ("#56B4E9", "X", 0),
-    "static": ("#D55E00", "d", 1),
-    "shuffled*": ("#009E73", "<", 2),
-    "anti*": ("#999933", ">", 3),
-    "C-flat": ("#882255", "p", 4),
-    "A/A": ("#777777", "P", 4),
-    "B-80%": ("#E69F00", "<", 1),
-    "B-half": ("#009E73", "d", 3),
+    "B": (BLACK, "o", 0),
+    "S": (ORANGE, "v", 4),
+    "R": (GREEN, "P", 5),
+    "C": (BLUE, "s", 1),
+    "CS": (RED, "^", 2),
+    "CR": (PURPLE, "D", 3),
+    "density*": (SKY, "X", 0),
+    "static": (RED, "d", 1),
+    "shuffled*": (GREEN, "<", 2),
+    "anti*": (SILVER, ">", 3),
+    "C-flat": (BROWN, "p", 4),
+    "A/A": (SILVER, "P", 4),
+    "B-80%": (ORANGE, "<", 1),
+    "B-half": (GREEN, "d", 3),
 }
 # Every look once, in an order that changes all three at each step, without those above.
 _OTHER_LOOKS = [
@@ -71,6 +78,32 @@ _OTHER_LOOKS = [
     for k in range(4, math.lcm(len(_COLOURS), len(_MARKERS), len(_DASHES)))
 ]
 _OTHER_LOOKS = [look for look in _OTHER_LOOKS if look not in _LOOKS.values()]
+# What seaborn's theme leaves open, or draws too heavily for a column of a paper.
+_RC: dict[str, Any] = {
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlepad": 4,
+    "axes.labelpad": 3,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.88",
+    "patch.linewidth": 0.6,
+    "patch.force_edgecolor": False,
+    **{f"{axis}tick.major.width": 0.6 for axis in "xy"},
+    **{f"{axis}tick.minor.width": 0.4 for axis in "xy"},
+    **{f"{axis}tick.major.size": 3 for axis in "xy"},
+    **{f"{axis}tick.minor.size": 1.8 for axis in "xy"},
+    "legend.frameon": False,
+    "legend.borderaxespad": 0.0,
+    "legend.handlelength": 2.6,
+    "legend.columnspacing": 1.4,
+    "legend.handletextpad": 0.5,
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 300,
+    # TrueType: journals take no fonts of Type 3.
+    "pdf.fonttype": 42,
+}
 
 
 def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
@@ -79,14 +112,14 @@ def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
     The known arms always look the same; others take the next looks in their given order.
     """
     if arm in _LOOKS:
-        colour, marker, dashes = _LOOKS[arm]
+        colour, marker, number = _LOOKS[arm]
     else:
         index = [name for name in arms if name not in _LOOKS].index(arm)
-        colour, marker, dashes = _OTHER_LOOKS[index % len(_OTHER_LOOKS)]
+        colour, marker, number = _OTHER_LOOKS[index % len(_OTHER_LOOKS)]
     return {
         "color": colour,
         "marker": marker,
-        "linestyle": _DASHES[dashes],
+        "linestyle": (0, _DASHES[number]) if number else "-",
         # A white rim keeps markers that touch apart.
         "markeredgecolor": "white",
         "markeredgewidth": 0.5,
@@ -95,9 +128,11 @@ def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def paper_style() -> Iterator[None]:
-    """The paper style alone, whatever the user's own matplotlib settings are."""
-    sheet = Path(__file__).with_name("paper.mplstyle")
-    with matplotlib.style.context(["default", sheet], after_reset=True):
+    """The theme of seaborn for papers alone, whatever the user's own matplotlib settings are."""
+    with matplotlib.style.context("default", after_reset=True):
+        # Colour codes such as "b" belong to the whole process and would not come back.
+        theme: dict[str, Any] = {"context": "paper", "style": "ticks", "palette": "colorblind"}
+        sns.set_theme(**theme, font=FONT, font_scale=FONT_SCALE, color_codes=False, rc=_RC)
         yield
 
 

@@ -9,7 +9,7 @@ from benchmark.study.arm_names import KNOWN_ARMS
 from plots.arm_groups import families
 from plots.build import drawable
 from plots.figures import samples
-from plots.style import arm_style, paper_style
+from plots.style import FONT_SCALE, arm_style, paper_style
 
 SEEDS_ARMS = ("B", "C", "CS", "CR")
 LOOK = ("color", "marker", "linestyle")
@@ -49,7 +49,7 @@ def test_every_arm_has_a_look_of_its_own():
 def test_paper_style_ignores_and_restores_the_users_settings():
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
         with paper_style():
-            assert mpl.rcParams["font.size"] == 7.5
+            assert mpl.rcParams["font.size"] == pytest.approx(9.6 * FONT_SCALE)
             assert mpl.rcParams["pdf.fonttype"] == 42
         assert mpl.rcParams["font.size"] == 30
 
