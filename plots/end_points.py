@@ -2,15 +2,19 @@
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.study.arm_names import BASELINE
+from plots.arm_lines import hollow_look
 from plots.style import arm_styles
 
 ROW_INCHES = 0.17
 # So high are all arms' places at most; text of 7 pt needs a tenth of an inch.
 MOST_INCHES = 2.9
+# The mean stands so far below the seeds' points.
+_BELOW = 0.37
 
 
 def row_inches(rows: pd.DataFrame) -> float:
@@ -29,19 +33,22 @@ def end_points(rows: pd.DataFrame, ax: Axes) -> Axes:
     looks, summary = arm_styles(rows), over_seeds(rows, ("arm",)).set_index("arm")
     if BASELINE in looks:
         ax.axvline(float(summary["mean"][BASELINE]), color="0.8", linewidth=0.8, zorder=0)
-    seeds = rows.groupby(["arm", "seed"])["value"].mean()
+    seeds = rows.groupby(["arm", "seed"], as_index=False)["value"].mean()
+    several = seeds.groupby("arm")["seed"].transform("size") > 1
+    sns.stripplot(
+        seeds[several], x="value", y="arm", order=list(looks), hue="arm", hue_order=list(looks),
+        palette={arm: look["color"] for arm, look in looks.items()},
+        jitter=False, size=2.8, alpha=0.4, linewidth=0, legend=False, ax=ax,
+    )  # fmt: skip
     for place, (arm, look) in enumerate(looks.items()):
-        own, mean = seeds[arm], summary.loc[arm]
-        if len(own) > 1:
-            light = {"s": 8, "color": look["color"], "alpha": 0.4, "linewidths": 0}
-            ax.scatter(own, np.full(len(own), place - 0.25), **light)
-        face = {} if mean["full_range"] else {"markerfacecolor": "white"}
-        face |= {} if mean["full_range"] else {"markeredgecolor": look["color"]}
+        mean = summary.loc[arm]
+        face = {} if mean["full_range"] else hollow_look(look)
         half = 0.0 if np.isnan(mean["half_width"]) else mean["half_width"]
         points = look | face | {"linestyle": "none", "elinewidth": 1.2}
-        ax.errorbar(mean["mean"], place + 0.12, xerr=half, **points)
-    ax.set_yticks(range(len(looks)), list(looks))
-    ax.set_ylim(len(looks) - 0.4, -0.6)
+        ax.errorbar(mean["mean"], place + _BELOW, xerr=half, **points)
+    ax.set_yticks(np.arange(len(looks)) + _BELOW / 2, list(looks))
+    ax.set_ylim(len(looks) - 0.3, -0.5)
+    ax.set_ylabel("")
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(f"{rows['metric'].iloc[0]} at each arm's last step")
     ax.grid(axis="x")

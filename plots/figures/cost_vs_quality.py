@@ -15,6 +15,7 @@ from benchmark.rows.frames import arm_order, distance_rows, split_conditions
 from benchmark.rows.metric_names import is_smoke
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.terms import USUAL, Terms
+from plots.arm_lines import arm_lines
 from plots.figures.fid_vs_steps import log_axis
 from plots.percent_axis import BEYOND_NOTE, covering, cut, is_wide, margin_zone, percent_axis
 from plots.style import (
@@ -77,10 +78,10 @@ def by_seconds(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
         looks: style by arm.
         ax: axes to draw on.
     """
-    summary = over_seeds(rows).set_index(["arm", "step"])
     seconds = rows.groupby(["arm", "step"])["train_seconds"].mean()
-    for arm, look in looks.items():
-        ax.plot(seconds[arm], summary["mean"][arm], label=arm, **look)
+    summary = over_seeds(rows).join(seconds, on=["arm", "step"])
+    # One axis is time, the other distance: an interval of one of them would mislead.
+    arm_lines(summary.assign(half_width=np.nan), "train_seconds", looks, ax, sort=False)
     log_axis(0.0, ax)
     ax.set_xscale("log")
     label_powers(ax.xaxis)

@@ -16,6 +16,7 @@ from benchmark.rows.frames import CONDITION, arm_order, split_conditions
 from benchmark.rows.metric_names import EPS_MSE
 from benchmark.study.arm_names import BASELINE
 from plots.arm_groups import Family, families
+from plots.arm_lines import arm_lines
 from plots.percent_axis import covering, percent_axis
 from plots.style import (
     COLUMN_CHARACTERS,
@@ -65,14 +66,7 @@ def denoising_profile(profile: pd.DataFrame, looks: dict[str, Any], ax: Axes) ->
         looks: style by arm.
         ax: axes to draw on.
     """
-    summary = over_seeds(profile, BY)
-    for index, (arm, look) in enumerate(looks.items()):
-        own = summary[summary["arm"] == arm]
-        # Markers stand on different levels, for the lines are close together.
-        every = (index % 4, 4) if len(own) > 8 else 1
-        ax.plot(own["level"], own["mean"], label=arm, markevery=every, **look)
-        low, high = own["mean"] - own["half_width"], own["mean"] + own["half_width"]
-        ax.fill_between(own["level"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    arm_lines(over_seeds(profile, BY), "level", looks, ax)
     ax.set_xlim(0, 1)
     ax.grid(axis="y")
     return ax

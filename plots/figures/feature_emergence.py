@@ -11,6 +11,7 @@ from benchmark.analysis.over_seeds import over_seeds
 from benchmark.rows.frames import arm_order, mean_over_levels
 from benchmark.study.arm_names import BASELINE
 from plots.arm_groups import main_arms, selection_note
+from plots.arm_lines import arm_lines, hollow_look
 from plots.level_lines import spread
 from plots.names import shortened
 from plots.style import (
@@ -66,14 +67,7 @@ def gain_by_level(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
         ax: axes to draw on.
     """
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
-    summary = over_seeds(rows, ("arm", "level"))
-    for index, (arm, look) in enumerate(looks.items()):
-        own = summary[summary["arm"] == arm]
-        # Markers stand on different levels, for the lines are close together.
-        every = (index % 4, 4) if len(own) > 8 else 1
-        ax.plot(own["level"], own["mean"], label=arm, markevery=every, **look | {"markersize": 4})
-        low, high = own["mean"] - own["half_width"], own["mean"] + own["half_width"]
-        ax.fill_between(own["level"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    arm_lines(over_seeds(rows, ("arm", "level")), "level", looks, ax, markersize=4)
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
     ax.grid(axis="y")
@@ -112,15 +106,11 @@ def by_attribute(
         points = look | {"linestyle": "none", "markersize": 3.8, "elinewidth": 0.8}
         for full_range, part in own.groupby("full_range"):
             place = part["attribute"].map(attributes.index) + shift
-            filled = {} if full_range else _hollow(look)
+            filled = {} if full_range else hollow_look(look)
             ax.errorbar(place, part["mean"], yerr=part["half_width"].fillna(0.0), **points | filled)
     ax.set_xlim(-0.5, len(attributes) - 0.5)
     ax.grid(axis="y")
     return ax
-
-
-def _hollow(look: dict[str, Any]) -> dict[str, Any]:
-    return {"markerfacecolor": "white", "markeredgecolor": look["color"]}
 
 
 def _levels(part: SubFigure, rows: pd.DataFrame, amplitudes: dict[str, float]) -> None:

@@ -8,7 +8,6 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -27,6 +26,7 @@ from benchmark.rows.metric_names import is_smoke
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.terms import USUAL, Terms
 from plots.arm_groups import Family, families
+from plots.arm_lines import arm_lines
 from plots.end_points import end_points, row_inches
 from plots.percent_axis import covering, is_wide, margin_zone, percent_axis
 from plots.style import (
@@ -84,27 +84,11 @@ def fid_vs_steps(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     is_log = lowest > 0 and highest / lowest > LOG_SPAN
     # An interval may reach below zero; a distance and a log axis cannot.
     floor = lowest / 2 if is_log else min(0.0, lowest)
-    for arm, look in looks.items():
-        _draw_arm(summary[summary["arm"] == arm], arm, look, floor, ax)
+    arm_lines(summary, "step", looks, ax, hollow=True, floor=floor)
     if is_log:
         log_axis(floor, ax)
     ax.grid(axis="y")
     return ax
-
-
-def _draw_arm(points: pd.DataFrame, arm: str, look: dict[str, Any], floor: float, ax: Axes) -> None:
-    ax.plot(points["step"], points["mean"], label=arm, **look)
-    hollow = points[~points["full_range"]]
-    unfilled = look | {"linestyle": "none", "markerfacecolor": "white"}
-    unfilled["markeredgecolor"] = look["color"]
-    ax.plot(hollow["step"], hollow["mean"], zorder=3, **unfilled)
-    _shade(points[points["full_range"]], look, floor, ax)
-
-
-def _shade(points: pd.DataFrame, look: dict[str, Any], floor: float, ax: Axes) -> None:
-    low, high = points["mean"] - points["half_width"], points["mean"] + points["half_width"]
-    low = low.clip(lower=floor)
-    ax.fill_between(points["step"], low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def log_axis(floor: float, ax: Axes) -> None:
@@ -129,11 +113,7 @@ def ratio_vs_steps(ratios: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axe
         ax: axes to draw on.
     """
     margin_zone(ax, "y")
-    summary = over_seeds(ratios)
-    for arm, look in looks.items():
-        own = summary[summary["arm"] == arm]
-        ax.plot(own["step"], own["mean"], **look)
-        _shade(own, look, -np.inf, ax)
+    arm_lines(over_seeds(ratios), "step", looks, ax)
     return ax
 
 

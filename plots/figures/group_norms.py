@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.analysis.over_seeds import over_seeds
+from plots.arm_lines import arm_lines
 from plots.style import (
     COLUMN_INCHES,
     arm_styles,
@@ -40,11 +41,7 @@ def group_norms(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
         ax: axes to draw on.
     """
     summary = over_seeds(rows)
-    for arm, look in looks.items():
-        own = summary[summary["arm"] == arm]
-        ax.plot(own["step"], own["mean"], label=arm, **look)
-        low, high = own["mean"] - own["half_width"], own["mean"] + own["half_width"]
-        ax.fill_between(own["step"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    arm_lines(summary, "step", looks, ax)
     ax.set_ylim(0, max(1e-9, 1.08 * (summary["mean"] + summary["half_width"].fillna(0.0)).max()))
     ax.grid(axis="y")
     return ax

@@ -1,12 +1,15 @@
 """What training costs: time and memory traffic an image over width, side, batch and ranks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from plots.arm_lines import arm_lines
 from plots.style import PAGE_INCHES, arm_style, new_figure, note_below
 
 Rows = Sequence[Mapping[str, Any]]
@@ -23,15 +26,17 @@ def by_width(rows: Rows, key: str, label: str, ax: Axes) -> Axes:
         label: its name and unit.
         ax: where to draw.
     """
-    widths = [row for row in rows if row["swept"] == "width"]
-    for index, side in enumerate(sorted({row["side"] for row in widths})):
-        line = sorted((row["n_feat"], row[key]) for row in widths if row["side"] == side)
-        ax.plot(*zip(*line, strict=True), label=f"{side}×{side}", **_look(index))
+    widths = pd.DataFrame([row for row in rows if row["swept"] == "width"])
+    sides = sorted(set(widths["side"]))
+    names = {side: f"{side}×{side}" for side in sides}
+    looks = {names[side]: _look(index) for index, side in enumerate(sides)}
+    lines = widths.assign(arm=widths["side"].map(names), mean=widths[key], half_width=np.nan)
+    arm_lines(lines, "n_feat", looks, ax)
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(PLAIN)
     ax.yaxis.set_minor_locator(NullLocator())
-    _powers(ax, "n_feat", [row["n_feat"] for row in widths])
+    _powers(ax, "n_feat", widths["n_feat"])
     ax.set_ylabel(label)
     return ax
 
@@ -85,7 +90,7 @@ def _look(index: int) -> dict[str, Any]:
     return arm_style(_ARMS[index], _ARMS)
 
 
-def _powers(ax: Axes, label: str, values: Sequence[int]) -> None:
+def _powers(ax: Axes, label: str, values: Iterable[int]) -> None:
     """A base-2 axis with a tick at each value."""
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(sorted(set(values))))

@@ -22,10 +22,11 @@ def draw(frame):
 
 
 def lines_of(ax, arm):
-    """The arm's line and its hollow points, which follow it."""
+    """The arm's line, and its hollow points: after all lines come two kinds of points an arm."""
     lines = ax.get_lines()
-    index = [line.get_label() for line in lines].index(arm)
-    return lines[index], lines[index + 1]
+    arms = [line.get_label() for line in lines if not line.get_label().startswith("_")]
+    index = arms.index(arm)
+    return lines[index], lines[len(arms) + 2 * index + 1]
 
 
 def note_of(figure):
@@ -155,7 +156,7 @@ def test_distance_of_the_end_alone_becomes_points_of_every_seed(wide):
     ax = end_points(rows, Figure().subplots())
     assert [label.get_text() for label in ax.get_yticklabels()] == list(arm_styles(rows))
     seeds = rows[rows["arm"] == "B-80%"].groupby("seed")["value"].mean()
-    points = ax.collections[-2].get_offsets()
+    points = ax.collections[len(arm_styles(rows)) - 1].get_offsets()
     assert sorted(points[:, 0]) == pytest.approx(sorted(seeds))
     (mean,) = ax.containers[-1][0].get_xdata()
     assert mean == pytest.approx(seeds.mean())

@@ -5,6 +5,7 @@ from matplotlib.colors import same_color
 from benchmark.rows.frames import to_frame
 from plots.build import drawable
 from plots.figures.learnable import figure, learnable_rows, relative_to_oracle
+from plots.style import arm_style
 
 pytestmark = pytest.mark.usefixtures("paper")
 LEVELS = tuple((k + 0.5) / 20 for k in range(20))
@@ -89,7 +90,7 @@ def test_figure_draws_bounds_last_milestone_and_earlier_ones(make):
     assert upper.get_yscale() == lower.get_yscale() == "log"
     own = learnable_rows(frame).query("arm == 'C'")
     expected = [part.sort_values("level")["value"] for _, part in own.groupby("step")]
-    for found, wanted in zip(curves_of(upper, "#0072B2"), expected, strict=True):
+    for found, wanted in zip(curves_of(upper, arm_style("C", "C")["color"]), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
@@ -102,7 +103,7 @@ def test_a_study_without_bounds_has_no_such_figure(make):
 
 def test_points_of_an_arm_without_all_levels_are_hollow(make):
     upper, _ = figure(to_frame(rows_of(make, arms=("B", "C"), steps=(281, 750)))).axes
-    for colour, face in (("#000000", "#000000"), ("#0072B2", "white")):
+    for colour, face in (("#000000", "#000000"), (arm_style("C", "C")["color"], "white")):
         dots = [
             line
             for line in upper.get_lines()

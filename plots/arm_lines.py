@@ -1,0 +1,79 @@
+"""Lines an arm through means over seeds, drawn by seaborn; the intervals are our analysis'."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+FEW = 8
+"""Levels up to which every point has its marker."""
+
+
+def by_arm(looks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What tells seaborn's line plots to draw each arm in its look."""
+    arms = list(looks)
+    return {
+        "hue": "arm", "hue_order": arms, "style": "arm", "style_order": arms,
+        "palette": {arm: look["color"] for arm, look in looks.items()},
+        "markers": {arm: look["marker"] for arm, look in looks.items()},
+        "dashes": {
+            arm: "" if look["linestyle"] == "-" else look["linestyle"][1]
+            for arm, look in looks.items()
+        },
+        # Nothing is estimated here.
+        "estimator": None, "errorbar": None,
+    }  # fmt: skip
+
+
+def arm_lines(
+    summary: pd.DataFrame,
+    x: str,
+    looks: dict[str, dict[str, Any]],
+    ax: Axes,
+    *,
+    hollow: bool = False,
+    floor: float = -np.inf,
+    **line: Any,
+) -> None:
+    """Draw the means of a summary, with their intervals as shades where there are any.
+
+    Args:
+        summary: of ``over_seeds``, one mean for each arm and place.
+        x: its column along x.
+        looks: style by arm; arms without a mean get no line.
+        ax: axes to draw on.
+        hollow: whether points that lack training on some noise levels are hollow, without shade.
+        floor: where shades end.
+        line: what seaborn's line plot is to know besides.
+    """
+    summary = summary[np.isfinite(summary["mean"])]
+    drawn = [arm for arm in looks if (summary["arm"] == arm).any()]
+    before = len(ax.lines)
+    sns.lineplot(summary, x=x, y="mean", legend=False, ax=ax, **by_arm(looks) | line)
+    ax.set(xlabel="", ylabel="")
+    for index, (arm, curve) in enumerate(zip(drawn, ax.lines[before:], strict=True)):
+        own = summary[summary["arm"] == arm]
+        # Markers stand on different levels where there are many, for the lines are close together.
+        is_crowded = x == "level" and len(own) > FEW and len(drawn) > 1
+        first, every = (index % 4, 4) if is_crowded else (0, 1)
+        curve.set(label=arm, markevery=(first, every), markeredgewidth=0.5)
+        if hollow:
+            points_above(own.iloc[first::every], x, looks[arm], ax)
+            own = own[own["full_range"]]
+        low, high = own["mean"] - own["half_width"], own["mean"] + own["half_width"]
+        shade = {"color": looks[arm]["color"], "alpha": 0.15, "linewidth": 0}
+        ax.fill_between(own[x], low.clip(lower=floor), high, **shade)
+
+
+def points_above(points: pd.DataFrame, x: str, look: dict[str, Any], ax: Axes) -> None:
+    """Markers above the lines of all arms, hollow where training on some noise levels lacks."""
+    for is_full, shape in ((True, {}), (False, hollow_look(look))):
+        part = points[points["full_range"] == is_full]
+        ax.plot(part[x], part["mean"], **look | shape | {"linestyle": "none", "zorder": 3})
+
+
+def hollow_look(look: dict[str, Any]) -> dict[str, Any]:
+    """What makes a marker of this look hollow."""
+    return {"markerfacecolor": "white", "markeredgecolor": look["color"]}
