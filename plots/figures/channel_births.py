@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,6 +16,7 @@ from benchmark.analysis.over_seeds import over_seeds
 from benchmark.rows.frames import arm_order, curriculum_frame
 from benchmark.rows.metric_names import EPS_MSE
 from plots.arm_groups import alike, listed
+from plots.arm_lines import arm_lines
 from plots.style import (
     GREY,
     PAGE_INCHES,
@@ -29,6 +32,7 @@ from plots.style import (
 MOVEMENT = "weight-movement-"
 PER_ROW, PANEL_INCHES, LEGEND_CHARACTERS = 2, 2.1, 52
 AGREEMENT = "saliency_split_half_correlation"
+BIRTH = ["stage", "born"]
 
 
 def births(frame: pd.DataFrame) -> pd.DataFrame:
@@ -79,16 +83,17 @@ def bars_of_births(born: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
         looks: style by arm.
         ax: axes to draw on.
     """
-    groups = alike(born, ["stage", "born"])
-    width = 0.8 / max(1, len(groups))
-    for place, arms in enumerate(groups):
-        own = born[born["arm"] == arms[0]]
-        x = own["stage"] + width * (place - (len(groups) - 1) / 2)
-        look = {"color": looks[arms[0]]["color"], "label": listed(arms, LEGEND_CHARACTERS - 8)}
-        bars = ax.bar(x, own["born"], width=0.92 * width, **look)
+    groups = {arms[0]: listed(arms, LEGEND_CHARACTERS - 8) for arms in alike(born, BIRTH)}
+    own = born[born["arm"].isin(groups)].assign(arm=born["arm"].map(groups))
+    colours = {name: looks[arm]["color"] for arm, name in groups.items()}
+    sns.barplot(
+        own, x="stage", y="born", hue="arm", hue_order=list(colours), palette=colours,
+        errorbar=None, saturation=1, gap=0.08, ax=ax,
+    )  # fmt: skip
+    for bars in ax.containers:
+        assert isinstance(bars, BarContainer)
         ax.bar_label(bars, fmt="%g", fontsize=7, padding=1)
     ax.set_ylim(top=1.15 * born["born"].max())
-    ax.set_xticks(sorted(set(born["stage"])))
     ax.tick_params(axis="x", length=0)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("stage in which they are switched on")
@@ -106,13 +111,13 @@ def agreement(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     """
     ax.axhline(0, color=GREY, linewidth=0.6)
     summary = over_seeds(rows)
-    for arm in arm_order(rows):
-        look, own = looks[arm], summary[summary["arm"] == arm]
-        seeds = rows[rows["arm"] == arm]
-        ax.scatter(
-            seeds["step"], seeds["value"], s=8, color=look["color"], alpha=0.35, linewidths=0
-        )
-        ax.plot(own["step"], own["mean"], label=arm, **look)
+    # Every seed is there as a point, so that shades would say it twice.
+    sns.scatterplot(
+        rows, x="step", y="value", hue="arm", hue_order=arm_order(rows),
+        palette={arm: look["color"] for arm, look in looks.items()},
+        s=8, alpha=0.35, linewidth=0, legend=False, ax=ax,
+    )  # fmt: skip
+    arm_lines(summary.assign(half_width=np.nan), "step", looks, ax)
     ax.set_ylim(-0.05, 1.02)
     ax.set_ylabel("split-half rank correlation\nof the channels' saliency")
     return ax
@@ -129,14 +134,11 @@ def effect_by_level(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes
     limit = 100 * MANIPULATION_MINIMUM
     ax.axhspan(-limit, limit, color="0.9", linewidth=0, zorder=0)
     ax.axhline(0, color=GREY, linewidth=0.6)
-    summary = over_seeds(rows, ("arm", "step", "level"))
-    for arm in arm_order(rows):
-        look, own = looks[arm], summary[summary["arm"] == arm]
-        label = f"{arm}, step {own['step'].iloc[0]:,}"
-        mean, half = 100 * own["mean"], 100 * own["half_width"]
-        ax.plot(own["level"], mean, label=label, **look | {"markersize": 4})
-        shade = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
-        ax.fill_between(own["level"], mean - half, mean + half, **shade)
+    steps = rows.groupby("arm")["step"].first()
+    names = {arm: f"{arm}, step {steps[arm]:,}" for arm in arm_order(rows)}
+    percent = rows.assign(value=100 * rows["value"], arm=rows["arm"].map(names))
+    named = {name: looks[arm] for arm, name in names.items()}
+    arm_lines(over_seeds(percent, ("arm", "level")), "level", named, ax, markersize=4)
     ax.set_xlim(0, 1)
     ax.set_xlabel("noise level $t\\,/\\,n_T$ (1 = pure noise)")
     ax.set_ylabel("ε-MSE with the mask lifted\nagainst under it, %")

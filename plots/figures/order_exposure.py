@@ -7,9 +7,11 @@ is the sum of exposure, early order and what comes last.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -32,7 +34,10 @@ EFFECTS = {
     "density* − B": "exposure + last",
     "C-flat − B": "order alone",
 }
-SHIFT = 0.1
+# Lines with and without the order, and the arm in whose look each is drawn.
+KINDS = {"no early order": "B", "high noise first": "C"}
+# seaborn sets strips of two kinds so far apart.
+DODGE = 0.4
 
 
 def has_rows(frame: pd.DataFrame, terms: Terms = USUAL) -> bool:
@@ -72,25 +77,37 @@ def interaction(values: pd.DataFrame, ax: Axes) -> Axes:
         ax: axes to draw on; y in percent of B's mean distance.
     """
     margin_zone(ax, "y")
-    kinds = (("no early order", 0, "B"), ("high noise first", 1, "C"))
-    for label, with_order, like in kinds:
-        look = arm_style(like, [like])
-        shift = SHIFT * (2 * with_order - 1)
-        arms = [pair[with_order] for pair in PAIRS.values()]
-        places = {arm: x + shift for x, arm in enumerate(arms) if arm in values.columns}
-        ax.plot(list(places.values()), values[list(places)].mean(), label=label, **look)
-        for arm, x in places.items():
-            light = {"s": 8, "color": look["color"], "alpha": 0.35, "linewidths": 0}
-            if len(values) > 1:
-                ax.scatter(np.full(len(values), x + 0.45 * shift), values[arm], **light)
-            ax.annotate(
-                arm, (x, values[arm].mean()), (14 if with_order else -14, 0), "data",
-                "offset points", ha="left" if with_order else "right", va="center",
-                color=look["color"],
-            )  # fmt: skip
+    cells = [
+        (exposure, label, arm)
+        for exposure, pair in PAIRS.items()
+        for label, arm in zip(KINDS, pair, strict=True)
+        if arm in values.columns
+    ]
+    places = pd.DataFrame(cells, columns=["exposure", "order", "arm"]).set_index("arm")
+    points = places.join(values.T).melt(["exposure", "order"], ignore_index=False)
+    looks = {label: arm_style(like, [like]) for label, like in KINDS.items()}
+    palette = {label: look["color"] for label, look in looks.items()}
+    own: dict[str, Any] = {"x": "exposure", "y": "value", "hue": "order", "palette": palette}
+    own |= {"order": list(PAIRS), "hue_order": list(KINDS), "ax": ax}
+    if len(values) > 1:
+        light = {"size": 2.8, "alpha": 0.35, "linewidth": 0}
+        sns.stripplot(points, **own, dodge=True, jitter=False, legend=False, **light)
+    # Each place has one mean, so seaborn estimates nothing.
+    sns.pointplot(
+        places.assign(value=values.mean()), **own, dodge=DODGE, errorbar=None,
+        markers=[look["marker"] for look in looks.values()],
+        linestyles=[look["linestyle"] for look in looks.values()],
+        linewidth=1.2, markersize=5, markeredgecolor="white", markeredgewidth=0.5,
+    )  # fmt: skip
+    for arm, cell in places.iterrows():
+        side = list(KINDS).index(cell["order"]) * 2 - 1
+        place = (list(PAIRS).index(cell["exposure"]) + side * DODGE / 2, values[arm].mean())
+        ax.annotate(
+            str(arm), place, (9 * side, 0), "data", "offset points", va="center",
+            ha="left" if side > 0 else "right", color=palette[cell["order"]],
+        )  # fmt: skip
     percent_axis(ax, "y", *covering(values.to_numpy()))
-    ax.set_xticks(range(len(PAIRS)), list(PAIRS))
-    ax.set_xlim(-0.45, len(PAIRS) - 0.55)
+    ax.set_xlim(-0.5, len(PAIRS) - 0.5)
     ax.set_xlabel("how often each noise level is trained")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2)
     return ax

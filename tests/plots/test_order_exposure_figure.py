@@ -3,11 +3,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from benchmark.analysis.findings import findings, primary_endpoint
 from benchmark.rows.frames import to_frame
-from plots.figures.order_exposure import effects, has_rows, interaction, without_blocks
+from plots.figures.order_exposure import DODGE, effects, has_rows, interaction, without_blocks
+from plots.style import arm_style
 
 pytestmark = pytest.mark.usefixtures("paper")
 
@@ -31,12 +33,30 @@ def test_lines_join_the_arms_with_and_without_the_order(wide):
     values = without_blocks(primary_endpoint(wide).values)
     ax = Figure().subplots()
     interaction(values, ax)
-    lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+    handles, labels = ax.get_legend_handles_labels()
+    assert labels == ["no early order", "high noise first"]
+    colours = [arm_style(arm, [arm])["color"] for arm in ("B", "C")]
+    assert all(same_color(h.get_color(), c) for h, c in zip(handles, colours, strict=True))
+    plain, ordered = (
+        next(x for x in ax.get_lines() if len(x.get_ydata()) and same_color(x.get_color(), colour))
+        for colour in colours
+    )
     means = values.mean()
-    assert lines["no early order"] == pytest.approx([means["B"], means["density*"]])
-    assert lines["high noise first"] == pytest.approx([means["C-flat"], means["C"]])
+    assert plain.get_ydata() == pytest.approx([means["B"], means["density*"]])
+    assert ordered.get_ydata() == pytest.approx([means["C-flat"], means["C"]])
     assert means["B"] == pytest.approx(0)
     assert {text.get_text() for text in ax.texts} == {"B", "density*", "C-flat", "C"}
+
+
+def test_every_seed_stands_at_the_mean_of_its_arm(wide):
+    values = without_blocks(primary_endpoint(wide).values)
+    ax = interaction(values, Figure().subplots())
+    points = sorted(tuple(at) for strip in ax.collections for at in strip.get_offsets().tolist())
+    places = {"B": -DODGE / 2, "C-flat": DODGE / 2, "density*": 1 - DODGE / 2, "C": 1 + DODGE / 2}
+    expected = sorted((x, value) for arm, x in places.items() for value in values[arm])
+    assert np.array(points) == pytest.approx(np.array(expected))
+    centres = [x for line in ax.get_lines() if line.get_marker() in "os" for x in line.get_xdata()]
+    assert sorted(centres) == pytest.approx(sorted(places.values()))
 
 
 def test_effects_are_those_of_the_findings(wide):
