@@ -13,9 +13,8 @@ FEW = 8
 
 def by_arm(looks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What tells seaborn's line plots to draw each arm in its look."""
-    arms = list(looks)
     return {
-        "hue": "arm", "hue_order": arms, "style": "arm", "style_order": arms,
+        "hue": "arm", "hue_order": list(looks), "style": "arm", "style_order": list(looks),
         "palette": {arm: look["color"] for arm, look in looks.items()},
         "markers": {arm: look["marker"] for arm, look in looks.items()},
         "dashes": {
@@ -42,28 +41,29 @@ def arm_lines(
     Args:
         summary: of ``over_seeds``, one mean for each arm and place.
         x: its column along x.
-        looks: style by arm; arms without a mean get no line.
+        looks: style by arm; arms without a mean are in the legend alone.
         ax: axes to draw on.
         hollow: whether points that lack training on some noise levels are hollow, without shade.
         floor: where shades end.
         line: what seaborn's line plot is to know besides.
     """
     summary = summary[np.isfinite(summary["mean"])]
-    drawn = [arm for arm in looks if (summary["arm"] == arm).any()]
     before = len(ax.lines)
     sns.lineplot(summary, x=x, y="mean", legend=False, ax=ax, **by_arm(looks) | line)
     ax.set(xlabel="", ylabel="")
-    for index, (arm, curve) in enumerate(zip(drawn, ax.lines[before:], strict=True)):
+    curves = iter(ax.lines[before:])
+    for index, (arm, look) in enumerate(looks.items()):
         own = summary[summary["arm"] == arm]
+        curve = ax.plot([], [], **look)[0] if own.empty else next(curves)
         # Markers stand on different levels where there are many, for the lines are close together.
-        is_crowded = x == "level" and len(own) > FEW and len(drawn) > 1
+        is_crowded = x == "level" and len(own) > FEW and len(looks) > 1
         first, every = (index % 4, 4) if is_crowded else (0, 1)
         curve.set(label=arm, markevery=(first, every), markeredgewidth=0.5)
         if hollow:
-            points_above(own.iloc[first::every], x, looks[arm], ax)
+            points_above(own.iloc[first::every], x, look, ax)
             own = own[own["full_range"]]
         low, high = own["mean"] - own["half_width"], own["mean"] + own["half_width"]
-        shade = {"color": looks[arm]["color"], "alpha": 0.15, "linewidth": 0}
+        shade = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
         ax.fill_between(own[x], low.clip(lower=floor), high, **shade)
 
 

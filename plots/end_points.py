@@ -13,8 +13,6 @@ from plots.style import arm_styles
 ROW_INCHES = 0.17
 # So high are all arms' places at most; text of 7 pt needs a tenth of an inch.
 MOST_INCHES = 2.9
-# The mean stands so far below the seeds' points.
-_BELOW = 0.37
 
 
 def row_inches(rows: pd.DataFrame) -> float:
@@ -35,19 +33,20 @@ def end_points(rows: pd.DataFrame, ax: Axes) -> Axes:
         ax.axvline(float(summary["mean"][BASELINE]), color="0.8", linewidth=0.8, zorder=0)
     seeds = rows.groupby(["arm", "seed"], as_index=False)["value"].mean()
     several = seeds.groupby("arm")["seed"].transform("size") > 1
-    sns.stripplot(
-        seeds[several], x="value", y="arm", order=list(looks), hue="arm", hue_order=list(looks),
-        palette={arm: look["color"] for arm, look in looks.items()},
-        jitter=False, size=2.8, alpha=0.4, linewidth=0, legend=False, ax=ax,
-    )  # fmt: skip
+    # Means stand below the points of their seeds.
+    below = 0.37 if several.any() else 0.0
+    colours = {arm: look["color"] for arm, look in looks.items()}
+    light = {"size": 2.8, "alpha": 0.4, "linewidth": 0, "legend": False, "jitter": False}
+    own = {"x": "value", "y": "arm", "order": list(looks), "hue": "arm", "palette": colours}
+    sns.stripplot(seeds[several], ax=ax, **own, **light)
     for place, (arm, look) in enumerate(looks.items()):
         mean = summary.loc[arm]
         face = {} if mean["full_range"] else hollow_look(look)
         half = 0.0 if np.isnan(mean["half_width"]) else mean["half_width"]
         points = look | face | {"linestyle": "none", "elinewidth": 1.2}
-        ax.errorbar(mean["mean"], place + _BELOW, xerr=half, **points)
-    ax.set_yticks(np.arange(len(looks)) + _BELOW / 2, list(looks))
-    ax.set_ylim(len(looks) - 0.3, -0.5)
+        ax.errorbar(mean["mean"], place + below, xerr=half, **points)
+    ax.set_yticks(np.arange(len(looks)) + below / 2, list(looks))
+    ax.set_ylim(len(looks) - 0.5 + below / 2, -0.5)
     ax.set_ylabel("")
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(f"{rows['metric'].iloc[0]} at each arm's last step")

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from benchmark.analysis.over_seeds import over_seeds
-from plots.arm_lines import FEW, arm_lines, by_arm, hollow_look
+from plots.arm_lines import FEW, arm_lines, by_arm, points_above
 
 
 def lines_by_level(rows: pd.DataFrame, looks: dict[str, dict[str, Any]], ax: Axes) -> Axes:
@@ -25,17 +25,13 @@ def lines_by_level(rows: pd.DataFrame, looks: dict[str, dict[str, Any]], ax: Axe
     summary = over_seeds(rows, ("arm", "step", "level"))
     is_last = summary["step"] == summary["step"].max()
     earlier = summary[~is_last & np.isfinite(summary["mean"])]
-    light: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.4, "zorder": 1}
+    light = by_arm(looks) | {"markers": False, "linewidth": 0.6, "alpha": 0.4, "zorder": 1}
     if not earlier.empty:
-        sns.lineplot(
-            earlier, x="level", y="mean", units="step", legend=False, ax=ax,
-            **by_arm(looks) | {"markers": False} | light,
-        )  # fmt: skip
+        sns.lineplot(earlier, x="level", y="mean", units="step", legend=False, ax=ax, **light)
     for (arm, _), points in earlier.groupby(["arm", "step"]):
         if len(points) <= FEW:
-            look, part = looks[str(arm)], points[~points["full_range"]]
-            small = {"linestyle": "none", "markersize": 3, "alpha": 0.4, "zorder": 1}
-            ax.plot(part["level"], part["mean"], **look | hollow_look(look) | small)
+            small = looks[str(arm)] | {"markersize": 3, "alpha": 0.4}
+            points_above(points[~points["full_range"]], "level", small, ax)
     arm_lines(summary[is_last], "level", looks, ax, hollow=True)
     ax.set_xlim(0, 1)
     ax.grid(axis="y")

@@ -39,71 +39,43 @@ _MOST_POWERS = 7
 MOST_PANELS = 8
 """Measures that a figure shows one below the other."""
 
-# seaborn's palette for colour-blind readers; its pink and its yellow are too light for a line.
-BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, _, SILVER, _, SKY = sns.color_palette(
-    "colorblind"
-).as_hex()
-BLACK = "#000000"
+# seaborn's palette for colour-blind readers, whose pink and yellow are too light for lines.
+_NAMES = ("blue", "orange", "green", "red", "purple", "brown", "pink", "silver", "yellow", "sky")
+COLOURS = dict(zip(_NAMES, sns.color_palette("colorblind").as_hex(), strict=True))
+COLOURS["black"] = "#000000"
 # Arms that share a panel are apart in grey too, by colour or by marker and dashes.
-_COLOURS = (BLACK, BLUE, RED, PURPLE, GREEN, ORANGE, SKY)
+_COLOURS = ("black", "blue", "red", "purple", "green", "orange", "sky")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _DASHES: tuple[tuple[float, ...], ...] = (
-    (),
-    (4.5, 1.5),
-    (1.2, 1.2),
-    (5, 1.3, 1.2, 1.3),
-    (7, 2),
-    (3, 1.2, 1.2, 1.2, 1.2, 1.2),
-)
+    (), (4.5, 1.5), (1.2, 1.2), (5, 1.3, 1.2, 1.3), (7, 2), (3, 1.2, 1.2, 1.2, 1.2, 1.2),
+)  # fmt: skip
 # Colour, marker and number of the dashes of the arms of ``KNOWN_ARMS``.
 _LOOKS: dict[str, tuple[str, str, int]] = {
-    "B": (BLACK, "o", 0),
-    "S": (ORANGE, "v", 4),
-    "R": (GREEN, "P", 5),
-    "C": (BLUE, "s", 1),
-    "CS": (RED, "^", 2),
-    "CR": (PURPLE, "D", 3),
-    "density*": (SKY, "X", 0),
-    "static": (RED, "d", 1),
-    "shuffled*": (GREEN, "<", 2),
-    "anti*": (SILVER, ">", 3),
-    "C-flat": (BROWN, "p", 4),
-    "A/A": (SILVER, "P", 4),
-    "B-80%": (ORANGE, "<", 1),
-    "B-half": (GREEN, "d", 3),
-}
+    "B": ("black", "o", 0), "S": ("orange", "v", 4), "R": ("green", "P", 5),
+    "C": ("blue", "s", 1), "CS": ("red", "^", 2), "CR": ("purple", "D", 3),
+    "density*": ("sky", "X", 0), "static": ("red", "d", 1), "shuffled*": ("green", "<", 2),
+    "anti*": ("silver", ">", 3), "C-flat": ("brown", "p", 4), "A/A": ("silver", "P", 4),
+    "B-80%": ("orange", "<", 1), "B-half": ("green", "d", 3),
+}  # fmt: skip
 # Every look once, in an order that changes all three at each step, without those above.
 _OTHER_LOOKS = [
-    (_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)], k % len(_DASHES))
+    look
     for k in range(4, math.lcm(len(_COLOURS), len(_MARKERS), len(_DASHES)))
+    if (look := (_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)], k % len(_DASHES)))
+    not in _LOOKS.values()
 ]
-_OTHER_LOOKS = [look for look in _OTHER_LOOKS if look not in _LOOKS.values()]
 # What seaborn's theme leaves open, or draws too heavily for a column of a paper.
+_TICKS = {"major.width": 0.6, "major.size": 3, "minor.width": 0.4, "minor.size": 1.8}
 _RC: dict[str, Any] = {
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlepad": 4,
-    "axes.labelpad": 3,
-    "grid.linewidth": 0.4,
-    "grid.color": "0.88",
-    "patch.linewidth": 0.6,
-    "patch.force_edgecolor": False,
-    **{f"{axis}tick.major.width": 0.6 for axis in "xy"},
-    **{f"{axis}tick.minor.width": 0.4 for axis in "xy"},
-    **{f"{axis}tick.major.size": 3 for axis in "xy"},
-    **{f"{axis}tick.minor.size": 1.8 for axis in "xy"},
-    "legend.frameon": False,
-    "legend.borderaxespad": 0.0,
-    "legend.handlelength": 2.6,
-    "legend.columnspacing": 1.4,
-    "legend.handletextpad": 0.5,
-    "figure.dpi": 150,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 300,
+    "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.titlepad": 4, "axes.labelpad": 3, "grid.linewidth": 0.4, "grid.color": "0.88",
+    **{f"{axis}tick.{name}": value for axis in "xy" for name, value in _TICKS.items()},
+    "legend.frameon": False, "legend.borderaxespad": 0.0, "legend.handlelength": 2.6,
+    "legend.columnspacing": 1.4, "legend.handletextpad": 0.5, "patch.force_edgecolor": False,
+    "figure.dpi": 150, "savefig.dpi": 300, "figure.constrained_layout.use": True,
     # TrueType: journals take no fonts of Type 3.
     "pdf.fonttype": 42,
-}
+}  # fmt: skip
 
 
 def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
@@ -117,7 +89,7 @@ def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
         index = [name for name in arms if name not in _LOOKS].index(arm)
         colour, marker, number = _OTHER_LOOKS[index % len(_OTHER_LOOKS)]
     return {
-        "color": colour,
+        "color": COLOURS[colour],
         "marker": marker,
         "linestyle": (0, _DASHES[number]) if number else "-",
         # A white rim keeps markers that touch apart.

@@ -86,10 +86,8 @@ def bars_of_births(born: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     groups = {arms[0]: listed(arms, LEGEND_CHARACTERS - 8) for arms in alike(born, BIRTH)}
     own = born[born["arm"].isin(groups)].assign(arm=born["arm"].map(groups))
     colours = {name: looks[arm]["color"] for arm, name in groups.items()}
-    sns.barplot(
-        own, x="stage", y="born", hue="arm", hue_order=list(colours), palette=colours,
-        errorbar=None, saturation=1, gap=0.08, ax=ax,
-    )  # fmt: skip
+    flat = {"errorbar": None, "saturation": 1, "gap": 0.08}
+    sns.barplot(own, x="stage", y="born", hue="arm", palette=colours, ax=ax, **flat)
     for bars in ax.containers:
         assert isinstance(bars, BarContainer)
         ax.bar_label(bars, fmt="%g", fontsize=7, padding=1)
@@ -112,11 +110,9 @@ def agreement(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     ax.axhline(0, color=GREY, linewidth=0.6)
     summary = over_seeds(rows)
     # Every seed is there as a point, so that shades would say it twice.
-    sns.scatterplot(
-        rows, x="step", y="value", hue="arm", hue_order=arm_order(rows),
-        palette={arm: look["color"] for arm, look in looks.items()},
-        s=8, alpha=0.35, linewidth=0, legend=False, ax=ax,
-    )  # fmt: skip
+    colours = {arm: look["color"] for arm, look in looks.items()}
+    light = {"s": 8, "alpha": 0.35, "linewidth": 0, "legend": False}
+    sns.scatterplot(rows, x="step", y="value", hue="arm", palette=colours, ax=ax, **light)
     arm_lines(summary.assign(half_width=np.nan), "step", looks, ax)
     ax.set_ylim(-0.05, 1.02)
     ax.set_ylabel("split-half rank correlation\nof the channels' saliency")

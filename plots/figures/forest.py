@@ -21,17 +21,7 @@ from plots.percent_axis import (
     percent_axis,
     percent_text,
 )
-from plots.style import (
-    BLACK,
-    BLUE,
-    GREY,
-    PAGE_INCHES,
-    PURPLE,
-    RED,
-    new_figure,
-    note_below,
-    text_beside,
-)
+from plots.style import COLOURS, GREY, PAGE_INCHES, new_figure, note_below, text_beside
 
 # Height of a line, and of all of them at most: a page.
 ROW_INCHES, MOST_INCHES = 0.185, 8.2
@@ -45,10 +35,10 @@ _GROUPS = {
 }
 # Filled where something is decided; shapes stay apart in grey.
 _MARKERS: dict[str, dict[str, Any]] = {
-    "supported": {"marker": "D", "color": BLUE, "markersize": 5},
-    "refuted": {"marker": "X", "color": RED, "markersize": 6},
-    "equal": {"marker": "s", "color": BLACK, "markersize": 4.5},
-    "mixed": {"marker": "P", "color": PURPLE, "markersize": 6},
+    "supported": {"marker": "D", "color": COLOURS["blue"], "markersize": 5},
+    "refuted": {"marker": "X", "color": COLOURS["red"], "markersize": 6},
+    "equal": {"marker": "s", "color": COLOURS["black"], "markersize": 4.5},
+    "mixed": {"marker": "P", "color": COLOURS["purple"], "markersize": 6},
     "undecided": {"marker": "o", "color": "#555555", "markersize": 5, "markerfacecolor": "white"},
 }
 # Where text stands, in points left of the axes (negative) or right of them.

@@ -22,8 +22,13 @@ from plots.figures.forest import interval_text
 from plots.percent_axis import covering, cut, margin_zone, percent_axis
 from plots.style import GREY, PAGE_INCHES, arm_style, new_figure, note_below, text_beside
 
-# (arm without order, arm with it) at each exposure, from left to right.
-PAIRS = {"as plain\ntraining": ("B", "C-flat"), "as the\ncurriculum": ("density*", "C")}
+# Arm → how often each noise level is trained, and whether high noise comes first.
+CELLS = {
+    "B": ("as plain\ntraining", "no early order"),
+    "C-flat": ("as plain\ntraining", "high noise first"),
+    "density*": ("as the\ncurriculum", "no early order"),
+    "C": ("as the\ncurriculum", "high noise first"),
+}
 NEEDED = ("B", "density*", "C")
 # Effects from the whole to its parts, as verdicts name them.
 EFFECTS = {
@@ -34,8 +39,6 @@ EFFECTS = {
     "density* − B": "exposure + last",
     "C-flat − B": "order alone",
 }
-# Lines with and without the order, and the arm in whose look each is drawn.
-KINDS = {"no early order": "B", "high noise first": "C"}
 # seaborn sets strips of two kinds so far apart.
 DODGE = 0.4
 
@@ -52,9 +55,7 @@ def has_rows(frame: pd.DataFrame, terms: Terms = USUAL) -> bool:
 
 def _whole_seeds(values: pd.DataFrame) -> pd.DataFrame:
     """The 2 × 2's arms of a study, and the seeds that have them all."""
-    return values[
-        [arm for pair in PAIRS.values() for arm in pair if arm in values.columns]
-    ].dropna()
+    return values[[arm for arm in CELLS if arm in values.columns]].dropna()
 
 
 def without_blocks(values: pd.DataFrame) -> pd.DataFrame:
@@ -77,37 +78,29 @@ def interaction(values: pd.DataFrame, ax: Axes) -> Axes:
         ax: axes to draw on; y in percent of B's mean distance.
     """
     margin_zone(ax, "y")
-    cells = [
-        (exposure, label, arm)
-        for exposure, pair in PAIRS.items()
-        for label, arm in zip(KINDS, pair, strict=True)
-        if arm in values.columns
-    ]
-    places = pd.DataFrame(cells, columns=["exposure", "order", "arm"]).set_index("arm")
-    points = places.join(values.T).melt(["exposure", "order"], ignore_index=False)
-    looks = {label: arm_style(like, [like]) for label, like in KINDS.items()}
-    palette = {label: look["color"] for label, look in looks.items()}
+    points = values.melt(var_name="arm")
+    points[["exposure", "order"]] = [CELLS[arm] for arm in points["arm"]]
+    means = points.groupby(["arm", "exposure", "order"], sort=False, as_index=False).mean()
+    looks = {CELLS[arm][1]: arm_style(arm, [arm]) for arm in ("B", "C")}
+    palette = {order: look["color"] for order, look in looks.items()}
     own: dict[str, Any] = {"x": "exposure", "y": "value", "hue": "order", "palette": palette}
-    own |= {"order": list(PAIRS), "hue_order": list(KINDS), "ax": ax}
     if len(values) > 1:
-        light = {"size": 2.8, "alpha": 0.35, "linewidth": 0}
-        sns.stripplot(points, **own, dodge=True, jitter=False, legend=False, **light)
+        light = {"size": 2.8, "alpha": 0.35, "linewidth": 0, "legend": False}
+        sns.stripplot(points, **own, dodge=True, jitter=False, ax=ax, **light)
     # Each place has one mean, so seaborn estimates nothing.
     sns.pointplot(
-        places.assign(value=values.mean()), **own, dodge=DODGE, errorbar=None,
+        means, **own, dodge=DODGE, errorbar=None, ax=ax,
         markers=[look["marker"] for look in looks.values()],
         linestyles=[look["linestyle"] for look in looks.values()],
         linewidth=1.2, markersize=5, markeredgecolor="white", markeredgewidth=0.5,
     )  # fmt: skip
-    for arm, cell in places.iterrows():
-        side = list(KINDS).index(cell["order"]) * 2 - 1
-        place = (list(PAIRS).index(cell["exposure"]) + side * DODGE / 2, values[arm].mean())
-        ax.annotate(
-            str(arm), place, (9 * side, 0), "data", "offset points", va="center",
-            ha="left" if side > 0 else "right", color=palette[cell["order"]],
-        )  # fmt: skip
+    for arm, exposure, order, mean in means.itertuples(index=False):
+        side = 1 if order == CELLS["C"][1] else -1
+        place = (side * DODGE / 2 + (exposure == CELLS["C"][0]), mean)
+        look = {"color": palette[order], "ha": "left" if side > 0 else "right", "va": "center"}
+        ax.annotate(arm, place, (9 * side, 0), "data", "offset points", **look)
     percent_axis(ax, "y", *covering(values.to_numpy()))
-    ax.set_xlim(-0.5, len(PAIRS) - 0.5)
+    ax.set_xlim(-0.5, 1.5)
     ax.set_xlabel("how often each noise level is trained")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2)
     return ax

@@ -27,9 +27,8 @@ def by_width(rows: Rows, key: str, label: str, ax: Axes) -> Axes:
         ax: where to draw.
     """
     widths = pd.DataFrame([row for row in rows if row["swept"] == "width"])
-    sides = sorted(set(widths["side"]))
-    names = {side: f"{side}×{side}" for side in sides}
-    looks = {names[side]: _look(index) for index, side in enumerate(sides)}
+    names = {side: f"{side}×{side}" for side in sorted(set(widths["side"]))}
+    looks = {name: _look(index) for index, name in enumerate(names.values())}
     lines = widths.assign(arm=widths["side"].map(names), mean=widths[key], half_width=np.nan)
     arm_lines(lines, "n_feat", looks, ax)
     ax.set_yscale("log")
