@@ -49,7 +49,9 @@ def arm_lines(
     """
     summary = summary[np.isfinite(summary["mean"])]
     before = len(ax.lines)
-    sns.lineplot(summary, x=x, y="mean", legend=False, ax=ax, **by_arm(looks) | line)
+    if not summary.empty:
+        # It warns of a palette that it has no arms for.
+        sns.lineplot(summary, x=x, y="mean", legend=False, ax=ax, **by_arm(looks) | line)
     ax.set(xlabel="", ylabel="")
     curves = iter(ax.lines[before:])
     for index, (arm, look) in enumerate(looks.items()):

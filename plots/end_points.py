@@ -35,10 +35,11 @@ def end_points(rows: pd.DataFrame, ax: Axes) -> Axes:
     several = seeds.groupby("arm")["seed"].transform("size") > 1
     # Means stand below the points of their seeds.
     below = 0.37 if several.any() else 0.0
-    colours = {arm: look["color"] for arm, look in looks.items()}
-    light = {"size": 2.8, "alpha": 0.4, "linewidth": 0, "legend": False, "jitter": False}
-    own = {"x": "value", "y": "arm", "order": list(looks), "hue": "arm", "palette": colours}
-    sns.stripplot(seeds[several], ax=ax, **own, **light)
+    if several.any():
+        colours = {arm: look["color"] for arm, look in looks.items()}
+        light = {"size": 2.8, "alpha": 0.4, "linewidth": 0, "legend": False, "jitter": False}
+        own = {"x": "value", "y": "arm", "order": list(looks), "hue": "arm", "palette": colours}
+        sns.stripplot(seeds[several], ax=ax, **own, **light)
     for place, (arm, look) in enumerate(looks.items()):
         mean = summary.loc[arm]
         face = {} if mean["full_range"] else hollow_look(look)
