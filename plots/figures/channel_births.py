@@ -113,7 +113,9 @@ def agreement(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     colours = {arm: look["color"] for arm, look in looks.items()}
     light = {"s": 8, "alpha": 0.35, "linewidth": 0, "legend": False}
     sns.scatterplot(rows, x="step", y="value", hue="arm", palette=colours, ax=ax, **light)
-    arm_lines(summary.assign(half_width=np.nan), "step", looks, ax)
+    # The legend names those arms alone that grow channels.
+    grown = {arm: look for arm, look in looks.items() if arm in set(summary["arm"])}
+    arm_lines(summary.assign(half_width=np.nan), "step", grown, ax)
     ax.set_ylim(-0.05, 1.02)
     ax.set_ylabel("split-half rank correlation\nof the channels' saliency")
     return ax
