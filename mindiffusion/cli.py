@@ -34,13 +34,17 @@ def add_seed_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="training seed; runs live in seed<k>/")
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options that every entry to training has."""
-    parser.add_argument("--output", help="folder of checkpoints and sample grids")
+def add_run_options(
+    parser: argparse.ArgumentParser,
+    output: str = "folder of checkpoints and sample grids",
+    smoke: str = "one step and one small grid",
+) -> None:
+    """The options that every entry to training has; what two of them mean may differ."""
+    parser.add_argument("--output", help=output)
     parser.add_argument("--dataset", help="avatars, celeba, photos, or a folder or zip of images")
     parser.add_argument("--global-batch", type=int, help="images per step over all ranks")
     add_set_option(parser, "change one value of the config, such as training.lr=1e-4; repeatable")
-    parser.add_argument("--smoke", action="store_true", help="one step and one small grid")
+    parser.add_argument("--smoke", action="store_true", help=smoke)
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be done, or what is wrong"
     )

@@ -40,7 +40,9 @@ def _add_reproduce(commands: Any) -> None:
     reproduce.add_argument(
         "--minutes", type=float, metavar="M", help="save and stop after so long, for another time"
     )
-    add_run_options(reproduce)
+    add_run_options(
+        reproduce, "folder of the study's results", "8 steps of every cell, scored: a quick check"
+    )
     _add_cluster_options(reproduce)
     # What a study's own processes are told: one cell and how many run beside it; a job's cells;
     # the data that the parent has opened.

@@ -214,6 +214,11 @@ def _study_path(name: str) -> Path:
     path = Path(name)
     if name.endswith((".yaml", ".yml")) and path.is_file():
         return path
+    if name.endswith((".yaml", ".yml")):
+        raise UserError(
+            f"there is no file {shown_value(name, 400)}; give a YAML file that is there, or one of "
+            f"{', '.join(study_names())}."
+        )
     near = did_you_mean(name[:_LONGEST_NAME], study_names())
     raise UserError(f"unknown study {shown_value(name, 400)}.{near}")
 

@@ -24,6 +24,13 @@ MOST_LINE_BYTES = 128 * 1024
 MOST_DEPTH = 32
 MOST_NAME = 200
 
+_HINTS = {
+    "constructor for the tag": "; take the tag out",
+    "cannot start any token": "; indent with spaces, not with a tab",
+    "mapping values are not allowed": "; is a colon missing, here or in the line before?",
+}
+"""What to do about some faults, by what YAML's parser says of them."""
+
 Document = TypeVar("Document")
 
 
@@ -202,7 +209,8 @@ def _fault_of_yaml(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     said = getattr(error, "problem", None) or str(error)
     line = "" if mark is None else f"line {mark.line + 1}: "
-    return line + printable(" ".join(str(said).split()), 200)
+    advice = "".join(hint for words, hint in _HINTS.items() if words in said)
+    return line + printable(" ".join(str(said).split()), 200) + advice
 
 
 def check_plain(content: Any, source: str) -> None:

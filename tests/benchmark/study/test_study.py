@@ -213,3 +213,8 @@ def test_study_of_more_runs_than_anyone_has_is_refused(write):
     arms = ", ".join(f"a{i}: {{extends: [arms/b]}}" for i in range(20))
     with pytest.raises(UserError, match=r"20 arms with 1000 seeds each; .* at most 10000 runs"):
         load_study(write(f"seeds: {list(range(1000))}\narms: {{{arms}}}\nrun: {{}}\n"))
+
+
+def test_a_study_file_that_is_not_there_is_named_as_a_file():
+    with pytest.raises(UserError, match=r"no file 'mine\.yml'; give a YAML file .* avatars32, "):
+        load_study("mine.yml")
