@@ -225,7 +225,7 @@ def stop_in_sampling(monkeypatch):
     """Makes the next sampling of a grid meet a SIGTERM before its second network call."""
     sample_images = console.sample_images
 
-    def stopped(process, sampler, count, side, on_step):
+    def stopped(denoise, process, sampler, count, side, on_step):
         calls = []
 
         def count_calls():
@@ -236,7 +236,7 @@ def stop_in_sampling(monkeypatch):
             on_step()
 
         monkeypatch.setattr(console, "sample_images", sample_images)
-        return sample_images(process, sampler, count, side, on_step=count_calls)
+        return sample_images(denoise, process, sampler, count, side, on_step=count_calls)
 
     monkeypatch.setattr(console, "sample_images", stopped)
 
