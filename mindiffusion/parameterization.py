@@ -75,4 +75,4 @@ def network_times(level: Level, x_t: Tensor) -> Tensor:
     if level.told.numel() == 1 and level.told.device.type == "cpu":
         # Filled there, not copied over: no step of a sampler waits for a GPU.
         return torch.full((len(x_t),), float(level.told), dtype=x_t.dtype, device=x_t.device)
-    return level.told.to(x_t.dtype).to(x_t.device)
+    return level.told.to(x_t)

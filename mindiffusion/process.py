@@ -150,7 +150,7 @@ def as_factor(values: Tensor, like: Tensor) -> float | Tensor:
     """
     if values.numel() == 1 and values.device.type == "cpu":
         return float(values)
-    return values.to(like.dtype).to(like.device).view(-1, 1, 1, 1)
+    return values.to(like).view(-1, 1, 1, 1)
 
 
 def add_noise(x: Tensor, level: Level, noise: Tensor) -> Tensor:

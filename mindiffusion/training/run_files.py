@@ -36,15 +36,21 @@ def newest_checkpoint(run: Path) -> int:
 def failure(log: Path) -> str:
     """The line a cell failed with; empty if it did not fail, or is not known to."""
     text = _read_text(log)
-    lines = text.splitlines()
-    has_failed = bool(lines) and (lines[-1].startswith(_MARK) or "Traceback" in text)
-    return last_line(log) if has_failed else ""
+    last = _last(text)
+    return _shown(last) if last.startswith(_MARK) or "Traceback" in text else ""
 
 
 def last_line(log: Path) -> str:
     """The last line of a log, without the mark of our errors; empty if there is none."""
-    lines = _read_text(log).splitlines()
-    return printable(lines[-1].removeprefix(_MARK)) if lines else ""
+    return _shown(_last(_read_text(log)))
+
+
+def _last(text: str) -> str:
+    return text.splitlines()[-1] if text else ""
+
+
+def _shown(line: str) -> str:
+    return printable(line.removeprefix(_MARK))
 
 
 def _read_text(path: Path) -> str:

@@ -81,15 +81,14 @@ def amplitudes(styles: tuple[str, ...], size: int) -> tuple[Amplitude, ...]:
 @functools.lru_cache(maxsize=4)
 def oracle_readings(yardstick: Yardstick, config: RunConfig) -> DenoisedReadings:
     """What can be read in the linear oracle's x̂₀: the same for all of a run's milestones."""
-    process = build_process(config).to(yardstick.device)
     oracle = yardstick.oracle.to(yardstick.device)
-    return _readings(oracle, process, config, yardstick)
+    return _readings(oracle, build_process(config), config, yardstick)
 
 
 def _readings(
     denoise: Denoiser, process: Process, config: RunConfig, yardstick: Yardstick
 ) -> DenoisedReadings:
-    evaluation, device = yardstick.evaluation, process.device
+    evaluation, device = yardstick.evaluation, yardstick.device
     return read_denoised(
         denoise,
         first_images(yardstick.data.held_out, evaluation.profile_images, device),

@@ -76,10 +76,9 @@ def known_profiles(yardstick: Yardstick, config: RunConfig) -> dict[str, Profile
         yardstick: data and linear oracle.
         config: the run, for its process and its sampling seed.
     """
-    process = build_process(config).to(yardstick.device)
     oracle = yardstick.oracle.to(yardstick.device)
     known: dict[str, Denoiser] = {EPS_MSE_LINEAR: oracle, EPS_MSE_MEAN: oracle.mean_only()}
-    return _profiles(known, process, config, yardstick, yardstick.data.held_out)
+    return _profiles(known, build_process(config), config, yardstick, yardstick.data.held_out)
 
 
 def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
@@ -105,7 +104,7 @@ def _profiles(
     yardstick: Yardstick,
     images: np.ndarray,
 ) -> dict[str, ProfileResult]:
-    evaluation, device = yardstick.evaluation, process.device
+    evaluation, device = yardstick.evaluation, yardstick.device
     return denoising_profiles(
         denoisers,
         first_images(images, evaluation.profile_images, device),
