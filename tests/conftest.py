@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 # Read once by torch's thread pools, so it must stand before anyone imports torch.
@@ -164,6 +165,32 @@ def _heed_signals():
         signal.signal(number, signal.SIG_DFL)
 
 
+@pytest.fixture(scope="session")
+def warm_python():
+    """Commands of the tests, and the processes that these start, are forks of a Python with torch.
+
+    See ``warm_python/server.py``. This holds from the first test that asks for it, for
+    ``sys.executable`` is what the program starts its own processes with.
+    """
+    code = Path(__file__).parent / "warm_python"
+    real = sys.executable
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        client = Path(folder) / "python"
+        client.write_text(f"#!{real} -IS\n{(code / 'client.py').read_text()}")
+        client.chmod(0o755)
+        server = subprocess.Popen(
+            [real, code / "server.py", client, REPOSITORY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert server.stdout.readline() == b"ready\n"
+        sys.executable = str(client)
+        yield
+        sys.executable = real
+        server.communicate()  # closes its stdin
+
+
 def start_process(words, cwd, changes):
     """Start ``python words…`` on this checkout, with one thread, as leader of a process group."""
     paths = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -180,7 +207,7 @@ def start_process(words, cwd, changes):
 
 
 @pytest.fixture(scope="session")
-def run_cli():
+def run_cli(warm_python):
     """A function: words after ``python`` and a directory → the finished process."""
 
     def run(words, cwd, timeout=240, **environment):
@@ -198,7 +225,7 @@ def run_cli():
 
 
 @pytest.fixture
-def start_cli():
+def start_cli(warm_python):
     """As ``run_cli``, but started only, as leader of a process group; killed after the test."""
     started = []
 

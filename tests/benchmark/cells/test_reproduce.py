@@ -60,7 +60,7 @@ CELLS = [*COMMAND, "--only", "results/mine/cs", "0", "--only", "results/mine/min
 
 
 @pytest.fixture
-def reproduce(call):
+def reproduce(call, warm_python):
     """A function: runs a command's words here; its cells still get a process each."""
     return lambda command, *words: call(main, [*command[2:], *words])
 

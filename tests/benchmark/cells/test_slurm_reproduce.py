@@ -75,7 +75,7 @@ def fresh(workdir):
 
 
 @pytest.fixture(scope="module")
-def plain_rows(tmp_path_factory, avatars, shared_folder):
+def plain_rows(tmp_path_factory, avatars, shared_folder, warm_python):
     """Rows of the study run without jobs and without a stop."""
     cwd = tmp_path_factory.mktemp("plain")
     (cwd / "data").symlink_to(shared_folder / "data")
