@@ -1,74 +1,103 @@
-"""From a config to a network and a process: names to classes, one entry each."""
+"""From a config to a network and a process: each kind has one entry."""
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mindiffusion.config.model import (
+    ModelConfig,
+    NaiveUnetConfig,
+    RegUnetConfig,
+    SparseUnetConfig,
+)
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPMProcess
+from mindiffusion.network import Network
 from mindiffusion.parameterization import EpsPrediction, Parameterization, Preconditioned
 from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
-from mindiffusion.unet import NaiveUnet, check_sizes
+from mindiffusion.unet import NaiveUnet
 
 IMAGE_CHANNELS = 3
 _OF_EDM = ImageStatistics(np.zeros((1, 1, IMAGE_CHANNELS)), 0.5)
 """Before any data are known: mean 0 and σ_d .5, as Karras et al. 2022 take them."""
 
 
-def _naive(config: RunConfig) -> NaiveUnet:
-    return NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.base_width)
+def _naive(model: NaiveUnetConfig, run: RunConfig) -> Network:
+    return NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, model.base_width)
 
 
-def _sparse(config: RunConfig) -> NaiveUnet:
+def _sparse(model: SparseUnetConfig, run: RunConfig) -> Network:
     return SparseNaiveUnet(
         IMAGE_CHANNELS,
         IMAGE_CHANNELS,
-        config.model.base_width,
-        config.curriculum[0].sparsity,
-        placement=config.model.placement,
-        regrow_method=config.model.regrow_method,
-        seed=config.seed,
+        model.base_width,
+        run.curriculum[0].sparsity,
+        placement=model.placement,
+        regrow_method=model.regrow_method,
+        probe_batches=model.probe_batches,
+        probe_batch_size=model.probe_batch_size,
+        seed=run.seed,
     )
 
 
-def _reg(config: RunConfig) -> NaiveUnet:
-    return RegNaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.base_width)
+def _reg(model: RegUnetConfig, run: RunConfig) -> Network:
+    return RegNaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, model.base_width)
 
 
-NETWORKS: dict[str, Callable[[RunConfig], NaiveUnet]] = {
-    "naive_unet": _naive,
-    "sparse_unet": _sparse,
-    "reg_unet": _reg,
+NETWORKS: dict[type[ModelConfig], Callable[[Any, RunConfig], Network]] = {
+    NaiveUnetConfig: _naive,
+    SparseUnetConfig: _sparse,
+    RegUnetConfig: _reg,
 }
+"""The builder of each network: (its config, the whole run) → the network with initial weights.
+
+A new network is a config in ``mindiffusion.config.model.MODELS`` and its builder here.
+"""
 
 
-def build_network(config: RunConfig) -> NaiveUnet:
+def _build(config: RunConfig) -> Network:
+    config.model.check(config.data.size)
+    return NETWORKS[type(config.model)](config.model, config)
+
+
+def build_network(config: RunConfig) -> Network:
     """The network with the initial weights of the config's seed, on the CPU, in float32.
 
-    Layers are made in one order by all classes, so arms of one seed start from the same weights.
+    Layers are made in one order by all U-Nets, so arms of one seed start from the same weights.
     The caller's generator is left as it was.
+
+    Raises:
+        UserError: sizes that the network can't take.
     """
-    check_sizes(config.model.base_width, config.data.size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return NETWORKS[config.model.network](config)
+        return _build(config)
+
+
+def network_without_memory(config: RunConfig) -> Network:
+    """The network on the meta device, for the names, shapes and number of its weights.
+
+    Raises:
+        UserError: sizes that the network can't take.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return _build(config).to("meta")
 
 
 @functools.lru_cache(maxsize=8)
 def expected_tensors(config: RunConfig) -> Mapping[str, Tensor]:
-    """Names, shapes and dtypes of a network's state, without the memory that it takes.
+    """Names, shapes and dtypes of a network's state, on the meta device.
 
     Raises:
-        UserError: sizes that no network has.
+        UserError: sizes that the network can't take.
     """
-    check_sizes(config.model.base_width, config.data.size)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return NETWORKS[config.model.network](config).state_dict()
+    return network_without_memory(config).state_dict()
 
 
 def build_process(config: RunConfig, statistics: ImageStatistics | None = None) -> DDPMProcess:

@@ -15,10 +15,10 @@ from mindiffusion.errors import UserError
 from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import EpsPrediction, Parameterization
 from mindiffusion.process import (
+    Forward,
     Jump,
     Level,
     Model,
-    Network,
     Prediction,
     add_noise,
     eps_error,
@@ -94,7 +94,7 @@ class DDPMProcess(nn.Module):
         t = index.double() / self.num_levels
         return Level(t, alpha, sigma, t, weight)
 
-    def predict(self, network: Network, x_t: Tensor, level: Level) -> Prediction:
+    def predict(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
         """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
         return Prediction(x_t, level, self.parameterization.eps(network, x_t, level))
 

@@ -3,10 +3,20 @@
 All feature maps are (B, C, H, W). Norms have 8 groups, so every width is divisible by 8.
 """
 
+import contextlib
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 NORM_GROUPS = 8
+
+
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """A context in which the device of ``x`` computes in the dtype of the weights."""
+    if x.is_meta:  # where only shapes are wanted, and torch has no autocast
+        return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -19,7 +29,7 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) over the groups' channels and pixels."""
         if torch.compiler.is_compiling() and x.device.type == "cpu":
-            with torch.autocast("cpu", enabled=False):
+            with without_autocast(x):
                 return group_norm_from_sums(x, self.num_groups, self.weight, self.bias, self.eps)
         return super().forward(x)
 
@@ -122,5 +132,5 @@ class TimeSiren(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed times ``t`` in (0, 1], shape (B,)."""
-        with torch.autocast(t.device.type, enabled=False):
+        with without_autocast(t):
             return self.lin2(torch.sin(self.lin1(t.view(-1, 1).to(self.lin1.weight.dtype))))

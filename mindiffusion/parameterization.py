@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.data.mean_and_spread import ImageStatistics
-from mindiffusion.process import Level, Network, as_factor
+from mindiffusion.process import Forward, Level, as_factor
 
 
 class Parameterization(nn.Module, ABC):
     """Reads a network's answer; what it knows of the data moves with it and is never saved."""
 
     @abstractmethod
-    def eps(self, network: Network, x_t: Tensor, level: Level) -> Tensor:
+    def eps(self, network: Forward, x_t: Tensor, level: Level) -> Tensor:
         """ε̂ (B, C, H, W) of noisy images x_t (B, C, H, W), in their dtype."""
 
 
 class EpsPrediction(Parameterization):
     """The network's answer is ε̂ (Ho et al. 2020, 2006.11239)."""
 
-    def eps(self, network: Network, x_t: Tensor, level: Level) -> Tensor:
+    def eps(self, network: Forward, x_t: Tensor, level: Level) -> Tensor:
         """The answer itself."""
         return network(x_t, network_times(level, x_t)).to(x_t.dtype)
 
@@ -56,7 +56,7 @@ class Preconditioned(Parameterization):
         self.mean: Tensor
         self.std = statistics.std
 
-    def eps(self, network: Network, x_t: Tensor, level: Level) -> Tensor:
+    def eps(self, network: Forward, x_t: Tensor, level: Level) -> Tensor:
         """The answer between the input's and its own factors."""
         spread = (level.sigma**2 + level.alpha**2 * self.std**2).sqrt()
         alpha, scale, of_input, of_answer = (

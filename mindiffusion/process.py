@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mindiffusion.errors import UserError
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Forward = Callable[[Tensor, Tensor], Tensor]
 """A network's forward: (B, C, H, W) and what it is told of the noise (B,) → (B, C, H, W)."""
 # Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
 _SAME_TIME = 1e-9
@@ -107,7 +107,7 @@ class Process(Protocol):
     def level(self, t: Tensor) -> Level:
         """The levels of noise times t (B,) in (0, 1]; a chain takes the nearest of its own."""
 
-    def predict(self, network: Network, x_t: Tensor, level: Level) -> Prediction:
+    def predict(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
         """Read a network's answer to noisy images (B, C, H, W)."""
 
     def grid(self, count: int) -> tuple[Level, ...]:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mindiffusion.sparsity import Probe, StageCapacity, conv_layers, group_norms
+from mindiffusion.network import Probe, StageCapacity
+from mindiffusion.sparsity import conv_layers, group_norms
 from mindiffusion.unet import NaiveUnet
 
 
@@ -57,9 +58,16 @@ class RegNaiveUnet(NaiveUnet):
 
     def capacity_report(self) -> dict[str, float]:
         """λ and the mean group norm."""
-        with torch.no_grad():
-            norms = torch.cat([group_norms(layer) for _, layer in conv_layers(self)])
+        norms = torch.cat(list(self.group_norms().values()))
         return super().capacity_report() | {
             "penalty_lambda": self.penalty_lambda,
             "group_norm_mean": float(norms.mean()),
         }
+
+    @torch.no_grad()
+    def group_norms(self) -> dict[str, Tensor]:
+        """Norms of all output channels, by block: "init_conv", "down1" … "out"."""
+        found: dict[str, list[Tensor]] = {}
+        for name, layer in conv_layers(self):
+            found.setdefault(name.split(".")[0], []).append(group_norms(layer))
+        return {block: torch.cat(norms) for block, norms in found.items()}

@@ -20,8 +20,6 @@ from mindiffusion.errors import UserError
 from mindiffusion.machine import available_cores
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
-_CPU_BF16_MIN_N_FEAT = 32
-"""On CPUs bf16 and the compiler were measured slower below this width (docs/design.md)."""
 _CHUNK_PIXELS = {"cpu": 64 * 32 * 32, "cuda": 512 * 32 * 32}
 """Pixels in a chunk of images to sample. Speed hardly depends on it on a CPU; a GPU wants many."""
 
@@ -141,7 +139,7 @@ def chunk_size(sampler: SamplerConfig, side: int, device: str) -> int:
 
 def _is_wide(config: RunConfig, device: str) -> bool:
     """Whether bf16 and the compiler are worth it."""
-    return device == "cuda" or config.model.n_feat >= _CPU_BF16_MIN_N_FEAT
+    return device == "cuda" or config.model.is_wide
 
 
 def _fast_precision(is_wide: bool, device: str) -> Literal["fp32", "bf16"]:

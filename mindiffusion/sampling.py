@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from mindiffusion.ancestral import ancestral_sample
 from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process, expected_tensors
-from mindiffusion.config.run import RunConfig, SamplerConfig, check, ema_name
+from mindiffusion.config.run import RunConfig, SamplerConfig, ema_name, from_kept
 from mindiffusion.ddim import ddim_sample
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
 from mindiffusion.kept_statistics import statistics_of
+from mindiffusion.network import Network
 from mindiffusion.noise import sample_noise
 from mindiffusion.outside.weights import check_tensors, named_tensors
 from mindiffusion.process import Denoiser, Model, Process, clipped
 from mindiffusion.runtime import SamplerRuntime, chunk_size
-from mindiffusion.unet import NaiveUnet
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -48,7 +48,7 @@ def config_of(content: Mapping[str, Any]) -> RunConfig:
         UserError: a bad config, one whose process lacks its statistics, or one whose network is not
             that of the checkpoint's weights: it is known before that network takes any memory.
     """
-    config: RunConfig = check(RunConfig, content["config"], "checkpoint")
+    config = from_kept(content["config"], "checkpoint")
     for kept in content.get("weights", {}).values():
         check_tensors(named_tensors(kept, "checkpoint"), expected_tensors(config), "checkpoint")
     statistics_of(content, config)
@@ -105,7 +105,7 @@ class SamplingNetwork(nn.Module):
         runtime: the sampler's. In bf16 the network's ends stay in float32.
     """
 
-    def __init__(self, network: NaiveUnet, runtime: SamplerRuntime) -> None:
+    def __init__(self, network: Network, runtime: SamplerRuntime) -> None:
         super().__init__()
         self.network = network
         self._use_bf16 = network.exact_ends = runtime.precision == "bf16"

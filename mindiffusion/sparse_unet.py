@@ -10,15 +10,17 @@ Source: the CS arm of the seed document (docs/design.md). Two placements:
   random influence.
 """
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.network import Mask, Probe, StageCapacity
 from mindiffusion.sparsity import (
-    Probe,
-    StageCapacity,
     active_count,
     channel_saliency,
     channels_to_grow,
@@ -29,6 +31,9 @@ from mindiffusion.unet import NaiveUnet
 
 Placement = Literal["bottleneck", "silent"]
 RegrowMethod = Literal["gradient", "random"]
+# What is indexed by a bottleneck channel along its first axis: the last convolution before the
+# bottleneck, and the first layer after it (of a transposed convolution, its input).
+_WEIGHTS = {"encoder": "down3.0.conv.1.0.weight", "up0": "up0.0.weight"}
 
 
 class SparseNaiveUnet(NaiveUnet):
@@ -44,6 +49,8 @@ class SparseNaiveUnet(NaiveUnet):
         initial_sparsity: fraction of channels off at the start, in [0, 1).
         placement: where the mask acts, see the module's docstring.
         regrow_method: how ``enter_stage`` chooses channels.
+        probe_batches: batches behind the saliency by which it does.
+        probe_batch_size: images in each of them.
         seed: key of the initial mask and of ties.
 
     Raises:
@@ -59,11 +66,15 @@ class SparseNaiveUnet(NaiveUnet):
         *,
         placement: Placement = "bottleneck",
         regrow_method: RegrowMethod = "gradient",
+        probe_batches: int = 4,
+        probe_batch_size: int = 64,
         seed: int = 0,
     ) -> None:
         super().__init__(in_channels, out_channels, n_feat)
         self.placement = placement
         self.regrow_method = regrow_method
+        self.probe_batches = probe_batches
+        self.probe_batch_size = probe_batch_size
         self.seed = seed
         channels = self.bottleneck_channels
         with torch.device("cpu"):  # also where only shapes are wanted: keyed draws need numbers
@@ -77,8 +88,20 @@ class SparseNaiveUnet(NaiveUnet):
         if placement == "silent":
             self._freeze_masked()
 
+    def forward(
+        self,
+        x: Tensor,
+        told: Tensor,
+        condition: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+    ) -> Tensor:
+        """As NaiveUnet's, each image behind its own row of ``channel_mask`` (B, 2n) if given."""
+        assert condition is None
+        bottleneck = functools.partial(self.bottleneck, channel_mask=channel_mask)
+        return self._through(bottleneck, x, told)
+
     def bottleneck(
-        self, down3: Tensor, temb: Tensor, channel_mask: Tensor | None
+        self, down3: Tensor, temb: Tensor, channel_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As NaiveUnet's, behind the mask; ``channel_mask`` (B, 2n) replaces the buffer."""
         mask = self.channel_mask if channel_mask is None else channel_mask
@@ -142,7 +165,9 @@ class SparseNaiveUnet(NaiveUnet):
             )
         if num_to_grow == 0:
             return {"channels_on": target}
-        saliency, agreement = channel_saliency(self, list(probe()))
+        saliency, agreement = channel_saliency(
+            self, list(probe(self.probe_batches, self.probe_batch_size))
+        )
         self.channel_saliency.copy_(saliency)
         grown = self.regrow_channels(num_to_grow, capacity.index, self.regrow_method)
         return {
@@ -154,6 +179,19 @@ class SparseNaiveUnet(NaiveUnet):
     def capacity_report(self) -> dict[str, float]:
         """Channels switched on."""
         return super().capacity_report() | {"active_channels": float(self.channel_mask.sum())}
+
+    def mask(self) -> Mask:
+        """The channel mask of the bottleneck."""
+        return Mask("bottleneck", self.channel_mask.cpu() > 0, self._lifted, _WEIGHTS)
+
+    @contextlib.contextmanager
+    def _lifted(self) -> Iterator[None]:
+        kept = self.channel_mask.clone()
+        self.channel_mask.fill_(1.0)
+        try:
+            yield
+        finally:
+            self.channel_mask.copy_(kept)
 
     def _freeze_masked(self) -> None:
         """Zero the gradient of all weights that serve masked channels alone.

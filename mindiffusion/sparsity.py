@@ -6,53 +6,15 @@ function of its inputs (and a seed), so all ranks agree without talking to each 
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from mindiffusion.network import Network, ProbeBatch
 from mindiffusion.noise import Stream, random_bits
-from mindiffusion.process import Level, Process, eps_error
-
-
-@dataclass(frozen=True)
-class StageCapacity:
-    """What a stage asks of a network's capacity.
-
-    Attributes:
-        index: position of the stage, from 0.
-        sparsity: fraction of bottleneck channels switched off, in [0, 1).
-        penalty_lambda: weight of the group-L1 penalty, ≥ 0.
-        seed: the run's seed, for keyed permutations and ties.
-    """
-
-    index: int
-    sparsity: float
-    penalty_lambda: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class ProbeBatch:
-    """Noisy images with their noise, drawn in the new stage's window.
-
-    Attributes:
-        x_t: (B, C, H, W), noisy images.
-        level: their noise levels.
-        noise: (B, C, H, W), the noise to predict.
-        process: reads the network's answer.
-    """
-
-    x_t: Tensor
-    level: Level
-    noise: Tensor
-    process: Process
-
-
-Probe = Callable[[], Iterator[ProbeBatch]]
-"""Yields the probe batches of the new stage; the same ones on every rank."""
+from mindiffusion.process import eps_error
 
 
 class MaskedNetwork(Protocol):
@@ -60,7 +22,7 @@ class MaskedNetwork(Protocol):
 
     channel_mask: Tensor
 
-    def forward(self, x: Tensor, t: Tensor, channel_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor, *, channel_mask: Tensor) -> Tensor:
         """Predict the noise."""
 
 
@@ -160,26 +122,25 @@ def group_norms(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
 
 
 @torch.no_grad()
-def weight_movement(network: nn.Module, initial: nn.Module, mask: Tensor) -> dict[str, float]:
-    """Relative movement ‖w − w₀‖ / ‖w₀‖ of the weights of channels on, and of those masked.
+def weight_movement(network: Network, initial: Network) -> dict[str, float]:
+    """Relative movement ‖w − w₀‖ / ‖w₀‖ of the weights of units that are on, and of those off.
 
     Args:
-        network: trained, on any device; layers as in NaiveUnet.
-        initial: the same network at the start.
-        mask: (C,), 1 where on.
+        network: trained, on any device; with a mask.
+        initial: the same network at the start, on the CPU.
 
     Returns:
-        "encoder-on", "encoder-masked" (last convolution before the bottleneck) and "up0-on",
-        "up0-masked" (first layer after it); groups without a channel are left out.
+        "<place>-on" and "<place>-masked" for each place of the mask's weights, averaged over units;
+        groups without a unit are left out.
     """
-    places = {"encoder": "down3.0.conv.1.0.weight", "up0": "up0.0.weight"}
+    mask = network.mask()
+    assert mask is not None
     after, before = network.state_dict(), initial.state_dict()
     movement = {}
-    for place, name in places.items():
-        # Both are indexed by bottleneck channel along dim 0 (ConvTranspose: its input).
+    for place, name in mask.weights.items():
         start = before[name].double().flatten(1)
         moved = (after[name].cpu().double().flatten(1) - start).norm(dim=1) / start.norm(dim=1)
-        for group, chosen in (("on", mask > 0), ("masked", mask == 0)):
+        for group, chosen in (("on", mask.is_on), ("masked", ~mask.is_on)):
             if bool(chosen.any()):
                 movement[f"{place}-{group}"] = float(moved[chosen].mean())
     return movement
@@ -187,34 +148,35 @@ def weight_movement(network: nn.Module, initial: nn.Module, mask: Tensor) -> dic
 
 GONE_BELOW = 0.01
 """A group of weights counts as gone below this share of its norm at the start."""
+Norms = Mapping[str, Tensor]
+"""Norms of weight groups, block → (groups,), as ``Network.group_norms`` gives them."""
 
 
-@torch.no_grad()
-def vanished_groups(network: nn.Module, initial: nn.Module) -> dict[str, float]:
-    """Share of output groups that are gone, by block: "init_conv", "down1" … "out".
+def vanished_groups(after: Norms, before: Norms) -> dict[str, float]:
+    """Share of groups that are gone, by block.
 
     Args:
-        network: trained, on any device.
-        initial: the same network at the start.
+        after: of a trained network, on any device.
+        before: of the same network at the start, on the CPU.
     """
-    gone: dict[str, list[Tensor]] = {}
-    for (name, after), (_, before) in zip(conv_layers(network), conv_layers(initial), strict=True):
-        is_gone = group_norms(after).cpu() < GONE_BELOW * group_norms(before).cpu()
-        gone.setdefault(name.split(".")[0], []).append(is_gone)
-    return {block: float(torch.cat(parts).double().mean()) for block, parts in gone.items()}
+    return {
+        block: float((norms.cpu() < GONE_BELOW * before[block]).double().mean())
+        for block, norms in after.items()
+    }
 
 
-@torch.no_grad()
-def group_norm_summary(network: nn.Module, initial: nn.Module) -> dict[str, float]:
+def group_norm_summary(after: Norms, before: Norms) -> dict[str, float]:
     """What a group penalty did: "group-norm-mean" and "group-norm-share-below-1%".
 
     Args:
-        network: trained, on any device.
-        initial: the same network at the start; groups below 1 % of their norm there are counted.
+        after: of a trained network, on any device.
+        before: of the same network at the start, on the CPU; groups below 1 % of their norm there
+            are counted.
     """
-    after = torch.cat([group_norms(layer).double().cpu() for _, layer in conv_layers(network)])
-    before = torch.cat([group_norms(layer).double() for _, layer in conv_layers(initial)])
+    ends, starts = (
+        torch.cat([norms.double().cpu() for norms in one.values()]) for one in (after, before)
+    )
     return {
-        "group-norm-mean": float(after.mean()),
-        "group-norm-share-below-1%": float((after < GONE_BELOW * before).double().mean()),
+        "group-norm-mean": float(ends.mean()),
+        "group-norm-share-below-1%": float((ends < GONE_BELOW * starts).double().mean()),
     }

@@ -30,11 +30,11 @@ def step_cost(network: nn.Module, channels: int, side: int) -> StepCost:
     """Count one training step on one image.
 
     Args:
-        network: called as ``network(x, t)``, on the CPU.
+        network: called as ``network(x, told)``, on the CPU or the meta device.
         channels: channels of the image.
         side: its side in pixels.
     """
-    moved = 0
+    moved, device = 0, next(network.parameters()).device
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal moved
@@ -42,7 +42,7 @@ def step_cost(network: nn.Module, channels: int, side: int) -> StepCost:
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, MOVERS)]
     try:
-        with FlopCounterMode(display=False) as flops:
+        with FlopCounterMode(display=False) as flops, device:
             network(torch.zeros(1, channels, side, side), torch.ones(1)).sum().backward()
     finally:
         for hook in hooks:

@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 TINY = {
     "samples": None,
     "data": {"dataset": "avatars", "num_train": 256, "num_held_out": 32},
-    "model": {"n_feat": 8, "probe_batches": 2, "probe_batch_size": 8},
+    "model": {"n_feat": 8},
     "training": {
         "epochs": None,
         "steps": 24,

@@ -4,14 +4,13 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from torch import nn
-
 from benchmark.cells.progress import study_proofs
 from benchmark.study.index import FLOPS, INDEX_FILE
 from benchmark.study.study import Study
-from mindiffusion.build import IMAGE_CHANNELS, build_network
+from mindiffusion.build import IMAGE_CHANNELS, network_without_memory
+from mindiffusion.config.model import ModelConfig
 from mindiffusion.config.plan import resolve_plan
-from mindiffusion.config.run import RunConfig, to_dict
+from mindiffusion.config.run import RunConfig, to_kept
 from mindiffusion.data.store import num_train_images
 from mindiffusion.files import write_json
 from mindiffusion.step_cost import step_cost
@@ -37,30 +36,39 @@ def write_index(study: Study) -> None:
     proofs = list(study_proofs(study).values())
     # In the order of the file; of each arm the first seed's run.
     first = {config.arm: config for config in reversed(study.runs)}
-    arms = {arm: (first[arm], build_network(first[arm])) for arm in reversed(first)}
+    arms = {arm: first[arm] for arm in reversed(first)}
+    # Many arms have one network, and to count it takes a third of a second.
+    alike = {_network_key(config): config for config in arms.values()}
+    counts = {key: _counts(config) for key, config in alike.items()}
+    of_arm = {arm: counts[_network_key(config)] for arm, config in arms.items()}
     index = {
         "study": study.name,
         "proofs": proofs,
         "evaluation": asdict(study.evaluation),
         "gate": asdict(study.gate),
-        "arms": {arm: _arm_entry(*of_arm) for arm, of_arm in arms.items()},
+        "arms": {arm: _arm_entry(config, of_arm[arm][0]) for arm, config in arms.items()},
         # Apart from the arms, which must agree between folders: another torch may count otherwise.
-        FLOPS: {arm: _flops(*of_arm) for arm, of_arm in arms.items()},
+        FLOPS: {arm: flops for arm, (_, flops) in of_arm.items()},
         "cells": cells,
     }
     write_json(study.folder / INDEX_FILE, index)
 
 
-def _arm_entry(config: RunConfig, network: nn.Module) -> dict[str, Any]:
+def _network_key(config: RunConfig) -> tuple[ModelConfig, int]:
+    return config.model, config.data.size
+
+
+def _counts(config: RunConfig) -> tuple[int, int]:
+    """Weights of a run's network, and floating-point operations of a training step on one image."""
+    network = network_without_memory(config)
+    parameters = sum(weights.numel() for weights in network.parameters())
+    return parameters, step_cost(network, IMAGE_CHANNELS, config.data.size).flops
+
+
+def _arm_entry(config: RunConfig, parameters: int) -> dict[str, Any]:
     """What is the same for all seeds of an arm; its curriculum may not be, and is in the rows."""
-    content = to_dict(config)
+    content = to_kept(config)
     for name in ("arm", "seed", "output", "samples", "curriculum"):
         del content[name]
-    parameters = sum(weights.numel() for weights in network.parameters())
     sizes = {"num_train": num_train_images(config.data), "parameters": parameters}
     return {"config": content, **sizes}
-
-
-def _flops(config: RunConfig, network: nn.Module) -> int:
-    """Floating-point operations of a training step on one image."""
-    return step_cost(network, IMAGE_CHANNELS, config.data.size).flops

@@ -2,6 +2,7 @@
 
 import torch
 
+from mindiffusion.config.model import UnetConfig
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset, merge
 from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
@@ -64,13 +65,27 @@ def speed_configs(presets: list[str], overrides: list[str]) -> list[RunConfig]:
         UserError: they differ in width, image size or batch, so that a table would mislead.
     """
     configs = [speed_config(preset, overrides) for preset in presets]
-    sizes = {(c.model.n_feat, c.data.size, c.training.global_batch) for c in configs}
+    sizes = {(n_feat_of(c), c.data.size, c.training.global_batch) for c in configs}
     if len(sizes) > 1:
         raise UserError(
             f"presets {', '.join(presets)} differ in n_feat, data.size or global_batch "
             f"({sorted(sizes)}); measure them apart, or make them equal with --set."
         )
     return configs
+
+
+def n_feat_of(config: RunConfig) -> int:
+    """Base width of the run's U-Net: what rivals and limits are measured with too.
+
+    Raises:
+        UserError: the run has another network.
+    """
+    if not isinstance(config.model, UnetConfig):
+        raise UserError(
+            f"{config.arm} has the network {config.model.network}; speed is measured of U-Nets, so "
+            "give a preset with one."
+        )
+    return config.model.n_feat
 
 
 def wait_for(device: torch.device) -> None:

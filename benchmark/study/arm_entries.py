@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mindiffusion.config.presets import build_config, merge, resolve_extends
+from mindiffusion.config.model import without_foreign
+from mindiffusion.config.presets import apply_overrides, build_config, merge, resolve_extends
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.controls import CONTROLS, control, standard_controls
 from mindiffusion.errors import UserError, did_you_mean
@@ -82,7 +83,7 @@ def resolve_entries(
     for key in controls_of:
         _check_known(key, arms, f"{source}: controls_of")
         entry = _entry(key, arms, source, ())
-        whole = merge(run, entry.content) | {"output": "", "seed": 0}
+        whole = run_content(run, entry.content) | {"output": "", "seed": 0}
         config = with_controls(build_config(whole, f"{source}, arm {key}"), entry, source)
         for kind in standard_controls(config.curriculum):
             name = control_name(kind, config.arm)
@@ -96,6 +97,31 @@ def resolve_entries(
                 "or already used by another arm; choose another key."
             )
     return tuple(entries)
+
+
+def run_content(
+    shared: Mapping[str, Any], own: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Fields of an arm's runs: those of all arms, its own over them, ``--set`` over both.
+
+    A setting of ``model`` that all arms are given goes to those whose network has it.
+
+    Args:
+        shared: the study's ``run`` with all it extends.
+        own: the arm's fields.
+        overrides: ``--set`` arguments.
+    """
+    content = apply_overrides(merge(shared, own), overrides)
+    given = shared_settings(shared, overrides) - shared_settings(own)
+    if isinstance(content.get("model"), Mapping):
+        content["model"] = without_foreign(content["model"], given)
+    return content
+
+
+def shared_settings(shared: Mapping[str, Any], overrides: Sequence[str] = ()) -> set[str]:
+    """Names of the settings of ``model`` in fields with ``--set`` over them."""
+    model = apply_overrides(shared, overrides).get("model")
+    return set(model) if isinstance(model, Mapping) else set()
 
 
 def _check_known(key: str, arms: Mapping[str, Any], where: str) -> None:

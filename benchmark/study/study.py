@@ -1,7 +1,7 @@
 """A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,9 +9,15 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from benchmark.study.arm_entries import resolve_entries, with_controls
+from benchmark.study.arm_entries import (
+    resolve_entries,
+    run_content,
+    shared_settings,
+    with_controls,
+)
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.terms import Gate
+from mindiffusion.config.model import MODELS, fields_of
 from mindiffusion.config.presets import (
     apply_overrides,
     build_config,
@@ -262,13 +268,14 @@ def load_study(
         )
     for seed in parsed.seeds:
         for entry in entries:
-            run = apply_overrides(merge(base, entry.content), rest)
+            run = run_content(base, entry.content, rest)
             if smoke:
                 run = merge(run, SMOKE_RUN)
             where = {"output": str(folder / entry.folder), "samples": None, "seed": seed}
             config = build_config(merge(run, where), f"{path}, arm {entry.key}")
             runs.append(with_controls(config, entry, str(path)))
     _refuse_twins(runs, path)
+    _refuse_unused(shared_settings({}, rest), runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
     study = Study(
@@ -280,6 +287,17 @@ def load_study(
             f"arms ({', '.join(sorted({run.arm for run in runs}))}); name one of them."
         )
     return study
+
+
+def _refuse_unused(settings: Set[str], runs: Sequence[RunConfig], path: Path) -> None:
+    """Refuse settings of ``model`` that were asked for and that no arm's network has."""
+    used = set().union(*(fields_of(type(run.model)) for run in runs))
+    for name in sorted(settings - used):
+        owners = [tag for tag, kind in MODELS.items() if name in fields_of(kind)]
+        raise UserError(
+            f"--set model.{name}: no arm of {path} has a network with this key; it is a key of "
+            f"{', '.join(owners)}. Take it out, or add an arm with such a network."
+        )
 
 
 def _refuse_twins(runs: Sequence[RunConfig], path: Path) -> None:

@@ -6,23 +6,24 @@ Every mistake in a value is one line that names its source, its key and what was
 import functools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.chain import Chain
-from mindiffusion.curriculum.density import KINDS
-from mindiffusion.curriculum.loss_weight import WEIGHT_KINDS, LossWeight
+from mindiffusion.config.mistakes import first_mistake
+from mindiffusion.config.model import USUAL_NETWORK, Model, NaiveUnetConfig
+from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
-from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
-from mindiffusion.outside.documents import Name, first_fault, shown_value
+from mindiffusion.outside.documents import Name, shown_value
 from mindiffusion.outside.paths import MOST_PATH
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -48,6 +49,15 @@ _LATER: dict[str, Any] = {
 }
 """Fields younger than runs that are kept: left out at their default, so that those runs keep their
 hash and go on."""
+_OF_A_MASK = {
+    "placement": "bottleneck",
+    "regrow_method": "gradient",
+    "probe_batches": 4,
+    "probe_batch_size": 64,
+}
+_FORMERLY: dict[str, dict[str, Any]] = {"naive_unet": _OF_A_MASK, "reg_unet": _OF_A_MASK}
+"""Fields of ``model`` that these networks had when runs were made that are kept, with their
+defaults: they are kept on, so that those runs keep their hash and go on."""
 
 
 def _short(text: str) -> str:
@@ -58,47 +68,6 @@ def _short(text: str) -> str:
 
 _Place = Annotated[str, AfterValidator(_short)]
 _Milestone = Annotated[str, Field(max_length=40)] | int
-
-_KINDS: dict[str, type[Any]] = KINDS | WEIGHT_KINDS
-_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
-
-
-@dataclass(frozen=True, config=_STRICT)
-class ModelConfig:
-    """The network.
-
-    Attributes:
-        network: which class, see ``mindiffusion.build``.
-        n_feat: base width, a multiple of 8.
-        width: factor on ``n_feat``, in (0, 1], for an arm with a narrower network than its study's.
-        placement: where a channel mask acts (networks with a mask).
-        regrow_method: how channels are chosen (networks with a mask).
-        probe_batches: batches behind a regrowth's saliency.
-        probe_batch_size: images in each of them.
-    """
-
-    network: Literal["naive_unet", "sparse_unet", "reg_unet"] = "naive_unet"
-    n_feat: int = Field(default=32, le=4096)
-    width: float = Field(default=1.0, gt=0, le=1)
-    placement: Literal["bottleneck", "silent"] = "bottleneck"
-    regrow_method: Literal["gradient", "random"] = "gradient"
-    probe_batches: int = Field(default=4, ge=1, le=10_000)
-    probe_batch_size: int = Field(default=64, ge=2, le=_MOST_IMAGES)
-
-    def __post_init__(self) -> None:
-        """Refuse a width that leaves no multiple of 8."""
-        if self.width != 1.0 and (
-            self.base_width % 8 or self.base_width != self.n_feat * self.width
-        ):
-            raise UserError(
-                f"model.width {self.width:g} of model.n_feat {self.n_feat} is "
-                f"{self.n_feat * self.width:g}, no multiple of 8; change one of the two."
-            )
-
-    @property
-    def base_width(self) -> int:
-        """Width of the network that is built: n_feat · width."""
-        return round(self.n_feat * self.width)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -253,7 +222,7 @@ class RunConfig:
     seed: int = Field(default=0, ge=0, lt=2**32)
     noise_stream: int = Field(default=0, ge=0, lt=2**16)
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: Model = NaiveUnetConfig()
     process: ProcessConfig = ProcessConfig()
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()
@@ -282,6 +251,37 @@ def to_dict(config: Any) -> dict[str, Any]:
     return content
 
 
+def to_kept(config: RunConfig) -> dict[str, Any]:
+    """A config as files keep it: plain types that are the same for every version of this program.
+
+    It is what is compared and hashed; ``from_kept`` reads it.
+    """
+    content = to_dict(config)
+    return content | {"model": content["model"] | _FORMERLY.get(config.model.network, {})}
+
+
+def from_kept(content: Mapping[str, Any], source: str) -> RunConfig:
+    """The config that a file of a run keeps.
+
+    Raises:
+        UserError: a mistake in it, or a setting that its network has no more.
+    """
+    model = content.get("model")
+    if isinstance(model, Mapping):
+        former = _FORMERLY.get(str(model.get("network", USUAL_NETWORK)), {})
+        for name, default in former.items():
+            if model.get(name, default) != default:
+                raise UserError(
+                    f"{source}: key 'model.{name}' is {shown_value(model[name])}, but this network "
+                    f"has no such key now; only {default!r} can be read. Score the run with the "
+                    "version that trained it, or train it anew."
+                )
+        own = {name: value for name, value in model.items() if name not in former}
+        content = {**content, "model": own}
+    config: RunConfig = check(RunConfig, content, source)
+    return config
+
+
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted keys at which two configs (as plain types) differ, but for those of no consequence."""
     different = []
@@ -304,7 +304,7 @@ def config_hash(config: RunConfig) -> str:
     Training and sampling are hashed; the device, threads, how often ranks and files are looked
     after and where files go are not.
     """
-    content = to_dict(config)
+    content = to_kept(config)
     for name in ("output", "samples"):
         del content[name]
     for name in ("device", "threads", "checkpoint_every", "log_every", "timeout_seconds"):
@@ -320,52 +320,9 @@ def check(kind: type[Any], content: Mapping[str, Any], source: str) -> Any:
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     except ValidationError as error:
-        raise UserError(f"{source}: {_first_line(kind, error)}") from None
+        raise UserError(f"{source}: {first_mistake(kind, content, error)}") from None
     except (TypeError, RecursionError, ValueError) as error:  # no JSON can hold it
         raise UserError(f"{source}: {error}") from None
-
-
-def _first_line(kind: type[Any], error: ValidationError) -> str:
-    """The first mistake of a ValidationError as one line; a misspelt key is also a missing one."""
-    found = error.errors()
-    first = next((e for e in found if e["type"] in _UNKNOWN_KEY), found[0])
-    if first["type"] == "json_invalid":
-        return f"{first_fault(error)}."
-    # A density's kind is part of pydantic's path, but no key that anybody wrote.
-    path = [str(part) for part in first["loc"] if part not in _KINDS]
-    key = ".".join(path)
-    if first["type"] in _UNKNOWN_KEY:
-        return f"unknown key {key!r}.{did_you_mean(path[-1], _keys_at(kind, first['loc'][:-1]))}"
-    if first["type"] in ("missing", "missing_argument"):
-        return f"key {key!r} is missing."
-    if isinstance(first.get("ctx", {}).get("error"), UserError):
-        return f"key {key!r}: {first['ctx']['error']}"
-    if first["type"] == "union_tag_invalid":
-        kinds = WEIGHT_KINDS if path[-1] == "loss_weight" else KINDS
-        return f"key {key + '.kind'!r} is {first['ctx']['tag']!r}; allowed are {', '.join(kinds)}."
-    return f"key {key!r} is {shown_value(first['input'])}: {_said(first)}."
-
-
-def _said(fault: Mapping[str, Any]) -> str:
-    return str(fault["msg"]).removeprefix("Value error, ").lower()
-
-
-def _keys_at(kind: Any, path: Sequence[str | int]) -> list[str]:
-    """Names of the fields of the dataclass at a path inside ``kind``."""
-    for part in path:
-        if part in _KINDS:
-            kind = _KINDS[str(part)]
-            continue
-        inner: Any = next((f.type for f in fields(kind) if f.name == part), None)
-        kind = next((c for c in _parts(inner) if is_dataclass(c)), kind)
-    return [f.name for f in fields(kind)]
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    """A type and, one inside the other, those that it is made of."""
-    yield annotation
-    for inner in get_args(annotation):
-        yield from _parts(inner)
 
 
 def ema_name(decay: float) -> str:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy import special
 
 from mindiffusion.errors import UserError
+from mindiffusion.tagged_union import TaggedUnion
 
 if TYPE_CHECKING:
     import torch
@@ -31,13 +32,6 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MOST_BINS = 100_001
 _Exponent = Annotated[float, Field(gt=0, ge=1e-3, le=1e4)]
 _Masses = Annotated[tuple[float, ...], Field(max_length=_MOST_BINS)]
-
-
-def _kind(value: Any) -> str:
-    """Which density a mapping or an object is; a mapping without ``kind`` is a window."""
-    if isinstance(value, dict):
-        return str(value.get("kind", "window"))
-    return str(getattr(value, "kind", "window"))
 
 
 Intervals = tuple[tuple[float, float], ...]
@@ -259,13 +253,13 @@ class Levels:
         return table_quantile(self, u, n_T)
 
 
-SimpleDensity = (
-    Annotated[Window, Tag("window")]
-    | Annotated[Histogram, Tag("histogram")]
-    | Annotated[Beta, Tag("beta")]
-    | Annotated[LogSigmaNormal, Tag("log_sigma_normal")]
-    | Annotated[Levels, Tag("levels")]
-)
+_SIMPLE: dict[str, type[Any]] = {
+    cls.kind: cls for cls in (Window, Histogram, Beta, LogSigmaNormal, Levels)
+}
+_USUAL = "window"
+SimpleDensity = Annotated[
+    Window | Histogram | Beta | LogSigmaNormal | Levels, TaggedUnion("kind", _SIMPLE, _USUAL)
+]
 """All densities but averages of them."""
 
 
@@ -279,7 +273,7 @@ class Share:
     """
 
     weight: Annotated[float, Field(gt=0, le=1e12)]
-    density: Annotated[SimpleDensity, Discriminator(_kind)]
+    density: SimpleDensity
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -315,15 +309,14 @@ class Average:
 
 
 IndexDensity = Window | Histogram | Beta | Levels | Average
-TimeDensity = Annotated[SimpleDensity | Annotated[Average, Tag("average")], Discriminator(_kind)]
+TimeDensity = Annotated[
+    Window | Histogram | Beta | LogSigmaNormal | Levels | Average,
+    TaggedUnion("kind", _SIMPLE | {Average.kind: Average}, _USUAL),
+]
 """All densities a stage may hold, told apart by ``kind``."""
-KINDS: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (Window, Histogram, Beta, LogSigmaNormal, Levels, Average)
-}
-"""Their classes, as named in configs."""
 
 
-def on_index(density: SimpleDensity | Average) -> IndexDensity:
+def on_index(density: TimeDensity) -> IndexDensity:
     """The density itself, which must be on the index clock.
 
     Raises:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from mindiffusion.tagged_union import TaggedUnion
+
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _Positive = Annotated[float, Field(gt=0, le=1e6)]
 
@@ -112,8 +114,11 @@ class Balanced:
         return np.sqrt(_edm(alpha_bar, std))
 
 
-_CLASSES = (P2, MinSNR, ChangeAware, EDM, Balanced)
-LossWeight = Annotated[P2 | MinSNR | ChangeAware | EDM | Balanced, Field(discriminator="kind")]
-"""All loss weights a process may have, told apart by ``kind``."""
-WEIGHT_KINDS: dict[str, type[Any]] = {cls.kind: cls for cls in _CLASSES}
+WEIGHT_KINDS: dict[str, type[Any]] = {
+    cls.kind: cls for cls in (P2, MinSNR, ChangeAware, EDM, Balanced)
+}
 """Their classes, as named in configs."""
+LossWeight = Annotated[
+    P2 | MinSNR | ChangeAware | EDM | Balanced, TaggedUnion("kind", WEIGHT_KINDS)
+]
+"""All loss weights a process may have, told apart by ``kind``."""

@@ -50,8 +50,8 @@ class _StageEntry(BaseModel):
 
     step: _Step
     stage: Name
-    active_channels: float
-    penalty_lambda: float
+    active_channels: float | None = None
+    penalty_lambda: float | None = None
     saliency_split_half_correlation: float | None = None
 
 

@@ -10,7 +10,6 @@ from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
-from mindiffusion.unet import check_sizes
 from mindiffusion.writable import check_room, try_folder
 
 _MOST_LOGGED = 100_000_000
@@ -58,7 +57,7 @@ def check_run(config: RunConfig, num_train: int | None, world: int = 1) -> None:
         UserError: they do.
     """
     training = config.training
-    check_sizes(config.model.base_width, config.data.size)
+    config.model.check(config.data.size)
     check_sampler(config)
     share = rank_share(training.global_batch, world)
     if training.log_every * share > _MOST_LOGGED:

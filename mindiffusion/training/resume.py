@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mindiffusion.config.run import to_dict
+from mindiffusion.config.run import to_kept
 from mindiffusion.errors import UserError
 from mindiffusion.files import write_text
 from mindiffusion.kept_statistics import statistics_of
@@ -56,7 +56,7 @@ def go_on(trainer: Trainer, run_dir: Path) -> None:
     ranks = trainer.ranks
     state = None
     if ranks.is_main:
-        config = to_dict(trainer.config)
+        config = to_kept(trainer.config)
         state = checkpoint.resume_point(run_dir, config, trainer.plan.milestones)
     step = ranks.max(state["step"] if state else 0)
     if not step:

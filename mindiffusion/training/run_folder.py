@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mindiffusion.config.run import RunConfig, check, differences, to_dict
+from mindiffusion.config.run import RunConfig, check, differences, to_kept
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock, remove_temporaries, sha256_of_json, write_json
 from mindiffusion.outside.documents import Name, read_json
@@ -77,7 +77,7 @@ def refuse_other_config(config: RunConfig) -> None:
 
 
 def _check_same(config: RunConfig, known: dict[str, Any]) -> None:
-    changed = differences(known["config"], to_dict(config))
+    changed = differences(known["config"], to_kept(config))
     if changed:
         raise UserError(
             f"{config.run_dir} holds a run with another config (different: "
@@ -116,7 +116,7 @@ def trained_on(run_dir: Path) -> str | None:
 
 def _write_run_file(path: Path, trainer: Trainer, manifest_id: str) -> None:
     content = {
-        "config": to_dict(trainer.config),
+        "config": to_kept(trainer.config),
         "runtime": asdict(trainer.runtime),
         "manifest": manifest_id,
         "plan": {
@@ -182,7 +182,7 @@ def _run_locked(
         path = config.run_dir / CONFIG_FILE
         # Only now is it known that this config can run: a refused one claims no folder. What may
         # change is what was last asked for.
-        if ranks.is_main and (_read_run_file(path) or {}).get("config") != to_dict(config):
+        if ranks.is_main and (_read_run_file(path) or {}).get("config") != to_kept(config):
             _write_run_file(path, trainer, manifest_id)
         train(trainer, config.run_dir, make_hooks(trainer), manifest_id, stop_after)
     return trainer

@@ -18,22 +18,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mindiffusion.build import build_network, build_process
 from mindiffusion.config.plan import Plan, rank_share, resolve_plan
-from mindiffusion.config.run import RunConfig, ema_name, to_dict
+from mindiffusion.config.run import RunConfig, ema_name, to_kept
 from mindiffusion.curriculum.density import IndexDensity
 from mindiffusion.curriculum.stages import Stage
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.errors import UserError
 from mindiffusion.kept_statistics import statistics_part
 from mindiffusion.machine import keep_freed_memory
+from mindiffusion.network import Network, Probe, ProbeBatch, StageCapacity
 from mindiffusion.noise import Stream
 from mindiffusion.process import Level, add_noise, eps_error
 from mindiffusion.runtime import Runtime
-from mindiffusion.sparsity import ProbeBatch, StageCapacity
 from mindiffusion.training.batches import Batch, BatchSource
 from mindiffusion.training.ema import Averages
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Watch
-from mindiffusion.unet import NaiveUnet
 
 # Stages change buffers, on all ranks alike: no step has to. Newer versions of torch renamed it.
 _KEEP_BUFFERS: dict[str, Any] = {
@@ -103,7 +102,7 @@ class Trainer:
         )
         self.statistics = statistics_for(config, images)
         self.process = build_process(config, self.statistics).to(device)
-        self.network: NaiveUnet = build_network(config)
+        self.network: Network = build_network(config)
         self.network.to(runtime.dtype)
         self.network.to(memory_format=torch.channels_last)
         self.network.to(device)
@@ -185,7 +184,7 @@ class Trainer:
         capacity = StageCapacity(
             stage.index, stage.config.sparsity, stage.config.penalty_lambda, self.config.seed
         )
-        event = self.network.enter_stage(capacity, lambda: self._probe(stage))
+        event = self.network.enter_stage(capacity, self._probe_of(stage))
         for buffer in self.network.buffers():
             # All ranks computed the same; unlike GPUs may still round a near-tie apart.
             self.ranks.same(buffer)
@@ -193,18 +192,21 @@ class Trainer:
             entry = {"step": self.step, "stage": stage.config.name, **event}
             self.stage_log.append(entry | self.network.capacity_report())
 
-    def _probe(self, stage: Stage) -> Iterator[ProbeBatch]:
+    def _probe_of(self, stage: Stage) -> Probe:
         """Probe batches of a stage: whole on every rank, so that all ranks choose alike.
 
         Images are those of the stage's first steps; u and ε come from streams of their own.
         """
-        model = self.config.model
-        size = min(model.probe_batch_size, self.config.training.global_batch)
-        for number in range(model.probe_batches):
-            step = stage.start + number
-            batch = self.source.batch(step, 0, size, (Stream.PROBE_TIME, Stream.PROBE_NOISE))
-            x_t, level = self.noisy(batch, stage.density)
-            yield ProbeBatch(x_t, level, batch.noise, self.process)
+        streams = (Stream.PROBE_TIME, Stream.PROBE_NOISE)
+
+        def probe(num_batches: int, batch_size: int) -> Iterator[ProbeBatch]:
+            size = min(batch_size, self.config.training.global_batch)
+            for step in range(stage.start, stage.start + num_batches):
+                batch = self.source.batch(step, 0, size, streams)
+                x_t, level = self.noisy(batch, stage.density)
+                yield ProbeBatch(x_t, level, batch.noise, self.process)
+
+        return probe
 
     # -- state ------------------------------------------------------------------------------
 
@@ -212,7 +214,7 @@ class Trainer:
         """Everything needed to go on, as plain types and tensors."""
         return {
             "step": self.step,
-            "config": to_dict(self.config),
+            "config": to_kept(self.config),
             "runtime": asdict(self.runtime),
             "network": self.network.state_dict(),
             "averages": self.averages.state_dict(),

@@ -11,7 +11,7 @@ from mindiffusion.config.presets import (
     preset_names,
     resolve_extends,
 )
-from mindiffusion.config.run import differences, to_dict
+from mindiffusion.config.run import differences, to_kept
 from mindiffusion.errors import UserError
 
 ARMS = ("b", "c", "cs", "cr")
@@ -61,12 +61,12 @@ def test_baseline_is_one_stage_over_all_noise():
     ],
 )
 def test_presets_differ_in_named_fields_only(one, other, fields):
-    assert set(differences(to_dict(preset(one)), to_dict(preset(other)))) == fields
+    assert set(differences(to_kept(preset(one)), to_kept(preset(other)))) == fields
 
 
 @pytest.mark.parametrize(("one", "key"), [("cs", "sparsity"), ("cr", "penalty_lambda")])
 def test_capacity_arms_differ_from_c_in_one_field_of_a_stage(one, key):
-    pairs = zip(to_dict(preset("c"))["curriculum"], to_dict(preset(one))["curriculum"], strict=True)
+    pairs = zip(to_kept(preset("c"))["curriculum"], to_kept(preset(one))["curriculum"], strict=True)
     found = {k for a, b in pairs for k in a if a[k] != b[k]}
     assert found == {key}
 

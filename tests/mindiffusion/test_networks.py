@@ -1,12 +1,12 @@
 from dataclasses import replace
-from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
 from mindiffusion.build import NETWORKS, build_network, build_process
 from mindiffusion.chain import Chain
-from mindiffusion.config.run import ModelConfig, ProcessConfig, RunConfig
+from mindiffusion.config.model import MODELS
+from mindiffusion.config.run import ProcessConfig, RunConfig
 from mindiffusion.curriculum.loss_weight import P2
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -24,13 +24,14 @@ def config(network="naive_unet", *, seed=0, size=32, **model):
         output="unused",
         seed=seed,
         data=DataConfig(size=size),
-        model=ModelConfig(network=network, **({"n_feat": 16} | model)),
+        model=MODELS[network](**({"n_feat": 16} | model)),
         process=ProcessConfig(beta1=1e-3, beta2=0.1, n_T=20),
     )
 
 
-def test_every_network_name_of_the_config_has_one_entry():
-    assert set(NETWORKS) == set(get_args(get_type_hints(ModelConfig)["network"]))
+def test_every_network_of_configs_has_one_builder_and_its_own_name():
+    assert set(NETWORKS) == set(MODELS.values())
+    assert all(kind().network == name for name, kind in MODELS.items())
 
 
 @pytest.mark.parametrize(

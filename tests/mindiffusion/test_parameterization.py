@@ -13,11 +13,12 @@ from mindiffusion.ancestral import ancestral_sample
 from mindiffusion.chain import Chain
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.ddpm import DDPMProcess
+from mindiffusion.network import ProbeBatch
 from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import Preconditioned
 from mindiffusion.process import Model, add_noise, eps_error, stitched
 from mindiffusion.schedules import linear_tables
-from mindiffusion.sparsity import ProbeBatch, channel_saliency
+from mindiffusion.sparsity import channel_saliency
 
 CHAIN = Chain((1e-4, 0.02), 1000)
 N_T = CHAIN.n_T

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from mindiffusion.config.presets import load_preset
+from mindiffusion.network import StageCapacity
 from mindiffusion.reg_unet import RegNaiveUnet
-from mindiffusion.sparsity import StageCapacity, conv_layers, group_norms
+from mindiffusion.sparsity import conv_layers, group_norms
 from mindiffusion.unet import NaiveUnet
 
 TRANSPOSED = ("up0.0.weight", "up1.model.0.weight", "up2.model.0.weight", "up3.model.0.weight")

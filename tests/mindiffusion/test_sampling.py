@@ -8,8 +8,8 @@ from torch import nn
 
 from mindiffusion.build import build_network
 from mindiffusion.chain import Chain
+from mindiffusion.config.model import NaiveUnetConfig
 from mindiffusion.config.run import (
-    ModelConfig,
     ProcessConfig,
     RunConfig,
     SamplerConfig,
@@ -41,7 +41,7 @@ CONFIG = RunConfig(
     arm="B",
     curriculum=(StageConfig("all", 1.0),),
     output="unused",
-    model=ModelConfig(n_feat=8),
+    model=NaiveUnetConfig(n_feat=8),
     process=ProcessConfig(beta1=1e-3, beta2=0.1, n_T=12),
     training=TrainingConfig(steps=4, ema_decays=(0.995, 0.9)),
 )

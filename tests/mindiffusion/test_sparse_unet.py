@@ -6,10 +6,9 @@ import torch
 from mindiffusion.chain import Chain
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
+from mindiffusion.network import ProbeBatch, StageCapacity
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.sparsity import (
-    ProbeBatch,
-    StageCapacity,
     channel_saliency,
     initial_mask,
     keyed_order,
@@ -40,7 +39,7 @@ class CountedProbe:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self):
+    def __call__(self, num_batches, batch_size):
         self.calls += 1
         x_t, times, noise = inputs(4)
         yield ProbeBatch(x_t, PROCESS.level(times), noise, PROCESS)
@@ -75,7 +74,7 @@ def test_sparse_unet_all_on_predicts_the_same_bits_as_naive_unet(placement):
     naive = NaiveUnet(3, 3, 16)
     x, t, _ = inputs()
     assert torch.equal(net(x, t), naive(x, t))
-    assert torch.equal(net(x, t, torch.ones(3, 32)), naive(x, t))
+    assert torch.equal(net(x, t, channel_mask=torch.ones(3, 32)), naive(x, t))
 
 
 @PLACEMENTS
@@ -95,7 +94,7 @@ def test_switching_off_any_live_channel_changes_the_output(placement):
 def test_bottleneck_placement_masks_the_vector_before_the_time_embedding():
     net = network(placement="bottleneck")
     down3, temb = torch.rand(2, 32, 4, 4), torch.randn(2, 32, 1, 1)
-    thro, skip = net.bottleneck(down3, temb, None)
+    thro, skip = net.bottleneck(down3, temb)
     vector = down3.mean(dim=(2, 3), keepdim=True) * net.channel_mask.view(1, -1, 1, 1)
     torch.testing.assert_close(thro, vector + temb)
     assert torch.equal(skip, down3)
@@ -104,7 +103,7 @@ def test_bottleneck_placement_masks_the_vector_before_the_time_embedding():
 def test_silent_placement_masks_the_time_embedding_and_the_skip_too():
     net = network(placement="silent")
     down3, temb = torch.rand(2, 32, 4, 4), torch.randn(2, 32, 1, 1)
-    thro, skip = net.bottleneck(down3, temb, None)
+    thro, skip = net.bottleneck(down3, temb)
     off = net.channel_mask == 0
     assert not thro[:, off].any() and not skip[:, off].any()
     torch.testing.assert_close(thro[:, ~off], (down3.mean((2, 3), keepdim=True) + temb)[:, ~off])
@@ -117,7 +116,7 @@ def test_sparse_unet_takes_a_mask_of_each_samples_own(placement):
     net = network(0.0, placement).double()
     x, t, _ = (tensor.double() for tensor in inputs())
     masks = (torch.rand(3, 32, generator=torch.Generator().manual_seed(0)) > 0.5).double()
-    together = net(x, t, masks)
+    together = net(x, t, channel_mask=masks)
     for b in range(3):
         net.channel_mask.copy_(masks[b])
         torch.testing.assert_close(together[b : b + 1], net(x[b : b + 1], t[b : b + 1]))
@@ -295,7 +294,7 @@ def test_stages_follow_the_ladder_and_record_births(placement, method):
 
 def test_stage_grows_by_the_saliency_of_its_own_probe():
     net = network(0.8)
-    expected, agreement = channel_saliency(network(0.8), list(CountedProbe()()))
+    expected, agreement = channel_saliency(network(0.8), list(CountedProbe()(1, 4)))
     off = net.channel_mask == 0
     event = enter(net, 1, 0.6, CountedProbe())
     assert torch.equal(net.get_channel_gradients(), expected.float())

@@ -7,9 +7,10 @@ from scipy.stats import spearmanr
 
 from mindiffusion.chain import Chain
 from mindiffusion.ddpm import DDPMProcess
+from mindiffusion.network import ProbeBatch
+from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.sparsity import (
-    ProbeBatch,
     active_count,
     channel_saliency,
     channels_to_grow,
@@ -22,7 +23,6 @@ from mindiffusion.sparsity import (
     vanished_groups,
     weight_movement,
 )
-from mindiffusion.unet import NaiveUnet
 
 SAMPLES = 6
 PROCESS = DDPMProcess(Chain((1e-4, 0.02), 1000))
@@ -45,7 +45,8 @@ def probe(sizes=(SAMPLES,)):
 @torch.no_grad()
 def losses(net, batch, mask):
     """Mean squared ε-error of each sample of a batch under one mask (C,), (B,)."""
-    error = net(batch.x_t, batch.level.t, mask.expand(len(batch.noise), -1)) - batch.noise
+    rows = mask.expand(len(batch.noise), -1)
+    error = net(batch.x_t, batch.level.t, channel_mask=rows) - batch.noise
     return error.square().mean(dim=(1, 2, 3))
 
 
@@ -114,7 +115,8 @@ def test_saliency_is_the_sum_of_squared_per_sample_derivatives(placement):
     squares = []
     for b in range(SAMPLES):
         mask = net.channel_mask.clone().requires_grad_()
-        error = net(batch.x_t[b : b + 1], batch.level.t[b : b + 1], mask[None]) - batch.noise[b]
+        image, t = batch.x_t[b : b + 1], batch.level.t[b : b + 1]
+        error = net(image, t, channel_mask=mask[None]) - batch.noise[b]
         squares.append(torch.autograd.grad(error.square().mean(), mask)[0].square())
     squares = torch.stack(squares)
     saliency, agreement = channel_saliency(net, [batch])
@@ -180,22 +182,23 @@ def test_weight_movement_is_the_mean_relative_distance_of_each_group():
         factor = 1.3 - 0.2 * mask
         trained.down3[0].conv[1][0].weight.mul_(factor.view(-1, 1, 1, 1))
         trained.up0[0].weight.mul_(1 + 2 * (factor - 1).view(-1, 1, 1, 1))
-    assert weight_movement(trained, initial, mask) == pytest.approx(
+    assert weight_movement(trained, initial) == pytest.approx(
         {"encoder-on": 0.1, "encoder-masked": 0.3, "up0-on": 0.2, "up0-masked": 0.6}
     )
-    all_on = weight_movement(initial, initial, torch.ones_like(mask))
+    mask.fill_(1.0)
+    all_on = weight_movement(initial, initial)
     assert all_on == {"encoder-on": 0.0, "up0-on": 0.0}
 
 
 def test_vanished_groups_are_counted_by_block():
-    before, after = (NaiveUnet(3, 3, 8) for _ in range(2))
+    before, after = (RegNaiveUnet(3, 3, 8) for _ in range(2))
     after.load_state_dict(before.state_dict())
     with torch.no_grad():
         after.out.weight[0] *= 0.009
         after.out.weight[1] *= 0.011
         # Of a transposed convolution, output channels are along the second dimension.
         after.up0[0].weight[:, :4] = 0
-    shares = vanished_groups(after, before)
+    shares = vanished_groups(after.group_norms(), before.group_norms())
     assert list(shares) == [
         "init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out"
     ]  # fmt: skip
@@ -203,13 +206,13 @@ def test_vanished_groups_are_counted_by_block():
 
 
 def test_group_norm_summary_counts_groups_below_one_percent():
-    before, after = NaiveUnet(3, 3, 8), NaiveUnet(3, 3, 8)
+    before, after = RegNaiveUnet(3, 3, 8), RegNaiveUnet(3, 3, 8)
     after.load_state_dict(before.state_dict())
     groups = sum(len(group_norms(layer)) for _, layer in conv_layers(before))
     with torch.no_grad():
         after.out.weight[0] *= 0.009
         after.out.weight[1] *= 0.011
-    summary = group_norm_summary(after, before)
+    summary = group_norm_summary(after.group_norms(), before.group_norms())
     assert summary["group-norm-share-below-1%"] == pytest.approx(1 / groups)
     norms = torch.cat([group_norms(layer) for _, layer in conv_layers(after)])
     assert summary["group-norm-mean"] == pytest.approx(float(norms.detach().double().mean()))

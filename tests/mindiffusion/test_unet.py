@@ -3,9 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from mindiffusion.config.model import check_sizes
 from mindiffusion.errors import UserError
 from mindiffusion.layers import TimeSiren
-from mindiffusion.unet import NaiveUnet, check_sizes
+from mindiffusion.unet import NaiveUnet
 
 
 def images(count=2, side=32, seed=0):

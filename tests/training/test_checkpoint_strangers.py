@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import mindiffusion.sampling
 from mindiffusion.build import build_network, expected_tensors
+from mindiffusion.config.model import MODELS
 from mindiffusion.config.run import (
-    ModelConfig,
     ProcessConfig,
     RunConfig,
     TrainingConfig,
@@ -35,7 +35,7 @@ def config(network="naive_unet", n_feat=8):
         arm="B",
         curriculum=(StageConfig("all", 1.0, sparsity=0.5 if network == "sparse_unet" else 0.0),),
         output="unused",
-        model=ModelConfig(network=network, n_feat=n_feat),
+        model=MODELS[network](n_feat=n_feat),
         process=ProcessConfig(n_T=12),
         training=TrainingConfig(steps=4, ema_decays=(0.9,)),
     )

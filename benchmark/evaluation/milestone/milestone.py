@@ -24,6 +24,8 @@ from mindiffusion.runtime import Runtime, resolve_sampler
 from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps
 
 METRIC_VERSION = 2
+_OF_STAGES = ("active_channels", "penalty_lambda", "saliency_split_half_correlation")
+"""What rows take over from the log of stages, where the network reported it."""
 OnProgress = Callable[[str, float], None]
 """Called with what is going on and the fraction of this milestone's scoring that is done."""
 
@@ -121,17 +123,10 @@ class Milestone:
                 continue
             stage = stage_at(self.plan.stages, entry["step"])
             lows, highs = zip(*stage.density.intervals, strict=True)
-            numbers = {
-                "t_min": min(lows),
-                "t_max": max(highs),
-                **{k: entry[k] for k in ("active_channels", "penalty_lambda")},
-            }
-            if entry.get("saliency_split_half_correlation") is not None:
-                numbers["saliency_split_half_correlation"] = entry[
-                    "saliency_split_half_correlation"
-                ]
+            numbers = {"t_min": min(lows), "t_max": max(highs)}
+            numbers |= {name: entry.get(name) for name in _OF_STAGES}
             for name, value in numbers.items():
-                if np.isfinite(value):
+                if value is not None and np.isfinite(value):
                     yield self.row(name, float(value), step=stage.start, stage=stage.config.name)
             masses = stage.density.probabilities(self.config.process.n_T)
             for level, value in relative_exposure(masses):

@@ -6,7 +6,6 @@ the same noisy images.
 
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from benchmark.rows.metric_names import (
 )
 from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process
 from mindiffusion.config.run import RunConfig
+from mindiffusion.network import Network
 from mindiffusion.noise import Stream, normals
 from mindiffusion.process import Denoiser, Model, Process
 from mindiffusion.sampling import model_of, primary_weights
@@ -154,40 +154,43 @@ def _summary_rows(
 def _mask_rows(
     milestone: Milestone, model: Model, yardstick: Yardstick, under: ProfileResult
 ) -> Iterator[Row]:
-    """The manipulation check: does the mask do anything, and do masked channels stay clean?
+    """The manipulation check: does the mask do anything, and do masked units stay clean?
 
     ``mask-effect`` is ε-MSE with the mask lifted minus ε-MSE under it, by noise level;
-    ``weight-movement-…`` the relative movement since the start of the weights of channels that
-    are on, and of those still masked.
+    ``weight-movement-…`` the relative movement since the start of the weights of units that are
+    on, and of those still masked.
     """
-    network: Any = model.network
-    mask = getattr(network, "channel_mask", None)
+    network, config = _network_of(model), milestone.config
+    mask = network.mask()
     if mask is None:
         return
-    config = milestone.config
     weights = primary_weights(config)
-    kept = mask.clone()
     lifted = under
-    if bool((kept == 0).any()):
-        mask.fill_(1.0)
-        held_out = yardstick.data.held_out
-        lifted = _profiles({"": model}, model.process, config, yardstick, held_out)[""]
-        mask.copy_(kept)
+    if mask.share_off:
+        with mask.lifted():
+            held_out = yardstick.data.held_out
+            lifted = _profiles({"": model}, model.process, config, yardstick, held_out)[""]
     effect = paired_difference(lifted, under)
     yield from _level_rows(milestone, "mask-effect", effect, weights, direction="none")
-    for name, value in weight_movement(network, build_network(config), kept.cpu()).items():
+    for name, value in weight_movement(network, build_network(config)).items():
         yield milestone.row(f"weight-movement-{name}", value, weights=weights)
-    masked = float((kept == 0).double().mean())
-    yield milestone.row(f"{REALISED_SPARSITY}bottleneck", masked, weights=weights)
+    yield milestone.row(f"{REALISED_SPARSITY}{mask.place}", mask.share_off, weights=weights)
 
 
 def _norm_rows(milestone: Milestone, model: Model) -> Iterator[Row]:
     """Group norms of a penalised network: their mean, and the share below 1 %, also by block."""
-    network, initial = model.network, build_network(milestone.config)
-    if not hasattr(network, "get_group_l1_penalty"):
+    after = _network_of(model).group_norms()
+    before = None if after is None else build_network(milestone.config).group_norms()
+    if after is None or before is None:
         return
-    found = group_norm_summary(network, initial)
-    for block, share in vanished_groups(network, initial).items():
+    found = group_norm_summary(after, before)
+    for block, share in vanished_groups(after, before).items():
         found[f"{REALISED_SPARSITY}{block}"] = share
     for name, value in found.items():
         yield milestone.row(name, value, weights=primary_weights(milestone.config))
+
+
+def _network_of(model: Model) -> Network:
+    """The bare network, as ``model_of`` gives it."""
+    assert isinstance(model.network, Network)
+    return model.network

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from benchmark.speed import timing
 from benchmark.speed.child import run_python
 from benchmark.speed.report import Report, run_setting
-from benchmark.speed.setting import speed_config, uses_gpu
+from benchmark.speed.setting import n_feat_of, speed_config, uses_gpu
 from benchmark.speed.timing import spread
 from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
@@ -103,7 +103,7 @@ def _centre(config: RunConfig) -> tuple[int, int, int, int]:
     import torch
 
     most = torch.cuda.device_count() if uses_gpu(config) else available_cores()
-    return config.model.n_feat, config.data.size, config.training.global_batch, most
+    return n_feat_of(config), config.data.size, config.training.global_batch, most
 
 
 def time_point(preset: str, overrides: Sequence[str], point: Point, repeats: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from benchmark.speed.rivals.reference_loop import (
     batches_in_memory,
     decoded_batches,
 )
-from benchmark.speed.setting import PRESETS, device_of, speed_configs, uses_gpu
+from benchmark.speed.setting import PRESETS, device_of, n_feat_of, speed_configs, uses_gpu
 from benchmark.speed.timing import Loop, Measurement, measure
 from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
@@ -62,7 +62,7 @@ def training(presets: Sequence[str], overrides: list[str], repeats: int) -> Repo
             measured = measure(loops, repeats, on_turn)
     refused = why_not(config, len(names(folder)))
     cost = step_cost(
-        NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.n_feat),
+        NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, n_feat_of(config)),
         IMAGE_CHANNELS,
         config.data.size,
     )

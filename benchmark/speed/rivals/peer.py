@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmark.speed.setting import device_of, wait_for
+from benchmark.speed.setting import device_of, n_feat_of, wait_for
 from benchmark.speed.timing import Loop
 from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
@@ -86,7 +86,7 @@ class PeerLoop(Loop):
             os.environ["ACCELERATE_USE_CPU"] = "true"
         process = config.process
         diffusion = GaussianDiffusion(
-            PeerNetwork(config.model.n_feat, process.n_T),
+            PeerNetwork(n_feat_of(config), process.n_T),
             image_size=config.data.size,
             timesteps=process.n_T,
             objective="pred_noise",

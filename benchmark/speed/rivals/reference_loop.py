@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmark.speed.setting import device_of, wait_for
+from benchmark.speed.setting import device_of, n_feat_of, wait_for
 from benchmark.speed.timing import Loop
 from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
-from mindiffusion.process import Network
+from mindiffusion.process import Forward
 from mindiffusion.schedules import linear_tables
 from mindiffusion.unet import NaiveUnet
 
@@ -81,7 +81,7 @@ class ReferenceLoop(Loop):
         self._threads = threads
         self._device = device_of(config)
         self._n_T = config.process.n_T
-        self._network = NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, config.model.n_feat)
+        self._network = NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, n_feat_of(config))
         self._network.to(self._device)
         tables = linear_tables(config.process.beta1, config.process.beta2, self._n_T)
         alpha_bar = tables.alpha_bar.float().to(self._device)
@@ -114,7 +114,7 @@ class ReferenceLoop(Loop):
 
 
 @torch.no_grad()
-def plain_ancestral(network: Network, alpha_bar: Tensor, shape: tuple[int, ...]) -> Tensor:
+def plain_ancestral(network: Forward, alpha_bar: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Ancestral sampling through every level of ``alpha_bar`` (n_T + 1,); σ_t² = β_t."""
     n_T = len(alpha_bar) - 1
     x = torch.randn(shape, device=alpha_bar.device)
@@ -128,7 +128,7 @@ def plain_ancestral(network: Network, alpha_bar: Tensor, shape: tuple[int, ...])
 
 @torch.no_grad()
 def plain_ddim(
-    network: Network, alpha_bar: Tensor, shape: tuple[int, ...], levels: list[int]
+    network: Forward, alpha_bar: Tensor, shape: tuple[int, ...], levels: list[int]
 ) -> Tensor:
     """Stochastic DDIM (η = 1, x̂₀ clipped) over falling ``levels`` of ``alpha_bar`` (n_T + 1,)."""
     n_T = len(alpha_bar) - 1

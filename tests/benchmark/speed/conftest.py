@@ -14,7 +14,6 @@ def tiny_speed_words():
     """``--set`` words under which every part ends in seconds."""
     values = {
         "model.n_feat": 8,
-        "model.probe_batches": 1,
         "data.num_train": 100,
         "training.global_batch": 16,
         "training.device": "cpu",

@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.study.study import PROTOCOLS, load_study, study_names
 from mindiffusion.config.plan import resolve_plan
-from mindiffusion.config.run import config_hash, differences, to_dict
+from mindiffusion.config.run import config_hash, differences, to_kept
 from mindiffusion.errors import UserError
 
 TWO_ARMS = """
@@ -34,7 +34,7 @@ def write(tmp_path):
 def test_study_runs_the_four_arms_that_differ_in_named_fields_only(name):
     study, four = load_study(name), ("B", "C", "CS", "CR")
     seed = study.runs[0].seed
-    runs = {run.arm: to_dict(run) for run in study.runs if (run.seed, run.arm in four) == (seed, 1)}
+    runs = {run.arm: to_kept(run) for run in study.runs if (run.seed, run.arm in four) == (seed, 1)}
     assert list(runs) == list(four)
     differ = {arm: set(differences(runs["B"], run)) for arm, run in runs.items()}
     curriculum = {"arm", "curriculum"}

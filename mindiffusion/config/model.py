@@ -1,0 +1,165 @@
+"""Networks in configs: a class for each, told apart by ``network``; free of PyTorch.
+
+A network has its own fields and its own checks. ``mindiffusion.build`` builds it from them.
+"""
+
+from collections.abc import Container, Mapping
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from mindiffusion.errors import UserError
+from mindiffusion.tagged_union import TaggedUnion
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+MOST_FEATURES = 4096
+"""Of the base width: the network then has 1.7 billion weights."""
+_WIDTH_MULTIPLE = 8
+"""Every norm has 8 groups."""
+MIN_SIDE, MAX_SIDE = 32, 1024
+SIDE_MULTIPLE = 32
+"""Three 2×2 poolings, then the 4×4 pooling of ``to_vec`` that ``up0`` undoes, must divide."""
+_WIDE_FROM_N_FEAT = 32
+"""On CPUs bf16 and the compiler were measured slower below this width (docs/design.md)."""
+
+
+def check_sizes(n_feat: int, image_size: int) -> None:
+    """Raise UserError unless a NaiveUnet can take these sizes.
+
+    Args:
+        n_feat: base width; a positive multiple of 8, since every norm has 8 groups; at most 4096.
+        image_size: side in pixels; a positive multiple of 32; at most 1024.
+    """
+    if not _WIDTH_MULTIPLE <= n_feat <= MOST_FEATURES or n_feat % _WIDTH_MULTIPLE:
+        raise UserError(
+            f"model.n_feat is {n_feat}, but NaiveUnet takes positive multiples of "
+            f"{_WIDTH_MULTIPLE} (its norms have {_WIDTH_MULTIPLE} groups) up to {MOST_FEATURES}; "
+            "try --set model.n_feat=32."
+        )
+    if not MIN_SIDE <= image_size <= MAX_SIDE or image_size % SIDE_MULTIPLE:
+        raise UserError(
+            f"data.size is {image_size}, but NaiveUnet takes multiples of {SIDE_MULTIPLE} from "
+            f"{MIN_SIDE} to {MAX_SIDE} (it pools 8-fold, then 4×4); try --set data.size=32."
+        )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """What all networks' configs have. A network's own class adds its fields.
+
+    Attributes:
+        network: which network; a class of its own has one value, by which it is found.
+    """
+
+    network: str
+
+    def check(self, side: int) -> None:
+        """Raise UserError unless the network takes images of this side, in pixels."""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether bf16 and the compiler are worth it for this network on a CPU."""
+        return False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class UnetConfig(ModelConfig):
+    """What all U-Nets have.
+
+    Attributes:
+        n_feat: base width, a multiple of 8.
+        width: factor on ``n_feat``, in (0, 1], for an arm with a narrower network than its study's.
+    """
+
+    n_feat: int = Field(default=32, le=MOST_FEATURES)
+    width: float = Field(default=1.0, gt=0, le=1)
+
+    def __post_init__(self) -> None:
+        """Refuse a width that leaves no multiple of 8."""
+        if self.width != 1.0 and (
+            self.base_width % _WIDTH_MULTIPLE or self.base_width != self.n_feat * self.width
+        ):
+            raise UserError(
+                f"model.width {self.width:g} of model.n_feat {self.n_feat} is "
+                f"{self.n_feat * self.width:g}, no multiple of {_WIDTH_MULTIPLE}; change one of "
+                "the two."
+            )
+
+    @property
+    def base_width(self) -> int:
+        """Width of the network that is built: n_feat · width."""
+        return round(self.n_feat * self.width)
+
+    def check(self, side: int) -> None:
+        """Raise UserError unless width and side are sizes that a U-Net takes."""
+        check_sizes(self.base_width, side)
+
+    @property
+    def is_wide(self) -> bool:
+        """By ``n_feat``: a narrower arm computes as the others of its study do."""
+        return self.n_feat >= _WIDE_FROM_N_FEAT
+
+
+@dataclass(frozen=True, config=_STRICT)
+class NaiveUnetConfig(UnetConfig):
+    """The U-Net of minDiffusion."""
+
+    network: Literal["naive_unet"] = "naive_unet"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SparseUnetConfig(UnetConfig):
+    """The U-Net with a channel mask at its bottleneck.
+
+    Attributes:
+        placement: where the mask acts.
+        regrow_method: how channels are chosen.
+        probe_batches: batches behind a regrowth's saliency.
+        probe_batch_size: images in each of them.
+    """
+
+    network: Literal["sparse_unet"] = "sparse_unet"
+    placement: Literal["bottleneck", "silent"] = "bottleneck"
+    regrow_method: Literal["gradient", "random"] = "gradient"
+    probe_batches: int = Field(default=4, ge=1, le=10_000)
+    probe_batch_size: int = Field(default=64, ge=2, le=1_000_000)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RegUnetConfig(UnetConfig):
+    """The U-Net with a group-L1 penalty on its convolutions."""
+
+    network: Literal["reg_unet"] = "reg_unet"
+
+
+MODELS: dict[str, type[ModelConfig]] = {
+    "naive_unet": NaiveUnetConfig,
+    "sparse_unet": SparseUnetConfig,
+    "reg_unet": RegUnetConfig,
+}
+"""All networks' configs by ``network``; ``mindiffusion.build.NETWORKS`` has the builder of each."""
+USUAL_NETWORK = "naive_unet"
+Model = Annotated[ModelConfig, TaggedUnion("network", MODELS, USUAL_NETWORK)]
+"""The network of a run."""
+
+
+def fields_of(network: type[ModelConfig]) -> set[str]:
+    """Names of a network's settings."""
+    return {field.name for field in fields(network)}
+
+
+def without_foreign(model: Mapping[str, Any], shared: Container[str]) -> dict[str, Any]:
+    """A network's settings without shared ones that only other networks have.
+
+    Args:
+        model: settings as written; those of a study are given to all its arms.
+        shared: names of settings that were given to all arms alike.
+    """
+    own = MODELS.get(str(model.get("network", USUAL_NETWORK)))
+    if own is None:
+        return dict(model)
+    known = set().union(*map(fields_of, MODELS.values()))
+    foreign = known - fields_of(own)
+    return {k: v for k, v in model.items() if not (k in foreign and k in shared)}

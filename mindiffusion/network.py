@@ -1,0 +1,132 @@
+"""What every network offers: training, sampling and scoring know a network by this class alone.
+
+A network describes its own capacity: what a stage changes, what is switched off, which weights
+show whether that matters. What a network does not override, it does not have.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from mindiffusion.process import Level, Process
+
+
+@dataclass(frozen=True)
+class StageCapacity:
+    """What a stage asks of a network's capacity.
+
+    Attributes:
+        index: position of the stage, from 0.
+        sparsity: fraction of the units under a mask that is switched off, in [0, 1).
+        penalty_lambda: weight of the penalty, ≥ 0.
+        seed: the run's seed, for keyed permutations and ties.
+    """
+
+    index: int
+    sparsity: float
+    penalty_lambda: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class ProbeBatch:
+    """Noisy images with their noise, drawn in the new stage's window.
+
+    Attributes:
+        x_t: (B, C, H, W), noisy images.
+        level: their noise levels.
+        noise: (B, C, H, W), the noise to predict.
+        process: reads the network's answer.
+    """
+
+    x_t: Tensor
+    level: Level
+    noise: Tensor
+    process: Process
+
+
+class Probe(Protocol):
+    """Gives batches of the new stage to look at before it begins; the same ones on every rank."""
+
+    def __call__(self, num_batches: int, batch_size: int) -> Iterator[ProbeBatch]:
+        """``num_batches`` batches of ``batch_size`` images, at most a step's; drawn when asked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """What a network has switched off, and how to see whether that matters.
+
+    Attributes:
+        place: where the mask acts, as rows name it, such as "bottleneck".
+        is_on: (C,) bool on the CPU, one entry for each unit under the mask.
+        lifted: a context in which all units are on; after it the mask is as before.
+        weights: place → name of a tensor of the state dict that has the units along its first axis.
+            The manipulation check asks how far these weights moved.
+    """
+
+    place: str
+    is_on: Tensor
+    lifted: Callable[[], AbstractContextManager[None]]
+    weights: Mapping[str, str]
+
+    @property
+    def share_off(self) -> float:
+        """Share of the units that are off, in [0, 1]."""
+        return float((~self.is_on).double().mean())
+
+
+class Network(nn.Module):
+    """A network that predicts from noisy images.
+
+    It can be built under ``torch.device("meta")``, where only names, shapes and counts are wanted.
+
+    Attributes:
+        exact_ends: whether the first and the last block stay in float32 under autocast. Samplers in
+            bf16 set it: at high noise they magnify the rounding of ε up to 1/√ᾱ times (157 at
+            t = 1). A network without such blocks ignores it.
+    """
+
+    exact_ends: bool = False
+
+    def forward(self, x: Tensor, told: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Predict from noisy images.
+
+        Args:
+            x: (B, C, H, W), noisy images.
+            told: (B,), what the network is told of their noise levels.
+            condition: what the images show, one entry for each; None: nothing is said of it.
+
+        Returns:
+            (B, C, H, W).
+        """
+        raise NotImplementedError
+
+    def enter_stage(self, capacity: StageCapacity, probe: Probe) -> dict[str, Any]:
+        """Take over a stage's capacity; doing so again changes nothing.
+
+        Returns:
+            What happened, for the log.
+        """
+        return {}
+
+    def penalty(self) -> Tensor | None:
+        """A scalar that is added to the loss, or None."""
+        return None
+
+    def capacity_report(self) -> dict[str, float]:
+        """Numbers that describe the capacity in use, for logs; the same keys at every stage.
+
+        Rows take over ``active_channels`` (units switched on) and ``penalty_lambda``.
+        """
+        return {}
+
+    def mask(self) -> Mask | None:
+        """What is switched off, or None if nothing can be."""
+        return None
+
+    def group_norms(self) -> dict[str, Tensor] | None:
+        """L2 norms of the weight groups that the penalty acts on, block → (groups,); or None."""
+        return None
