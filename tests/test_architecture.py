@@ -220,8 +220,25 @@ def test_the_loop_knows_no_arm(ours):
         path, tree = ours[name]
         words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
         assert not words & {"B", "C", "CS", "CR", "b", "c", "cs", "cr"}, path
-        used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-        assert not used & {"channel_mask", "get_group_l1_penalty", "regrow_channels"}, path
+
+
+NETWORKS = {f"mindiffusion.{name}" for name in ("unet", "sparse_unet", "reg_unet", "layers")}
+NETWORK_NAMES = {"naive_unet", "sparse_unet", "reg_unet"}
+
+
+def test_one_module_builds_networks_and_no_other_knows_one(ours):
+    """But for networks themselves, and for what is timed beside a rival with the same network."""
+    for name, (path, tree) in ours.items():
+        if name not in NETWORKS and not name.startswith("benchmark.speed."):
+            assert not imported(tree) & NETWORKS or name == "mindiffusion.build", path
+        words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+        if words & NETWORK_NAMES:
+            # Which networks there are, which fields they have lost, and how tables call them.
+            assert name in {
+                "mindiffusion.config.model",
+                "mindiffusion.config.run",
+                "benchmark.reporting.tables.arms",
+            }, path
 
 
 def test_files_and_functions_stay_small(ours):

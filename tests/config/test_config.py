@@ -4,8 +4,22 @@ import json
 import pytest
 
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset
-from mindiffusion.config.run import RunConfig, check, config_hash, differences, to_dict
+from mindiffusion.config.run import (
+    RunConfig,
+    check,
+    config_hash,
+    differences,
+    from_kept,
+    to_dict,
+    to_kept,
+)
 from mindiffusion.errors import UserError
+
+FORMER = {
+    "placement": "bottleneck", "regrow_method": "gradient", "probe_batches": 4,
+    "probe_batch_size": 64,
+}  # fmt: skip
+"""Settings of a mask, which runs of all networks have kept."""
 
 
 def build(*words, preset="celeba_c_32"):
@@ -37,6 +51,22 @@ def build(*words, preset="celeba_c_32"):
         ("training=3", ["'training'", "3"]),
         ("seed=-1", ["'seed'"]),
         ("sampler.eta=2", ["'sampler.eta'", "1"]),
+        (
+            "model.regrow_method=random",
+            ["'model.regrow_method' of naive_unet; it is a key of sparse_unet.", "another network"],
+        ),
+        ("model=3", ["'model' is 3", "mapping"]),
+        ("model.network=[1]", ["'model.network' is '[1]'", "naive_unet"]),
+        ("process.loss_weight={gamma: 1}", ["'process.loss_weight.kind' is missing"]),
+        # A key that is called like a kind is still a key.
+        (
+            "curriculum=[{name: a, weight: 1, density: {kind: levels, levels: [1.0]}}]",
+            ["unknown key 'curriculum.0.density.levels'", "masses"],
+        ),
+        (
+            "curriculum=[{name: a, weight: 1, density: {kind: beta, a: 1, b: 1, t_min: 0.5}}]",
+            ["'curriculum.0.density.t_min' of beta; it is a key of window"],
+        ),
         ("model.network=unet", ["'model.network' is 'unet'", "naive_unet, sparse_unet"]),
         ("curriculum=[{name: a, wieght: 1}]", ["curriculum.0", "wieght", "'weight'"]),
         ("curriculum=[{name: a, weight: 0}]", ["curriculum.0.weight", "greater than 0"]),
@@ -169,10 +199,31 @@ def test_differences_are_dotted_keys_but_for_folders():
 def test_config_hash_of_runs_made_before_a_field_was_added_stays(arm, known):
     config = build(preset=f"celeba_{arm}_32")
     assert config_hash(config) == known
-    content = to_dict(config)
-    assert "noise_stream" not in content and "width" not in content["model"]
-    assert "parameterization" not in content["process"]
-    assert check(RunConfig, content, "kept") == config
+    content = to_kept(config)
+    assert "noise_stream" not in content and "parameterization" not in content["process"]
+    assert content["model"] == {"network": config.model.network, "n_feat": 32, **FORMER}
+    assert from_kept(content, "kept") == config
+    assert from_kept(to_dict(config), "kept") == config
+
+
+@pytest.mark.parametrize("arm", ["b", "cr"])
+def test_config_of_a_kept_run_with_a_setting_that_its_network_lost_is_one_line(arm):
+    content = to_kept(build(preset=f"celeba_{arm}_32"))
+    content["model"]["probe_batches"] = 2
+    with pytest.raises(UserError) as error:
+        from_kept(content, "checkpoint")
+    assert "checkpoint: key 'model.probe_batches' is 2, but" in str(error.value)
+    assert "only 4 can be read" in str(error.value) and "\n" not in str(error.value)
+    # Nor does such a run go on: it was trained with other settings than any that there are.
+    assert differences(content, to_kept(build(preset=f"celeba_{arm}_32"))) == [
+        "model.probe_batches"
+    ]
+
+
+def test_config_of_a_kept_run_with_a_mask_keeps_its_own_settings():
+    config = build("model.probe_batches=2", preset="celeba_cs_32")
+    assert from_kept(to_kept(config), "kept") == config
+    assert config_hash(config) != config_hash(build(preset="celeba_cs_32"))
 
 
 def test_config_with_densities_of_every_kind_round_trips():

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from benchmark.study.study import PROTOCOLS, load_study, study_names
+from mindiffusion.config.model import NaiveUnetConfig, SparseUnetConfig
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import config_hash, differences, to_kept
 from mindiffusion.errors import UserError
@@ -218,3 +219,38 @@ def test_study_of_more_runs_than_anyone_has_is_refused(write):
 def test_a_study_file_that_is_not_there_is_named_as_a_file():
     with pytest.raises(UserError, match=r"no file 'mine\.yml'; give a YAML file .* avatars32, "):
         load_study("mine.yml")
+
+
+SHARED = """
+seeds: [0]
+arms:
+  b: {extends: [arms/b]}
+  cs: {extends: [arms/cs]}
+run:
+  extends: [runs/celeba_32]
+  model: {n_feat: 8, probe_batches: 2}
+"""
+
+
+def test_setting_of_all_arms_goes_to_those_whose_network_has_it(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(SHARED)
+    words = ["model.regrow_method=random", "model.n_feat=16"]
+    b, cs = (run.model for run in load_study(str(path), overrides=words).runs)
+    assert b == NaiveUnetConfig(n_feat=16)
+    assert cs == SparseUnetConfig(n_feat=16, probe_batches=2, regrow_method="random")
+
+
+def test_setting_that_was_asked_for_and_that_no_arm_has_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(SHARED.replace("  cs: {extends: [arms/cs]}\n", ""))
+    assert load_study(str(path)).runs[0].model == NaiveUnetConfig(n_feat=8)
+    with pytest.raises(UserError, match=r"--set model.regrow_method: no arm .* of sparse_unet\."):
+        load_study(str(path), overrides=["model.regrow_method=random"])
+
+
+def test_setting_of_an_arm_that_its_network_lacks_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(SHARED.replace("arms/b]", "arms/b], model: {probe_batches: 1}"))
+    with pytest.raises(UserError, match=r"arm b: unknown key 'model.probe_batches' of naive_unet"):
+        load_study(str(path))

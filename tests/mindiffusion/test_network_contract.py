@@ -1,0 +1,204 @@
+"""What training, sampling and scoring take for granted of every network that configs may name."""
+
+import math
+
+import pytest
+import torch
+
+from mindiffusion.build import (
+    build_network,
+    build_process,
+    expected_tensors,
+    network_without_memory,
+)
+from mindiffusion.config.model import MODELS, NaiveUnetConfig, RegUnetConfig, SparseUnetConfig
+from mindiffusion.config.run import ProcessConfig, RunConfig
+from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.network import Network, ProbeBatch, StageCapacity
+from mindiffusion.noise import Stream, normals
+from mindiffusion.process import add_noise, eps_error
+from mindiffusion.step_cost import step_cost
+
+SMALLEST = (
+    NaiveUnetConfig(n_feat=8),
+    SparseUnetConfig(n_feat=8),
+    SparseUnetConfig(n_feat=8, placement="silent"),
+    RegUnetConfig(n_feat=8),
+)
+SIDE, IMAGES = 32, 4
+LADDER = ((0.75, 1e-3), (0.5, 1e-4), (0.0, 0.0))
+"""Sparsity and λ of the stages."""
+
+
+def run_of(model, seed=0):
+    stages = tuple(
+        StageConfig(f"stage{k}", 1.0, sparsity=sparsity, penalty_lambda=penalty)
+        for k, (sparsity, penalty) in enumerate(LADDER)
+    )
+    process = ProcessConfig(beta1=1e-3, beta2=0.1, n_T=20)
+    return RunConfig("X", stages, "unused", seed=seed, model=model, process=process)
+
+
+@pytest.fixture(params=SMALLEST, ids=lambda model: f"{model.network} {SMALLEST.index(model)}")
+def run(request):
+    return run_of(request.param)
+
+
+@pytest.fixture
+def network(run):
+    return build_network(run)
+
+
+PROCESS = build_process(run_of(SMALLEST[0]))
+
+
+def drawn(step=0, count=IMAGES):
+    """Noisy images, their levels and their noise."""
+    index, shape = torch.arange(count), (3, SIDE, SIDE)
+    images, noise = (normals(1, s, index, step, shape) for s in (Stream.FLIP, Stream.NOISE))
+    level = PROCESS.level(torch.linspace(0.2, 1.0, count))
+    return add_noise(images.clamp(-1, 1), level, noise), level, noise
+
+
+def probe(num_batches, batch_size):
+    for step in range(num_batches):
+        x_t, level, noise = drawn(step, min(batch_size, 2))
+        yield ProbeBatch(x_t, level, noise, PROCESS)
+
+
+def enter(network, index):
+    return network.enter_stage(StageCapacity(index, *LADDER[index], seed=0), probe)
+
+
+def predicted(network):
+    x_t, level, _ = drawn()
+    with torch.no_grad():
+        return network(x_t, level.told.float())
+
+
+def state(network):
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def is_same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_every_network_of_configs_is_under_contract():
+    assert {type(model) for model in SMALLEST} == set(MODELS.values())
+
+
+def test_network_predicts_images_of_the_same_shape_each_alone(network):
+    assert isinstance(network, Network)
+    x_t, level, _ = drawn()
+    told = level.told.double()
+    with torch.no_grad():
+        whole = network.double()(x_t.double(), told, condition=None)
+        part = network(x_t[2:3].double(), told[2:3])
+    assert whole.shape == x_t.shape and bool(whole.isfinite().all())
+    torch.testing.assert_close(whole[2:3], part)
+
+
+def test_network_has_the_initial_weights_of_its_seed(run, network):
+    torch.manual_seed(9)
+    expected = torch.rand(3)
+    torch.manual_seed(9)
+    again = build_network(run)
+    assert torch.equal(torch.rand(3), expected)  # the caller's generator is left alone
+    assert is_same(state(again), state(network))
+    other = dict(build_network(run_of(run.model, seed=1)).named_parameters())
+    moved = [not torch.equal(p, other[name]) for name, p in network.named_parameters()]
+    assert sum(moved) >= 0.5 * len(moved)  # norms start the same
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_network_enters_a_stage_once_however_often_it_is_told(network):
+    keys = network.capacity_report().keys()
+    for index in range(len(LADDER)):
+        enter(network, index)
+        first, report = state(network), network.capacity_report()
+        enter(network, index)
+        assert is_same(state(network), first) and network.capacity_report() == report
+        assert report.keys() == keys
+        assert all(isinstance(value, float) and math.isfinite(value) for value in report.values())
+
+
+def test_network_goes_on_from_its_state(run, network):
+    enter(network, 0)
+    enter(network, 1)
+    other = build_network(run_of(run.model, seed=1))
+    assert not torch.equal(predicted(other), predicted(network))
+    other.load_state_dict(state(network))
+    assert torch.equal(predicted(other), predicted(network))
+
+
+def test_network_without_memory_has_the_same_tensors_and_costs_the_same(run, network):
+    bare = network_without_memory(run)
+    assert {tensor.device.type for tensor in bare.state_dict().values()} == {"meta"}
+    expected = [(n, tensor.shape, tensor.dtype) for n, tensor in network.state_dict().items()]
+    assert [(n, t.shape, t.dtype) for n, t in expected_tensors(run).items()] == expected
+    assert step_cost(bare, 3, SIDE) == step_cost(network, 3, SIDE)
+
+
+def test_network_learns_within_a_few_steps(network):
+    enter(network, 0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    x_t, level, noise = drawn()
+    losses = []
+    for _ in range(6):
+        penalty = network.penalty()
+        error = eps_error(PROCESS.predict(network, x_t, level), noise).mean()
+        losses.append(float(error.detach()))
+        (error if penalty is None else error + penalty).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_penalty_is_a_finite_number_with_a_gradient_or_none(network):
+    for index in range(len(LADDER)):
+        enter(network, index)
+        penalty = network.penalty()
+        if penalty is not None:
+            assert penalty.shape == () and float(penalty.detach()) > 0 and penalty.requires_grad
+        assert LADDER[index][1] or penalty is None  # λ = 0 takes no time
+
+
+def test_mask_that_is_lifted_comes_back(network):
+    enter(network, 0)
+    mask, under = network.mask(), predicted(network)
+    if mask is None:
+        return
+    assert mask.is_on.dtype == torch.bool and mask.share_off == pytest.approx(0.75)
+    before = state(network)
+    with mask.lifted():
+        assert network.mask().share_off == 0
+        assert not torch.equal(predicted(network), under)
+    with pytest.raises(KeyboardInterrupt), mask.lifted():
+        raise KeyboardInterrupt
+    assert is_same(state(network), before) and torch.equal(predicted(network), under)
+    for name in mask.weights.values():
+        assert len(before[name]) == len(mask.is_on)
+
+
+def test_mask_with_all_units_on_changes_nothing(network):
+    for index in range(len(LADDER)):
+        enter(network, index)
+    mask, under = network.mask(), predicted(network)
+    if mask is None:
+        return
+    assert mask.share_off == 0
+    with mask.lifted():
+        assert torch.equal(predicted(network), under)
+
+
+def test_group_norms_are_of_the_weights(network):
+    norms = network.group_norms()
+    if norms is None:
+        return
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    for block, after in network.group_norms().items():
+        assert after.dim() == 1 and bool((after > 0).all())
+        torch.testing.assert_close(after, 2 * norms[block])
