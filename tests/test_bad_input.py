@@ -9,7 +9,7 @@ CASES = {
     "unknown section": (f"{BASE} --set modle.n_feat=8", "unknown key 'modle'. Did you mean"),
     "unknown key": (f"{BASE} --set training.learning=1", "unknown key 'training.learning'"),
     "unknown network": (
-        f"{BASE} --set model.network=naive", "model.network' is 'naive': input should be"
+        f"{BASE} --set model.network=naive", "model.network' is 'naive'; allowed are naive_unet"
     ),
     "wrong type": (f"{BASE} --set training.lr=fast", "key 'training.lr' is 'fast'"),
     "not an override": (f"{BASE} --set training.lr", "write key=value"),

@@ -141,8 +141,8 @@ MODELS: dict[str, type[ModelConfig]] = {
 }
 """All networks' configs by ``network``; ``mindiffusion.build.NETWORKS`` has the builder of each."""
 USUAL_NETWORK = "naive_unet"
-Model = Annotated[ModelConfig, TaggedUnion("network", MODELS, USUAL_NETWORK)]
-"""The network of a run."""
+AnyModelConfig = Annotated[ModelConfig, TaggedUnion("network", MODELS, USUAL_NETWORK)]
+"""The settings of any network, read by their ``network``."""
 
 
 def fields_of(network: type[ModelConfig]) -> set[str]:

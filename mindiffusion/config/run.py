@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from mindiffusion.chain import Chain
 from mindiffusion.config.mistakes import first_mistake
-from mindiffusion.config.model import USUAL_NETWORK, Model, NaiveUnetConfig
+from mindiffusion.config.model import USUAL_NETWORK, AnyModelConfig, NaiveUnetConfig
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -222,7 +222,7 @@ class RunConfig:
     seed: int = Field(default=0, ge=0, lt=2**32)
     noise_stream: int = Field(default=0, ge=0, lt=2**16)
     data: DataConfig = DataConfig()
-    model: Model = NaiveUnetConfig()
+    model: AnyModelConfig = NaiveUnetConfig()
     process: ProcessConfig = ProcessConfig()
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from mindiffusion.config.run import to_dict
+from mindiffusion.config.run import to_kept
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file, write_json
 from mindiffusion.sampling import config_of, model_of, primary_weights, sample_images
@@ -209,7 +209,7 @@ def test_milestone_files_are_plain_and_sample(arm, workdir, train_run, tiny_conf
     trainer = train_run(config)
     path = checkpoint.weights_path(config.run_dir, 8)
     content = torch.load(path, weights_only=True)
-    assert content["config"] == to_dict(config) and config_of(content) == config
+    assert content["config"] == to_kept(config) and config_of(content) == config
     names = trainer.network.state_dict().keys()
     for weights in content["weights"].values():
         assert weights.keys() == names

@@ -159,7 +159,7 @@ def test_a_probe_is_read_as_the_training_is(tiny_config, avatars, monkeypatch):
         trainer.network, "enter_stage", lambda capacity, probe: probes.append(probe) or {}
     )
     trainer.enter_stage(trainer.plan.stages[1])
-    batch = next(iter(probes[0]()))
+    batch = next(iter(probes[0](1, 8)))
     assert batch.process is trainer.process
     with torch.no_grad():
         found = batch.process.predict(trainer.network, batch.x_t, batch.level).eps

@@ -22,11 +22,11 @@ def make_trainer(avatars, tiny_config):
 
 
 def test_probe_is_drawn_in_the_window_of_the_new_stage(make_trainer):
-    trainer = make_trainer("cs", "model.probe_batches=8")
+    trainer = make_trainer("cs")
     seen = {}
 
     def enter(capacity, probe):
-        seen[capacity.index] = torch.cat([batch.level.t for batch in probe()])
+        seen[capacity.index] = torch.cat([batch.level.t for batch in probe(8, 64)])
         return {}
 
     trainer.network.enter_stage = enter
@@ -36,6 +36,7 @@ def test_probe_is_drawn_in_the_window_of_the_new_stage(make_trainer):
         low, high = stage.config.density.bounds(trainer.process.num_levels)
         t = seen[stage.index] * trainer.process.num_levels
         assert low - 0.5 < t.min() and t.max() < high + 0.5
+        assert len(t) == 8 * 8  # no batch is larger than a step's
         # Some lie in the part by which this window is wider than the one before.
         assert t.min() < low + trainer.process.num_levels * 0.2
 
