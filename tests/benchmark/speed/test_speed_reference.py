@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,9 @@ from torch import nn
 
 from benchmark.speed.rivals.peer import PeerNetwork, why_not
 from benchmark.speed.rivals.reference_loop import ReferenceLoop, plain_ancestral, plain_ddim
-from benchmark.speed.setting import speed_config
+from benchmark.speed.setting import n_feat_of, speed_config
+from mindiffusion.config.model import MODELS, ModelConfig
+from mindiffusion.errors import UserError
 from mindiffusion.schedules import linear_tables
 
 TINY = ["model.n_feat=8", "training.global_batch=4", "training.device=cpu", "training.lr=1e-3"]
@@ -67,3 +70,11 @@ def test_batch_suits_the_device_unless_given():
     assert speed_config("celeba_b_32", ["training.device=cpu"]).training.global_batch == 128
     assert speed_config("celeba_b_32", ["training.device=cuda"]).training.global_batch == 256
     assert speed_config("celeba_b_32", TINY).training.global_batch == 4
+
+
+def test_run_without_a_unet_is_not_measured(monkeypatch):
+    monkeypatch.setitem(MODELS, "other", ModelConfig)
+    config = speed_config("celeba_b_32", [])
+    assert n_feat_of(config) == 32
+    with pytest.raises(UserError, match="network other; speed is measured of U-Nets"):
+        n_feat_of(replace(config, model=ModelConfig(network="other")))

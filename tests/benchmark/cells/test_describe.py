@@ -1,0 +1,56 @@
+"""What a study's index says of its arms, without building their networks."""
+
+import json
+
+import pytest
+
+from benchmark.cells import describe
+from benchmark.study.index import FLOPS, INDEX_FILE
+from benchmark.study.study import load_study
+from mindiffusion.build import IMAGE_CHANNELS, build_network
+from mindiffusion.step_cost import step_cost
+
+STUDY = """
+seeds: [0, 1]
+arms:
+  b: {extends: [arms/b]}
+  c: {extends: [arms/c]}
+  cs: {extends: [arms/cs]}
+  half: {extends: [arms/b_half]}
+run:
+  data: {dataset: avatars, num_train: 256, num_held_out: 32}
+  model: {n_feat: 16}
+  training: {steps: 80, milestones: ["100%"]}
+evaluation: {feature_nets: [effnet-lite0-64], metrics: [profile]}
+"""
+
+
+@pytest.fixture
+def study(workdir):
+    (workdir / "mine.yaml").write_text(STUDY)
+    return load_study("mine.yaml")
+
+
+def test_index_counts_the_network_of_every_arm(study, monkeypatch):
+    counted = []
+    bare = describe.network_without_memory
+    monkeypatch.setattr(
+        describe, "network_without_memory", lambda config: counted.append(config) or bare(config)
+    )
+    describe.write_index(study)
+    index = json.loads((study.folder / INDEX_FILE).read_text())
+    assert list(index["arms"]) == list(index[FLOPS]) == ["B", "C", "CS", "B-half"]
+    assert len(counted) == 3  # B and C have one network
+    for config in study.runs[:4]:
+        network = build_network(config)
+        parameters = sum(weights.numel() for weights in network.parameters())
+        assert index["arms"][config.arm]["parameters"] == parameters
+        flops = step_cost(network, IMAGE_CHANNELS, config.data.size).flops
+        assert index[FLOPS][config.arm] == flops
+
+
+def test_index_keeps_the_settings_that_left_a_network(study):
+    """An index of before must agree with one of now: folders of one study are merged."""
+    describe.write_index(study)
+    arms = json.loads((study.folder / INDEX_FILE).read_text())["arms"]
+    assert arms["B"]["config"]["model"].keys() == arms["CS"]["config"]["model"].keys()
