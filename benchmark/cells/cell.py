@@ -11,17 +11,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from benchmark.cells.progress import (
-    finisher_path,
-    scored_steps,
-    work_of,
-)
+from benchmark.cells.progress import last_weights, scored_steps, work_of
+from benchmark.cells.tasks import Task, key_of
 from benchmark.evaluation.milestone.milestone import Milestone
-from benchmark.evaluation.milestone.score import (
-    Part,
-    parts_of,
-    score_milestone,
-)
+from benchmark.evaluation.milestone.parts import Part
+from benchmark.evaluation.milestone.score import score_milestone
 from benchmark.evaluation.milestone.yardstick import Yardstick, make_yardstick
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.keeper import Keeper
@@ -55,18 +49,27 @@ class Scorer:
     Args:
         study: the study.
         config: the run.
+        parts: what is scored of each milestone.
         data: its prepared data.
         device: the kind of device that the run is settled on.
     """
 
-    def __init__(self, study: Study, config: RunConfig, data: PreparedData, device: str) -> None:
+    def __init__(
+        self,
+        study: Study,
+        config: RunConfig,
+        parts: Sequence[Part],
+        data: PreparedData,
+        device: str,
+    ) -> None:
         self.study = study
         self.config = config
         self.data = data
         self.plan = resolve_plan(config, len(data.train))
         self.work = work_of(study, config)
+        self._parts = parts
         self._device = device
-        self._finisher_path = finisher_path(study)
+        self._finisher_path = None if study.finisher is None else last_weights(study.finisher)
         self._keeper = Keeper(study.folder / ROWS_FILE, config.arm, config.seed)
 
     @functools.cached_property
@@ -89,8 +92,9 @@ class Scorer:
 
         A signal may end this anywhere; only whole parts count.
         """
+        # A finisher's own samples are stitched once its last weights are there.
         has_finisher = self._finisher_path is not None and self._finisher_path.exists()
-        parts = [p for p in parts_of(self.study.evaluation) if p == "own" or has_finisher]
+        parts = [part for part in self._parts if part == "own" or has_finisher]
         scored = {p: scored_steps(self.study, self.config, p) for p in parts}
         for milestone in self.plan.milestones:
             wanted = [part for part in parts if milestone not in scored[part]]
@@ -115,17 +119,19 @@ def _report_scoring(before: float, share: float, what: str, fraction: float) -> 
     report(before + fraction * share, what)
 
 
-def run_cell(study: Study, config: RunConfig, side_by_side: int) -> int:
-    """Train and score one run of a study, from wherever it is. Returns the exit code.
+def run_cell(study: Study, tasks: Sequence[Task], side_by_side: int) -> int:
+    """Do tasks of one cell of a study, from wherever it is. Returns the exit code.
 
     Args:
         study: the study.
-        config: one of its runs.
+        tasks: of one cell; before anything is scored, its run is brought to its last step.
         side_by_side: cells that run on this machine at once, this one among them.
     """
+    config = next(run for run in study.runs if key_of(run) == tasks[0].cell)
+    parts = [task.what for task in tasks if task.what != "train"]
     data = prepared_data(config.data, show_progress=False)
     try:
-        scorer = _train(study, config, data, side_by_side)
+        scorer = _train(study, config, parts, data, side_by_side)
         with exclusive_lock(config.run_dir / ".lock", wait_seconds=LOCK_WAIT_SECONDS):
             scorer.score_up_to(scorer.plan.total_steps)
     except Interrupted as stop:
@@ -134,7 +140,13 @@ def run_cell(study: Study, config: RunConfig, side_by_side: int) -> int:
     return 0
 
 
-def _train(study: Study, config: RunConfig, data: PreparedData, side_by_side: int) -> Scorer:
+def _train(
+    study: Study,
+    config: RunConfig,
+    parts: Sequence[Part],
+    data: PreparedData,
+    side_by_side: int,
+) -> Scorer:
     """Bring the run to its last step, scoring each milestone as it is reached.
 
     A milestone that was reached but not scored when the run was stopped is scored with the next
@@ -144,7 +156,7 @@ def _train(study: Study, config: RunConfig, data: PreparedData, side_by_side: in
     scorers: list[Scorer] = []
 
     def hooks(trainer: Trainer) -> Hooks:
-        scorer = Scorer(study, config, data, trainer.runtime.device)
+        scorer = Scorer(study, config, parts, data, trainer.runtime.device)
         scorers.append(scorer)
         report(scorer.work_before(trainer.step), "training")
         return Hooks(

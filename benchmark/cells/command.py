@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,11 +43,6 @@ def _add_reproduce(commands: Any) -> None:
         reproduce, "folder of the study's results", "8 steps of every cell, scored: a quick check"
     )
     _add_cluster_options(reproduce)
-    # What a study's own processes are told: one cell and how many run beside it; a job's cells;
-    # the data that the parent has opened.
-    reproduce.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
-    reproduce.add_argument("--only", nargs=2, action="append", help=argparse.SUPPRESS)
-    reproduce.add_argument("--prepared", action="append", default=[], help=argparse.SUPPRESS)
     reproduce.set_defaults(run=_reproduce)
 
 
@@ -86,9 +80,7 @@ def _add_prepare(commands: Any) -> None:
 def _reproduce(options: argparse.Namespace) -> int:
     from benchmark.study.choice import choose_runs
     from benchmark.study.study import load_study
-    from mindiffusion.data.store import take_over
 
-    take_over(options.prepared)
     overrides = _with_dataset(options)
     for name in ("global_batch", "steps"):
         if getattr(options, name) is not None:
@@ -96,16 +88,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     study = load_study(
         options.study, output=options.output, overrides=overrides, smoke=options.smoke
     )
-    by_key = {(config.output, config.seed): config for config in study.runs}
-    if options.cell is not None:
-        from benchmark.cells.cell import run_cell
-
-        output, seed, side_by_side = options.cell
-        return run_cell(study, by_key[output, int(seed)], int(side_by_side))
-    runs = choose_runs(study, options.arms, options.seeds)
-    if options.only:
-        runs = tuple(by_key[output, int(seed)] for output, seed in options.only)
-    return _reproduce_runs(study, runs, options)
+    return _reproduce_runs(study, choose_runs(study, options.arms, options.seeds), options)
 
 
 def _reproduce_runs(
@@ -113,7 +96,6 @@ def _reproduce_runs(
 ) -> int:
     from benchmark.cells.local import device_slots, run_study
     from benchmark.cells.time_left import print_dry_run
-    from mindiffusion.training.signals import Interrupted
 
     if options.dry_run:
         return print_dry_run(study, runs, len(device_slots(runs, study.runs_per_device)))
@@ -124,13 +106,7 @@ def _reproduce_runs(
         )
     if options.cluster is not None:
         return _reproduce_on_cluster(study, runs, options)
-    minutes = math.inf if options.minutes is None else options.minutes
-    words, is_whole = _study_words(options), not options.only
-    try:
-        return run_study(study, words, runs, minutes=minutes, with_tables=is_whole)
-    except Interrupted as stop:
-        print("stopped; run the same command again to go on.", file=sys.stderr)
-        return 128 + stop.signal_number
+    return run_study(study, runs, minutes=math.inf if options.minutes is None else options.minutes)
 
 
 def _reproduce_on_cluster(
@@ -139,19 +115,7 @@ def _reproduce_on_cluster(
     from benchmark.cells.slurm import ClusterOptions, parse_settings, run_on_cluster
 
     how = ClusterOptions(options.cluster, options.cells_per_job, parse_settings(options.slurm))
-    return run_on_cluster(study, _study_words(options), runs, how)
-
-
-def _study_words(options: argparse.Namespace) -> list[str]:
-    """Command-line words that make a child load the same study."""
-    words = ["reproduce", options.study]
-    for name in ("output", "dataset", "global_batch", "steps"):
-        value = getattr(options, name)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    for text in options.overrides:
-        words += ["--set", text]
-    return [*words, "--smoke"] if options.smoke else words
+    return run_on_cluster(study, runs, how)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -13,41 +13,45 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from tqdm import tqdm
 
+from benchmark.cells.assignment import Assignment, write_assignment
 from benchmark.cells.describe import write_index
 from benchmark.cells.preflight import check_study
 from benchmark.cells.progress import (
-    finisher_path,
     is_unfinished,
+    last_weights,
     refuse_stale_rows,
+    scoring_of,
     title,
     work_of,
 )
+from benchmark.cells.tasks import CellKey, Task, key_of
 from benchmark.cells.time_left import minutes_left
-from benchmark.evaluation.milestone.score import parts_of
+from benchmark.cells.walk import Walk
 from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.reporting.outcome import tell, write_outcome
 from benchmark.study.study import Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.prepared import PreparedData
+from mindiffusion.data.record import Record
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.store import hand_over, num_train_images, prepared_data
-from mindiffusion.errors import FAULT_CODE, STOP_CODES, ToldFault, UserError
+from mindiffusion.errors import FAULT_CODE, STOP_CODES, Terminated, ToldFault, UserError
 from mindiffusion.machine import available_cores, module_command
 from mindiffusion.outside.paths import open_to_change
 from mindiffusion.training.run_files import last_line
-from mindiffusion.training.signals import Interrupted
 
 STOP_SECONDS = 10.0
 """How long cells may take to save their state; one that needs longer has its last checkpoint."""
 
+_POLL_SECONDS = 0.2
 GO_ON = "Run the same command again to go on."
 
 
@@ -69,6 +73,11 @@ class Cell:
     done: float = 0.0
     what: str = "starting"
     reader: threading.Thread | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> CellKey:
+        """Which cell it is."""
+        return key_of(self.config)
 
 
 def device_slots(configs: Sequence[RunConfig], runs_per_device: int = 1) -> list[str | None]:
@@ -94,78 +103,81 @@ def device_slots(configs: Sequence[RunConfig], runs_per_device: int = 1) -> list
     return [None] * max(1, cores // threads if threads else min(cores, runs_per_device))
 
 
-def run_study(
-    study: Study,
-    arguments: Sequence[str],
-    runs: Sequence[RunConfig],
-    *,
-    minutes: float = math.inf,
-    with_tables: bool = True,
-) -> int:
+def run_study(study: Study, runs: Sequence[RunConfig], *, minutes: float = math.inf) -> int:
     """Bring cells of a study to the end, then make its tables; returns the exit code.
 
     Args:
         study: the study.
-        arguments: command-line words that make a child load the same study.
         runs: those of its runs that are to be done.
         minutes: how long this may take; then the cells save their state, and what is left is said.
-        with_tables: whether tables and figures are made, from all rows there are.
 
     Raises:
         UserError: a mistake in a run or rows that contradict each other, found before any is
             trained, or a cell that failed.
-        Interrupted: a cell was stopped; the cells have saved their state.
+        Terminated: a cell was stopped; the cells have saved their state.
     """
     give_up = time.monotonic() + 60 * minutes
     for line in check_study(study, runs):
         print(line, file=sys.stderr)
-    note = finisher_note(study, runs) if with_tables else ""
+    note = waiting_note(study, runs)
     if note:
         print(note, file=sys.stderr)
     data = data_of(study)
-    arguments = [*arguments, *hand_over(data)]
     write_index(study)
-    slots = device_slots(runs, study.runs_per_device)[: len(runs)]
-    # Stitched samples need the finisher, which may be trained after the cell that they are of.
-    for wave in range(1 if note else len(parts_of(study.evaluation))):
-        pending = [config for config in runs if is_unfinished(study, config)]
-        if pending and wave == 0:
-            for prepared in data.values():
-                # Computed once and cached, before the cells would all do so at once.
-                device = "cpu" if slots[0] is None else "cuda"
-                make_yardstick(study.evaluation, prepared, device).fill_cache()
-        if pending and not _run_cells(study, runs, pending, arguments, slots, give_up):
-            print(_what_is_left(study, runs, minutes))
-            return 0
-    if with_tables:
-        finish(study)
-        if note:
-            print(note, file=sys.stderr)
+    if not _do_tasks(study, scoring_of(study, runs), data, give_up):
+        print(_what_is_left(study, runs, minutes))
+        return 0
+    finish(study)
+    if note:
+        print(note, file=sys.stderr)
+    return 0
+
+
+def run_job(study: Study, tasks: Sequence[Task]) -> int:
+    """Do a cluster job's share of a study, cells side by side; returns the exit code.
+
+    Tables and the index are left to the command that has submitted the job.
+
+    Args:
+        study: the study.
+        tasks: what is to be done.
+
+    Raises:
+        UserError: as ``run_study`` does.
+        Terminated: likewise.
+    """
+    cells = {task.cell for task in tasks}
+    for line in check_study(study, [run for run in study.runs if key_of(run) in cells]):
+        print(line, file=sys.stderr)
+    _do_tasks(study, tasks, data_of(study), math.inf)
     return 0
 
 
 def _what_is_left(study: Study, runs: Sequence[RunConfig], minutes: float) -> str:
     done = sum(not is_unfinished(study, config) for config in runs)
-    left = minutes_left(study, runs, len(device_slots(runs, study.runs_per_device)))
+    left = minutes_left(study, runs, len(_slots(study, runs)))
     return (
         f"stopped after {minutes:g} minutes: {done} of {len(runs)} cells done, about {left:.0f} "
         f"minutes left. {GO_ON}"
     )
 
 
-def finisher_note(study: Study, runs: Sequence[RunConfig]) -> str:
+def waiting_note(study: Study, runs: Sequence[RunConfig]) -> str:
     """What to know where stitched samples are wanted and nobody would finish them; else nothing.
 
     Args:
         study: the study.
         runs: those of its runs that are to be done.
     """
-    path, finisher = finisher_path(study), study.finisher
-    if "stitched" not in parts_of(study.evaluation) or path is None or finisher is None:
+    chosen, finisher = {key_of(run) for run in runs}, study.finisher
+    left = Walk(study, scoring_of(study, runs)).left
+    if (
+        finisher is None
+        or key_of(finisher) in chosen
+        or Task("train", *key_of(finisher)) not in left
+    ):
         return ""
-    is_there = path.exists() or (finisher.arm, finisher.seed) in {(c.arm, c.seed) for c in runs}
-    if is_there or not any(is_unfinished(study, config) for config in runs):
-        return ""
+    path = last_weights(finisher)
     return (
         f"stitched samples wait for {title(finisher)}, which finishes them: it is not trained here "
         f"and not chosen. All else is trained and scored. Choose it too, or copy {path} and the "
@@ -192,81 +204,148 @@ def finish(study: Study) -> None:
     print(tell(study.folder, write_outcome(study.folder)))
 
 
+def _do_tasks(
+    study: Study, goals: Sequence[Task], data: Mapping[DataConfig, PreparedData], give_up: float
+) -> bool:
+    """Do tasks of a study, as many cells at a time as there are slots.
+
+    Args:
+        study: the study.
+        goals: what is wanted.
+        data: the prepared data of all its runs.
+        give_up: until when, on the monotonic clock.
+
+    Returns:
+        False if the time was over before all had ended; the cells were asked to save their state.
+    """
+    walk, cells = Walk(study, goals), list(dict.fromkeys(task.cell for task in goals))
+    if not walk.ready([[cell] for cell in cells]):
+        return True
+    slots = _slots(study, [walk.runs[cell] for cell in cells])
+    for prepared in data.values():
+        # Computed once and cached, before the cells would all do so at once.
+        device = "cpu" if slots[0] is None else "cuda"
+        make_yardstick(study.evaluation, prepared, device).fill_cache()
+    return _run_cells(walk, cells, hand_over(data), slots, give_up)
+
+
+def _slots(study: Study, runs: Sequence[RunConfig]) -> list[str | None]:
+    return device_slots(runs, study.runs_per_device)[: len(runs)]
+
+
 def _run_cells(
-    study: Study,
-    runs: Sequence[RunConfig],
-    pending: list[RunConfig],
-    arguments: Sequence[str],
+    walk: Walk,
+    cells: Sequence[CellKey],
+    records: Sequence[Record],
     slots: Sequence[str | None],
     give_up: float,
 ) -> bool:
-    """Run cells, as many at a time as there are slots, under one progress bar.
+    """Run cells, each whenever tasks of it are ready, under one progress bar.
 
     Returns:
         False if the monotonic clock reached ``give_up`` before all had ended; they were asked to
         save their state.
     """
-    totals = {title(c): _total_work(study, c) for c in runs}
-    finished = sum(totals[title(c)] for c in runs if c not in pending)
-    waiting = list(pending)
     running: dict[int, Cell] = {}
-    with _bar(sum(totals.values())) as bar, _stopping(running):
-        is_under_way = False
-        while waiting or running:
+    with _StudyBar(walk, cells) as bar, _stopping(running):
+        while True:
+            busy = {cell.key for cell in running.values()}
+            ready = walk.ready([[cell] for cell in cells if cell not in busy])
+            if not ready and not running:
+                return True
             if time.monotonic() > give_up:
                 return False
-            for number in range(len(slots)):
-                if number not in running and waiting:
-                    running[number] = _start(waiting.pop(0), slots, number, arguments)
-            time.sleep(0.2)
+            free = [number for number in range(len(slots)) if number not in running]
+            for number, tasks in zip(free, ready, strict=False):
+                walk.start(tasks)
+                running[number] = _start(walk, tasks, records, slots, number)
+            time.sleep(_POLL_SECONDS)
             for number in [n for n, cell in running.items() if cell.process.poll() is not None]:
                 cell = running.pop(number)
                 _check_end(cell)
-                finished += totals[title(cell.config)]
-            amount = finished + sum(cell.done for cell in running.values())
-            if not is_under_way and all(c.what != "starting" for c in running.values()):
-                # Work of an earlier session is no measure of this one's speed.
-                is_under_way = True
-                bar.initial = amount
-                bar.start_t = bar.last_print_t = time.time()
-            bar.set_postfix_str(
-                ", ".join(f"{title(c.config)} {c.what}" for c in running.values()), refresh=False
-            )
-            bar.update(amount - bar.n)
-    return True
+                bar.end(cell)
+                walk.look([task for task in walk.left if task.cell == cell.key])
+            bar.show(list(running.values()))
+
+
+class _StudyBar:
+    """The progress bar of some cells of a study.
+
+    Args:
+        walk: what is left of them.
+        cells: the cells.
+    """
+
+    def __init__(self, walk: Walk, cells: Sequence[CellKey]) -> None:
+        self._totals = {cell: _total_work(walk.study, walk.runs[cell]) for cell in cells}
+        unfinished = {task.cell for task in walk.left}
+        self._done = {c: 0.0 if c in unfinished else total for c, total in self._totals.items()}
+        self._is_under_way = False
+        self._bar: tqdm[Any] = tqdm(
+            total=sum(self._totals.values()),
+            desc="study",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
+            dynamic_ncols=True,
+            # A log file needs no more than a line now and then.
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+            smoothing=0,
+        )
+
+    def __enter__(self) -> "_StudyBar":
+        """Show it."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave it as it is."""
+        self._bar.close()
+
+    def end(self, cell: Cell) -> None:
+        """Count all of a cell that has ended."""
+        self._done[cell.key] = self._totals[cell.key]
+
+    def show(self, running: Sequence[Cell]) -> None:
+        """Show how far all is, given the cells that run."""
+        for cell in running:
+            # One that runs once more, for samples that had to wait, has been counted already.
+            self._done[cell.key] = max(self._done[cell.key], cell.done)
+        amount = sum(self._done.values())
+        if not self._is_under_way and all(cell.what != "starting" for cell in running):
+            # Work of an earlier session is no measure of this one's speed.
+            self._is_under_way = True
+            self._bar.initial = amount
+            self._bar.start_t = self._bar.last_print_t = time.time()
+        what = ", ".join(f"{title(cell.config)} {cell.what}" for cell in running)
+        self._bar.set_postfix_str(what, refresh=False)
+        self._bar.update(amount - self._bar.n)
 
 
 def _total_work(study: Study, config: RunConfig) -> float:
     return work_of(study, config).total(resolve_plan(config, num_train_images(config.data)))
 
 
-def _bar(total: float) -> "tqdm[Any]":
-    return tqdm(
-        total=total,
-        desc="study",
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
-        dynamic_ncols=True,
-        # A log file needs no more than a line now and then.
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        smoothing=0,
-    )
-
-
 def _start(
-    config: RunConfig, slots: Sequence[str | None], number: int, arguments: Sequence[str]
+    walk: Walk,
+    tasks: tuple[Task, ...],
+    records: Sequence[Record],
+    slots: Sequence[str | None],
+    number: int,
 ) -> Cell:
-    """Start a cell in slot ``number``; cells side by side share the machine's cores."""
-    config.run_dir.mkdir(parents=True, exist_ok=True)
-    log = config.run_dir / "cell.log"
+    """Start a cell in slot ``number``; cells side by side share the machine's cores.
+
+    What the cell is told lies in its run's folder and stays there: it says how the run was started.
+    """
+    config = walk.runs[tasks[0].cell]
+    document, log = config.run_dir / "cell.json", config.run_dir / "cell.log"
+    told = Assignment(study=walk.study, data=tuple(records), tasks=tasks, side_by_side=len(slots))
+    write_assignment(document, told)
     threads = config.training.threads or max(1, available_cores() // len(slots))
     environment = dict(os.environ) | {"OMP_NUM_THREADS": str(threads)}
     gpu = slots[number]
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    which = ["--cell", config.output, str(config.seed), str(len(slots))]
     with os.fdopen(open_to_change(log, os.O_WRONLY | os.O_TRUNC), "wb") as errors:
         process = subprocess.Popen(
-            [*module_command("benchmark"), *arguments, *which],
+            [*module_command("benchmark.cells"), str(document)],
             stdout=subprocess.PIPE,
             stderr=errors,
             encoding="utf-8",
@@ -296,7 +375,7 @@ def _check_end(cell: Cell) -> None:
     if code == 0:
         return
     if code in STOP_CODES:
-        raise Interrupted(-code if code < 0 else code - 128)
+        raise Terminated(-code if code < 0 else code - 128)
     last = last_line(cell.log) or f"exit code {code}"
     if code == -signal.SIGBUS:
         last = "a file that it had mapped was cut; leave prepared data alone while a study runs"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from benchmark.cells.progress import is_unfinished, refuse_stale_rows
+from benchmark.cells.tasks import graph_of
 from benchmark.evaluation.milestone.stitched_rows import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.study.study import Study, check_counts
@@ -36,10 +37,12 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
 
     Raises:
         UserError: a mistake in a run or in how it is scored, a finisher that cannot finish a run's
-            samples, rows or runs of other settings, a link in the folder, or no room on the disk.
+            samples, tasks that wait for each other, rows or runs of other settings, a link in the
+            folder, or no room on the disk.
         OSError: a folder that can't be written to.
     """
     refuse_links(study.folder)
+    graph_of(study)
     said: dict[str, None] = {}
     for config in study.runs:
         num_train, num_held_out = num_images(config.data)

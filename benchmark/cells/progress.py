@@ -1,9 +1,12 @@
 """How far a study's cells are, from its rows: what is scored, what is left, and how much."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.evaluation.milestone.score import Part, finisher_key, parts_of, proof
+from benchmark.cells.tasks import Task, key_of
+from benchmark.evaluation.milestone.parts import Part, parts_of
+from benchmark.evaluation.milestone.score import finisher_key, proof
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.known_rows import known_rows
 from benchmark.study.study import Study
@@ -27,11 +30,8 @@ def study_proofs(study: Study) -> dict[Part, str]:
     return {part: proof(study.evaluation, part, key) for part in parts_of(study.evaluation)}
 
 
-def finisher_path(study: Study) -> Path | None:
-    """Weights file that finishes stitched samples; None without such a run."""
-    config = study.finisher
-    if config is None:
-        return None
+def last_weights(config: RunConfig) -> Path:
+    """The weights file of a run's last step, which is there once the run is trained."""
     return checkpoint.weights_path(config.run_dir, _last_step(config))
 
 
@@ -51,6 +51,26 @@ def is_unfinished(study: Study, config: RunConfig, part: Part | None = None) -> 
     """Whether a run has milestones that are not scored, in one part or in any."""
     milestones = resolve_plan(config, num_train_images(config.data)).milestones
     return not scored_steps(study, config, part) >= set(milestones)
+
+
+def scoring_of(study: Study, runs: Sequence[RunConfig]) -> list[Task]:
+    """The tasks that some runs of a study are there for: every part of their scores."""
+    return [Task(part, *key_of(run)) for run in runs for part in parts_of(study.evaluation)]
+
+
+def is_done(study: Study, config: RunConfig, task: Task) -> bool:
+    """Whether a task is done, by the study's rows and the weights that are kept.
+
+    A run is trained if the weights of its last step are there, whoever put them there.
+
+    Args:
+        study: the study.
+        config: the run of the task's cell.
+        task: the task.
+    """
+    if task.what == "train":
+        return last_weights(config).exists()
+    return not is_unfinished(study, config, task.what)
 
 
 def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str | None = None) -> None:

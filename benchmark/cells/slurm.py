@@ -17,14 +17,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmark.cells.assignment import Assignment, write_assignment
+from benchmark.cells.tasks import CellKey, Task, key_of
 from benchmark.study.study import Study
-from mindiffusion.config.run import RunConfig
+from mindiffusion.config.run import RunConfig, config_hash
+from mindiffusion.data.record import Record
 from mindiffusion.errors import STOP_CODES, UserError, exit_code_of
-from mindiffusion.files import exclusive_lock, write_json
+from mindiffusion.files import exclusive_lock, sha256_of_json, write_json
 from mindiffusion.machine import module_command
 from mindiffusion.outside.documents import read_json
 from mindiffusion.training.run_files import is_running, last_line
@@ -34,6 +37,8 @@ try:
     from submitit.core.utils import FailedJobError
 except ModuleNotFoundError:
     raise UserError("--cluster needs submitit; run: pip install '.[cluster]'") from None
+if TYPE_CHECKING:
+    from benchmark.cells.walk import Walk
 
 CLUSTER_FOLDER = "cluster"
 JOBS_FILE = "jobs.json"
@@ -70,23 +75,23 @@ class _JobEntry(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     job: Annotated[str, Field(pattern=r"^\d+(_\d+)?$")]
-    cells: tuple[tuple[str, int], ...]
+    cells: tuple[tuple[str, int, str], ...]
 
 
 class CellGroup:
-    """What a job does: the command line of some cells, in a process that it can stop.
+    """What a job does: tasks of some cells, in a process that it can stop.
 
     Args:
-        words: after ``python -m benchmark``.
+        document: where its ``Assignment`` lies.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self.words = list(words)
+    def __init__(self, document: str) -> None:
+        self.document = document
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
         """Run the cells to their end; ends the process with their exit code if that is not 0."""
-        command = [*module_command("benchmark"), *self.words]
+        command = [*module_command("benchmark.cells"), self.document]
         process = subprocess.Popen(command, preexec_fn=_ignore_preemption)
         self._process = process
         # submitit ignores SIGTERM; SLURM kills half a minute after it.
@@ -108,7 +113,7 @@ class CellGroup:
                 self._process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        return submitit.helpers.DelayedSubmission(CellGroup(self.words))
+        return submitit.helpers.DelayedSubmission(CellGroup(self.document))
 
 
 def _ignore_preemption() -> None:
@@ -135,14 +140,11 @@ def parse_settings(words: Sequence[str]) -> dict[str, str]:
     return settings
 
 
-def run_on_cluster(
-    study: Study, arguments: Sequence[str], runs: Sequence[RunConfig], options: ClusterOptions
-) -> int:
+def run_on_cluster(study: Study, runs: Sequence[RunConfig], options: ClusterOptions) -> int:
     """Submit the cells that are not done, wait for them, then make tables; returns the exit code.
 
     Args:
         study: the study.
-        arguments: command-line words that make a child load the same study.
         runs: those of its runs that are to be done.
         options: how its cells become jobs.
 
@@ -152,31 +154,30 @@ def run_on_cluster(
     """
     # Imported here: a job unpickles this module and has no use for torch.
     from benchmark.cells.describe import write_index
-    from benchmark.cells.local import data_of, finish, finisher_note
+    from benchmark.cells.local import data_of, finish, waiting_note
     from benchmark.cells.preflight import check_study
-    from benchmark.cells.progress import is_unfinished
-    from benchmark.evaluation.milestone.score import parts_of
+    from benchmark.cells.progress import is_unfinished, scoring_of
+    from benchmark.cells.walk import Walk
     from mindiffusion.data.store import hand_over
 
     if options.cells_per_job is not None and options.cells_per_job < 1:
         raise UserError(f"--cells-per-job is {options.cells_per_job}; give 1 or more.")
     for line in check_study(study, runs):
         print(line, file=sys.stderr)
-    if note := finisher_note(study, runs):
+    if note := waiting_note(study, runs):
         print(note, file=sys.stderr)
-    if any(is_unfinished(study, run) for run in runs):
-        # Once, before jobs on many machines would wait for one of them to do it.
-        arguments = [*arguments, *hand_over(data_of(study))]
+    walk = Walk(study, scoring_of(study, runs))
+    jobs: _Jobs = {}
+    # Once, before jobs on many machines would wait for one of them to do it.
+    records = hand_over(data_of(study)) if walk.left else ()
     write_index(study)
     try:
-        # Stitched samples need the finisher, which another job may train: then in a second round.
-        for part in parts_of(study.evaluation):
-            pending = [run for run in runs if is_unfinished(study, run)]
-            if part != "own":
-                pending = [run for run in pending if not is_unfinished(study, run, "own")]
-            jobs = _submitted(study, pending, arguments, options)
-            if jobs:
-                _wait(study, list(jobs))
+        # In rounds: what needs a job's result is submitted once that job has ended. A dependency
+        # among SLURM's own jobs would wait for ever behind one that fails.
+        while fresh := _submitted(walk, runs, records, options, known=jobs):
+            jobs |= fresh
+            _wait(study, list(fresh))
+            walk.look(walk.left)
     except KeyboardInterrupt as stop:
         print(
             f"the jobs go on; follow them with: python -m benchmark status {study.folder}\n"
@@ -192,31 +193,49 @@ def run_on_cluster(
 
 
 def _submitted(
-    study: Study,
-    pending: Sequence[RunConfig],
-    arguments: Sequence[str],
+    walk: "Walk",
+    runs: Sequence[RunConfig],
+    records: tuple[Record, ...],
     options: ClusterOptions,
+    known: "_Jobs",
 ) -> "_Jobs":
-    """Jobs that are on their way for the pending runs, after submitting those that are not."""
-    folder = study.folder / CLUSTER_FOLDER
+    """Jobs that are on their way, after submitting those of the tasks that are ready.
+
+    Args:
+        walk: what is left to do.
+        runs: the runs that may be done.
+        records: of the prepared data.
+        options: how cells become jobs.
+        known: jobs that were waited for already.
+
+    Returns:
+        The jobs that are not known yet, with their cells.
+    """
+    folder = walk.study.folder / CLUSTER_FOLDER
     with exclusive_lock(folder / ".lock", wait_seconds=60):
         jobs = _earlier_jobs(folder) if options.cluster == "slurm" else {}
+        _refuse_changed(walk.study, jobs)
         submitted = {cell for cells in jobs.values() for cell in cells}
-        fresh = [run for run in pending if _key(run) not in submitted]
-        _refuse_running(study, fresh)
-        jobs |= _submit(study, fresh, arguments, options, folder)
+        unfinished = {task.cell for task in walk.left}
+        free = [r for r in runs if _key(r) not in submitted and key_of(r) in unfinished]
+        size = options.cells_per_job or (1 if options.cluster == "slurm" else max(1, len(free)))
+        groups = [free[start : start + size] for start in range(0, len(free), size)]
+        fresh = walk.ready([[key_of(run) for run in group] for group in groups])
+        _refuse_running(walk, fresh)
+        jobs |= _submit(walk, fresh, records, options, folder)
         if options.cluster == "slurm":
             record = [{"job": job.job_id, "cells": cells} for job, cells in jobs.items()]
             write_json(folder / JOBS_FILE, record)
-    return jobs
+    seen = {job.job_id for job in known}
+    return {job: cells for job, cells in jobs.items() if job.job_id not in seen}
 
 
-_Key = tuple[str, int]
+_Key = tuple[str, int, str]
 _Jobs = dict["submitit.Job[None]", list[_Key]]
 
 
 def _key(config: RunConfig) -> _Key:
-    return config.output, config.seed
+    return config.output, config.seed, config_hash(config)
 
 
 def _earlier_jobs(folder: Path) -> _Jobs:
@@ -234,40 +253,63 @@ def _earlier_jobs(folder: Path) -> _Jobs:
     return jobs
 
 
-def _refuse_running(study: Study, runs: Sequence[RunConfig]) -> None:
+def _refuse_changed(study: Study, jobs: _Jobs) -> None:
+    """Refuse to wait for jobs that train a run of this study as it was before it was edited."""
+    now = {_key(run)[:2]: (_key(run), f"{run.arm}/{run.seed}") for run in study.runs}
+    for job, cells in jobs.items():
+        for cell in cells:
+            key, name = now.get(cell[:2], (cell, ""))
+            if key != cell:
+                raise UserError(
+                    f"job {job.job_id} trains {name} of {study.folder} with other settings than "
+                    f"the study has now; cancel it (scancel {job.job_id}), or undo the change."
+                )
+
+
+def _refuse_running(walk: "Walk", groups: Sequence[Sequence[Task]]) -> None:
+    runs = [walk.runs[cell] for group in groups for cell in _cells(group)]
     busy = [f"{run.arm}/{run.seed}" for run in runs if is_running(run.run_dir)]
     if busy:
+        folder = walk.study.folder
         raise UserError(
-            f"{', '.join(busy)} of {study.folder} are being run by another process; wait for it "
-            f"(python -m benchmark status {study.folder}), then give the same command again."
+            f"{', '.join(busy)} of {folder} are being run by another process; wait for it "
+            f"(python -m benchmark status {folder}), then give the same command again."
         )
 
 
+def _cells(tasks: Sequence[Task]) -> list[CellKey]:
+    return list(dict.fromkeys(task.cell for task in tasks))
+
+
 def _submit(
-    study: Study,
-    runs: Sequence[RunConfig],
-    arguments: Sequence[str],
+    walk: "Walk",
+    groups: Sequence[tuple[Task, ...]],
+    records: tuple[Record, ...],
     options: ClusterOptions,
     folder: Path,
 ) -> _Jobs:
-    """Submit runs in groups; returns the jobs with their cells."""
-    if not runs:
+    """Submit groups of tasks, a job each; returns the jobs with their cells."""
+    if not groups:
         return {}
-    size = options.cells_per_job or (1 if options.cluster == "slurm" else len(runs))
-    groups = [runs[start : start + size] for start in range(0, len(runs), size)]
-    executor = _executor(study, options, folder)
+    executor = _executor(walk.study, options, folder)
+    work = []
+    for tasks in groups:
+        told = Assignment(study=walk.study, data=records, tasks=tasks)
+        # Named by what it says: one that a queued job will read is never changed.
+        name = sha256_of_json(told.model_dump(mode="json"))[:12]
+        write_assignment(folder / f"job-{name}.json", told)
+        work.append(CellGroup(str(folder / f"job-{name}.json")))
     try:
         with _children_ignore_ctrl_c():
-            jobs = executor.submit_array([CellGroup(_words(arguments, group)) for group in groups])
+            jobs = executor.submit_array(work)
     except FailedJobError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"SLURM did not take the jobs: {reason}") from None
-    return {job: [_key(run) for run in group] for job, group in zip(jobs, groups, strict=True)}
-
-
-def _words(arguments: Sequence[str], group: Sequence[RunConfig]) -> list[str]:
-    only = [word for run in group for word in ("--only", run.output, str(run.seed))]
-    return [*arguments, *only]
+    submitted = {}
+    for job, tasks in zip(jobs, groups, strict=True):
+        walk.start(tasks)
+        submitted[job] = [_key(walk.runs[cell]) for cell in _cells(tasks)]
+    return submitted
 
 
 def _executor(study: Study, options: ClusterOptions, folder: Path) -> "submitit.Executor":
@@ -329,9 +371,9 @@ def _unfinished_error(runs: Sequence[RunConfig], jobs: _Jobs) -> UserError:
     from benchmark.cells.local import GO_ON
 
     names = ", ".join(f"{run.arm}/{run.seed}" for run in runs)
-    for job, cells in jobs.items():
-        if _key(runs[0]) in cells:
-            log = job.paths.stderr
-            reason = last_line(log).removesuffix(GO_ON).strip() or job.state.lower()
-            names += f"; job {job.job_id} ended: {reason} (its log: {log})"
+    # The last one, where a cell was submitted once more after others.
+    for job in [job for job, cells in jobs.items() if _key(runs[0]) in cells][-1:]:
+        log = job.paths.stderr
+        reason = last_line(log).removesuffix(GO_ON).strip() or job.state.lower()
+        names += f"; job {job.job_id} ended: {reason} (its log: {log})"
     return UserError(f"not finished: {names}. {GO_ON}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, with_config
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from benchmark.study.arm_entries import (
@@ -165,6 +165,7 @@ class _StudyFile:
     runs_per_device: int = Field(default=1, ge=1, le=1024)
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True)
 class Study:
     """A resolved study.

@@ -15,7 +15,7 @@ from mindiffusion.data.prepared import PreparedData, is_whole, load_prepared
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json, write_json
-from mindiffusion.outside.documents import parse_json, read_json
+from mindiffusion.outside.documents import read_json
 
 _NOT_OF_THE_ARRAY = ("horizontal_flip",)
 _Count = Annotated[int, Field(ge=1, le=2**31)]
@@ -119,17 +119,6 @@ def read_record(config: DataConfig, root: Path) -> Record | None:
 
 def _read(path: Path) -> Record:
     return read_json(path, Record, "delete that file.")
-
-
-def parse_record(text: str) -> Record:
-    """A record that a parent process hands to its own, as it writes them (``model_dump_json``).
-
-    Raises:
-        UserError: it is none.
-    """
-    return parse_json(
-        text.encode("utf-8", "surrogateescape"), Record, "--prepared", "leave it out."
-    )
 
 
 def open_record(record: Record, root: Path) -> PreparedData:

@@ -6,7 +6,7 @@ handed what their parent has opened. Where there is no source, what was prepared
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mindiffusion.data.prepare import plan_data, prepare_plan
@@ -15,7 +15,6 @@ from mindiffusion.data.record import (
     Record,
     config_key,
     open_record,
-    parse_record,
     read_record,
     record_of,
 )
@@ -43,20 +42,16 @@ def _source(config: DataConfig) -> _Source:
     return str(Path.cwd()), str(data_root()), celeba_path(), config_key(config)
 
 
-def hand_over(data: Mapping[DataConfig, PreparedData]) -> list[str]:
-    """Command-line words that make a child use these very arrays, and list no source."""
-    records = [record_of(config, one).model_dump_json() for config, one in data.items()]
+def hand_over(data: Mapping[DataConfig, PreparedData]) -> tuple[Record, ...]:
+    """What makes a child use these very arrays, and list no source: see ``take_over``."""
+    records = [record_of(config, one) for config, one in data.items()]
     # Two configs of one array have one record.
-    return [word for text in dict.fromkeys(records) for word in ("--prepared", text)]
+    return tuple({record.key: record for record in records}.values())
 
 
-def take_over(texts: list[str]) -> None:
-    """Take what a parent hands over: the texts of its words.
-
-    Raises:
-        UserError: one is no record.
-    """
-    for record in map(parse_record, texts):
+def take_over(records: Iterable[Record]) -> None:
+    """Take what a parent hands over."""
+    for record in records:
         _handed[record.key] = record
 
 

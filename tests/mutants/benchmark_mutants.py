@@ -24,8 +24,8 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "cells-look-at-the-source-again",
         "benchmark/cells/local.py",
-        "arguments = [*arguments, *hand_over(data)]",
-        "arguments = [*arguments]",
+        "return _run_cells(walk, cells, hand_over(data), slots, give_up)",
+        "return _run_cells(walk, cells, (), slots, give_up)",
         (f"{BENCHMARK}/cells/test_without_source.py",),
     ),
     Mutant(

@@ -274,7 +274,7 @@ def command_kill(round_: Round, count: int) -> None:
         delay = round_.rng.uniform(0.5, 0.8 * round_.reference.seconds["command"])
         if process.wait(delay) is not None:
             break
-        cells = [pid for pid in process.members() if "--cell" in victim.words_of(pid)]
+        cells = [pid for pid in process.members() if "/cell.json" in victim.words_of(pid)]
         if way == "parent":
             _kill_one(process.pid)
             end = process.wait()

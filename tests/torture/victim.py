@@ -14,7 +14,13 @@ import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmark.study.study import Study
+    from mindiffusion.config.run import RunConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIM = Path(__file__).resolve().parent / "shim"
@@ -230,13 +236,27 @@ def start_fork(
 def study() -> int:
     """What the study's command does, cell after cell in this process; then the tables."""
     from benchmark.__main__ import main
+    from benchmark.cells.__main__ import main as follow
     from benchmark.study.study import load_study
+    from mindiffusion.errors import guarded
 
-    for run in load_study(FILE).runs:
-        code = main(["reproduce", FILE, "--cell", run.output, str(run.seed), "1"])
+    of_file = load_study(FILE)
+    for run in of_file.runs:
+        document = run.run_dir / "cell.json"
+        code = guarded(partial(_assign, of_file, run, document)) or follow([str(document)])
         if code:
             return code
     return main(["tables", str(STUDY_FOLDER)])
+
+
+def _assign(study: "Study", run: "RunConfig", document: Path) -> int:
+    """Write what the process of a cell is told."""
+    from benchmark.cells.assignment import Assignment, write_assignment
+    from benchmark.cells.tasks import graph_of, key_of
+
+    tasks = tuple(task for task in graph_of(study) if task.cell == key_of(run))
+    write_assignment(document, Assignment(study=study, data=(), tasks=tasks, side_by_side=1))
+    return 0
 
 
 def preparation() -> int:

@@ -1,4 +1,4 @@
-"""A milestone scored: which parts there are, and the row that proves each of them.
+"""A milestone scored, part by part, and the row that proves each of them.
 
 Everything is drawn by image index from the sampling seed, so a milestone scores the same whoever
 scores it, and all arms of a seed meet the same noise.
@@ -8,12 +8,13 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from benchmark.evaluation.milestone.attribute_rows import emergence_rows
 from benchmark.evaluation.milestone.milestone import METRIC_VERSION, Milestone, OnProgress
+from benchmark.evaluation.milestone.parts import Part
 from benchmark.evaluation.milestone.profile_rows import profile_rows
 from benchmark.evaluation.milestone.sample_rows import sample_rows
 from benchmark.evaluation.milestone.stitched_rows import check_finisher, stitched_rows
@@ -25,13 +26,6 @@ from mindiffusion.config.run import RunConfig, config_hash
 from mindiffusion.files import sha256_of_file, sha256_of_json
 from mindiffusion.runtime import check_runtime
 from mindiffusion.sampling import config_of, model_of, primary_weights
-
-Part = Literal["own", "stitched"]
-
-
-def parts_of(evaluation: EvaluationConfig) -> tuple[Part, ...]:
-    """What a milestone is scored in: by itself, and stitched to a finisher that must be trained."""
-    return ("own", "stitched") if "stitched" in evaluation.metrics else ("own",)
 
 
 def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:

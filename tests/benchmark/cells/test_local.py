@@ -12,17 +12,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmark.cells import local
+from benchmark.cells import local, walk
+from benchmark.cells.assignment import read_assignment
 from benchmark.cells.describe import write_index
 from benchmark.cells.local import Cell, device_slots
 from benchmark.cells.progress import title, work_of
+from benchmark.cells.tasks import Task, graph_of, in_order, key_of
 from benchmark.cells.time_left import cell_states, print_dry_run, seconds_per_work
 from benchmark.rows.file import Row, append_rows
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion import runtime
 from mindiffusion.config.run import config_hash
-from mindiffusion.errors import ToldFault, UserError
-from mindiffusion.training.signals import Interrupted
+from mindiffusion.errors import Terminated, ToldFault, UserError
 
 EVALUATION = EvaluationConfig(
     num_generated=16, num_reference=64, feature_nets=("effnet-lite0-64",), profile_images=8
@@ -88,16 +89,20 @@ def test_cells_side_by_side_never_ask_for_more_cores_than_there_are(
         return popen([sys.executable, "-c", ""], stdout=subprocess.PIPE, text=True)
 
     config = tiny_config("c", f"training.threads={threads}")
+    study = Study("tiny", Path(), (config,), EVALUATION)
+    tasks = (Task("train", "C", 0), Task("own", "C", 0))
     for module in (runtime, local):
         monkeypatch.setattr(module, "available_cores", lambda: 6)
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", start)
-        cell = local._start(config, slots, 1, ["reproduce", "x"])
+        cell = local._start(walk.Walk(study, tasks), tasks, (), slots, 1)
     cell.process.wait()
     ((command, given),) = started
     assert environment.items() <= given.items()
-    # The cell is told how many run beside it, and settles on as many threads.
-    assert command[-4:] == ["--cell", "run", "0", str(len(slots))]
+    # One document says all. The cell knows how many run beside it, and settles on as many threads.
+    assert command[-2:] == ["benchmark.cells", "run/seed0/cell.json"]
+    told = read_assignment(Path(command[-1]))
+    assert (told.study, told.tasks, told.side_by_side) == (study, tasks, len(slots))
     settled = runtime.resolve_runtime(config, 1, runs_on_machine=len(slots))
     assert str(settled.threads) == environment["OMP_NUM_THREADS"]
 
@@ -172,84 +177,154 @@ def test_steps_are_timed_of_runs_that_need_images_which_differ(study, tiny_confi
     assert 0 < seconds < 1 and how == "three steps timed now"
 
 
+class Hollow:
+    """Cells that do nothing and say that their tasks are done; notes what happens.
+
+    Attributes:
+        did: what was done: the tasks of each started cell, and "tables".
+        done: tasks that count as done.
+        ends: how many polls a cell lasts, by its title; others end at once.
+        fails: tasks that are never done.
+    """
+
+    def __init__(self):
+        self.did, self.done, self.ends, self.fails = [], set(), {}, set()
+
+    def start(self, walk, tasks, records, slots, number):
+        config = walk.runs[tasks[0].cell]
+        self.did.append((title(config), *(task.what for task in tasks)))
+        left = [self.ends.get(title(config), 0)]
+
+        def poll():
+            left[0] -= 1
+            if left[0] < 0:
+                self.done |= set(tasks) - self.fails
+                return 0
+            return None
+
+        process = SimpleNamespace(poll=poll, returncode=0, terminate=list, wait=lambda seconds: 0)
+        return Cell(config, process, Path("log"))
+
+
 @pytest.fixture
 def hollow(monkeypatch):
-    """A function: how cells end → what ``run_study`` then did, with nothing really run."""
-    did = []
+    """A ``Hollow`` in place of cells and tables."""
+    cells = Hollow()
     monkeypatch.setattr(local, "make_yardstick", lambda *how: SimpleNamespace(fill_cache=list))
-    monkeypatch.setattr(local, "finish", lambda study: did.append("tables"))
+    monkeypatch.setattr(local, "finish", lambda study: cells.did.append("tables"))
+    monkeypatch.setattr(local, "_start", cells.start)
+    monkeypatch.setattr(local, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(walk, "is_done", lambda study, config, task: task in cells.done)
     # So that nothing is said of the tree that the tests run in.
     monkeypatch.setattr("benchmark.cells.preflight.git_revision", lambda: "0123456789ab")
-
-    def set_end(is_whole):
-        def run_cells(study, runs, pending, words, slots, give_up):
-            did.append([title(config) for config in pending])
-            return is_whole
-
-        monkeypatch.setattr(local, "_run_cells", run_cells)
-        return did
-
-    return set_end
+    return cells
 
 
 def test_only_chosen_cells_are_run_and_the_index_has_all(study, hollow):
-    did = hollow(is_whole=True)
-    assert local.run_study(study, [], study.runs[1:]) == 0
-    assert did == [["C/0"], "tables"]
+    assert local.run_study(study, study.runs[1:]) == 0
+    assert hollow.did == [("C/0", "train", "own"), "tables"]
     cells = json.loads((study.folder / "study.json").read_text())["cells"]
     assert [cell["arm"] for cell in cells] == ["B", "C"]
-    assert local.run_study(study, [], study.runs, with_tables=False) == 0
-    assert did[2:] == [["B/0", "C/0"]]
 
 
-def test_a_finisher_that_nobody_trains_is_told_of_before_and_after(study, hollow, capsys):
-    """A machine that does its share of a study need not wait for the one that has the finisher."""
-    did = hollow(is_whole=True)
+def test_a_job_does_its_tasks_and_leaves_tables_and_index_to_others(study, hollow):
+    hollow.done = {Task("train", "B", 0)}
+    assert local.run_job(study, [Task("train", "B", 0), Task("own", "B", 0)]) == 0
+    assert hollow.did == [("B/0", "own")]
+    assert not (study.folder / "study.json").exists()
+    assert local.run_job(study, [Task("own", "B", 0)]) == 0
+    assert len(hollow.did) == 1
+
+
+@pytest.fixture
+def stitching(study):
+    """The study with stitched samples, which B finishes."""
     evaluation = dataclasses.replace(
         study.evaluation, metrics=(*study.evaluation.metrics, "stitched"), stitch_levels=(0.5,)
     )
-    stitching = dataclasses.replace(study, evaluation=evaluation, finisher=study.runs[0])
-    assert local.run_study(stitching, [], study.runs[1:]) == 0
-    said = capsys.readouterr().err.splitlines()
+    return dataclasses.replace(study, evaluation=evaluation, finisher=study.runs[0])
+
+
+def test_a_finisher_that_nobody_trains_is_told_of_before_and_after(stitching, hollow, capsys):
+    """A machine that does its share of a study need not wait for the one that has the finisher."""
+    assert local.run_study(stitching, stitching.runs[1:]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "stitched" in line]
     assert len(said) == 2 and all("wait for B/0" in line and "copy" in line for line in said)
-    assert did == [["C/0"], "tables"]
+    assert hollow.did == [("C/0", "train", "own"), "tables"]
     # Where the finisher is trained too, there is nothing to say, and what waits for it is done.
-    assert local.run_study(stitching, [], study.runs) == 0
-    assert capsys.readouterr().err == ""
-    assert did[2:] == [["B/0", "C/0"], ["B/0", "C/0"], "tables"]
+    assert local.run_study(stitching, stitching.runs) == 0
+    assert "wait" not in capsys.readouterr().err
+    assert hollow.did[2:] == [
+        ("B/0", "train", "own", "stitched"), ("C/0", "stitched"), "tables"
+    ]  # fmt: skip
+
+
+def test_a_finisher_that_another_machine_has_trained_is_taken(stitching, hollow, capsys):
+    hollow.done = {Task("train", "B", 0)}
+    assert local.run_study(stitching, stitching.runs[1:]) == 0
+    assert hollow.did == [("C/0", "train", "own", "stitched"), "tables"]
+    assert "wait" not in capsys.readouterr().err
+
+
+def test_what_waits_for_a_cell_starts_when_that_has_ended_and_not_before(
+    stitching, hollow, monkeypatch
+):
+    """Two at a time: C ends first, and is run once more when B, the finisher, is there."""
+    monkeypatch.setattr(local, "device_slots", lambda runs, sharing: [None, None])
+    hollow.ends = {"B/0": 3}
+    assert local.run_study(stitching, stitching.runs) == 0
+    assert hollow.did == [
+        ("B/0", "train", "own", "stitched"), ("C/0", "train", "own"), ("C/0", "stitched"), "tables"
+    ]  # fmt: skip
+
+
+def test_a_control_that_follows_an_arms_training_is_started_after_it(study, hollow, monkeypatch):
+    """As a yoked control does: B's training needs C's, which the study lists behind it."""
+    graph = dict(graph_of(study)) | {Task("train", "B", 0): (Task("train", "C", 0),)}
+    monkeypatch.setattr(walk, "graph_of", lambda study: in_order(graph))
+    monkeypatch.setattr(local, "device_slots", lambda runs, sharing: [None, None])
+    assert local.run_study(study, study.runs) == 0
+    assert hollow.did == [("C/0", "train", "own"), ("B/0", "train", "own"), "tables"]
+
+
+def test_a_cell_that_ends_without_its_tasks_done_is_not_started_for_ever(stitching, hollow):
+    """As where somebody has deleted its weights, which are not made anew."""
+    hollow.fails = {Task("train", "B", 0)}
+    assert local.run_study(stitching, stitching.runs) == 0
+    assert [title for title, *_ in hollow.did[:-1]] == ["B/0", "C/0"]
 
 
 def test_rows_that_contradict_each_other_are_found_before_anything_is_trained(study, hollow):
-    did = hollow(is_whole=True)
     config = study.runs[0]
     write_rows(study, config, config_hash=config_hash(config))
     write_rows(study, config, config_hash=config_hash(config), value=2.0)
     with pytest.raises(UserError, match="lines 1 and 2: two results"):
-        local.run_study(study, [], study.runs)
-    assert did == []
+        local.run_study(study, study.runs)
+    assert hollow.did == []
 
 
 def test_a_part_ends_well_and_says_what_is_left(study, hollow, capsys):
-    did = hollow(is_whole=False)
-    assert local.run_study(study, [], study.runs, minutes=8.0) == 0
-    assert did == [["B/0", "C/0"]]
+    """The first cell is started in time, and the time is over before it ends."""
+    hollow.ends = {"B/0": 1_000_000}
+    assert local.run_study(study, study.runs, minutes=0.002) == 0
+    assert hollow.did in ([("B/0", "train", "own")], [])
     said = capsys.readouterr().out
-    assert said.startswith("stopped after 8 minutes: 0 of 2 cells done, about ")
+    assert said.startswith("stopped after 0.002 minutes: 0 of 2 cells done, about ")
 
 
-def test_cells_are_not_started_once_the_time_is_over(study, monkeypatch):
-    monkeypatch.setattr(local, "_start", lambda *cell: pytest.fail("started"))
-    given = (study, study.runs, list(study.runs), [], [None])
-    assert local._run_cells(*given, time.monotonic() - 1) is False
+def test_cells_are_not_started_once_the_time_is_over(study, hollow):
+    one = walk.Walk(study, graph_of(study))
+    cells = [key_of(run) for run in study.runs]
+    assert local._run_cells(one, cells, (), [None], time.monotonic() - 1) is False
+    assert hollow.did == []
 
 
-def test_rows_of_a_run_that_was_not_chosen_must_fit_too(study, hollow, monkeypatch):
+def test_rows_of_a_run_that_was_not_chosen_must_fit_too(study, hollow):
     stale = dataclasses.replace(study.runs[0], seed=1)
     other = dataclasses.replace(study, runs=(stale, *study.runs[1:]))
-    hollow(is_whole=True)
     write_rows(study, config=stale, config_hash="0" * 12)
     with pytest.raises(UserError, match="rows of arm 'B', seed 1 with another config"):
-        local.run_study(other, [], other.runs[1:])
+        local.run_study(other, other.runs[1:])
 
 
 def write_rows(study, config, **changes):
@@ -281,14 +356,14 @@ def ended(study, code, log=""):
 def test_end_of_a_cell_is_told_by_its_exit_code(study):
     local._check_end(ended(study, 0))
     for code in (129, 130, 143):
-        with pytest.raises(Interrupted) as stop:
+        with pytest.raises(Terminated) as stop:
             local._check_end(ended(study, code))
         assert stop.value.signal_number == code - 128
     with pytest.raises(UserError, match=r"cell B/0 stopped: the disk is full \(log: .*cell\.log"):
         local._check_end(ended(study, 2, "loading\nerror: the disk is full\n"))
     # Before it could listen, a signal ends a cell outright.
     for code in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        with pytest.raises(Interrupted):
+        with pytest.raises(Terminated):
             local._check_end(ended(study, -code))
     with pytest.raises(UserError, match="exit code 9"):
         local._check_end(ended(study, 9))

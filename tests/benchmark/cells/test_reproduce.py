@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmark.__main__ import main
+from benchmark.cells.__main__ import main as follow
 from benchmark.cells.progress import scored_steps, work_of
 from benchmark.cells.time_left import cell_states
 from benchmark.rows.file import read_rows
@@ -55,14 +56,18 @@ evaluation:
 """
 CLOCK = ("time", "host", "train_seconds", "git", "crc")
 COMMAND = ["-m", "benchmark", "reproduce", "mine.yaml"]
-# Both cells as a job of a cluster does them: no tables and figures, whose drawing takes longer.
-CELLS = [*COMMAND, "--only", "results/mine/cs", "0", "--only", "results/mine/mine", "0"]
 
 
 @pytest.fixture
 def reproduce(call, warm_python):
     """A function: runs a command's words here; its cells still get a process each."""
     return lambda command, *words: call(main, [*command[2:], *words])
+
+
+@pytest.fixture
+def do_cells(call, write_job):
+    """A function: does both cells as a job of a cluster does them, with a process for each."""
+    return lambda *overrides: call(follow, [write_job(*overrides)])
 
 
 def comparable(folder):
@@ -208,12 +213,12 @@ def fresh(workdir):
     return workdir
 
 
-def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, reproduce):
+def test_stitched_samples_wait_for_a_finisher_that_is_trained_last(fresh, do_cells):
     """The two cells run one after the other, the finisher second: the first goes on afterwards."""
     words = ["metrics=[fd,stitched]", "finisher=low-first", "stitch_levels=[0.5]"]
-    options = [part for word in words for part in ("--set", f"evaluation.{word}")]
-    options += ["--set", 'training.milestones=["100%"]', "--set", "training.threads=2"]
-    code, _, errors = reproduce(CELLS, *options)
+    options = [f"evaluation.{word}" for word in words]
+    options += ['training.milestones=["100%"]', "training.threads=2"]
+    code, _, errors = do_cells(*options)
     assert code == 0, errors
     rows = read_rows(fresh / "results" / "mine" / "rows.jsonl")
     stitched = {(r.arm, r.metric): r for r in rows if r.metric.startswith("stitched-")}
@@ -246,21 +251,23 @@ def wait_for(path, process, seconds=120):
 
 
 @pytest.mark.parametrize("moment", ["cs/seed0/ckpt-*3.pt", "cs/seed0/samples-*8.png"])
-def test_killed_study_ends_in_the_same_rows(moment, fresh, finished, start_cli, reproduce):
+def test_killed_study_ends_in_the_same_rows(moment, fresh, finished, start_cli, do_cells):
     process = start_cli(COMMAND, fresh)
     folder = fresh / "results" / "mine"
     wait_for((folder, moment), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    code, _, errors = reproduce(CELLS)
+    code, _, errors = do_cells()
     assert code == 0, errors
     assert comparable(folder) == comparable(finished / "results" / "mine")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_study_saves_its_state_and_goes_on(number, fresh, finished, start_cli, reproduce):
-    command = [*CELLS, "--set", "training.checkpoint_every=1000"]
-    process = start_cli(command, fresh)
+def test_stopped_study_saves_its_state_and_goes_on(
+    number, fresh, finished, start_cli, call, write_job
+):
+    document = write_job("training.checkpoint_every=1000")
+    process = start_cli(["-m", "benchmark.cells", document], fresh)
     folder = fresh / "results" / "mine"
     wait_for((folder, "cs/seed0/weights-*8.pt"), process)
     # As a terminal does it: to the whole group.
@@ -268,7 +275,7 @@ def test_stopped_study_saves_its_state_and_goes_on(number, fresh, finished, star
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number and "Traceback" not in errors
     assert errors.splitlines()[-1] == "stopped; run the same command again to go on."
-    assert reproduce(command)[0] == 0
+    assert call(follow, [document])[0] == 0
     assert comparable(folder) == comparable(finished / "results" / "mine")
 
 
@@ -288,12 +295,12 @@ def test_interrupted_cell_saves_the_step_it_was_at(fresh, start_cli):
     assert newest % 3 or (run / "cell.log").read_text() == ""
 
 
-def test_cut_rows_are_measured_again(fresh, finished, reproduce):
+def test_cut_rows_are_measured_again(fresh, finished, do_cells):
     shutil.copytree(finished / "results", fresh / "results")
     path = fresh / "results" / "mine" / "rows.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-30]) + lines[-30][:-20])
-    code, _, errors = reproduce(CELLS)
+    code, _, errors = do_cells()
     assert code == 0, errors
     assert comparable(path.parent) == comparable(finished / "results" / "mine")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
+from benchmark.cells.__main__ import main as follow
 from benchmark.cells.status import read_status
 
 STUDY = """
@@ -75,18 +76,16 @@ def fresh(workdir):
 
 
 @pytest.fixture(scope="module")
-def plain_rows(tmp_path_factory, avatars, shared_folder, warm_python):
+def plain_rows(tmp_path_factory, avatars, shared_folder, write_job, warm_python):
     """Rows of the study run without jobs and without a stop."""
     cwd = tmp_path_factory.mktemp("plain")
     (cwd / "data").symlink_to(shared_folder / "data")
     (shared_folder / "cache").mkdir(exist_ok=True)
     (cwd / ".cache").symlink_to(shared_folder / "cache")
     (cwd / "mine.yaml").write_text(STUDY)
-    # Both cells as a job does them: no tables and figures.
-    cells = [word for arm in ("cs", "c") for word in ("--only", f"results/mine/{arm}", "0")]
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(cwd)
-        assert main([*COMMAND[2:], *cells]) == 0
+        assert follow([write_job()]) == 0
     return comparable(cwd / "results" / "mine")
 
 

@@ -54,7 +54,7 @@ def test_study_that_cannot_come_to_its_end_is_refused(name, start, make, workdir
     monkeypatch.setattr(time_left, "_time_steps", None)
     with pytest.raises(UserError, match=message):
         if start == "start":
-            local.run_study(study, [], study.runs)
+            local.run_study(study, study.runs)
         else:
             time_left.print_dry_run(study, study.runs, 1)
     assert not (workdir / "results").exists()
@@ -71,7 +71,7 @@ def test_finisher_of_another_chain_is_refused_before_any_training(
     monkeypatch.setattr(time_left, "_time_steps", None)
     with pytest.raises(UserError, match=r"finisher B/0 is of .*n_T 500, the run B/0 of .*n_T 1000"):
         if start == "start":
-            local.run_study(study, [], study.runs)
+            local.run_study(study, study.runs)
         else:
             time_left.print_dry_run(study, study.runs, 1)
     assert not (workdir / "results").exists()

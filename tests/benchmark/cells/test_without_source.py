@@ -9,6 +9,8 @@ from PIL import Image
 
 from benchmark.__main__ import main
 from benchmark.cells import local
+from benchmark.cells.__main__ import main as follow
+from benchmark.cells.assignment import Assignment, write_assignment
 from benchmark.rows.file import read_rows
 from mindiffusion.cli import main as train_script
 from mindiffusion.data import celeba as celeba_module
@@ -88,14 +90,16 @@ def listings(monkeypatch):
 
 @pytest.fixture
 def cells_here(monkeypatch, listings):
-    """A study's cells run in this process, by the words that theirs would be given."""
+    """A study's cells run in this process, by the document that theirs would be given."""
 
-    def run_cells(study, runs, pending, arguments, slots, give_up):
-        for config in pending:
+    def run_cells(walk, cells, records, slots, give_up):
+        for (tasks,) in (walk.ready([[cell]]) for cell in cells):
+            told = Assignment(study=walk.study, data=records, tasks=tasks, side_by_side=1)
+            write_assignment(Path("cell.json"), told)
             with monkeypatch.context() as child:
                 started(child)
-                listings.process = f"cell {config.seed}"
-                assert main([*arguments, "--cell", config.output, str(config.seed), "1"]) == 0
+                listings.process = f"cell {tasks[0].seed}"
+                assert follow(["cell.json"]) == 0
         listings.process = "parent"
         return True
 

@@ -7,6 +7,7 @@ import pytest
 
 from benchmark.cells.cell import run_cell
 from benchmark.cells.progress import scored_steps
+from benchmark.cells.tasks import graph_of
 from benchmark.rows import file as rows_module
 from benchmark.rows.file import ROWS_FILE, Row, append_rows, key
 from benchmark.rows.keeper import Keeper
@@ -93,7 +94,7 @@ def test_a_cell_decodes_every_line_once(workdir, tiny_config, avatars, decoded, 
     append_rows(path, [replace(ROW, arm="B", seed=seed) for seed in (1, 2, 3)])
     # One cell a process: nobody has asked for the file before.
     known_rows.cache_clear()
-    assert run_cell(study, config, 1) == 0
+    assert run_cell(study, list(graph_of(study)), 1) == 0
     assert scored_steps(study, config) == {2, 4, 6}
     lines = path.read_bytes().splitlines()
     assert len(lines) > 3 and set(decoded.values()) == {1}
