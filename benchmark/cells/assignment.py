@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticSerializationError
 
-from benchmark.cells.tasks import Task, key_of
+from benchmark.cells.tasks import Task, graph_of
 from benchmark.study.study import Study
 from mindiffusion.data.record import Record
 from mindiffusion.errors import UserError
@@ -42,10 +42,10 @@ class Assignment(BaseModel):
 
     @model_validator(mode="after")
     def _of_the_study(self) -> "Assignment":
-        known = {key_of(run) for run in self.study.runs}
+        known = graph_of(self.study)
         for task in self.tasks:
-            if task.cell not in known:
-                raise ValueError(f"{task} is not in the study")
+            if task not in known:
+                raise ValueError(f"the study has no task {str(task)!r}")
         if self.side_by_side is not None and len({task.cell for task in self.tasks}) > 1:
             raise ValueError("a cell's process has tasks of one cell only")
         return self

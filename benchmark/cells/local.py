@@ -236,7 +236,7 @@ def _slots(study: Study, runs: Sequence[RunConfig]) -> list[str | None]:
 def _run_cells(
     walk: Walk,
     cells: Sequence[CellKey],
-    records: Sequence[Record],
+    records: tuple[Record, ...],
     slots: Sequence[str | None],
     give_up: float,
 ) -> bool:
@@ -326,7 +326,7 @@ def _total_work(study: Study, config: RunConfig) -> float:
 def _start(
     walk: Walk,
     tasks: tuple[Task, ...],
-    records: Sequence[Record],
+    records: tuple[Record, ...],
     slots: Sequence[str | None],
     number: int,
 ) -> Cell:
@@ -336,7 +336,7 @@ def _start(
     """
     config = walk.runs[tasks[0].cell]
     document, log = config.run_dir / "cell.json", config.run_dir / "cell.log"
-    told = Assignment(study=walk.study, data=tuple(records), tasks=tasks, side_by_side=len(slots))
+    told = Assignment(study=walk.study, data=records, tasks=tasks, side_by_side=len(slots))
     write_assignment(document, told)
     threads = config.training.threads or max(1, available_cores() // len(slots))
     environment = dict(os.environ) | {"OMP_NUM_THREADS": str(threads)}

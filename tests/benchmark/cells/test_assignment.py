@@ -62,7 +62,11 @@ WRONG = {
     "no such task": (changed(tasks=[{"what": "x", "arm": "B", "seed": 0}]), "tasks.0.what is 'x'"),
     "another study's cell": (
         changed(tasks=[{"what": "train", "arm": "B", "seed": 99}]),
-        "the training of B/99 is not in the study",
+        "has no task 'the training of B/99'",
+    ),
+    "a part that is not scored": (
+        changed(tasks=[{"what": "stitched", "arm": "B", "seed": 0}]),
+        "has no task 'the stitched samples of B/0'",
     ),
     "two cells in one process": (
         changed(tasks=[{"what": "own", "arm": arm, "seed": 0} for arm in ("B", "C")]),

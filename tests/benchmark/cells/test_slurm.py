@@ -309,10 +309,15 @@ def test_mistakes_in_options_are_told(study, options, message, monkeypatch):
         slurm.run_on_cluster(study, study.runs, options)
 
 
-def test_group_ends_with_the_exit_code_of_its_cells():
-    code = "from benchmark.cells.slurm import CellGroup; CellGroup('nowhere.json')()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2 and "error: " in done.stderr and "Traceback" not in done.stderr
+def test_group_ends_with_the_exit_code_of_its_cells(capfd):
+    old = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            CellGroup("nowhere.json")()
+    finally:
+        signal.signal(signal.SIGTERM, old)
+    errors = capfd.readouterr().err
+    assert end.value.code == 2 and errors.startswith("error: ") and "Traceback" not in errors
 
 
 def test_checkpoint_stops_the_cells_and_asks_for_the_same_again():
