@@ -1,5 +1,6 @@
 """A whole study at tiny size: rows, resume, kill, rerun, a user's own arm."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -247,6 +248,9 @@ def wait_for(path, process, seconds=120):
         if list(folder.glob(pattern)):
             return
         time.sleep(0.05)
+    # What it says can be read to its end only when it has ended.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     raise AssertionError(f"{pattern} did not come: {process.stderr.read()}")
 
 
