@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import (
     FuncFormatter,
     LogFormatter,
@@ -25,7 +26,7 @@ from matplotlib.ticker import (
 
 from benchmark.rows.frames import arm_order
 from mindiffusion.files import atomic_write
-from plots.names import FONT
+from plots.names import FONT, shortened
 
 COLUMN_INCHES = 3.3
 PAGE_INCHES = 6.8
@@ -34,7 +35,7 @@ LINE_INCHES = 0.16
 COLUMN_CHARACTERS, PAGE_CHARACTERS = 56, 120
 GREY = "0.45"
 # The smallest text, beside ticks, has 7 pt.
-FONT_SCALE = 0.8
+FONT_SCALE, _SMALL_POINTS = 0.8, 7
 _MOST_POWERS = 7
 MOST_PANELS = 8
 """Measures that a figure shows one below the other."""
@@ -77,6 +78,12 @@ _RC: dict[str, Any] = {
     "pdf.fonttype": 42,
 }  # fmt: skip
 
+# Of the files of a figure: no clocks and no versions.
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+}
+
 
 def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
     """Colour, marker and dashes of an arm among the study's ``arms``.
@@ -117,17 +124,15 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write ``stem.png`` and ``stem.pdf`` atomically, without clocks in their metadata."""
-    metadata: dict[str, dict[str, Any]] = {
-        "png": {"Software": None},
-        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-    }
-    written = []
-    for suffix, values in metadata.items():
-        path = stem.with_suffix(f".{suffix}")
+    for path in files_of(stem):
         with atomic_write(path) as handle:
-            figure.savefig(handle, format=suffix, metadata=values)
-        written.append(path)
-    return written
+            figure.savefig(handle, format=path.suffix[1:], metadata=_METADATA[path.suffix])
+    return files_of(stem)
+
+
+def files_of(stem: Path) -> list[Path]:
+    """The files that a figure is saved as: ``stem.png`` and ``stem.pdf``."""
+    return [stem.with_suffix(suffix) for suffix in _METADATA]
 
 
 def legend_above(ax: Axes) -> None:
@@ -180,7 +185,7 @@ def note_below(figure: Figure, parts: Sequence[str]) -> None:
             lines.append(part)
     text = "\n".join(textwrap.fill(line, width) for line in lines)
     _add_lines(figure, text.count("\n") + 1)
-    figure.supxlabel(text, fontsize=7, color=GREY, x=0.01, ha="left")
+    figure.supxlabel(text, fontsize=_SMALL_POINTS, color=GREY, x=0.01, ha="left")
 
 
 def text_beside(ax: Axes, points: float, y: float, text: str, **look: Any) -> None:
@@ -193,9 +198,25 @@ def text_beside(ax: Axes, points: float, y: float, text: str, **look: Any) -> No
         "offset points",
         ha="right" if points < 0 else "left",
         va="center",
-        fontsize=7,
+        fontsize=_SMALL_POINTS,
         **look,
     )
+
+
+def fitting(text: str, points: float) -> str:
+    """Small text that is at most so many points wide; the middle of a wider one is left out.
+
+    Letters differ threefold in width, so a number of characters does not say how wide they are.
+    """
+    font = get_font(findfont(FONT))
+    font.set_size(_SMALL_POINTS, 72)
+    for most in range(len(text), 1, -1):
+        shown = shortened(text, most)
+        font.set_text(shown)
+        # FreeType counts in 64ths of a point.
+        if font.get_width_height()[0] <= 64 * points:
+            return shown
+    return ""
 
 
 def log_scale(ax: Axes, values: pd.Series, span: float = 1.0) -> bool:

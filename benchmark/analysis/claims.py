@@ -120,16 +120,16 @@ CLAIMS = (
         ("CS", "CR"), direction=0,
     ),
     difference(
-        "A/A", "check", "Same arm, other noise",
+        "A/A", "check", "Other draws change nothing",
         "Is plain training with other random draws as good as plain training?", ("A/A", "B"),
         direction=0,
     ),
     difference(
-        "B-80%", "check", "Fewer steps",
+        "B-80%", "check", "Fewer steps are worse",
         "Does the instrument see that 80 % of the steps are too few?", ("B-80%", "B"), direction=1,
     ),
     difference(
-        "B-half", "check", "Smaller network",
+        "B-half", "check", "A smaller network is worse",
         "Does the instrument see that a network of half the width is worse?", ("B-half", "B"),
         direction=1,
     ),

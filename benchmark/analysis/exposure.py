@@ -47,21 +47,22 @@ def order_information(frame: pd.DataFrame) -> pd.Series:
         frame: rows of a study, or the exposure ones of them.
 
     Returns:
-        Nats by arm, a mean over seeds.
+        Nats by arm, a mean over seeds; NaN where no seed's exposures are densities (0 or more).
     """
     stages = stage_exposure(frame)
     stages = stages[stages["to_step"] > stages["from_step"]]
     steps = stages["to_step"] - stages["from_step"]
     run = ["arm", "seed"]
     whole = stages.groupby([*run, "from_step"])[EXPOSURE].transform("sum")
-    share = stages[EXPOSURE] / whole
+    lowest = stages.groupby(run)[EXPOSURE].transform("min")
+    share = (stages[EXPOSURE] / whole).where(lowest >= 0)
     joint = (share * steps).groupby([stages[name] for name in run]).transform("sum")
     weighted = share * steps / joint
     level = weighted.groupby([stages[name] for name in [*run, "level"]]).transform("sum")
     # A bin that a stage leaves out adds nothing.
     ratio = (share / level).where((weighted > 0) & (level > 0), 1.0)
     stages = stages.assign(nats=weighted * np.log(ratio))
-    nats = stages.groupby(run)["nats"].sum()
+    nats = stages.groupby(run)["nats"].sum(min_count=1)
     # What rounding leaves of equal stages is no order.
     return nats.round(9).clip(lower=0).groupby("arm").mean()
 

@@ -145,9 +145,19 @@ def _label(rows: pd.DataFrame, with_sampler: bool, width: int) -> str:
     return f"{label}\n{_sampler(rows)}" if with_sampler else label
 
 
-def _notes(parts: list[pd.DataFrame], panels: list["Panel"], staged_arm: str) -> list[str]:
+def _notes(
+    curves: list[pd.DataFrame],
+    ends: list[pd.DataFrame],
+    panels: list["Panel"],
+    staged_arm: str,
+) -> list[str]:
+    parts = [*curves, *ends]
     rows = pd.concat(parts)
     notes = [seed_note(over_seeds(rows, (*CONDITION, "arm", "step"))["seeds"])]
+    counts = [{int(part["n_generated"].iloc[0]) for part in some} for some in (curves, ends)]
+    if ends and counts[0] != counts[1]:
+        curve, end = (" and ".join(f"{n:,}" for n in sorted(some)) for some in counts)
+        notes.append(f"curves and changes: {curve} images each; lowest panel: {end} images each")
     if not rows["full_range"].all():
         notes.append("hollow: not all noise levels trained yet")
     if staged_arm:
@@ -180,9 +190,8 @@ def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
     ends = [part for part in parts if _is_curve(part) != _is_curve(curves[0])]
     count = max(len(curves), len(ends))
     curves, ends = curves[:MOST_PANELS], ends[:MOST_BESIDE]
-    parts = [*curves, *ends]
     panels = [Panel(rows, full_range_ratios(rows)) for rows in curves]
-    groups = families(arm_order(pd.concat(parts)))
+    groups = families(arm_order(pd.concat([*curves, *ends])))
     bands = [groups[i : i + PER_BAND] for i in range(0, len(groups), PER_BAND)]
     scale = COMPACT if len(bands) > 1 else 1.0
     heights = [_band_inches(band, panels, scale) for band in bands]
@@ -195,7 +204,7 @@ def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
         _draw_band(band, panels, boundaries, share, columns)
     if ends:
         _draw_ends(ends, shares[-1])
-    notes = _notes(parts, panels, staged_arm)
+    notes = _notes(curves, ends, panels, staged_arm)
     note_below(result, [*notes, *panels_note(count), *reservations(frame, terms)])
     return result
 

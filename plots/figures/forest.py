@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from benchmark.analysis.answer import reservations
 from benchmark.analysis.findings import Endpoint, Finding, findings, primary_endpoint
 from benchmark.study.terms import USUAL, Terms
-from plots.names import shortened
 from plots.percent_axis import (
     BEYOND_NOTE,
     covering,
@@ -21,12 +20,21 @@ from plots.percent_axis import (
     percent_axis,
     percent_text,
 )
-from plots.style import COLOURS, GREY, PAGE_INCHES, new_figure, note_below, text_beside
+from plots.style import (
+    COLOURS,
+    GREY,
+    PAGE_INCHES,
+    fitting,
+    new_figure,
+    note_below,
+    text_beside,
+)
 
 # Height of a line, and of all of them at most: a page.
 ROW_INCHES, MOST_INCHES = 0.185, 8.2
-# Lines that a page holds, and characters left of the axes.
-MOST_LINES, _LEFT_CHARACTERS = 70, 76
+# Lines that a page holds, and the points that a name may take of its width.
+MOST_LINES, _NAME_POINTS = 70, 230
+_NOTHING = "–"
 _GROUPS = {
     "hypothesis": "Hypotheses",
     "decomposition": "Where it comes from",
@@ -47,13 +55,16 @@ _LEFT, _COLUMNS = -5, (8, 104, 134)
 
 def has_rows(frame: pd.DataFrame, terms: Terms = USUAL) -> bool:
     """Whether any two arms can be compared at their end."""
-    return bool(with_estimate(findings(frame, terms)))
+    return any(not math.isnan(finding.estimate) for finding in findings(frame, terms))
 
 
-def with_estimate(found: Sequence[Finding]) -> list[Finding]:
-    """The findings with an estimate, group by group in the order of the groups."""
-    order = list(_GROUPS)
-    kept = [finding for finding in found if not math.isnan(finding.estimate)]
+def comparisons(found: Sequence[Finding]) -> list[Finding]:
+    """The findings group by group in the order of the groups, each contrast once.
+
+    A claim about the contrast of a hypothesis has that one's verdict: the hypothesis stands for it.
+    """
+    order, hypotheses = list(_GROUPS), {f.contrast for f in found if f.group == "hypothesis"}
+    kept = [f for f in found if f.group != "claim" or f.contrast not in hypotheses]
     return sorted(kept, key=lambda finding: order.index(finding.group))
 
 
@@ -61,7 +72,7 @@ def forest(found: Sequence[Finding], ax: Axes) -> Axes:
     """A line per finding under its group's heading, the effects along x as log ratios.
 
     Args:
-        found: what ``with_estimate`` returns, at least one.
+        found: what ``comparisons`` returns, at least one with an estimate.
         ax: axes to draw on.
     """
     margin_zone(ax, "x")
@@ -90,12 +101,13 @@ def _line(finding: Finding, place: float, ax: Axes) -> None:
     low, high = (
         finding.estimate if math.isnan(end) else end for end in (finding.low, finding.high)
     )
-    ends = cut(ax, "x", place, (low, high), look["color"])
-    ax.plot(ends, [place, place], color=look["color"], linewidth=1.2, solid_capstyle="butt")
-    if ends[0] <= finding.estimate <= ends[1]:
-        ax.plot([finding.estimate], [place], linestyle="none", markeredgewidth=1.0, **look)
+    if not math.isnan(finding.estimate):
+        ends = cut(ax, "x", place, (low, high), look["color"])
+        ax.plot(ends, [place, place], color=look["color"], linewidth=1.2, solid_capstyle="butt")
+        if ends[0] <= finding.estimate <= ends[1]:
+            ax.plot([finding.estimate], [place], linestyle="none", markeredgewidth=1.0, **look)
     strong = {"weight": "bold"} if finding.declared else {}
-    name = shortened(f"{finding.title}:  {finding.contrast}", _LEFT_CHARACTERS)
+    name = fitting(f"{finding.title}:  {finding.contrast}", _NAME_POINTS)
     text_beside(ax, _LEFT, place, name, **strong)
     text_beside(ax, _COLUMNS[0], place, interval_text(finding))
     text_beside(ax, _COLUMNS[1], place, str(finding.seeds))
@@ -104,7 +116,12 @@ def _line(finding: Finding, place: float, ax: Axes) -> None:
 
 
 def interval_text(finding: Finding) -> str:
-    """The change in percent and its interval, −4.2 % [−6.1, −2.3]; alone without an interval."""
+    """The change in percent and its interval, −4.2 % [−6.1, −2.3]; alone without an interval.
+
+    A dash where nothing was tested.
+    """
+    if math.isnan(finding.estimate):
+        return _NOTHING
     estimate = percent_text(finding.estimate)
     if math.isnan(finding.low):
         return estimate
@@ -118,7 +135,7 @@ def interval_text(finding: Finding) -> str:
 def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
     """All findings of a study that has an endpoint and two arms, judged by its own terms."""
     endpoint = primary_endpoint(frame, terms)
-    found = with_estimate(findings(frame, terms))
+    found = comparisons(findings(frame, terms))
     shown = found[:MOST_LINES]
     groups = len({finding.group for finding in shown})
     lines = min(ROW_INCHES * (len(shown) + 1.4 * groups + 1), MOST_INCHES)
@@ -130,7 +147,10 @@ def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
 
 
 def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
-    notes = ["grey zone: ±3 %, too small to matter"]
+    notes = ["each claims that its first arm is better (left), if its words say nothing else"]
+    notes.append("grey zone: ±3 %, too small to matter")
+    if any(finding.verdict == "not tested" for finding in found):
+        notes.append("not tested: a mask does nothing, or no seed has all arms (see the tables)")
     if is_wide([end for f in found for end in (f.low, f.high, f.estimate)]):
         notes.append(BEYOND_NOTE)
     if len(found) > MOST_LINES:

@@ -16,14 +16,17 @@ from hypothesis import strategies as st
 from benchmark.analysis.answer import study_answer
 from benchmark.reporting.page import write_report
 from benchmark.reporting.tables.build import write_tables
+from benchmark.reporting.tables.verdicts import exposure
 from benchmark.rows.file import append_rows
-from benchmark.rows.frames import load_rows
+from benchmark.rows.frames import load_rows, to_frame
 from mindiffusion.errors import UserError
 from plots.build import drawn
+from plots.figures import forest
+from plots.names import with_names_that_fit
 from plots.style import paper_style
 
 IS_LONG = "ANY_ROWS" in os.environ
-EXAMPLES, SIZES = int(os.environ.get("ANY_ROWS", "1")), 9 if IS_LONG else 2
+EXAMPLES, MOST = int(os.environ.get("ANY_ROWS", "1")), 9 if IS_LONG else 2
 ARMS = (
     "B", "C", "density*", "C-flat", "CS", "S", "CR", "A/A", "B-80%", "mine", "mine-density*",
     r"w$\alpha_{$", "_hidden", "=cmd()", "[x](y)", "*star", "日本の腕", "שלום", "x" * 200,
@@ -51,10 +54,10 @@ EXTREMES = (
 
 
 class Planter:
-    """Rows of a study, drawn from one random number."""
+    """Rows of a study of at most so many arms and seeds, drawn from one random number."""
 
-    def __init__(self, number, make_row):
-        self.rng, self.make_row = random.Random(number), make_row
+    def __init__(self, number, make_row, most=MOST):
+        self.rng, self.make_row, self.most = random.Random(number), make_row, most
         self.kind = self.rng.choice(("usual", "wide", "extreme", "equal", "zero"))
 
     def value(self):
@@ -74,9 +77,10 @@ class Planter:
     def study(self):
         rng = self.rng
         self.levels = [k / 20 for k in range(1, 21)] if rng.random() < 0.3 else [0.1, 0.5, 1.0]
-        arms = rng.sample(ARMS, rng.choice((1, 2, 3, 5, 9)[:SIZES]))
+        arms = rng.sample(ARMS, rng.choice((1, 2, 3, 5, 9)[: self.most]))
         arms = ["B", *arms] if rng.random() < 0.7 and "B" not in arms else arms
-        seeds = rng.sample((0, 1, 2, 3, 4, 5, 6, 7, 8, 2**53), rng.choice((1, 2, 3, 9)[:SIZES]))
+        count = rng.choice((1, 2, 3, 9)[: self.most])
+        seeds = rng.sample((0, 1, 2, 3, 4, 5, 6, 7, 8, 2**53), count)
         total = rng.choice((0, 1, 1500, 1500, 640_000, 2**53))
         steps = sorted({0, total, total // 2, total // 3} if rng.random() < 0.8 else {total})
         metrics = rng.sample(OTHERS, rng.randrange(len(OTHERS)))
@@ -140,6 +144,16 @@ def make_all(folder):
                 raise AssertionError(f"{name}: {warning}") from None
 
 
+@contextlib.contextmanager
+def warnings_as_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # matplotlib's own dealings with a newer pyparsing.
+        theirs = "matplotlib|pyparsing"
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=theirs)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     return (tmp_path_factory.mktemp("any") for _ in iter(int, 1))
@@ -150,10 +164,21 @@ def folders(tmp_path_factory):
 def test_any_finite_rows_make_tables_figures_and_a_report(number, folders, generators):
     folder = next(folders)
     append_rows(folder / "rows.jsonl", list(Planter(number, generators.row).study()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # matplotlib's own dealings with a newer pyparsing.
-        theirs = "matplotlib|pyparsing"
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=theirs)
-        with contextlib.suppress(UserError):
-            make_all(folder)
+    with warnings_as_errors(), contextlib.suppress(UserError):
+        make_all(folder)
+
+
+def draw_forest(frame):
+    forest.figure(with_names_that_fit(frame)).draw_without_rendering()
+
+
+@pytest.mark.usefixtures("paper")
+@pytest.mark.parametrize(
+    ("number", "make"),
+    # Exposures below 0; names as wide as the page.
+    [(124576495, exposure), (3332716663, draw_forest)],
+)
+def test_studies_that_once_failed_are_made(number, make, generators):
+    frame = to_frame(Planter(number, generators.row, most=9).study())
+    with warnings_as_errors():
+        make(frame)

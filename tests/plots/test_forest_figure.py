@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 
 from benchmark.analysis.findings import findings
 from benchmark.rows.frames import to_frame
-from plots.figures.forest import MOST_LINES, figure, forest, has_rows, interval_text, with_estimate
+from plots.figures.forest import MOST_LINES, comparisons, figure, forest, has_rows, interval_text
 
 pytestmark = pytest.mark.usefixtures("paper")
 
 
 @pytest.fixture(scope="module")
 def found(wide):
-    return with_estimate(findings(wide))
+    return comparisons(findings(wide))
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,36 @@ def test_words_name_contrast_effect_seeds_and_verdict(found, axes):
     ]  # fmt: skip
 
 
+def test_a_contrast_has_one_line_and_checks_say_what_they_claim(found, axes):
+    contrasts = [finding.contrast for finding in found]
+    assert len(set(contrasts)) == len(contrasts) and "C − B" in contrasts
+    words = [text.get_text() for text in axes.texts]
+    # The distance rises, and that is what the words say.
+    place = words.index("Fewer steps are worse:  B-80% − B")
+    assert words[place + 1].startswith("+") and words[place + 3] == "supported"
+
+
+def test_what_is_not_tested_has_a_line_without_numbers(make):
+    # No row says what the mask of CS does.
+    stages = {"arm": "CS", "metric": "active_channels", "n_generated": 0, "stage": "a"}
+    rows = [make.row(arm=arm, value=100.0 + k) for k, arm in enumerate(("B", "C", "CS"))]
+    rows += [make.row(**stages, step=step, value=value) for step, value in ((0, 13.0), (9, 64.0))]
+    drawn = figure(to_frame(rows))
+    words = [text.get_text() for text in drawn.axes[0].texts]
+    place = words.index("CS beats B:  CS − B")
+    assert words[place + 1 : place + 4] == ["–", "1", "not tested"]
+    assert len([line for line in drawn.axes[0].get_lines() if len(line.get_xdata()) == 1]) == 1
+    assert "not tested: a mask does nothing" in drawn.get_supxlabel()
+    assert not has_rows(to_frame([row for row in rows if row.arm != "C"]))
+
+
+def test_names_of_wide_letters_leave_room_for_the_axes(make):
+    rows = [make.row(arm=arm, value=50.0) for arm in ("B", "W" * 24)]
+    drawn = figure(to_frame(rows))
+    drawn.draw_without_rendering()
+    assert drawn.axes[0].get_position().width > 0.1
+
+
 def test_interval_reads_in_percent(found):
     numbers = {"estimate": math.log(0.95), "low": math.log(0.9), "high": math.log(1.005)}
     finding = dataclasses.replace(found[0], **numbers)
@@ -53,7 +83,7 @@ def test_interval_reads_in_percent(found):
 
 def test_one_seed_is_said_to_decide_nothing(make):
     drawn = figure(to_frame([make.row(value=100.0), make.row(arm="C", value=90.0)]))
-    assert "n=1 seed, no interval" in drawn.get_supxlabel()
+    assert "n=1 seed, no interval" in drawn.get_supxlabel().replace("\n", " ")
     assert {"−10.0 %", "undecided"} <= {text.get_text() for text in drawn.axes[0].texts}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.analysis.exposure import exposure_table, stage_exposure
+from benchmark.analysis.exposure import exposure_table, order_information, stage_exposure
 from benchmark.rows.frames import arm_order
 from mindiffusion.config.presets import build_config, load_preset
 from mindiffusion.curriculum.controls import control
@@ -102,6 +102,14 @@ def test_exposure_table_leaves_unfinished_runs_out(ladder, baseline):
     assert list(exposure_table(pd.DataFrame(rows)).index) == ["B"]
     assert exposure_table(pd.DataFrame(rows_of("C", ladder, last=4000))).empty
     assert len(stage_exposure(pd.DataFrame(rows))) == 20 + 4 * 20
+
+
+def test_exposures_below_zero_have_no_order(ladder, baseline):
+    rows = [*rows_of("B", baseline), *rows_of("C", ladder)]
+    rows += [row | {"arm": "bad", "value": -row["value"]} for row in rows_of("C", ladder)]
+    found = order_information(pd.DataFrame(rows))
+    assert found["B"] == 0 and found["C"] == pytest.approx(0.26, abs=0.01)
+    assert np.isnan(found["bad"])
 
 
 def test_tables_of_rows_without_exposure_are_empty(repository):
