@@ -8,16 +8,19 @@ import fcntl
 import glob
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import open_file, open_to_change
+
+LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -103,6 +106,23 @@ def remove_temporaries(folder: Path, name: str) -> None:
     for path in folder.glob(".*"):
         if re.fullmatch(rf"\.({name})\.[a-z0-9_]{{8}}", path.name):
             path.unlink(missing_ok=True)
+
+
+def remove_stale(owned: Iterable[Path], written: Collection[Path]) -> None:
+    """Remove what an earlier run wrote and this one would not; says so, and names the first.
+
+    Args:
+        owned: all files that the caller ever writes; no other file is touched.
+        written: those that it has written now.
+    """
+    stale = [path for path in owned if path not in written and path.exists()]
+    for path in stale:
+        path.unlink()
+    if stale:
+        folder = os.path.commonpath([path.parent for path in stale])
+        named = stale[0].name + (" and others" if len(stale) > 1 else "")
+        count = f"{len(stale)} file{'s' * (len(stale) > 1)}"
+        LOGGER.warning("%s: removed %s that no rows stand for: %s.", folder, count, named)
 
 
 def write_text(path: Path, text: str) -> None:

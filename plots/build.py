@@ -13,6 +13,7 @@ from benchmark.rows.metric_names import EPS_MSE
 from benchmark.study.index import read_index
 from benchmark.study.terms import USUAL, Terms, terms_of
 from mindiffusion.errors import UserError
+from mindiffusion.files import remove_stale
 from plots.arm_groups import main_arms
 from plots.figures import (
     capacity,
@@ -31,7 +32,7 @@ from plots.figures import (
     stitched,
 )
 from plots.names import with_names_that_fit
-from plots.style import GREY, paper_style, save
+from plots.style import GREY, files_of, paper_style, save
 
 LOGGER = logging.getLogger(__name__)
 MOST_ARMS = 48
@@ -46,26 +47,36 @@ CAPTIONS: dict[str, str] = {
     "fid_vs_steps": (
         "Distance between generated and real images over training, and its change against plain "
         "training (B) of the same seed. Lower is better. Hollow points are of networks that have "
-        "not yet been trained on all noise levels; no verdict uses them. An arm is better than B "
-        "if its band stays below the grey zone of ±3 % at the end. Ratios of early milestones may "
-        "lie outside the panel."
+        "not yet been trained on all noise levels; no verdict uses them. The number after @ is the "
+        "number of generated images. A change compares two distances from equally many images. "
+        "Curves may be drawn from fewer images than the end: their distances are then higher, and "
+        "their changes less exact. Verdicts use the end alone, which the lowest panel shows where "
+        "it has a number of images of its own. At the end, an arm is better than B if its band "
+        "lies below the grey zone of ±3 %. Changes of early milestones may lie outside the panel."
     ),
     "forest": (
         "Every comparison of the study: the change of the distance at the end with its 95 % "
-        "interval. A claim is supported if the interval lies wholly beyond the grey zone of ±3 % "
-        "on the claimed side, and refuted if it lies wholly on the other side of 0; arms are equal "
-        "if the effect is shown to be smaller than the zone; all else is undecided. Nothing is "
+        "interval. Each line is a claim: that its first arm is better (has the lower distance), or "
+        "what its words say. A claim is supported if the interval lies wholly beyond the grey zone "
+        "of ±3 % on the claimed side, and refuted if it lies wholly on the other side of 0; arms "
+        "are equal if the effect is shown to be smaller than the zone; all else is undecided. "
+        "Nothing is tested by a mask without an effect, or without a seed that has all arms. "
+        "Nothing is "
         "answered where the networks have not learned enough for the question. Two equal arms "
         "(A/A) must not be distinguishable, and the weakened arms (B-80%, B-half) must be worse "
         "than B; otherwise no verdict of the study counts."
     ),
     "order_exposure": (
-        "Is it the order, or only that other noise levels are trained more often? Left: the arms "
-        "with and without the order, at plain training's share of noise levels and at the "
-        "curriculum's. If the two lines lie on each other, the order has no effect. If both lines "
-        "are horizontal, the shares of noise levels have no effect. Right: the same effects with "
-        "their 95 % intervals; total = exposure + early order + what comes last. density* keeps "
-        "what comes last; static has no order at all."
+        "Is it the order of the noise levels, or only how often each is trained (the exposure)? "
+        "Left: each arm's distance at the end, as a change against B. Along x is the exposure: "
+        "that of plain training (B, C-flat) or that of the curriculum (density*, C). The colour "
+        "is the order: high noise first (C-flat, C), or not (B, density*). At one exposure, the "
+        "height of blue above or below black is the effect of the order; along one colour, the "
+        "rise or fall is the effect of the exposure. density* ends with the curriculum's last "
+        "stage, so its step from B holds exposure and last stage together. Right: these effects "
+        "with their 95 % intervals. total = early order + (exposure + last stage); where static, "
+        "which has the exposure and no order at all, was trained, the latter two stand apart. "
+        "An arm that is not there was not trained."
     ),
     "denoising_profile": (
         "Error of the noise prediction on held-out images by noise level at each arm's last step, "
@@ -203,41 +214,48 @@ def drawn(frame: pd.DataFrame, terms: Terms = USUAL) -> Iterator[tuple[str, Figu
 
 
 def write_figures(study_dir: Path) -> list[Path]:
-    """Write ``<study_dir>/figures/*.{png,pdf}``; a figure without rows is left out.
+    """Write ``<study_dir>/figures/*.{png,pdf}``; one without rows is left out, or removed.
 
-    So are those of samples and of closest pairs, with a warning, where pictures are missing or of
-    no use: they are larger than the rows, and not every copy of a study has them.
+    Where pictures that rows name are missing or of no use, the figures of samples and of closest
+    pairs stay as they are, with a warning: pictures are larger than the rows, and not every copy of
+    a study has them.
 
     Raises:
         UserError: the study has no rows, or contradicting ones.
     """
     study = load_rows(study_dir)
     frame, _ = some_arms(with_names_that_fit(study))
-    written: list[Path] = []
+    folder, written, kept = study_dir / "figures", list[Path](), list[Path]()
     with paper_style():
         for name, figure in drawn(study, terms_of(read_index(study_dir))):
-            written += save(figure, study_dir / "figures" / name)
+            written += save(figure, folder / name)
         for name, (cells, draw_pictures) in _PICTURES.items():
-            if not _has_pictures(name, cells(frame), study_dir):
+            named = cells(frame)
+            if named.empty:
+                continue
+            kept += files_of(folder / name)
+            if not _has_pictures(name, named, study_dir):
                 continue
             try:
                 picture = draw_pictures(frame, study_dir)
             except UserError as error:
-                LOGGER.warning("figure of %s left out: %s", name, error)
+                LOGGER.warning("figure of %s not drawn: %s", name, error)
             else:
-                written += save(picture, study_dir / "figures" / name)
+                written += save(picture, folder / name)
+    owned = (path for name in CAPTIONS for path in files_of(folder / name))
+    remove_stale(owned, [*written, *kept])
     return written
 
 
 def _has_pictures(name: str, cells: pd.DataFrame, study_dir: Path) -> bool:
-    """Whether a figure's cells name pictures and all are there; warns if some are not."""
+    """Whether the pictures that a figure's cells name are all there; warns if some are not."""
     missing = samples.missing_strips(cells, study_dir)
     if missing:
         LOGGER.warning(
-            "figure of %s left out: %d of its strips missing or unreadable, the first is %s; "
+            "figure of %s not drawn: %d of its strips missing or unreadable, the first is %s; "
             "restore them or sample again.",
             name,
             len(missing),
             missing[0],
         )
-    return not cells.empty and not missing
+    return not missing

@@ -1,8 +1,11 @@
 """The commands that write what people read: tables, report."""
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
+
+LOGGER = logging.getLogger(__name__)
 
 
 def add_commands(commands: Any) -> None:
@@ -16,15 +19,41 @@ def add_commands(commands: Any) -> None:
 
 
 def _tables(options: argparse.Namespace) -> int:
+    from benchmark.reporting.page.build import REPORT_FILE
     from benchmark.reporting.tables.build import write_tables
 
-    for path in write_tables(options.folder):
+    folder = options.folder
+    _tell_of_missing_rows(folder)
+    for path in write_tables(folder):
         print(path)
+    if (folder / REPORT_FILE).exists():
+        LOGGER.warning(
+            "%s and the figures are as they were; python -m benchmark report %s makes them anew.",
+            folder / REPORT_FILE, folder,
+        )  # fmt: skip
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from benchmark.reporting.outcome import tell, write_outcome
 
+    _tell_of_missing_rows(options.folder)
     print(tell(options.folder, write_outcome(options.folder)))
     return 0
+
+
+def _tell_of_missing_rows(folder: Path) -> None:
+    """Say how many of the study's milestones have not all their rows, and what to do."""
+    from benchmark.rows.frames import load_rows, milestones_without_rows
+    from benchmark.study.index import INDEX_FILE, read_index
+
+    index = read_index(folder)
+    missing = milestones_without_rows(load_rows(folder), index)
+    if missing:
+        arm, seed, step = missing[0]
+        LOGGER.warning(
+            "%s: %d of the %d milestones in %s are not scored yet or have lost rows, the first is "
+            "%s/%d at step %d; give the study's command again, which measures what is missing.",
+            folder, len(missing), sum(len(cell["milestones"]) for cell in index["cells"]),
+            INDEX_FILE, arm, seed, step,
+        )  # fmt: skip

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmark.analysis.answer import study_answer
 from benchmark.reporting.tables.as_text import escape_latex, to_latex
-from benchmark.reporting.tables.build import study_tables
+from benchmark.reporting.tables.build import study_tables, table_names
 from benchmark.rows.frames import load_rows
-from mindiffusion.files import atomic_write, write_text
+from mindiffusion.files import atomic_write, remove_stale, write_text
 from mindiffusion.outside.paths import is_file, read_file
 
 PAPER = "paper"
@@ -44,7 +44,8 @@ _FIGURE = r"""\begin{{figure}}[htbp]
 def write_paper(study_dir: Path) -> list[Path]:
     """Write ``<study_dir>/paper/{main.tex, tables/*.tex, figures/*.pdf}``.
 
-    Figures are those that have been drawn, in ``<study_dir>/figures``.
+    Figures are those that have been drawn, in ``<study_dir>/figures``. What an earlier paper had
+    beyond these figures and tables is removed.
 
     Raises:
         UserError: the study has no rows, or rows that contradict each other.
@@ -67,6 +68,8 @@ def write_paper(study_dir: Path) -> list[Path]:
         written.append(folder / "tables" / f"{name}.tex")
         write_text(written[-1], "\n".join(latex))
         body.append(rf"\input{{tables/{name}}}" + "\n" + r"\clearpage" + "\n")
+    owned = [folder / "figures" / f"{name}.pdf" for name in CAPTIONS]
+    remove_stale([*owned, *(folder / "tables" / f"{n}.tex" for n in table_names())], written)
     answer = study_answer(study_dir)
     head = _HEAD.format(name=escape_latex(str(frame["study"].iloc[0])), answer=escape_latex(answer))
     written.append(folder / "main.tex")

@@ -226,7 +226,7 @@ class Follower:
     def news(self) -> tuple[list[Row], bool]:
         """Rows added since the last call, and whether these are all: the first call, or a new file.
 
-        A cut last line is skipped with a warning; it is read when it is whole.
+        A cut last line is passed over with a warning; it is read when it is whole.
 
         Raises:
             UserError: another line is no row, or two lines of a first reading give one key two
@@ -255,7 +255,12 @@ class Follower:
             content = content.rstrip(b"\r\n")
             is_ended = line.endswith(b"\n")
             if not is_ended and len(line) < 2 * MOST_LINE_BYTES and not _is_whole(content):
-                LOGGER.warning("%s: ignored a cut last line (line %d).", self.path, number)
+                LOGGER.warning(
+                    "%s: the cut last line (line %d) cannot be read: its row, and all that stood "
+                    "behind it, are lost. Bring the whole file again, or give the command again "
+                    "that made it: it measures what is missing.",
+                    self.path, number,
+                )  # fmt: skip
                 return
             if content.strip():
                 yield _decode(self.path, number, content)

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from benchmark.rows.metric_names import (
     STAGE_METRICS,
 )
 from benchmark.study.arm_names import KNOWN_ARMS
+from benchmark.study.index import INDEX_FILE
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file
 from mindiffusion.outside.paths import refuse_links
@@ -77,7 +79,7 @@ def load_rows(study_dir: Path) -> pd.DataFrame:
     """
     path = study_dir / ROWS_FILE
     if not path.exists():
-        raise UserError(f"{path} does not exist; give a study's folder, one with a {ROWS_FILE}.")
+        raise UserError(f"{path} does not exist; {_without_rows(study_dir)}")
     refuse_links(study_dir)
     # A copy: whoever asks may change what they get.
     return _checked_frame(path, sha256_of_file(path)).copy()
@@ -88,7 +90,7 @@ def _checked_frame(path: Path, digest: str) -> pd.DataFrame:
     """The frame of a file with that content: tables, figures and report ask for the same one."""
     frame = to_frame(read_rows(path))
     if frame.empty:
-        raise UserError(f"{path} has no rows yet; run the benchmark first.")
+        raise UserError(f"{path} has no rows; {_without_rows(path.parent)}")
     _check_one_dataset(frame, path)
     _check_one_configuration(frame, path)
     _check_levels(frame, path)
@@ -99,6 +101,36 @@ def _checked_frame(path: Path, digest: str) -> pd.DataFrame:
             path, beyond, LARGEST, SMALLEST,
         )  # fmt: skip
     return frame
+
+
+def _without_rows(study_dir: Path) -> str:
+    """What to do about a folder without rows."""
+    if not (study_dir / INDEX_FILE).exists():
+        return f"give a study's folder, one with a {ROWS_FILE} that has rows."
+    return (
+        "nothing has been scored yet, or the rows are lost, and tables, figures and a report that "
+        "are there stand for lost ones. Bring the file again, or give the study's command, which "
+        "measures what is missing."
+    )
+
+
+def milestones_without_rows(
+    frame: pd.DataFrame, index: Mapping[str, Any]
+) -> list[tuple[str, int, int]]:
+    """Arm, seed and step of milestones that are not scored, or have lost rows.
+
+    Args:
+        frame: the frame of a study's rows.
+        index: the study's, which says which milestones there should be; it may be empty.
+    """
+    columns = (frame[name] for name in ("arm", "seed", "step", "metric"))
+    found, proofs = set(zip(*columns, strict=True)), index.get("proofs", ())
+    return [
+        (cell["arm"], cell["seed"], step)
+        for cell in index.get("cells", ())
+        for step in cell["milestones"]
+        if any((cell["arm"], cell["seed"], step, proof) not in found for proof in proofs)
+    ]
 
 
 def _check_levels(frame: pd.DataFrame, path: Path) -> None:

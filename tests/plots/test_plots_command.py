@@ -131,6 +131,21 @@ def one_figure(monkeypatch):
     monkeypatch.setattr(build, "_FIGURES", {"capacity": build._FIGURES["capacity"]})
 
 
+@pytest.mark.usefixtures("one_figure")
+def test_figures_that_no_rows_stand_for_go_and_other_files_stay(study, caplog):
+    figures = study / "figures"
+    figures.mkdir(exist_ok=True)
+    for name in ("forest.png", "samples.pdf", "closest.pdf", "mine.png"):
+        (figures / name).write_text("old")
+    for strip in (study / "samples").iterdir():
+        strip.unlink()
+    write_figures(study)
+    # Rows name strips, which are not in this copy: the figure of samples is not wrong.
+    left = {"capacity.png", "capacity.pdf", "samples.pdf", "mine.png"}
+    assert {path.name for path in figures.iterdir()} == left
+    assert "removed 2 files that no rows stand for" in caplog.text
+
+
 @pytest.mark.parametrize("gone", ["CS-*", "*"])
 @pytest.mark.usefixtures("one_figure")
 def test_other_figures_are_drawn_if_strips_are_missing(study, gone, caplog):
@@ -156,7 +171,7 @@ def test_a_strip_of_no_use_leaves_its_figure_out_and_is_named(study, strip, said
         Image.new("RGB", strip).save(path)
     assert {path.stem for path in write_figures(study)} == {"capacity"}
     (warning,) = caplog.messages
-    assert warning.startswith("figure of samples left out: ") and said in warning
+    assert warning.startswith("figure of samples not drawn: ") and said in warning
 
 
 def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):

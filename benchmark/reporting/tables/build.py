@@ -48,8 +48,9 @@ from benchmark.rows.frames import (
 from benchmark.rows.metric_names import EPS_MSE, SUMMARIES, limit_name
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.index import read_index
-from mindiffusion.files import sha256_of_file, sha256_of_json, write_text
+from mindiffusion.files import remove_stale, sha256_of_file, sha256_of_json, write_text
 
+_SUFFIXES = (".csv", ".md", ".tex")
 _QUALITY = (
     "precision",
     "recall",
@@ -245,10 +246,15 @@ def _study_tables(study_dir: Path, rows: str, index_hash: str) -> dict[str, Buil
     return {name: (tables, numbers) for name, (tables, numbers) in built.items() if tables}
 
 
+def table_names() -> list[str]:
+    """The names that table files have, in whatever study."""
+    return [*_OF_ROWS, *_OF_ROWS_AND_INDEX]
+
+
 def write_tables(study_dir: Path) -> list[Path]:
     """Write ``<study_dir>/tables/*.{csv,md,tex}`` from the study's rows and index alone.
 
-    A table the study has no rows for is left out.
+    A table the study has no rows for is left out; one that is there from earlier rows is removed.
 
     Raises:
         UserError: the study has no rows, or rows that contradict each other.
@@ -257,13 +263,15 @@ def write_tables(study_dir: Path) -> list[Path]:
     for name, (tables, numbers) in study_tables(study_dir).items():
         stem = study_dir / "tables" / name
         latex = [to_latex(table, f"{name}_{index}") for index, table in enumerate(tables, 1)]
-        texts = {
-            ".csv": to_csv(numbers),
-            ".md": "\n".join(to_markdown(table) for table in tables),
-            ".tex": "\n".join(latex),
-        }
-        for suffix, text in texts.items():
+        texts = (
+            to_csv(numbers),
+            "\n".join(to_markdown(table) for table in tables),
+            "\n".join(latex),
+        )
+        for suffix, text in zip(_SUFFIXES, texts, strict=True):
             path = stem.with_suffix(suffix)
             write_text(path, text)
             written.append(path)
+    folder = study_dir / "tables"
+    remove_stale((folder / f"{n}{suffix}" for n in table_names() for suffix in _SUFFIXES), written)
     return written

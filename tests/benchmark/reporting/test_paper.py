@@ -54,6 +54,17 @@ def test_paper_has_the_studys_tables_and_figures_and_inputs_them_all(folder):
     assert (paper / "figures" / "forest.pdf").read_bytes() == PDF
 
 
+def test_paper_drops_what_the_study_has_no_more(folder):
+    paper = folder / "paper"
+    stale = paper / "tables" / "quality.tex", paper / "figures" / "closest.pdf"
+    own = paper / "tables" / "mine.tex"
+    for path in (*stale, own):
+        path.write_bytes(b"old")
+    assert not set(stale) & set(write_paper(folder))
+    assert not any(path.exists() for path in stale) and own.read_bytes() == b"old"
+    own.unlink()
+
+
 def test_paper_is_the_same_on_a_rebuild(folder):
     first = {path: path.read_bytes() for path in write_paper(folder)}
     assert {path: path.read_bytes() for path in write_paper(folder)} == first

@@ -1,11 +1,13 @@
 import csv
 import dataclasses
+import json
 import random
 import subprocess
 import sys
 
 import pytest
 
+from benchmark.__main__ import main
 from benchmark.reporting.tables.as_text import Table, decimals_for, to_latex, to_markdown
 from benchmark.reporting.tables.build import (
     checks,
@@ -79,6 +81,49 @@ def test_fid_table_is_the_golden_one(tmp_path):
     append_rows(tmp_path / "rows.jsonl", study_rows())
     write_tables(tmp_path)
     assert (tmp_path / "tables" / "fid_vs_steps.md").read_text() == GOLDEN
+
+
+def test_tables_that_no_rows_stand_for_go_and_other_files_stay(tmp_path, caplog):
+    rows, path = study_rows(), tmp_path / "rows.jsonl"
+    append_rows(path, rows)
+    first = write_tables(tmp_path)
+    assert "removed" not in caplog.text
+    for name in ("mine.csv", "fid_vs_steps.txt"):
+        (tmp_path / "tables" / name).write_text("of my own")
+    path.unlink()
+    append_rows(path, [one for one in rows if one.metric.startswith("FD")])
+    second = write_tables(tmp_path)
+    assert 0 < len(second) < len(first)
+    left = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert left == {path.name for path in second} | {"mine.csv", "fid_vs_steps.txt"}
+    assert f"removed {len(first) - len(second)} files that no rows stand for" in caplog.text
+
+
+def test_the_commands_say_how_many_milestones_have_lost_rows(tmp_path, caplog):
+    append_rows(tmp_path / "rows.jsonl", [*study_rows(), row(metric="scored-own/p")])
+    cells = [{"arm": "B", "seed": 0, "run": "b/seed0", "milestones": [100, 200]}]
+    index = {"study": "demo", "proofs": ["scored-own/p"], "cells": cells}
+    (tmp_path / "study.json").write_text(json.dumps(index))
+    assert main(["tables", str(tmp_path)]) == 0
+    (said,) = caplog.messages
+    assert "1 of the 2 milestones" in said and "the first is B/0 at step 200" in said
+    append_rows(tmp_path / "rows.jsonl", [row(metric="scored-own/p", step=200)])
+    (tmp_path / "report.html").touch()
+    caplog.clear()
+    assert main(["tables", str(tmp_path)]) == 0
+    # Nothing is missing; what this command does not write is named.
+    (said,) = caplog.messages
+    assert "report.html and the figures are as they were" in said
+
+
+def test_a_study_that_lost_all_rows_is_no_other_folder(tmp_path, call):
+    code, _, other = call(main, ["tables", str(tmp_path)])
+    assert code == 2 and "give a study's folder" in other
+    (tmp_path / "study.json").write_text(json.dumps({"study": "demo", "cells": []}))
+    for make in (lambda path: None, lambda path: path.touch()):
+        make(tmp_path / "rows.jsonl")
+        code, _, said = call(main, ["tables", str(tmp_path)])
+        assert code == 2 and "the rows are lost" in said and "Bring the file again" in said
 
 
 def test_tables_have_the_same_bytes_for_any_row_order(tmp_path):

@@ -142,7 +142,7 @@ def test_curriculum_frame_ends_each_stage_where_the_next_begins():
     [
         ([row(), row(arm="C", manifest="other")], "2 prepared data sets"),
         ([row(), row(config_hash="c1", value=3.0)], "configs c0, c1"),
-        ([], "no rows yet"),
+        ([], "has no rows; give a study's folder"),
     ],
 )
 def test_load_study_refuses_rows_that_do_not_belong_together(tmp_path, rows, message):
