@@ -57,8 +57,9 @@ class CellStatus:
     Attributes:
         name: arm/seed.
         state: "to do", "starting", "training", "scoring 1/4", "stopped", "trained 1/4",
-            "trained", "scored 4/4" or "failed".
-        step: optimizer steps done; of a run that is not training, those it would go on from.
+            "trained", "scored 4/4" or "failed"; without a checkpoint here, "scored 1/4" too.
+        step: optimizer steps done; of a run that is not training, those it would go on from, and
+            all of them where every milestone is scored.
         total_steps: of the whole run; None: not known.
         entry: the newest line of its log; empty if there is none.
         seconds_left: of training, at the newest line's speed; None where it is not training.
@@ -174,11 +175,15 @@ def _cell(run: Path, plan: Plan, scored: dict[str, set[int]]) -> CellStatus:
     is_locked = is_running(run)
     entry = _newest_entry(run / METRICS_FILE)
     logged, saved = _as_int(entry.get("step")), newest_checkpoint(run)
+    steps = scored.get(plan.name, set())
+    if steps and _is_done(plan, steps) and not is_locked:
+        # Rows are the result; its checkpoints may be gone, or on another machine.
+        saved = plan.total_steps or saved
     step = max(logged, saved) if is_locked else saved
     is_trained = plan.total_steps is not None and saved >= plan.total_steps
     seen = _last_change(run)
     error = "" if is_locked else failure(run / "cell.log")
-    state = _state(plan, is_locked, is_trained, step, scored.get(plan.name, set()), error)
+    state = _state(plan, is_locked, is_trained, step, steps, error)
     return CellStatus(
         name=plan.name,
         state=state,
@@ -195,8 +200,7 @@ def _state(
     plan: Plan, is_locked: bool, is_trained: bool, step: int, scored: Collection[int], error: str
 ) -> str:
     done = f"{len(set(scored) & set(plan.milestones or ()))}/{len(plan.milestones or ())}"
-    is_done = plan.milestones is not None and set(scored) >= set(plan.milestones)
-    if is_trained and plan.is_scored and is_done:
+    if is_trained and plan.is_scored and _is_done(plan, scored):
         return f"scored {done}"
     if is_locked:
         # A milestone is scored before the next step.
@@ -208,7 +212,13 @@ def _state(
         return "failed"
     if is_trained:
         return f"trained {done}" if plan.is_scored else "trained"
-    return "stopped" if step else "to do"
+    if step:
+        return "stopped"
+    return f"scored {done}" if scored else "to do"
+
+
+def _is_done(plan: Plan, scored: Collection[int]) -> bool:
+    return plan.milestones is not None and set(scored) >= set(plan.milestones)
 
 
 def _time_left(run: Path, plan: Plan, entry: dict[str, Any], step: int) -> float | None:

@@ -112,6 +112,16 @@ def test_scored_milestones_are_counted(study, make, rows):
     assert states(study)["B/0"] == "scored 2/2"
 
 
+def test_rows_count_where_there_are_no_checkpoints(study, make, rows):
+    rows(("B", 100), ("B", 200), ("C", 100))
+    assert states(study) == {"B/0": "scored 2/2", "C/0": "scored 1/2"}
+    assert [cell.step for cell in read_status(study)] == [200, 0]
+    # One that is trained again here is.
+    run = make("b/seed0", saved=50, logged=(40, 80))
+    with exclusive_lock(run / ".lock"):
+        assert states(study)["B/0"] == "training"
+
+
 @pytest.mark.parametrize(
     ("log", "state", "note"),
     [
