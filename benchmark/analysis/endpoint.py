@@ -1,8 +1,7 @@
 """The one number every verdict is about: a distance at each arm's last step, seed by seed."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +80,9 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms = USUAL) -> Endpoint | No
     shared = [part for part, count in zip(parts, counts, strict=True) if count >= enough]
     chosen = min(shared, key=lambda part: _preference(part, terms.num_generated))
     every = at_last_step(frame[frame["metric"].str.startswith(("FID@", "FD-"))])
-    return dataclasses.replace(endpoint_of(chosen), left_out=_left_out(every, chosen))
+    endpoint = endpoint_of(chosen)
+    left_out = (*_left_out(every, chosen), *endpoint.left_out)
+    return dataclasses.replace(endpoint, left_out=left_out)
 
 
 def _left_out(rows: pd.DataFrame, chosen: pd.DataFrame) -> tuple[str, ...]:
@@ -98,12 +99,15 @@ def _left_out(rows: pd.DataFrame, chosen: pd.DataFrame) -> tuple[str, ...]:
         if part["n_generated"].iloc[0] <= count and not str(other).startswith("FID@"):
             cells -= counted
         if cells:
-            named = ", ".join(f"{arm} (seed {seed})" for arm, seed in sorted(cells)[:MOST_NAMED])
-            more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
             texts.append(
-                f"{other} of {named}{more} is left out, since the cells are compared by {metric}."
+                f"{other} of {_named(cells)} is left out, since the cells are compared by {metric}."
             )
     return tuple(texts)
+
+
+def _named(cells: Collection[tuple[str, int]]) -> str:
+    named = ", ".join(f"{arm} (seed {seed})" for arm, seed in sorted(cells)[:MOST_NAMED])
+    return f"{named} and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else named
 
 
 def _preference(part: pd.DataFrame, declared: int | None) -> tuple[object, ...]:
@@ -127,10 +131,11 @@ def at_last_step(rows: pd.DataFrame) -> pd.DataFrame:
 def endpoint_of(rows: pd.DataFrame) -> Endpoint:
     """The endpoint of rows of one condition, at least one, each at its arm's last step.
 
-    Only sampling seeds that all cells have count, so that every cell is a mean over the same.
+    Every cell is a mean over the same sampling seeds: as many as more than half of the cells have.
+    A cell that lacks one of them is left out, and changes nothing for the others.
 
     Raises:
-        UserError: a value of 0 or below, which has no logarithm, or no shared sampling seed.
+        UserError: a value of 0 or below, which has no logarithm.
     """
     first = rows.iloc[0]
     if (rows["value"] <= 0).any():
@@ -139,14 +144,9 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
             f"{first['metric']}: arm {lowest['arm']!r} has {lowest['value']:g}; ratios need values "
             "above 0, so find out what went wrong in that cell and measure it again."
         )
-    by_cell = rows.groupby(["arm", "seed"])["sampling_seed"].agg(set)
-    shared = functools.reduce(set.intersection, by_cell)
-    if not shared:
-        raise UserError(
-            f"{first['metric']}: no sampling seed is shared by all cells; score every arm and seed "
-            "with the same ones."
-        )
-    rows = rows[rows["sampling_seed"].isin(shared)]
+    sampling_seeds = _sampling_seeds(rows)
+    left_out = _without_all_of(rows, sampling_seeds)
+    rows = of_sampling_seeds(rows, sampling_seeds)
     declared = set(rows["declared"])
     return Endpoint(
         metric=str(first["metric"]),
@@ -156,10 +156,51 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
             index="seed", columns="arm", values="value"
         ),
         is_smoke="@" in first["metric"] and is_smoke(int(first["n_generated"])),
-        sampling_seeds=tuple(sorted(shared)),
+        sampling_seeds=sampling_seeds,
         declared=declared.pop() if len(declared) == 1 else "exploratory",
         uncommitted=len(cells_of(rows[~rows["git"].map(is_committed)])),
+        left_out=left_out,
     )
+
+
+def _sampling_seeds(rows: pd.DataFrame) -> tuple[int, ...]:
+    """The largest set of sampling seeds that more than half of the cells have as a whole.
+
+    Where no set has a majority, the most common one.
+    """
+    by_cell = rows.groupby(["arm", "seed"])["sampling_seed"].agg(frozenset)
+    counts = {own: sum(own <= other for other in by_cell) for own in set(by_cell)}
+    enough = min(len(by_cell) // 2 + 1, max(counts.values()))
+    shared = [own for own, count in counts.items() if count >= enough]
+    return min((tuple(sorted(own)) for own in shared), key=lambda own: (-len(own), own))
+
+
+def of_sampling_seeds(rows: pd.DataFrame, sampling_seeds: Collection[int]) -> pd.DataFrame:
+    """Rows of these sampling seeds, of those cells that have them all at the row's step."""
+    rows = rows[rows["sampling_seed"].isin(sampling_seeds)]
+    counts = rows.groupby(["arm", "seed", "step"])["sampling_seed"].transform("nunique")
+    return rows[counts == len(sampling_seeds)]
+
+
+def _without_all_of(rows: pd.DataFrame, sampling_seeds: tuple[int, ...]) -> tuple[str, ...]:
+    """What does not count because cells have other sampling seeds than these, in sentences."""
+    metric, names = rows["metric"].iloc[0], ", ".join(map(str, sampling_seeds))
+    lacking = cells_of(rows) - cells_of(of_sampling_seeds(rows, sampling_seeds))
+    further = rows[~rows["sampling_seed"].isin(sampling_seeds)]
+    more = cells_of(further) - lacking
+    texts = []
+    if lacking:
+        texts.append(
+            f"{metric} of {_named(lacking)} is left out: the cells are means over the sampling "
+            f"seeds {names}, and not all of these are there. Score it again."
+        )
+    if more:
+        others = ", ".join(map(str, sorted(set(further["sampling_seed"]))))
+        texts.append(
+            f"Further sampling seeds ({others}) of {_named(more)} do not count, since at most half "
+            "of the cells have them."
+        )
+    return tuple(texts)
 
 
 def rows_like(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
@@ -182,7 +223,7 @@ def missing_cells(
             rows should have every seed.
     """
     same = rows_like(frame, endpoint)
-    same = same[same["step"] == same["total_steps"]]
+    same = of_sampling_seeds(same[same["step"] == same["total_steps"]], endpoint.sampling_seeds)
     measured = set(zip(same["arm"], same["seed"], strict=True))
     planned = {(cell["arm"], cell["seed"]) for cell in index.get("cells", ())} or {
         (arm, seed) for arm in arm_order(frame) for seed in endpoint.values.index

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmark.analysis.competence import Competence
-from benchmark.analysis.endpoint import Endpoint, at_last_step, rows_like
+from benchmark.analysis.endpoint import Endpoint, at_last_step, of_sampling_seeds, rows_like
 from benchmark.analysis.findings import Finding, held_out_endpoint
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.analysis.statistics import paired
@@ -185,9 +185,7 @@ def interval_text(effect: Effect | Finding) -> str:
 
 def _endpoint_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
     """The rows behind the endpoint: each arm's last step, under its one condition."""
-    same = rows_like(frame, endpoint)
-    # Some cells may have more sampling seeds than all share; the verdicts are not about those.
-    return at_last_step(same[same["sampling_seed"].isin(endpoint.sampling_seeds)])
+    return of_sampling_seeds(at_last_step(rows_like(frame, endpoint)), endpoint.sampling_seeds)
 
 
 def _distance_text(row: pd.Series, decimals: int) -> str:

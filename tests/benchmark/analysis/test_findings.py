@@ -8,7 +8,7 @@ import pytest
 from made_up_row import ROW
 
 from benchmark.analysis.answer import headline
-from benchmark.analysis.endpoint import primary_endpoint
+from benchmark.analysis.endpoint import missing_cells, primary_endpoint
 from benchmark.analysis.findings import HELD_OUT, MARGIN, findings, secondary
 from benchmark.analysis.learning import baseline_curve, learning, worth_in_steps
 from benchmark.analysis.mask_check import mask_effects
@@ -119,13 +119,28 @@ def test_endpoint_leaves_out_unfinished_and_hollow_cells(frame):
     assert findings(frame[frame["step"] < 300]) == []
 
 
-def test_endpoint_uses_the_sampling_seeds_that_all_cells_share(frame):
-    rows = frame[~((frame["arm"] == "B") & (frame["seed"] == 0) & (frame["sampling_seed"] == 1))]
+def test_a_cell_with_fewer_sampling_seeds_is_left_out_and_changes_no_other(frame):
+    rows = frame[~((frame["arm"] == "C") & (frame["seed"] == 0) & (frame["sampling_seed"] == 1))]
+    whole, endpoint = primary_endpoint(frame), primary_endpoint(rows)
+    assert endpoint.sampling_seeds == (0, 1)
+    assert np.isnan(endpoint.values.loc[0, "C"])
+    pd.testing.assert_frame_equal(endpoint.values.drop(columns="C"), whole.values.drop(columns="C"))
+    assert endpoint.values["C"].drop(0).equals(whole.values["C"].drop(0))
+    (said,) = endpoint.left_out
+    assert said.startswith("FD-Net@2048 of C (seed 0) is left out: ")
+    assert missing_cells(rows, endpoint, {}) == {"C": [0]}
+
+
+def test_sampling_seeds_that_half_of_the_cells_lack_do_not_count_and_it_is_said(frame):
+    rows = frame[(frame["sampling_seed"] == 0) | (frame["seed"] == 0)]
     endpoint = primary_endpoint(rows)
     assert endpoint.sampling_seeds == (0,)
-    cell = rows[(rows["metric"] == "FD-Net@2048") & (rows["arm"] == "C") & (rows["seed"] == 3)]
+    assert endpoint.values.notna().all(axis=None) and not missing_cells(rows, endpoint, {})
+    cell = rows[(rows["metric"] == "FD-Net@2048") & (rows["arm"] == "C") & (rows["seed"] == 0)]
     first = cell.loc[cell["sampling_seed"] == 0, "value"].item()
-    assert endpoint.values.loc[3, "C"] == pytest.approx(np.log(first), rel=1e-12)
+    assert endpoint.values.loc[0, "C"] == pytest.approx(np.log(first), rel=1e-12)
+    (said,) = endpoint.left_out
+    assert said.startswith("Further sampling seeds (1) of ") and "do not count" in said
 
 
 def test_endpoint_of_rows_of_two_declarations_is_exploratory(frame):

@@ -145,7 +145,7 @@ def test_main_table_has_the_held_out_change_beside_the_distances(planted):
     assert [line[column] for line in table.body] == ["–", "−10.0 % (−10.0 to −10.0 %)"]
 
 
-def test_main_table_is_of_the_sampling_seeds_that_all_cells_share(whole, planted):
+def test_main_table_is_of_the_sampling_seeds_that_count(whole, planted):
     """What the verdicts are not about, such as one cell's further sampling, moves no number."""
     rows = planted()
     last = [row for row in rows if row.arm == "C" and row.seed == 0 and row.step == row.total_steps]
@@ -153,3 +153,13 @@ def test_main_table_is_of_the_sampling_seeds_that_all_cells_share(whole, planted
             if row.metric == whole[1].metric and row.sampling_seed == 0]  # fmt: skip
     assert more
     assert main_table(*parts([*rows, *more])) == main_table(*whole)
+    lost = max(
+        (row for row in last if row.metric == whole[1].metric), key=lambda r: r.sampling_seed
+    )
+    fewer = [row for row in rows if row is not lost]
+    table, before = main_table(*parts(fewer)), main_table(*whole)
+    place = [line[0] for line in table.body].index("C")
+    assert table.body[place] != before.body[place]
+    assert [line[1] for line in table.body if line[0] != "C"] == [
+        line[1] for line in before.body if line[0] != "C"
+    ]
