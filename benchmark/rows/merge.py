@@ -19,7 +19,8 @@ from mindiffusion.outside.paths import inside, is_file, refuse_links
 from mindiffusion.outside.pictures import png_bytes
 from mindiffusion.training.run_files import is_running
 
-_CHOOSE = "Find out which is right and drop the other."
+CHOOSE = "Find out which is right and drop the other."
+"""How a message about two folders that contradict each other ends."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def merged_rows(folders: Sequence[Path]) -> list[Row]:
                 first = said.setdefault(about, _Said(value, path))
                 if first.value != value:
                     raise UserError(
-                        f"{about[0]}: {first.file} has {first.value}, {path} has {value}. {_CHOOSE}"
+                        f"{about[0]}: {first.file} has {first.value}, {path} has {value}. {CHOOSE}"
                     )
             name = key(row)
             kept[name] = min(kept.get(name, row), row, key=lambda one: (one.time, encode(one)))
@@ -135,7 +136,7 @@ def _pictures(rows: Sequence[Row], folders: Sequence[Path]) -> Iterator[tuple[st
         first = png_bytes(found[0])
         for other in found[1:]:
             if png_bytes(other) != first:
-                raise UserError(f"{found[0]} and {other} are different pictures. {_CHOOSE}")
+                raise UserError(f"{found[0]} and {other} are different pictures. {CHOOSE}")
         yield name, found[0]
 
 
@@ -156,7 +157,7 @@ def merged_index(folders: Sequence[Path]) -> dict[str, Any]:
                 first = joined.setdefault(name, _Said(value, path))
                 if first.value != value:
                     what = " ".join(name).strip()
-                    raise UserError(f"{first.file} and {path} differ in {what}. {_CHOOSE}")
+                    raise UserError(f"{first.file} and {path} differ in {what}. {CHOOSE}")
     if not joined:
         return {}
     parts: dict[str, dict[str, Any]] = {"": {}, "arm": {}, "cell": {}}

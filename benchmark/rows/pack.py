@@ -6,6 +6,7 @@ cells need no more than their rows. What ``unpack`` takes is bounded, and ``pack
 Never imports torch.
 """
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.rows.file import ROWS_FILE, Row, read_rows
-from benchmark.rows.merge import merge
+from benchmark.rows.merge import CHOOSE, merge
 from benchmark.study.index import INDEX_FILE, read_index
 from mindiffusion.config.run import differences
 from mindiffusion.errors import UserError
@@ -39,6 +40,10 @@ _PART = "travel.tar.gz.{}"
 _CONFIG = "config.json"
 _OF_A_RUN = re.compile(r"(ckpt|weights)-\d+\.(pt|json)|config\.json|metrics\.jsonl")
 _PICTURE = ".png"
+_CHOOSE = (
+    "Find out which is right: unpack into another folder, or correct the folder that was packed "
+    "and pack it again."
+)
 
 
 class _Part(BaseModel):
@@ -235,7 +240,7 @@ def unpack(packed: Path, folder: Path) -> str:
             contradicts it; nothing is written then.
     """
     refuse_links(folder)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, _named_as(packed, Path(temporary)):
         source = Path(temporary)
         with gzip.GzipFile(fileobj=io.BytesIO(_whole(packed))) as stream:
             read_files(stream, str(packed), source, _is_packed)
@@ -250,6 +255,16 @@ def unpack(packed: Path, folder: Path) -> str:
         taken = [cell for cell in cells if _take_state(source / cell.run, folder / cell.run)]
         rows = len(read_rows(folder / ROWS_FILE))
     return f"{folder}: {rows} rows, and the state of {len(taken)} cells is new."
+
+
+@contextlib.contextmanager
+def _named_as(packed: Path, temporary: Path) -> Iterator[None]:
+    """Errors about unpacked files name what the user gave: the other folder is gone by then."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error).replace(f"{temporary}/", f"{packed}: ")
+        raise UserError(text.replace(CHOOSE, _CHOOSE)) from None
 
 
 def _whole(packed: Path) -> bytes:

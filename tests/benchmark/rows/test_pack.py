@@ -141,9 +141,14 @@ def test_rows_are_joined_and_contradictions_change_nothing(study, tmp_path):
         if content:
             run_files(other / "c" / "seed0", (), (5,), config=content)
         before = files(other)
-        with pytest.raises(UserError, match="of another run" if content else r"B/0, step 10"):
+        with pytest.raises(UserError, match="of another run" if content else r"B/0, step 10") as no:
             unpack(tmp_path / "packed", other)
         assert files(other) == before
+    # The files that the message names are there; none of them can be dropped.
+    said = str(no.value)
+    assert f"{tmp_path / 'packed'}: rows.jsonl has 2.0" in said
+    assert f"{other / 'rows.jsonl'} has 3.0" in said
+    assert "drop the other" not in said and "unpack into another folder" in said
 
 
 def test_parts_are_small_checked_and_few(study, tmp_path, monkeypatch):
