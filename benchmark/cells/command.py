@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mindiffusion.cli import add_run_options, add_seed_option, add_set_option
-from mindiffusion.errors import UserError
+from mindiffusion.config.presets import (
+    apply_overrides,
+    build_config,
+    load_preset,
+    preset_names,
+)
+from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.outside.documents import shown_value
 
 if TYPE_CHECKING:
     from benchmark.study.study import Study
     from mindiffusion.config.run import RunConfig
+
+_LONGEST_NAME = 100
+"""Characters of a name of which a similar one is looked for."""
 
 
 def add_commands(commands: Any) -> None:
@@ -24,7 +34,7 @@ def add_commands(commands: Any) -> None:
     status.set_defaults(run=_status)
     _add_prepare(commands)
     train = commands.add_parser("train", help="train one preset, such as celeba_b_32")
-    train.add_argument("preset")
+    train.add_argument("preset", help=f"one of {', '.join(preset_names())}")
     add_seed_option(train)
     add_run_options(train)
     train.set_defaults(run=_train)
@@ -66,7 +76,9 @@ def _add_cluster_options(reproduce: argparse.ArgumentParser) -> None:
 
 def _add_prepare(commands: Any) -> None:
     prepare = commands.add_parser("prepare", help="prepare and check a data set's array")
-    prepare.add_argument("name", nargs="?", default="celeba_b_32", help="a preset or a study")
+    prepare.add_argument(
+        "name", nargs="?", default="celeba_b_32", help="a preset, a study or a study's YAML file"
+    )
     prepare.add_argument("--dataset", help="avatars, celeba, photos, or a folder or zip of images")
     add_set_option(prepare, "such as data.crop=center178; repeatable")
     prepare.add_argument(
@@ -132,14 +144,19 @@ def _prepare(options: argparse.Namespace) -> int:
         print(fetch_inception(cache_root()))
         return 0
     from benchmark.study.study import load_study, study_names
-    from mindiffusion.config.presets import apply_overrides, build_config, load_preset
     from mindiffusion.data.store import prepared_data
 
     overrides = _with_dataset(options)
     if options.name in study_names() or options.name.endswith((".yaml", ".yml")):
         config = load_study(options.name, overrides=overrides).runs[0]
-    else:
+    elif options.name in preset_names():
         config = build_config(apply_overrides(load_preset(options.name), overrides), options.name)
+    else:
+        name, allowed = options.name, [*preset_names(), *study_names()]
+        raise UserError(
+            f"{shown_value(name, 400)} is no preset, no study and no YAML file of a study."
+            f"{did_you_mean(name[:_LONGEST_NAME], allowed)}"
+        )
     data = prepared_data(config.data, show_progress=True)
     print(
         f"{len(data.train)} training and {len(data.held_out)} held-out images in {data.folder}, "

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mindiffusion.config.model import without_foreign
-from mindiffusion.config.presets import apply_overrides, build_config, merge, resolve_extends
+from mindiffusion.config.presets import apply_overrides, build_config, extended, merge
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.controls import CONTROLS, control, standard_controls
 from mindiffusion.errors import UserError, did_you_mean
@@ -134,7 +134,7 @@ def _entry(
 ) -> Entry:
     """One entry of the file, with the entry it controls, if any, resolved first."""
     where = f"{source}, arm {key}"
-    content = resolve_extends(arms[key])
+    content = extended(arms[key], where)
     kind, of = content.pop("control", None), content.pop("of", None)
     if kind is None and of is None:
         return Entry(key, merge({"arm": key}, content))

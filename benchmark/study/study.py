@@ -21,8 +21,8 @@ from mindiffusion.config.model import MODELS, fields_of
 from mindiffusion.config.presets import (
     apply_overrides,
     build_config,
+    extended,
     merge,
-    resolve_extends,
 )
 from mindiffusion.config.run import RunConfig, check
 from mindiffusion.errors import UserError, did_you_mean
@@ -260,7 +260,7 @@ def load_study(
     folder = Path(output) if output else RESULTS / title
     rest = [text for text in overrides if text not in own]
     runs = []
-    base = resolve_extends(parsed.run)
+    base = extended(parsed.run, f"{path}, run")
     entries = resolve_entries(parsed.arms, parsed.controls_of, base, str(path))
     if len(parsed.seeds) * len(entries) > _MOST_RUNS:
         raise UserError(

@@ -83,6 +83,22 @@ def resolve_extends(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> 
     return merge(resolved, {k: v for k, v in content.items() if k != "extends"})
 
 
+def extended(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A part of somebody's file with the presets that it extends; errors name the file.
+
+    Args:
+        content: nested plain types.
+        source: the file, and which part of it.
+
+    Raises:
+        UserError: an unknown preset, or no list of presets.
+    """
+    try:
+        return resolve_extends(content)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
 def parse_override(text: str) -> dict[str, Any]:
     """One ``--set`` argument, "training.lr=2e-5", as a nested mapping; values are YAML."""
     key, equals, value = text.partition("=")

@@ -6,6 +6,8 @@ import pytest
 
 from benchmark.__main__ import build_parser, main
 from benchmark.selfcheck import doctor as doctor_module
+from benchmark.study.study import study_names
+from mindiffusion.config.presets import preset_names
 
 
 def test_prepare_makes_the_array_of_a_study_and_names_its_folder(workdir, call):
@@ -13,6 +15,13 @@ def test_prepare_makes_the_array_of_a_study_and_names_its_folder(workdir, call):
     code, out, _ = call(main, words)
     assert code == 0
     assert out.startswith("256 training and 32 held-out images in data/avatars-personas-32-squash-")
+
+
+def test_help_of_train_lists_the_presets_and_prepare_takes_studies_too(call):
+    code, out, _ = call(main, ["train", "--help"])
+    assert code == 0 and all(name in out for name in preset_names())
+    code, _, said = call(main, ["prepare", "nothing"])
+    assert code == 2 and all(name in said for name in (*preset_names(), *study_names()))
 
 
 def test_prepare_finds_a_changed_array(tmp_path, call, monkeypatch):
