@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.evaluation.features.net import Backbone, settled
+from benchmark.evaluation.features.net import Backbone, given_file, settled
 from mindiffusion.errors import UserError
 from mindiffusion.outside.weights import tensors_of_file
 from mindiffusion.printable import printable
@@ -86,10 +86,8 @@ def find_dinov2(model: str, path: str | None) -> Path:
     Raises:
         UserError: neither is there.
     """
-    if path:
-        given = Path(path).expanduser()
-        if not given.is_file():
-            raise UserError(f"{PATH_VARIABLE}={path} is not a file; {_how_to_supply(model)}.")
+    given = given_file(PATH_VARIABLE, path, _how_to_supply(model))
+    if given is not None:
         return given
     from huggingface_hub import try_to_load_from_cache
 

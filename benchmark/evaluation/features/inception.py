@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmark.evaluation.features.net import Backbone, Head, settled
+from benchmark.evaluation.features.net import Backbone, Head, given_file, settled
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, exclusive_lock, sha256_of_file
 from mindiffusion.outside.weights import known_torchscript, silent_torchscript
@@ -87,10 +87,8 @@ def find_inception(path: str | None, cache_dir: Path) -> Path:
     Raises:
         UserError: neither is there.
     """
-    if path:
-        given = Path(path).expanduser()
-        if not given.is_file():
-            raise UserError(f"INCEPTION_PATH={path} is not a file; {HOW_TO_SUPPLY}.")
+    given = given_file("INCEPTION_PATH", path, HOW_TO_SUPPLY)
+    if given is not None:
         return given
     cached = cache_dir / _NAME
     if not cached.is_file():

@@ -97,6 +97,25 @@ class FeatureNet:
         return "KID" if self.label == "Inception" else f"KD-{self.label}"
 
 
+def given_file(variable: str, path: str | None, how_to_supply: str) -> Path | None:
+    """The weights file that a variable of the environment names; None if it is not set.
+
+    Args:
+        variable: its name.
+        path: its value.
+        how_to_supply: ends the message.
+
+    Raises:
+        UserError: it names no file.
+    """
+    if not path:
+        return None
+    given = Path(path).expanduser()
+    if not given.is_file():
+        raise UserError(f"{variable}={path} is not a file; {how_to_supply}.")
+    return given
+
+
 def settled(module: nn.Module, device: torch.device) -> nn.Module:
     """The module ready to be called on a device, its weights in the order that is fastest there."""
     return module.eval().to(device).to(memory_format=torch.channels_last)

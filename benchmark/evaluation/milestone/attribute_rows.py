@@ -15,7 +15,7 @@ from benchmark.evaluation.attributes.emergence import (
 )
 from benchmark.evaluation.attributes.frequencies import TotalVariation, attribute_frequencies
 from benchmark.evaluation.milestone.milestone import Milestone
-from benchmark.evaluation.milestone.profile_rows import first_images, noise_source
+from benchmark.evaluation.milestone.profile_rows import to_denoise
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.file import Row
 from benchmark.rows.keeper import INSTRUMENT
@@ -27,7 +27,6 @@ from mindiffusion.data.avatars import AvatarSource, avatar_styles
 from mindiffusion.process import Denoiser, Model, Process
 from mindiffusion.sampling import primary_weights
 
-_BATCH = 64
 _PORTRAITS = 256
 """Portraits whose options are changed one by one."""
 
@@ -88,15 +87,8 @@ def oracle_readings(yardstick: Yardstick, config: RunConfig) -> DenoisedReadings
 def _readings(
     denoise: Denoiser, process: Process, config: RunConfig, yardstick: Yardstick
 ) -> DenoisedReadings:
-    evaluation, device = yardstick.evaluation, yardstick.device
-    return read_denoised(
-        denoise,
-        first_images(yardstick.data.held_out, evaluation.profile_images, device),
-        process.grid(evaluation.profile_levels),
-        _BATCH,
-        noise_source(config, device),
-        yardstick.classifier,
-    )
+    noisy = to_denoise(process, config, yardstick, yardstick.data.held_out)
+    return read_denoised(denoise, *noisy, yardstick.classifier)
 
 
 def attribute_rows(

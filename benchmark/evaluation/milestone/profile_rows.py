@@ -5,7 +5,7 @@ the same noisy images.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process
 from mindiffusion.config.run import RunConfig
 from mindiffusion.network import Network
 from mindiffusion.noise import Stream, normals
-from mindiffusion.process import Denoiser, Model, Process
+from mindiffusion.process import Denoiser, Level, Model, Process
 from mindiffusion.sampling import model_of, primary_weights
 from mindiffusion.sparsity import group_norm_summary, vanished_groups, weight_movement
 
@@ -104,9 +104,25 @@ def _profiles(
     yardstick: Yardstick,
     images: np.ndarray,
 ) -> dict[str, ProfileResult]:
+    return denoising_profiles(denoisers, *to_denoise(process, config, yardstick, images))
+
+
+def to_denoise(
+    process: Process, config: RunConfig, yardstick: Yardstick, images: np.ndarray
+) -> tuple[Tensor, Sequence[Level], int, NoiseSource]:
+    """What every predictor is given, as ``denoising_profiles`` and ``read_denoised`` take it.
+
+    Args:
+        process: of the run.
+        config: the run, for its sampling seed.
+        yardstick: says how many images and levels.
+        images: (N, H, W, 3) uint8.
+
+    Returns:
+        The first images, noise levels, images a call, noise.
+    """
     evaluation, device = yardstick.evaluation, yardstick.device
-    return denoising_profiles(
-        denoisers,
+    return (
         first_images(images, evaluation.profile_images, device),
         process.grid(evaluation.profile_levels),
         _BATCH,
