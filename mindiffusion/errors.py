@@ -33,6 +33,7 @@ TRACEBACK = "MINDIFFUSION_TRACEBACK"
 _TRAIN_PACKAGES = ("torch", "torchvision", "timm", "cleanfid", "dicebear", "resvg_py")
 """What ``pip install '.[train]'`` adds; tables and figures do without."""
 _OURS = ("mindiffusion", "benchmark", "plots")
+_TELLS_OF_CUDA = "torch.utils.cpp_extension"
 
 _MAIN_FIRST_SECONDS = 2.0
 """A mistake that all ranks meet is told by the main one; its end ends the others meanwhile."""
@@ -144,6 +145,8 @@ def _set_up_streams() -> None:
     handler.setFormatter(_OneLine("%(message)s"))
     level = logging.WARNING if is_main_process() else logging.ERROR
     logging.basicConfig(level=level, handlers=[handler])
+    # With a CUDA toolkit but no GPU, torch warns of that when it compiles for the CPU.
+    logging.getLogger(_TELLS_OF_CUDA).setLevel(logging.ERROR)
 
 
 class _OneLine(logging.Formatter):

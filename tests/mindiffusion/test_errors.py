@@ -267,3 +267,10 @@ leave(3)
 def test_one_of_several_ranks_leaves_without_clearing_up(world, said, tmp_path, run_cli):
     done = run_cli(["-c", CLEARING_UP], tmp_path, timeout=60, WORLD_SIZE=world, RANK="0")
     assert (done.returncode, done.stdout, done.stderr) == (3, said, "")
+
+
+def test_a_toolkit_without_a_gpu_is_no_news_to_whoever_uses_the_cpu(monkeypatch):
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    assert guarded(lambda: 0) == 0
+    assert not logger.isEnabledFor(logging.WARNING) and logger.isEnabledFor(logging.ERROR)

@@ -52,8 +52,11 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
     sampler = config.sampler if seed is None else replace(config.sampler, seed=seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # As studies draw the images that they score.
-    network = sampling_network(config, resolve_sampler(config, device.type), device)
+    runtime = resolve_sampler(config, device.type)
+    network = sampling_network(config, runtime, device)
     model = load_weights(network, content, weights or primary_weights(config))
+    if runtime.compile:
+        print("compiling the network first; that takes a minute or more.", file=sys.stderr)
     with tqdm(total=count, unit="image", file=sys.stderr) as bar:
 
         def on_chunk(done: int) -> None:

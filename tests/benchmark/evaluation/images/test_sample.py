@@ -3,9 +3,11 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.evaluation.images.image_source import open_images
+from mindiffusion.runtime import SamplerRuntime
 from mindiffusion.sampling import config_of, model_of, sample_images
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import CONFIG_FILE
+from mindiffusion.unet import NaiveUnet
 
 
 @pytest.fixture
@@ -32,6 +34,16 @@ def test_images_are_those_of_the_primary_average(weights, call):
     expected = sample_images(model, model.process, config.sampler, 6, 32)
     assert np.array_equal(draw(call, weights, "--count", "6"), expected)
     assert not np.array_equal(draw(call, weights, "--count", "6", "--weights", "raw"), expected)
+
+
+def test_a_wait_for_the_compiler_is_told_before_it_begins(weights, call, monkeypatch):
+    words = ["sample", str(weights), "--count", "1", "--output", "x.png"]
+    assert "compiling" not in call(main, words)[2]
+    module = "benchmark.evaluation.images.sample"
+    compiled = SamplerRuntime(4, "fp32", True)
+    monkeypatch.setattr(f"{module}.resolve_sampler", lambda config, device: compiled)
+    monkeypatch.setattr(NaiveUnet, "compile", lambda self: None)
+    assert call(main, words)[2].startswith("compiling the network first; that takes a minute")
 
 
 def test_arrays_carry_the_manifest_of_the_data_behind_them(weights, call, avatars, workdir):
