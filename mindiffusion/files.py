@@ -115,7 +115,7 @@ def remove_stale(owned: Iterable[Path], written: Collection[Path]) -> None:
         owned: all files that the caller ever writes; no other file is touched.
         written: those that it has written now.
     """
-    stale = [path for path in owned if path not in written and path.exists()]
+    stale = [path for path in owned if path not in written and path.is_file()]
     for path in stale:
         path.unlink()
     if stale:

@@ -157,7 +157,7 @@ def _notes(
     counts = [{int(part["n_generated"].iloc[0]) for part in some} for some in (curves, ends)]
     if ends and counts[0] != counts[1]:
         curve, end = (" and ".join(f"{n:,}" for n in sorted(some)) for some in counts)
-        notes.append(f"curves and changes: {curve} images each; lowest panel: {end} images each")
+        notes.append(f"curves and changes: {curve} images; lowest panel: {end}")
     if not rows["full_range"].all():
         notes.append("hollow: not all noise levels trained yet")
     if staged_arm:

@@ -147,7 +147,7 @@ def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
 
 
 def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
-    notes = ["each claims that its first arm is better (left), if its words say nothing else"]
+    notes = ["each line claims that its first arm is better (left), if its words say nothing else"]
     notes.append("grey zone: ±3 %, too small to matter")
     if any(finding.verdict == "not tested" for finding in found):
         notes.append("not tested: a mask does nothing, or no seed has all arms (see the tables)")

@@ -169,7 +169,7 @@ def test_many_arms_are_drawn_by_family_and_the_end_below(wide):
     assert figure.axes[-1].get_xlabel() == "FD-EffNet-Lite0-64px@2048 at each arm's last step"
     note = figure.get_supxlabel().replace("\n", " ")
     assert f"smoke: n < 2048 images ({CURVE})" in note
-    assert "curves and changes: 512 images each; lowest panel: 2,048 images each" in note
+    assert "curves and changes: 512 images; lowest panel: 2,048" in note
 
 
 def test_enough_images_are_no_smoke(make):
