@@ -42,6 +42,8 @@ _CAUSE_FIRST_SECONDS = 3.0
 _PREFIX_CHARACTERS = 40
 """Room in a line for what stands before its message."""
 _MOST_READ = 1 << 20
+_MOST_COMPARED = 100
+"""Characters of a wrong name of which a similar one is looked for."""
 
 
 class UserError(ValueError):
@@ -80,7 +82,8 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
         choices: what is allowed.
     """
     allowed = sorted(choices)
-    near = difflib.get_close_matches(name, allowed, n=1)
+    # The time that a comparison takes grows with the square of the length.
+    near = difflib.get_close_matches(name[:_MOST_COMPARED], allowed, n=1)
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Allowed: {', '.join(allowed)}."

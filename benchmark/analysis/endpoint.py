@@ -164,15 +164,20 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
 
 
 def _sampling_seeds(rows: pd.DataFrame) -> tuple[int, ...]:
-    """The largest set of sampling seeds that more than half of the cells have as a whole.
+    """The most common sampling seeds, as many as more than half of the cells have together.
 
-    Where no set has a majority, the most common one.
+    Where no sampling seed has a majority, as many as those cells have that have the most common.
     """
-    by_cell = rows.groupby(["arm", "seed"])["sampling_seed"].agg(frozenset)
-    counts = {own: sum(own <= other for other in by_cell) for own in set(by_cell)}
-    enough = min(len(by_cell) // 2 + 1, max(counts.values()))
-    shared = [own for own, count in counts.items() if count >= enough]
-    return min((tuple(sorted(own)) for own in shared), key=lambda own: (-len(own), own))
+    found = map(int, rows["sampling_seed"].unique())
+    cells = {seed: cells_of(rows[rows["sampling_seed"] == seed]) for seed in found}
+    by_count = sorted(cells, key=lambda seed: (-len(cells[seed]), seed))
+    chosen, whole = [], cells_of(rows)
+    enough = min(len(whole) // 2 + 1, len(cells[by_count[0]]))
+    for seed in by_count:
+        if len(whole & cells[seed]) >= enough:
+            whole &= cells[seed]
+            chosen.append(seed)
+    return tuple(sorted(chosen))
 
 
 def of_sampling_seeds(rows: pd.DataFrame, sampling_seeds: Collection[int]) -> pd.DataFrame:
@@ -198,7 +203,7 @@ def _without_all_of(rows: pd.DataFrame, sampling_seeds: tuple[int, ...]) -> tupl
         others = ", ".join(map(str, sorted(set(further["sampling_seed"]))))
         texts.append(
             f"Further sampling seeds ({others}) of {_named(more)} do not count, since at most half "
-            "of the cells have them."
+            "of the cells have them too."
         )
     return tuple(texts)
 

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from benchmark.study.study import Study
     from mindiffusion.config.run import RunConfig
 
-_LONGEST_NAME = 100
-"""Characters of a name of which a similar one is looked for."""
-
 
 def add_commands(commands: Any) -> None:
     """Add this room's commands to the parser's."""
@@ -155,7 +152,7 @@ def _prepare(options: argparse.Namespace) -> int:
         name, allowed = options.name, [*preset_names(), *study_names()]
         raise UserError(
             f"{shown_value(name, 400)} is no preset, no study and no YAML file of a study."
-            f"{did_you_mean(name[:_LONGEST_NAME], allowed)}"
+            f"{did_you_mean(name, allowed)}"
         )
     data = prepared_data(config.data, show_progress=True)
     print(

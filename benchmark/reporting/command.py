@@ -47,8 +47,8 @@ def _tell_of_missing_rows(folder: Path) -> None:
     from benchmark.rows.frames import load_rows, milestones_without_rows
     from benchmark.study.index import INDEX_FILE, read_index
 
-    index = read_index(folder)
-    missing = milestones_without_rows(load_rows(folder), index)
+    frame, index = load_rows(folder), read_index(folder)
+    missing = milestones_without_rows(frame, index)
     if missing:
         arm, seed, step = missing[0]
         LOGGER.warning(

@@ -256,8 +256,8 @@ class Follower:
             is_ended = line.endswith(b"\n")
             if not is_ended and len(line) < 2 * MOST_LINE_BYTES and not _is_whole(content):
                 LOGGER.warning(
-                    "%s: the cut last line (line %d) cannot be read: its row, and all that stood "
-                    "behind it, are lost. Bring the whole file again, or give the command again "
+                    "%s: the cut last line (line %d) cannot be read. Its row is lost, and any row "
+                    "that stood behind it. Bring the whole file again, or give the command again "
                     "that made it: it measures what is missing.",
                     self.path, number,
                 )  # fmt: skip

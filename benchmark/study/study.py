@@ -33,7 +33,6 @@ RESULTS = Path("results")
 SAMPLE_METRICS = ("fd", "kd", "prdc", "is", "memorisation", "attributes")
 """Metrics of generated images."""
 METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
-_LONGEST_NAME = 100
 _MOST_RUNS = 10_000
 _MOST_IMAGES = 100_000_000
 _NEED_HELD_OUT = {"profile", "emergence"}
@@ -226,7 +225,7 @@ def _study_path(name: str) -> Path:
             f"there is no file {shown_value(name, 400)}; give a YAML file that is there, or one of "
             f"{', '.join(study_names())}."
         )
-    near = did_you_mean(name[:_LONGEST_NAME], study_names())
+    near = did_you_mean(name, study_names())
     raise UserError(f"unknown study {shown_value(name, 400)}.{near}")
 
 

@@ -48,7 +48,7 @@ def load_preset(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     if path is None:
         folder = PurePosixPath(name).parent
         found = [known for known in _all_names() if PurePosixPath(known).parent == folder]
-        near = did_you_mean(name[:_LONGEST_NAME], found or preset_names())
+        near = did_you_mean(name, found or preset_names())
         raise UserError(f"unknown preset {shown_value(name)}.{near}")
     return resolve_extends(read_yaml(path), (*above, name))
 

@@ -131,6 +131,20 @@ def test_a_cell_with_fewer_sampling_seeds_is_left_out_and_changes_no_other(frame
     assert missing_cells(rows, endpoint, {}) == {"C": [0]}
 
 
+def test_sampling_seeds_that_cells_share_in_part_count_where_a_majority_has_them(frame):
+    # Half of the cells have 0 and 1, half 0 and 2: all have 0.
+    odd = frame["seed"] % 2 == 1
+    rows = frame.assign(
+        sampling_seed=frame["sampling_seed"].mask(odd & (frame["sampling_seed"] == 1), 2)
+    )
+    endpoint = primary_endpoint(rows)
+    assert endpoint.sampling_seeds == (0,) and endpoint.values.notna().all(axis=None)
+    # None is shared by most: those of the most common one stay together.
+    rows = frame.assign(sampling_seed=frame["sampling_seed"] + 2 * frame["seed"].clip(upper=5))
+    endpoint = primary_endpoint(rows)
+    assert endpoint.sampling_seeds == (10, 11) and set(endpoint.values.index) == {5, 6, 7}
+
+
 def test_sampling_seeds_that_half_of_the_cells_lack_do_not_count_and_it_is_said(frame):
     rows = frame[(frame["sampling_seed"] == 0) | (frame["seed"] == 0)]
     endpoint = primary_endpoint(rows)
