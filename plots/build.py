@@ -51,8 +51,9 @@ CAPTIONS: dict[str, str] = {
         "number of generated images. A change compares two distances from equally many images. "
         "Curves may be drawn from fewer images than the end: their distances are then higher, and "
         "their changes less exact. Verdicts use the end alone, which the lowest panel shows where "
-        "it has a number of images of its own. At the end, an arm is better than B if its band "
-        "lies below the grey zone of ±3 %. Changes of early milestones may lie outside the panel."
+        "it has a number of images of its own. A band of changes that lies below the grey zone of "
+        "±3 % at the last step speaks for an arm. Changes of early milestones may lie outside the "
+        "panel."
     ),
     "forest": (
         "Every comparison of the study: the change of the distance at the end with its 95 % "
@@ -61,10 +62,9 @@ CAPTIONS: dict[str, str] = {
         "of ±3 % on the claimed side, and refuted if it lies wholly on the other side of 0; arms "
         "are equal if the effect is shown to be smaller than the zone; all else is undecided. "
         "Nothing is tested by a mask without an effect, or without a seed that has all arms. "
-        "Nothing is "
-        "answered where the networks have not learned enough for the question. Two equal arms "
-        "(A/A) must not be distinguishable, and the weakened arms (B-80%, B-half) must be worse "
-        "than B; otherwise no verdict of the study counts."
+        "Nothing is answered where the networks have not learned enough for the question. Two "
+        "equal arms (A/A) must not be distinguishable, and the weakened arms (B-80%, B-half) must "
+        "be worse than B; otherwise no verdict of the study counts."
     ),
     "order_exposure": (
         "Is it the order of the noise levels, or only how often each is trained (the exposure)? "
