@@ -18,8 +18,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark.rows.file import ROWS_FILE, Row, read_rows
+from benchmark.rows.file import COMPRESSED, ROWS_FILE, read_rows, record_files
 from benchmark.rows.merge import merge
+from benchmark.rows.row import Row
 from benchmark.study.index import INDEX_FILE, read_index
 from mindiffusion.config.run import differences
 from mindiffusion.errors import UserError
@@ -147,7 +148,7 @@ def _names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
     yield INDEX_FILE
     rows = read_rows(folder / ROWS_FILE)
     if rows:
-        yield ROWS_FILE
+        yield from (one.name for one in record_files(folder / ROWS_FILE))
         for name in sorted({row.samples for row in rows if row.samples is not None}):
             path = inside(folder, name)
             if not is_file(path):
@@ -242,7 +243,7 @@ def unpack(packed: Path, folder: Path) -> str:
         cells = _cells(source)
         for cell in cells:
             _refuse_other(source / cell.run, inside(folder, cell.run))
-        with_rows = [one for one in (folder, source) if (one / ROWS_FILE).exists()]
+        with_rows = [one for one in (folder, source) if record_files(one / ROWS_FILE)]
         if with_rows:
             merge(with_rows, folder)
         if not (folder / INDEX_FILE).exists():
@@ -279,7 +280,7 @@ def _is_packed(name: str) -> bool:
     """Whether ``pack`` ever writes a file of that name."""
     last = name.rpartition("/")[2]
     return (
-        name in (INDEX_FILE, ROWS_FILE)
+        name in (INDEX_FILE, ROWS_FILE, ROWS_FILE + COMPRESSED)
         or name.endswith(_PICTURE)
         or bool(_OF_A_RUN.fullmatch(last))
     )

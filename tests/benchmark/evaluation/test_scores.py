@@ -10,8 +10,9 @@ from benchmark.evaluation.attributes.fit import ClassifierConfig
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.score import proof, score_milestone
 from benchmark.evaluation.milestone.yardstick import choose_feature_net, make_yardstick
-from benchmark.rows.file import encode, key
+from benchmark.rows.file import encode
 from benchmark.rows.metric_names import SUMMARIES
+from benchmark.rows.row import key
 from benchmark.study.study import METRICS, EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.errors import UserError

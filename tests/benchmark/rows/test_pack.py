@@ -13,8 +13,9 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.rows import pack as packing
-from benchmark.rows.file import Row, append_rows, read_rows
+from benchmark.rows.file import append_rows, read_rows
 from benchmark.rows.pack import pack, unpack
+from benchmark.rows.row import Row
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.outside import tars
@@ -86,10 +87,10 @@ def test_only_what_the_next_machine_needs_travels(study, tmp_path):
         "c/seed0/ckpt-000000020.json", "c/seed0/ckpt-000000020.pt",
         "c/seed0/config.json", "c/seed0/metrics.jsonl",
         "c/seed0/weights-000000020.json", "c/seed0/weights-000000020.pt",
-        "rows.jsonl", "study.json",
+        "rows.jsonl.xz", "study.json",
     ]  # fmt: skip
     for name in files(tmp_path / "there"):
-        if name not in ("rows.jsonl", "study.json"):
+        if name not in ("rows.jsonl.xz", "study.json"):
             assert (tmp_path / "there" / name).read_bytes() == (study / name).read_bytes()
     here, there = (read_rows(place / "rows.jsonl") for place in (study, tmp_path / "there"))
     assert len(here) == len(there) and all(row in there for row in here)
