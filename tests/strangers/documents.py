@@ -9,6 +9,7 @@ from pathlib import Path
 import mutate
 
 from benchmark.__main__ import main
+from benchmark.rows.file import read_rows
 from benchmark.study.study import load_study
 from mindiffusion.errors import guarded
 from mindiffusion.outside.documents import read_yaml
@@ -21,9 +22,7 @@ Action = Callable[[], int]
 def demo_rows() -> list[dict[str, object]]:
     """A few rows of each kind of the committed demo."""
     kept: dict[tuple[str, str], dict[str, object]] = {}
-    for line in (REPOSITORY / "docs/demo/rows.jsonl").open(encoding="utf-8"):
-        row = json.loads(line)
-        del row["crc"]
+    for row in map(vars, read_rows(REPOSITORY / "docs/demo/rows.jsonl")):
         kept.setdefault((row["arm"], row["metric"].split("@")[0]), row | {"samples": None})
     return list(kept.values())[:40]
 
