@@ -62,18 +62,20 @@ _PLAIN = bytes(range(0x20, 0x7F)).replace(b"\\", b"")
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
-def _line_schema() -> type[BaseModel]:
-    """A line of format 2: any fields of a row; those of a point may be lists."""
+def _line_schema(of_curve: bool) -> type[BaseModel]:
+    """A line of format 2: any fields of a row; in that of a curve those of a point are lists."""
     hints = get_type_hints(Row, include_extras=True)
     fields: dict[str, Any] = {name: (hints[name], None) for name in FIELDS}
-    fields |= {name: (hints[name] | GenericAlias(list, hints[name]), None) for name in _POINT}
+    if of_curve:
+        fields |= {name: (GenericAlias(list, hints[name]), None) for name in _POINT}
     fields |= {"format": (int, None), "id": (_Id, None), "of": (list[_Id], None)}
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     schema: type[BaseModel] = create_model("_Line", __config__=config, **fields)
     return schema
 
 
-_LINE = _line_schema()
+_LINE, _CURVE = _line_schema(of_curve=False), _line_schema(of_curve=True)
+_OF_CURVE = b'"level": ['
 _but_point = operator.attrgetter(*(name for name in FIELDS if name not in _POINT))
 
 
@@ -187,7 +189,8 @@ class Decoder:
         begin = _SHARED.match(content)
         if begin and int(begin[1]) > FORMAT:
             raise ValueError(f"it is of format {int(begin[1])}, here {FORMAT} is the newest")
-        fields = _LINE.model_validate_json(content).model_dump(exclude_unset=True)
+        schema = _CURVE if _OF_CURVE in content else _LINE
+        fields = schema.model_validate_json(content).model_dump(exclude_unset=True)
         _refuse_unshown(content, fields)
         fields.pop("format", None)
         name = fields.pop("id", None)
