@@ -19,7 +19,7 @@ from benchmark.analysis.verdict_words import (
     seeds_text,
     span,
 )
-from benchmark.rows.file import ROWS_FILE, read_rows, record_files
+from benchmark.rows.file import ROWS_FILE, read_rows, rows_files
 from benchmark.rows.frames import load_rows, to_frame
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.index import read_index
@@ -79,7 +79,7 @@ def baseline_line(study_dir: Path) -> str:
         UserError: a file of the study is damaged.
     """
     path = study_dir / ROWS_FILE
-    states = [one.lstat() for one in record_files(path)]
+    states = [one.lstat() for one in rows_files(path)]
     if not states:
         return ""
     baseline = _baseline(path, tuple((one.st_size, one.st_mtime_ns) for one in states))

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from benchmark.analysis.answer import baseline_line
-from benchmark.rows.file import ROWS_FILE, read_loosely, record_files
+from benchmark.rows.file import ROWS_FILE, read_loosely, rows_files
 from benchmark.study.index import INDEX_FILE, read_index
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import Name, read_json
@@ -150,7 +150,7 @@ def _listed(folder: Path) -> Iterator[tuple[Path, Plan]]:
 
 
 def _plan_of_run(run: Path) -> Plan:
-    content, is_scored = _run_file(run), bool(record_files(_rows_file(run)))
+    content, is_scored = _run_file(run), bool(rows_files(_rows_file(run)))
     if content is None:
         name = printable(f"{run.parent.name}/{run.name.removeprefix('seed')}", 200)
         return Plan(name, None, None, is_scored)

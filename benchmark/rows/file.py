@@ -1,8 +1,9 @@
-"""The record of a study: the files that its rows stand in, read as one and appended to.
+"""The files that a study's rows stand in, read as one and appended to.
 
-``rows.jsonl`` is appended to. ``rows.jsonl.xz`` beside it is a whole record, compressed; it is read
-in place, and what is measured afterwards goes to ``rows.jsonl`` again. What stands in both files is
-read once, so whoever is killed between writing the one and deleting the other loses nothing.
+Rows are appended to ``rows.jsonl``. ``rows.jsonl.xz`` beside it holds rows compressed. It is read
+in place and only ever replaced as a whole; what is measured afterwards goes to ``rows.jsonl``
+again. A row that stands in both files counts once, so a process that is killed between writing the
+one and deleting the other loses nothing.
 
 Line ends of another system, a byte-order mark and blank lines do no harm.
 """
@@ -46,18 +47,18 @@ def compressed_file(path: Path) -> Path:
     return path.with_name(path.name + COMPRESSED)
 
 
-def record_files(path: Path) -> list[Path]:
-    """The files of a record that are there, in the order in which they are read; none: no record.
+def rows_files(path: Path) -> list[Path]:
+    """The files of rows that are there, in the order in which they are read; none: no rows.
 
     Args:
-        path: its ``rows.jsonl``, there or not.
+        path: the study's ``rows.jsonl``, there or not.
     """
     return [one for one in (compressed_file(path), path) if os.path.lexists(one)]
 
 
-def record_hash(path: Path) -> str:
-    """A hash of a record's files: another one as soon as a byte of them is another one."""
-    files = "".join(sha256_of_file(one) for one in record_files(path))
+def rows_hash(path: Path) -> str:
+    """A hash of a study's files of rows: it changes with any byte of them."""
+    files = "".join(sha256_of_file(one) for one in rows_files(path))
     return hashlib.sha256(files.encode()).hexdigest()
 
 
@@ -141,18 +142,18 @@ def _write_whole(descriptor: int, data: bytes) -> None:
 
 
 def appended_bytes(path: Path) -> int:
-    """Size of a record's ``rows.jsonl``; 0 if there is none."""
+    """Size of a ``rows.jsonl``; 0 if there is none."""
     with contextlib.suppress(FileNotFoundError):
         return path.lstat().st_size
     return 0
 
 
-def write_record(path: Path, rows: Sequence[Row], replaced: int) -> None:
-    """Write a whole record, compressed, and delete the ``rows.jsonl`` that it replaces.
+def write_rows(path: Path, rows: Sequence[Row], replaced: int) -> None:
+    """Write all rows of a study, compressed, and delete the ``rows.jsonl`` that this replaces.
 
     Args:
-        path: the record's ``rows.jsonl``.
-        rows: all rows, those of the record before among them.
+        path: the study's ``rows.jsonl``.
+        rows: all rows, those of the files before among them.
         replaced: size that ``rows.jsonl`` had before it was read. If it has grown since, it stays.
 
     Raises:
@@ -208,12 +209,12 @@ class _Reading:
 
 
 class Follower:
-    """Reads a record that others go on adding to: every line is decoded once.
+    """Reads rows that others go on adding to: every line is decoded once.
 
     What is read first is distinct and free of contradictions; what is added later is not compared.
 
     Args:
-        path: its ``rows.jsonl``; there may be none yet.
+        path: the study's ``rows.jsonl``; there may be none yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -234,7 +235,7 @@ class Follower:
                 values.
         """
         with contextlib.ExitStack() as stack:
-            # This file first: who compresses a record deletes it last.
+            # This file first: who compresses rows deletes it last.
             handle = self._opened(stack)
             compressed = _state(compressed_file(self.path))
             if compressed != self._compressed or not self._appended.goes_on(handle):
@@ -280,12 +281,12 @@ def _bounded(path: Path, found: Iterator[_Found]) -> list[_Found]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The distinct rows of a record in its order; none if there is none yet.
+    """The distinct rows of a study in the order of its files; none if there is no file yet.
 
     A cut last line is skipped with a warning.
 
     Args:
-        path: its ``rows.jsonl``.
+        path: the study's ``rows.jsonl``.
 
     Raises:
         UserError: another line is no row, or two lines give one key two values.
@@ -295,16 +296,16 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_loosely(path: Path) -> Iterator[dict[str, Any]]:
-    """The fields of each line of a record; what can't be read is passed over, nothing is checked.
+    """The fields of each line of rows; what can't be read is passed over, nothing is checked.
 
     Args:
-        path: its ``rows.jsonl``.
+        path: the study's ``rows.jsonl``.
 
     Raises:
         UserError: a file is no file, or too large.
         OSError: a file can't be read.
     """
-    for one in record_files(path):
+    for one in rows_files(path):
         shared: dict[str, dict[str, Any]] = {}
         for fields in read_json_lines(one, _MOST_BYTES):
             if "id" in fields:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.rows.file import ROWS_FILE, read_rows, record_files, record_hash
+from benchmark.rows.file import ROWS_FILE, read_rows, rows_files, rows_hash
 from benchmark.rows.metric_names import (
     EPS_MSE,
     EPS_MSE_LINEAR,
@@ -66,7 +66,7 @@ def beyond_bounds(frame: pd.DataFrame) -> int:
 
 
 def load_rows(study_dir: Path) -> pd.DataFrame:
-    """The frame of a study's record of rows.
+    """The frame of a study's rows.
 
     Whatever is made of a study passes here, before it is written into the study's folder.
 
@@ -75,16 +75,16 @@ def load_rows(study_dir: Path) -> pd.DataFrame:
             none, or a link in the folder.
     """
     path = study_dir / ROWS_FILE
-    if not record_files(path):
+    if not rows_files(path):
         raise UserError(f"{path} does not exist; give a study's folder, one with a {ROWS_FILE}.")
     refuse_links(study_dir)
     # A copy: whoever asks may change what they get.
-    return _checked_frame(path, record_hash(path)).copy()
+    return _checked_frame(path, rows_hash(path)).copy()
 
 
 @functools.lru_cache(maxsize=1)
 def _checked_frame(path: Path, digest: str) -> pd.DataFrame:
-    """The frame of a record with that hash: tables, figures and report ask for the same one."""
+    """The frame of files with that hash: tables, figures and report ask for the same one."""
     frame = to_frame(read_rows(path))
     if frame.empty:
         raise UserError(f"{path} has no rows yet; run the benchmark first.")

@@ -16,8 +16,8 @@ from benchmark.rows.file import (
     appended_bytes,
     compressed_file,
     read_rows,
-    record_files,
-    write_record,
+    rows_files,
+    write_rows,
 )
 from benchmark.rows.keeper import INSTRUMENT
 from benchmark.rows.row import IDENTITY, Row, key
@@ -54,7 +54,7 @@ def merge(folders: Sequence[Path], output: Path) -> str:
             pictures of one name.
     """
     refuse_links(output)
-    if output not in folders and record_files(output / ROWS_FILE):
+    if output not in folders and rows_files(output / ROWS_FILE):
         raise UserError(f"{output} has rows already; name it among the folders to join as well.")
     for folder in folders:
         _refuse(folder)
@@ -70,7 +70,7 @@ def merge(folders: Sequence[Path], output: Path) -> str:
     if index:
         write_json(output / INDEX_FILE, index)
     # Last: rows name only pictures that are there.
-    write_record(output / ROWS_FILE, rows, replaced)
+    write_rows(output / ROWS_FILE, rows, replaced)
     return (
         f"{output}: {len(rows)} rows, {len(pictures)} pictures of {len(folders)} folders; for the "
         f"tables: python -m benchmark tables {output}"
@@ -86,11 +86,11 @@ def compress(folder: Path) -> str:
     """
     _refuse(folder)
     path = folder / ROWS_FILE
-    before = sum(one.stat().st_size for one in record_files(path))
+    before = sum(one.stat().st_size for one in rows_files(path))
     replaced = appended_bytes(path)
     rows = read_rows(path)
-    write_record(path, rows, replaced)
-    after = sum(one.stat().st_size for one in record_files(path))
+    write_rows(path, rows, replaced)
+    after = sum(one.stat().st_size for one in rows_files(path))
     return (
         f"{compressed_file(path)}: {len(rows)} rows, {gigabytes(before)} before and "
         f"{gigabytes(after)} now; for the report: python -m benchmark report {folder}"
@@ -99,7 +99,7 @@ def compress(folder: Path) -> str:
 
 def _refuse(folder: Path) -> None:
     refuse_links(folder)
-    if not record_files(folder / ROWS_FILE):
+    if not rows_files(folder / ROWS_FILE):
         raise UserError(f"{folder} has no {ROWS_FILE}; give a study's folder, as results/demo.")
     for lock in folder.glob("*/*/.lock"):
         if is_running(lock.parent):

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark.rows.file import COMPRESSED, ROWS_FILE, read_rows, record_files
+from benchmark.rows.file import COMPRESSED, ROWS_FILE, read_rows, rows_files
 from benchmark.rows.merge import merge
 from benchmark.rows.row import Row
 from benchmark.study.index import INDEX_FILE, read_index
@@ -218,7 +218,7 @@ def _names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
     yield INDEX_FILE
     rows = read_rows(folder / ROWS_FILE)
     if rows:
-        yield from (one.name for one in record_files(folder / ROWS_FILE))
+        yield from (one.name for one in rows_files(folder / ROWS_FILE))
         for name in sorted({row.samples for row in rows if row.samples is not None}):
             path = inside(folder, name)
             if not is_file(path):
@@ -308,7 +308,7 @@ def unpack(packed: Path, folder: Path) -> str:
         cells = _cells(source)
         for cell in cells:
             _refuse_other(source / cell.run, inside(folder, cell.run))
-        with_rows = [one for one in (folder, source) if record_files(one / ROWS_FILE)]
+        with_rows = [one for one in (folder, source) if rows_files(one / ROWS_FILE)]
         if with_rows:
             merge(with_rows, folder)
         if not (folder / INDEX_FILE).exists():

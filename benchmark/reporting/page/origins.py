@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark.reporting.page.words import counted, listed, ranges, size_text
 from benchmark.reporting.tables.as_text import Table, written
-from benchmark.rows.file import ROWS_FILE, record_files
+from benchmark.rows.file import ROWS_FILE, rows_files
 from benchmark.rows.frames import arm_order
 from mindiffusion.files import sha256_of_file
 
@@ -16,7 +16,7 @@ def facts(frame: pd.DataFrame, study_dir: Path) -> list[tuple[str, str]]:
     """Term and text, in the order of a methods section."""
     files = "; ".join(
         f"{one.name}, {size_text(one.stat().st_size)}, SHA-256 {sha256_of_file(one)}"
-        for one in record_files(study_dir / ROWS_FILE)
+        for one in rows_files(study_dir / ROWS_FILE)
     )
     runs = frame.groupby(["arm", "seed"])["train_seconds"].max()
     times = sorted(frame["time"])

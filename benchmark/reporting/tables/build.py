@@ -34,7 +34,7 @@ from benchmark.reporting.tables.verdicts import (
     sensitivity,
     verdicts,
 )
-from benchmark.rows.file import ROWS_FILE, record_hash
+from benchmark.rows.file import ROWS_FILE, rows_hash
 from benchmark.rows.frames import (
     CONDITION,
     arm_order,
@@ -231,7 +231,7 @@ def study_tables(study_dir: Path) -> dict[str, Built]:
         UserError: the study has no rows, or rows that contradict each other.
     """
     load_rows(study_dir)
-    rows, index = record_hash(study_dir / ROWS_FILE), sha256_of_json(read_index(study_dir))
+    rows, index = rows_hash(study_dir / ROWS_FILE), sha256_of_json(read_index(study_dir))
     return _study_tables(study_dir, rows, index)
 
 

@@ -1,4 +1,4 @@
-"""A compressed record: read in place, gone on with, and never lost on the way."""
+"""Compressed rows: read in place, gone on with, and never lost on the way."""
 
 import json
 import lzma
@@ -16,9 +16,9 @@ from benchmark.rows.file import (
     compressed_file,
     read_loosely,
     read_rows,
-    record_files,
-    record_hash,
-    write_record,
+    rows_files,
+    rows_hash,
+    write_rows,
 )
 from benchmark.rows.frames import load_rows
 from benchmark.rows.merge import compress, merge
@@ -30,7 +30,7 @@ FIRST, SECOND = [row(step=1), row(step=2)], [row(step=3)]
 
 @pytest.fixture
 def study(tmp_path):
-    """A compressed record of two rows."""
+    """A study of two rows, compressed."""
     append_rows(tmp_path / "study" / "rows.jsonl", FIRST)
     compress(tmp_path / "study")
     return tmp_path / "study"
@@ -41,16 +41,16 @@ def path(study):
     return study / "rows.jsonl"
 
 
-def test_a_compressed_record_is_read_as_it_was(study, path):
-    assert record_files(path) == [study / "rows.jsonl.xz"]
+def test_compressed_rows_are_read_as_they_were(study, path):
+    assert rows_files(path) == [study / "rows.jsonl.xz"]
     assert read_rows(path) == FIRST and len(load_rows(study)) == 2
     assert [line["step"] for line in read_loosely(path)] == [1, 2]
 
 
 def test_a_study_that_goes_on_appends_beside_it(study, path):
-    before = record_hash(path)
+    before = rows_hash(path)
     append_rows(path, SECOND)
-    assert read_rows(path) == FIRST + SECOND and record_hash(path) != before
+    assert read_rows(path) == FIRST + SECOND and rows_hash(path) != before
     # The appended file can be read without the other.
     compressed_file(path).rename(study / "away")
     assert read_rows(path) == SECOND
@@ -65,11 +65,11 @@ def test_whoever_is_killed_after_compressing_has_every_row_once(study, path):
     assert len(load_rows(study)) == 3
 
 
-def test_what_is_appended_while_a_record_is_compressed_stays(path):
+def test_what_is_appended_while_rows_are_compressed_stays(path):
     append_rows(path, SECOND)
     replaced, rows = row_file.appended_bytes(path), read_rows(path)
     append_rows(path, [row(step=4)])
-    write_record(path, rows, replaced)
+    write_rows(path, rows, replaced)
     assert path.exists() and read_rows(path) == [*FIRST, *SECOND, row(step=4)]
 
 
@@ -89,7 +89,7 @@ def test_a_row_goes_into_the_file_that_has_the_name_once_it_is_locked(path, monk
     assert len(calls) == 2 and read_rows(path) == [*FIRST, row(step=4)]
 
 
-def test_a_follower_sees_what_is_appended_and_that_a_record_was_compressed(study, path):
+def test_a_follower_sees_what_is_appended_and_that_rows_were_compressed(study, path):
     follower = Follower(path)
     assert follower.news() == (FIRST, True) and follower.news() == ([], False)
     append_rows(path, SECOND)
@@ -102,13 +102,13 @@ def test_two_files_that_contradict_each_other_are_named(study, path):
     append_rows(path, [row(step=1, value=7.0)])
     with pytest.raises(UserError, match=r"rows\.jsonl\.xz, line 2, and .*rows\.jsonl, line 2: two"):
         read_rows(path)
-    before = record_hash(path)
+    before = rows_hash(path)
     with pytest.raises(UserError, match="two results"):
         compress(study)
-    assert record_hash(path) == before
+    assert rows_hash(path) == before
 
 
-def test_a_damaged_record_names_its_file_and_line(study, path):
+def test_damage_is_told_with_file_and_line(study, path):
     lines = lzma.decompress(compressed_file(path).read_bytes()).splitlines(keepends=True)
     compressed_file(path).write_bytes(lzma.compress(lines[0] + b"{}\n" + lines[1]))
     with pytest.raises(UserError, match=r"rows\.jsonl\.xz, line 2: study is missing"):
@@ -125,7 +125,7 @@ def test_a_line_stands_for_bounded_rows(path, monkeypatch):
         read_rows(path)
 
 
-def test_status_reads_a_compressed_record(study, path):
+def test_status_reads_compressed_rows(study, path):
     index = {
         "study": "demo",
         "proofs": ["scored-own/p"],
@@ -154,7 +154,7 @@ def test_compress_says_what_came_of_it_and_refuses_a_run_at_work(study, path, ca
     assert code == 2 and "has no rows.jsonl" in errors
 
 
-def test_curves_stay_whole_when_records_are_merged(tmp_path):
+def test_curves_stay_whole_when_rows_are_merged(tmp_path):
     levels = [k / 20 for k in range(1, 21)]
     rows = [
         row(metric="eps-MSE", level=level, weights=weights, seed=seed)
