@@ -38,8 +38,6 @@ MOST_ROWS = 5_000_000
 """A line may stand for many rows, so their number is bounded too."""
 _MOST_BYTES = 1 << 30
 _BOM = b"\xef\xbb\xbf"
-_Found = tuple[Path, int, Row]
-"""A row, and the file and line that it stands in."""
 
 
 def compressed_file(path: Path) -> Path:
@@ -189,8 +187,11 @@ class _Reading:
         handle.seek(self.offset - len(self._last))
         return handle.read(len(self._last)) == self._last
 
-    def rows(self, handle: BinaryIO) -> Iterator[_Found]:
-        """The rows from where the handle stands, a bounded line at a time."""
+    def rows(self, handle: BinaryIO) -> Iterator[Row]:
+        """The rows from where the handle stands, a bounded line at a time.
+
+        While a row is looked at, its line is the one behind ``lines``.
+        """
         while line := handle.readline(2 * MOST_LINE_BYTES):
             number = self.lines + 1
             content = line.removeprefix(_BOM) if self.offset == 0 else line
@@ -200,8 +201,7 @@ class _Reading:
                 LOGGER.warning("%s: ignored a cut last line (line %d).", self.path, number)
                 return
             if content.strip():
-                for row in self._decoder.rows_of(number, content):
-                    yield self.path, number, row
+                yield from self._decoder.rows_of(number, content)
             if is_ended:
                 self.offset += len(line)
                 self.lines = number
@@ -241,14 +241,14 @@ class Follower:
             if compressed != self._compressed or not self._appended.goes_on(handle):
                 self._start_over()
             is_anew = self._compressed is None and self._appended.offset == 0
-            found: list[_Found] = []
+            found: list[Row] = []
             if compressed != self._compressed:
                 found += self._whole()
             if handle is not None:
                 handle.seek(self._appended.offset)
                 found += _bounded(self.path, self._appended.rows(handle))
             self._compressed = compressed
-        return (_distinct(found) if is_anew else [row for *_, row in found]), is_anew
+        return (_distinct(self.path, found) if is_anew else found), is_anew
 
     def _opened(self, stack: contextlib.ExitStack) -> BinaryIO | None:
         try:
@@ -258,7 +258,7 @@ class Follower:
         fcntl.flock(handle, fcntl.LOCK_SH)
         return handle
 
-    def _whole(self) -> list[_Found]:
+    def _whole(self) -> list[Row]:
         path = compressed_file(self.path)
         with open_xz(path) as handle:
             return _bounded(path, _Reading(path).rows(handle))
@@ -273,7 +273,7 @@ def _state(path: Path) -> tuple[int, ...] | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _bounded(path: Path, found: Iterator[_Found]) -> list[_Found]:
+def _bounded(path: Path, found: Iterator[Row]) -> list[Row]:
     rows = list(itertools.islice(found, MOST_ROWS + 1))
     if len(rows) > MOST_ROWS:
         raise UserError(f"{path} has more than {MOST_ROWS:,} rows, the most that are read.")
@@ -316,21 +316,30 @@ def read_loosely(path: Path) -> Iterator[dict[str, Any]]:
             yield functools.reduce(operator.or_, [*parts, fields])
 
 
-def _distinct(found: Iterable[_Found]) -> list[Row]:
-    seen: dict[tuple[object, ...], _Found] = {}
-    for one in found:
-        row = one[2]
-        path, number, first = seen.setdefault(key(row), one)
+def _distinct(path: Path, rows: Iterable[Row]) -> list[Row]:
+    seen: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        first = seen.setdefault(key(row), row)
         if (first.value, first.error) != (row.value, row.error):
             level = "" if row.level is None else f" at level {row.level:g}"
-            where = f"{path}, lines {number} and {one[1]}"
-            if path != one[0]:
-                where = f"{path}, line {number}, and {one[0]}, line {one[1]}"
             raise UserError(
-                f"{where}: two results for arm {row.arm!r}, "
+                f"{_places(path, (first, row))}: two results for arm {row.arm!r}, "
                 f"seed {row.seed}, step {row.step}, {row.metric}{level} "
                 f"(sampling seed {row.sampling_seed}, config {row.config_hash}): "
                 f"{first.value!r} (error {first.error!r}) and {row.value!r} "
                 f"(error {row.error!r}). Find out which is right and delete the other line."
             )
-    return [row for *_, row in seen.values()]
+    return list(seen.values())
+
+
+def _places(path: Path, wanted: Sequence[Row]) -> str:
+    """Where rows stand, such as "rows.jsonl, line 7, and rows.jsonl, line 9"; asked for rarely."""
+    found: dict[int, str] = {}
+    for one in rows_files(path):
+        reading = _Reading(one)
+        with open_xz(one) if one.suffix == COMPRESSED else open_file(one) as handle:
+            for row in reading.rows(handle):
+                for number, other in enumerate(wanted):
+                    if row == other:
+                        found.setdefault(number, f"{one}, line {reading.lines + 1}")
+    return ", and ".join(found[number] for number in sorted(found))

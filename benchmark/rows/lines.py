@@ -172,16 +172,17 @@ class Decoder:
         crc = _CRC.fullmatch(line[-_CRC_BYTES:])
         content = line if crc is None else line[:-_CRC_BYTES] + b"}"
         is_intact = crc is not None and int(crc[1], 16) == zlib.crc32(content)
-        place = f"{self._path}, line {number}"
         try:
             is_later = content.startswith(_LATER_FORMATS)
             rows = self._rows_of(content) if is_later else [_row_of(content)]
         except ValueError as error:
             is_other = is_intact and not isinstance(error, _NothingToTake)
             advice = _OTHER_VERSION if is_other else _DAMAGED
-            raise UserError(f"{place}: {_fault(error)}. {advice}") from None
+            raise UserError(f"{self._path}, line {number}: {_fault(error)}. {advice}") from None
         if crc is not None and not is_intact:
-            raise UserError(f"{place}: altered, its checksum does not fit. {_DAMAGED}")
+            raise UserError(
+                f"{self._path}, line {number}: altered, its checksum does not fit. {_DAMAGED}"
+            )
         return rows
 
     def _rows_of(self, content: bytes) -> list[Row]:
@@ -191,7 +192,8 @@ class Decoder:
             raise ValueError(f"it is of format {int(begin[1])}, here {FORMAT} is the newest")
         schema = _CURVE if _OF_CURVE in content else _LINE
         fields = schema.model_validate_json(content).model_dump(exclude_unset=True)
-        _refuse_unshown(content, fields)
+        if content.translate(None, _PLAIN):
+            _refuse_unshown(fields)
         fields.pop("format", None)
         name = fields.pop("id", None)
         if name is None:
@@ -234,7 +236,8 @@ def _row_of(content: bytes) -> Row:
     """
     _refuse_long(content)
     row = _ROW.validate_json(content)
-    _refuse_unshown(content, vars(row))
+    if content.translate(None, _PLAIN):
+        _refuse_unshown(vars(row))
     return row
 
 
@@ -243,9 +246,7 @@ def _refuse_long(content: bytes) -> None:
         raise ValueError(f"the line has more than {MOST_LINE_BYTES} bytes")
 
 
-def _refuse_unshown(content: bytes, fields: Mapping[str, Any]) -> None:
-    if not content.translate(None, _PLAIN):
-        return
+def _refuse_unshown(fields: Mapping[str, Any]) -> None:
     for name, value in fields.items():
         texts = [*value, *value.values()] if isinstance(value, dict) else [value]
         if not all(is_printable(text) for text in texts if isinstance(text, str)):

@@ -149,7 +149,7 @@ def test_two_values_for_one_key_are_a_conflict(tmp_path, change):
     with pytest.raises(UserError) as caught:
         read_rows(path)
     text = str(caught.value)
-    assert "lines 2 and 4" in text
+    assert text.startswith(f"{path}, line 2, and {path}, line 4: two results")
     assert all(part in text for part in ("'B'", "seed 0", "step 100", "FID@10k", "12.5"))
 
 
