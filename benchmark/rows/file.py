@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from benchmark.rows.lines import MOST_LINE_BYTES, Decoder, ids_in, lines_of
+from benchmark.rows.lines import MOST_LINE_BYTES, MOST_TAKEN, Decoder, ids_in, lines_of
 from benchmark.rows.row import Row, key
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_file
@@ -312,7 +312,8 @@ def read_loosely(path: Path) -> Iterator[dict[str, Any]]:
                 shared[str(fields["id"])] = fields
                 continue
             names = fields.get("of")
-            parts = [shared.get(str(name), {}) for name in names] if isinstance(names, list) else []
+            taken = names[:MOST_TAKEN] if isinstance(names, list) else []
+            parts = [shared.get(str(name), {}) for name in taken]
             yield functools.reduce(operator.or_, [*parts, fields])
 
 

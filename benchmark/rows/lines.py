@@ -34,6 +34,8 @@ from mindiffusion.printable import is_printable
 
 FORMAT = 2
 MOST_LINE_BYTES = 64 * 1024
+MOST_TAKEN = 2
+"""Shared lines that a line takes fields from."""
 _MOST_POINTS = 512
 """Of one line; longer curves go on in another one."""
 _POINT = ("level", "value", "error")
@@ -60,6 +62,7 @@ _LATER_FORMATS = (b'{"format":', b'{"of":')
 # Printable ASCII without an escape: most lines are of nothing else, and can be shown as they are.
 _PLAIN = bytes(range(0x20, 0x7F)).replace(b"\\", b"")
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+_Ids = Annotated[list[_Id], Field(max_length=MOST_TAKEN)]
 
 
 def _line_schema(of_curve: bool) -> type[BaseModel]:
@@ -68,7 +71,7 @@ def _line_schema(of_curve: bool) -> type[BaseModel]:
     fields: dict[str, Any] = {name: (hints[name], None) for name in FIELDS}
     if of_curve:
         fields |= {name: (GenericAlias(list, hints[name]), None) for name in _POINT}
-    fields |= {"format": (int, None), "id": (_Id, None), "of": (list[_Id], None)}
+    fields |= {"format": (int, None), "id": (_Id, None), "of": (_Ids, None)}
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     schema: type[BaseModel] = create_model("_Line", __config__=config, **fields)
     return schema

@@ -121,6 +121,7 @@ CURVE = json.loads(lines_of(curve())[1][1])
         ([SHARED | {"arm": "C"}], "line 1: its fields are not those of the id"),
         ([SHARED | {"id": "C"}], "line 1: id is 'C'"),
         ([SHARED, OWN | {"of": []}], "line 2: study is missing"),
+        ([SHARED, OWN | {"of": OWN["of"] * 3}], "line 2: of is .* at most 2 items"),
         ([SHARED, {k: v for k, v in OWN.items() if k != "step"}], "line 2: step is missing"),
         ([SHARED, OWN | {"colour": 1}], "line 2: colour is not known here"),
         ([SHARED, CURVE | {"level": [0.5]}], "line 2: level, value, error are not lists of one"),
@@ -131,7 +132,7 @@ CURVE = json.loads(lines_of(curve())[1][1])
         ([SHARED, OWN | {"metric": "FID\x1b"}], "line 2: metric has characters"),
         ([SHARED, OWN | {"stage": "x" * 70_000}], "line 2: the line has more than 65536 bytes"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_line_that_is_none_is_named(tmp_path, lines, message):
     path = tmp_path / "rows.jsonl"
