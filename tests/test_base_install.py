@@ -8,7 +8,8 @@ import tomllib
 
 import pytest
 
-from benchmark.rows.file import Row, append_rows
+from benchmark.rows.file import append_rows
+from benchmark.rows.row import Row
 
 # Distributions whose modules are called otherwise.
 MODULES = {

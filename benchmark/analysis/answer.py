@@ -19,7 +19,7 @@ from benchmark.analysis.verdict_words import (
     seeds_text,
     span,
 )
-from benchmark.rows.file import ROWS_FILE, read_rows
+from benchmark.rows.file import ROWS_FILE, read_rows, rows_files
 from benchmark.rows.frames import load_rows, to_frame
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.index import read_index
@@ -79,10 +79,10 @@ def baseline_line(study_dir: Path) -> str:
         UserError: a file of the study is damaged.
     """
     path = study_dir / ROWS_FILE
-    if not path.exists():
+    states = [one.lstat() for one in rows_files(path)]
+    if not states:
         return ""
-    stat = path.stat()
-    baseline = _baseline(path, (stat.st_size, stat.st_mtime_ns))
+    baseline = _baseline(path, tuple((one.st_size, one.st_mtime_ns) for one in states))
     gate = terms_of(read_index(study_dir)).gate
     if baseline is None:
         return ""
@@ -94,8 +94,8 @@ def baseline_line(study_dir: Path) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _baseline(path: Path, state: tuple[int, int]) -> Competence | None:
-    """How far the baseline has come by a file in that state: who watches a study asks often."""
+def _baseline(path: Path, state: tuple[tuple[int, int], ...]) -> Competence | None:
+    """How far the baseline has come by files in that state: who watches a study asks often."""
     del state
     return competence(to_frame(row for row in read_rows(path) if row.arm == BASELINE))
 

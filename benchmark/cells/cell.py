@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from benchmark.cells.kept_weights import delete_scored, weights_to_score
 from benchmark.cells.progress import last_weights, scored_steps, work_of
 from benchmark.cells.tasks import Task, key_of
 from benchmark.evaluation.milestone.milestone import Milestone
@@ -100,9 +101,10 @@ class Scorer:
             wanted = [part for part in parts if milestone not in scored[part]]
             if milestone <= step and wanted:
                 self._score(milestone, step, wanted)
+        delete_scored(self.study, self.config, self.plan)
 
     def _score(self, step: int, trained: int, parts: Sequence[Part]) -> None:
-        content = checkpoint.load(checkpoint.weights_path(self.config.run_dir, step))
+        content = checkpoint.load(weights_to_score(self.config, step))
         milestone = Milestone(
             self.study, self.config, self.plan, self.data.manifest_id, content, self.config.run_dir
         )

@@ -61,7 +61,9 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         refuse_other_config(config)
     for data in dict.fromkeys(config.data for config in pending):
         same = [config for config in pending if config.data == data]
-        check_room_for(same, num_images(data)[0], study.folder)
+        # Parts that wait for a finisher may be scored after all milestones are trained.
+        are_scored = "stitched" not in study.evaluation.metrics
+        check_room_for(same, num_images(data)[0], study.folder, are_scored=are_scored)
     return list(said)
 
 

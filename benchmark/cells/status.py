@@ -16,10 +16,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from benchmark.analysis.answer import baseline_line
-from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.file import ROWS_FILE, read_loosely, rows_files
 from benchmark.study.index import INDEX_FILE, read_index
 from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import Name, read_json, read_json_lines
+from mindiffusion.outside.documents import Name, read_json
 from mindiffusion.printable import printable
 from mindiffusion.training.metrics_log import METRICS_FILE, read_metrics
 from mindiffusion.training.run_files import failure, is_running, newest_checkpoint
@@ -29,7 +29,6 @@ _PROOF = "scored-own/"
 _REFRESH_SECONDS = 2.0
 _SLOWEST = 1e-6
 """Images a second."""
-_MOST_ROWS_BYTES = 1 << 30
 _HEADER = ("cell", "state", "step", "", "stage", "loss", "img/s", "time left", "last sign")
 
 
@@ -152,7 +151,7 @@ def _listed(folder: Path) -> Iterator[tuple[Path, Plan]]:
 
 
 def _plan_of_run(run: Path) -> Plan:
-    content, is_scored = _run_file(run), _rows_file(run).exists()
+    content, is_scored = _run_file(run), bool(rows_files(_rows_file(run)))
     if content is None:
         name = printable(f"{run.parent.name}/{run.name.removeprefix('seed')}", 200)
         return Plan(name, None, None, is_scored)
@@ -244,7 +243,7 @@ def _scored(rows: Path) -> dict[str, set[int]]:
     wanted = set(_index(rows.parent).get("proofs", ()))
     found: dict[str, dict[int, set[str]]] = {}
     with contextlib.suppress(OSError, UserError):
-        for row in read_json_lines(rows, _MOST_ROWS_BYTES):
+        for row in read_loosely(rows):
             metric = str(row.get("metric"))
             if metric in wanted or (not wanted and metric.startswith(_PROOF)):
                 name = f"{row.get('arm')}/{row.get('seed')}"

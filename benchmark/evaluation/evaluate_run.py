@@ -17,10 +17,11 @@ from benchmark.evaluation.milestone.parts import parts_of
 from benchmark.evaluation.milestone.score import finisher_key, proof, score_milestone
 from benchmark.evaluation.milestone.stitched_rows import check_finisher
 from benchmark.evaluation.milestone.yardstick import NO_UNSEEN, Yardstick, make_yardstick
-from benchmark.rows.file import ROWS_FILE, Row
+from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.keeper import Keeper
 from benchmark.rows.known_rows import PROOF, known_rows
 from benchmark.rows.metric_names import is_smoke
+from benchmark.rows.row import Row
 from benchmark.study.study import FEWEST_PROFILE, EvaluationConfig, Study, check_fewest
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import apply_overrides

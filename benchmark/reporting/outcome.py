@@ -10,7 +10,7 @@ from benchmark.analysis.answer import study_answer
 from benchmark.reporting.page import write_report
 from benchmark.reporting.paper import write_paper
 from benchmark.reporting.tables.build import write_tables
-from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.file import ROWS_FILE, rows_files
 
 
 def write_outcome(study_dir: Path) -> list[Path]:
@@ -30,5 +30,6 @@ def write_outcome(study_dir: Path) -> list[Path]:
 def tell(study_dir: Path, written: list[Path]) -> str:
     """What there is now, and the answer: lines for whoever ran the command."""
     places = Counter(path.relative_to(study_dir).parts[0] for path in written)
+    rows = ", ".join(path.name for path in rows_files(study_dir / ROWS_FILE))
     files = ", ".join(f"{place}/ ({count} files)" for place, count in places.items() if count > 1)
-    return f"{study_dir}: {ROWS_FILE}, {files}\n{study_answer(study_dir)}\nOpen {written[-1]}"
+    return f"{study_dir}: {rows}, {files}\n{study_answer(study_dir)}\nOpen {written[-1]}"

@@ -1,1 +1,1 @@
-"""The record: one file of rows, its frames, and how it travels. No torch."""
+"""A study's rows: the files that they stand in, their frames, and how they travel. No torch."""

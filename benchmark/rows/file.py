@@ -1,149 +1,63 @@
-"""Rows of results and the file that keeps them: append-only JSON lines, each with a checksum.
+"""The files that a study's rows stand in, read as one and appended to.
 
-Rows are exchanged between people: a line is bounded, its texts can be shown as they are, and line
-ends of another system, a byte-order mark and blank lines do no harm.
+Rows are appended to ``rows.jsonl``. ``rows.jsonl.xz`` beside it holds rows compressed. It is read
+in place and only ever replaced as a whole; what is measured afterwards goes to ``rows.jsonl``
+again. A row that stands in both files counts once, so a process that is killed between writing the
+one and deleting the other loses nothing.
+
+Line ends of another system, a byte-order mark and blank lines do no harm.
 """
 
-import dataclasses
+import contextlib
 import fcntl
+import functools
+import hashlib
+import itertools
 import json
 import logging
+import lzma
 import mmap
 import operator
 import os
-import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO, ClassVar, Literal
+from typing import Any, BinaryIO
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-
+from benchmark.rows.lines import MOST_LINE_BYTES, MOST_TAKEN, Decoder, ids_in, lines_of
+from benchmark.rows.row import Row, key
 from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import MOST_NAME, first_fault
-from mindiffusion.outside.paths import MOST_PATH, open_file, open_to_change
-from mindiffusion.printable import is_printable
+from mindiffusion.files import atomic_write, sha256_of_file
+from mindiffusion.outside.compressed import open_xz
+from mindiffusion.outside.documents import read_json_lines
+from mindiffusion.outside.paths import is_file, open_file, open_to_change
 
 LOGGER = logging.getLogger(__name__)
 ROWS_FILE = "rows.jsonl"
-MOST_LINE_BYTES = 64 * 1024
-_Text = Annotated[str, Field(max_length=MOST_NAME)]
-_Place = Annotated[str, Field(max_length=MOST_PATH)]
-_Count = Annotated[int, Field(ge=0, le=2**53)]
-# A name that ends otherwise could be that of a file that is run or read as something else.
-_Picture = Annotated[str, Field(max_length=1024, pattern=r"^[^/].*\.png$")]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured number with everything needed to know what it is.
-
-    ``step`` counts optimizer steps done: a milestone's row has the steps trained so far, a
-    stage's row (``t_min``, ``t_max``, ``active_channels``, ``penalty_lambda``) those done when
-    the stage begins. ``level`` is the noise level t / n_T in (0, 1] of a profile row, else None.
-    ``error`` is the metric's own standard error where it has one. ``full_range`` is False while
-    the arm has not been trained on all noise levels: such values stay out of every summary.
-    ``samples`` is a PNG strip (k images side by side), relative to the study's folder.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False
-    )
-
-    study: _Text
-    arm: _Text
-    seed: _Count
-    step: _Count
-    total_steps: _Count
-    metric: _Text
-    value: float
-    level: float | None
-    error: float | None
-    direction: Literal["lower", "higher", "none"]
-    metric_version: _Count
-    n_generated: _Count
-    n_reference: _Count
-    weights: _Text
-    sampler: _Text
-    sampler_steps: _Count
-    sampling_seed: _Count
-    full_range: bool
-    stage: _Text
-    samples: _Picture | None
-    dataset: _Place
-    manifest: _Text
-    config_hash: _Text
-    git: _Text
-    versions: dict[str, str]
-    device: _Text
-    host: _Text
-    threads: _Count
-    train_seconds: float
-    time: _Text
-    declared: _Text = "exploratory"
-
-
-FIELDS = tuple(field.name for field in dataclasses.fields(Row))
-# Milestones are written whole and in order, so what stands before a bad line can be relied on.
-_DAMAGED = (
-    "Bring the whole file again; if there is none, keep a copy, delete the file from this line on "
-    "and run the same command again: it measures that anew."
-)
-_OTHER_VERSION = "The line is whole: another version wrote it; use that one. Nothing is lost."
-# What a repeated measurement may change: its outcome, its clock and where it ran.
-_OUTCOME = {"value", "error", "samples"}
-_CLOCK_AND_HOST = {"train_seconds", "time", "device", "host", "threads", "git", "versions"}
-# Nor is it another measurement when the plan it was declared in has been written anew since.
-IDENTITY = tuple(name for name in FIELDS if name not in _OUTCOME | _CLOCK_AND_HOST | {"declared"})
-_ADAPTER: TypeAdapter[Row] = TypeAdapter(Row)
-# A line ends with the CRC-32 of what it would be without; lines of older files have none.
-_CRC = re.compile(rb', "crc": "([0-9a-f]{8})"\}')
-_CRC_BYTES = len(b', "crc": "01234567"}')
-# Printable ASCII without an escape: most lines are of nothing else, and can be shown as they are.
-_PLAIN = bytes(range(0x20, 0x7F)).replace(b"\\", b"")
+COMPRESSED = ".xz"
+MOST_ROWS = 5_000_000
+"""A line may stand for many rows, so their number is bounded too."""
+_MOST_BYTES = 1 << 30
 _BOM = b"\xef\xbb\xbf"
 
 
-_identity_of = operator.attrgetter(*IDENTITY)
+def compressed_file(path: Path) -> Path:
+    """The compressed file that belongs to a ``rows.jsonl``."""
+    return path.with_name(path.name + COMPRESSED)
 
 
-def key(row: Row) -> tuple[object, ...]:
-    """What the row measures: every field but outcome, clock, host and declaration."""
-    return _identity_of(row)
+def rows_files(path: Path) -> list[Path]:
+    """The files of rows that are there, in the order in which they are read; none: no rows.
 
-
-def encode(row: Row) -> bytes:
-    """A row as its line of the file, with a checksum."""
-    line = json.dumps(dataclasses.asdict(row), ensure_ascii=False).encode("utf-8")
-    try:
-        # As it will be read: what is written can always be read again.
-        _parse(line)
-    except ValueError as error:
-        raise UserError(f"Row {row.arm}/{row.metric}: {_fault(error)}.") from None
-    return b'%s, "crc": "%08x"}\n' % (line[:-1], zlib.crc32(line))
-
-
-def _parse(line: bytes) -> Row:
-    """A line without its checksum as a row.
-
-    Raises:
-        ValueError: it is none; of pydantic, or of our own.
+    Args:
+        path: the study's ``rows.jsonl``, there or not.
     """
-    if len(line) > MOST_LINE_BYTES:
-        raise ValueError(f"the line has more than {MOST_LINE_BYTES} bytes")
-    row = _ADAPTER.validate_json(line)
-    if line.translate(None, _PLAIN):
-        for name in FIELDS:
-            value = getattr(row, name)
-            texts = [*value, *value.values()] if isinstance(value, dict) else [value]
-            if not all(is_printable(text) for text in texts if isinstance(text, str)):
-                raise ValueError(f"{name} has characters that can't be shown")
-    return row
+    return [one for one in (compressed_file(path), path) if os.path.lexists(one)]
 
 
-def _fault(error: ValueError) -> str:
-    return first_fault(error) if isinstance(error, ValidationError) else str(error)
+def rows_hash(path: Path) -> str:
+    """A hash of a study's files of rows: it changes with any byte of them."""
+    files = "".join(sha256_of_file(one) for one in rows_files(path))
+    return hashlib.sha256(files.encode()).hexdigest()
 
 
 def _is_whole(tail: bytes) -> bool:
@@ -180,17 +94,37 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
         UserError: a row has a value its field does not allow (nothing is written).
         OSError: the disk is full, or so; the file is as it was before.
     """
-    data = b"".join(encode(row) for row in rows)
-    if not data:
+    lines = lines_of(rows)
+    if not lines:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = open_to_change(path, os.O_RDWR | os.O_APPEND)
+    descriptor = _open_locked(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         _mend_tail(descriptor, path)
-        _write_whole(descriptor, data)
+        known = _known_ids(descriptor)
+        _write_whole(descriptor, b"".join(line for name, line in lines if name not in known))
     finally:
         os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    """A descriptor of the file that has this name once it is locked: it may just be replaced."""
+    while True:
+        descriptor = open_to_change(path, os.O_RDWR | os.O_APPEND)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def _known_ids(descriptor: int) -> set[str]:
+    """Ids of the shared lines of an open file."""
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        return set()
+    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as content:
+        return ids_in(content)
 
 
 def _write_whole(descriptor: int, data: bytes) -> None:
@@ -205,53 +139,62 @@ def _write_whole(descriptor: int, data: bytes) -> None:
         raise
 
 
-class Follower:
-    """Reads a file of rows that others go on adding to: every line is decoded once.
+def appended_bytes(path: Path) -> int:
+    """Size of a ``rows.jsonl``; 0 if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.lstat().st_size
+    return 0
 
-    What is read first is distinct and free of contradictions; what is added later is not compared.
+
+def write_rows(path: Path, rows: Sequence[Row], replaced: int) -> None:
+    """Write all rows of a study, compressed, and delete the ``rows.jsonl`` that this replaces.
 
     Args:
-        path: the file; there may be none yet.
+        path: the study's ``rows.jsonl``.
+        rows: all rows, those of the files before among them.
+        replaced: size that ``rows.jsonl`` had before it was read. If it has grown since, it stays.
+
+    Raises:
+        UserError: a row has a value its field does not allow (nothing is written).
     """
+    lines = lines_of(rows)
+    with atomic_write(compressed_file(path)) as handle:
+        handle.write(lzma.compress(b"".join(line for _, line in lines)))
+    if not is_file(path):
+        return
+    descriptor = _open_locked(path)
+    try:
+        if os.fstat(descriptor).st_size == replaced:
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+class _Reading:
+    """How far one file of lines has been read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self._offset = self._lines = 0
+        self.offset = self.lines = 0
         # What stands before the offset; it carries a checksum, so another file has another one.
         self._last = b""
+        self._decoder = Decoder(path)
 
-    def news(self) -> tuple[list[Row], bool]:
-        """Rows added since the last call, and whether these are all: the first call, or a new file.
+    def goes_on(self, handle: BinaryIO | None) -> bool:
+        """Whether a file still begins with what has been read of it."""
+        if handle is None:
+            return self.offset == 0
+        handle.seek(self.offset - len(self._last))
+        return handle.read(len(self._last)) == self._last
 
-        A cut last line is passed over with a warning; it is read when it is whole.
+    def rows(self, handle: BinaryIO) -> Iterator[Row]:
+        """The rows from where the handle stands, a bounded line at a time.
 
-        Raises:
-            UserError: another line is no row, or two lines of a first reading give one key two
-                values.
+        While a row is looked at, its line is the one behind ``lines``.
         """
-        try:
-            handle = open_file(self.path)
-        except FileNotFoundError:
-            self._start_over()
-            return [], True
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_SH)
-            handle.seek(self._offset - len(self._last))
-            if handle.read(len(self._last)) != self._last:
-                self._start_over()
-                handle.seek(0)
-            is_anew = self._offset == 0
-            rows = list(self._rest(handle))
-        return (_distinct(self.path, rows) if is_anew else rows), is_anew
-
-    def _rest(self, handle: BinaryIO) -> Iterator[Row]:
-        """The rows from where the handle stands, a bounded line at a time."""
         while line := handle.readline(2 * MOST_LINE_BYTES):
-            number = self._lines + 1
-            content = line.removeprefix(_BOM) if self._offset == 0 else line
+            number = self.lines + 1
+            content = line.removeprefix(_BOM) if self.offset == 0 else line
             content = content.rstrip(b"\r\n")
             is_ended = line.endswith(b"\n")
             if not is_ended and len(line) < 2 * MOST_LINE_BYTES and not _is_whole(content):
@@ -263,17 +206,92 @@ class Follower:
                 )  # fmt: skip
                 return
             if content.strip():
-                yield _decode(self.path, number, content)
+                yield from self._decoder.rows_of(number, content)
             if is_ended:
-                self._offset += len(line)
-                self._lines = number
+                self.offset += len(line)
+                self.lines = number
                 self._last = line
 
 
+class Follower:
+    """Reads rows that others go on adding to: every line is decoded once.
+
+    What is read first is distinct and free of contradictions; what is added later is not compared.
+
+    Args:
+        path: the study's ``rows.jsonl``; there may be none yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._appended = _Reading(self.path)
+        self._compressed: tuple[int, ...] | None = None
+
+    def news(self) -> tuple[list[Row], bool]:
+        """Rows added since the last call, and whether these are all: the first call, or a new file.
+
+        A cut last line is passed over with a warning; it is read when it is whole.
+
+        Raises:
+            UserError: another line is no row, or two lines of a first reading give one key two
+                values.
+        """
+        with contextlib.ExitStack() as stack:
+            # This file first: who compresses rows deletes it last.
+            handle = self._opened(stack)
+            compressed = _state(compressed_file(self.path))
+            if compressed != self._compressed or not self._appended.goes_on(handle):
+                self._start_over()
+            is_anew = self._compressed is None and self._appended.offset == 0
+            found: list[Row] = []
+            if compressed != self._compressed:
+                found += self._whole()
+            if handle is not None:
+                handle.seek(self._appended.offset)
+                found += _bounded(self.path, self._appended.rows(handle))
+            self._compressed = compressed
+        return (_distinct(self.path, found) if is_anew else found), is_anew
+
+    def _opened(self, stack: contextlib.ExitStack) -> BinaryIO | None:
+        try:
+            handle = stack.enter_context(open_file(self.path))
+        except FileNotFoundError:
+            return None
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        return handle
+
+    def _whole(self) -> list[Row]:
+        path = compressed_file(self.path)
+        with open_xz(path) as handle:
+            return _bounded(path, _Reading(path).rows(handle))
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What is another one once a file has been replaced; None if there is none."""
+    try:
+        stat = path.lstat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _bounded(path: Path, found: Iterator[Row]) -> list[Row]:
+    rows = list(itertools.islice(found, MOST_ROWS + 1))
+    if len(rows) > MOST_ROWS:
+        raise UserError(f"{path} has more than {MOST_ROWS:,} rows, the most that are read.")
+    return rows
+
+
 def read_rows(path: Path) -> list[Row]:
-    """The distinct rows of a file in file order; none if there is no file yet.
+    """The distinct rows of a study in the order of its files; none if there is no file yet.
 
     A cut last line is skipped with a warning.
+
+    Args:
+        path: the study's ``rows.jsonl``.
 
     Raises:
         UserError: another line is no row, or two lines give one key two values.
@@ -282,31 +300,52 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _decode(path: Path, number: int, line: bytes) -> Row:
-    crc = _CRC.fullmatch(line[-_CRC_BYTES:])
-    content = line if crc is None else line[:-_CRC_BYTES] + b"}"
-    is_intact = crc is not None and int(crc[1], 16) == zlib.crc32(content)
-    try:
-        row = _parse(content)
-    except ValueError as error:
-        advice = _OTHER_VERSION if is_intact else _DAMAGED
-        raise UserError(f"{path}, line {number}: {_fault(error)}. {advice}") from None
-    if crc is not None and not is_intact:
-        raise UserError(f"{path}, line {number}: altered, its checksum does not fit. {_DAMAGED}")
-    return row
+def read_loosely(path: Path) -> Iterator[dict[str, Any]]:
+    """The fields of each line of rows; what can't be read is passed over, nothing is checked.
+
+    Args:
+        path: the study's ``rows.jsonl``.
+
+    Raises:
+        UserError: a file is no file, or too large.
+        OSError: a file can't be read.
+    """
+    for one in rows_files(path):
+        shared: dict[str, dict[str, Any]] = {}
+        for fields in read_json_lines(one, _MOST_BYTES):
+            if "id" in fields:
+                shared[str(fields["id"])] = fields
+                continue
+            names = fields.get("of")
+            taken = names[:MOST_TAKEN] if isinstance(names, list) else []
+            parts = [shared.get(str(name), {}) for name in taken]
+            yield functools.reduce(operator.or_, [*parts, fields])
 
 
 def _distinct(path: Path, rows: Iterable[Row]) -> list[Row]:
-    seen: dict[tuple[object, ...], tuple[int, Row]] = {}
-    for number, row in enumerate(rows, 1):
-        first_number, first = seen.setdefault(key(row), (number, row))
+    seen: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        first = seen.setdefault(key(row), row)
         if (first.value, first.error) != (row.value, row.error):
             level = "" if row.level is None else f" at level {row.level:g}"
             raise UserError(
-                f"{path}, lines {first_number} and {number}: two results for arm {row.arm!r}, "
+                f"{_places(path, (first, row))}: two results for arm {row.arm!r}, "
                 f"seed {row.seed}, step {row.step}, {row.metric}{level} "
                 f"(sampling seed {row.sampling_seed}, config {row.config_hash}): "
                 f"{first.value!r} (error {first.error!r}) and {row.value!r} "
                 f"(error {row.error!r}). Find out which is right and delete the other line."
             )
-    return [row for _, row in seen.values()]
+    return list(seen.values())
+
+
+def _places(path: Path, wanted: Sequence[Row]) -> str:
+    """Where rows stand, such as "rows.jsonl, line 7, and rows.jsonl, line 9"; asked for rarely."""
+    found: dict[int, str] = {}
+    for one in rows_files(path):
+        reading = _Reading(one)
+        with open_xz(one) if one.suffix == COMPRESSED else open_file(one) as handle:
+            for row in reading.rows(handle):
+                for number, other in enumerate(wanted):
+                    if row == other:
+                        found.setdefault(number, f"{one}, line {reading.lines + 1}")
+    return ", and ".join(found[number] for number in sorted(found))

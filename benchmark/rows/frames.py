@@ -1,6 +1,5 @@
 """What rows say: their metrics' names, and frames of them, the source of every table and figure."""
 
-import dataclasses
 import functools
 import logging
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.rows.file import FIELDS, IDENTITY, ROWS_FILE, Row, read_rows
+from benchmark.rows.file import ROWS_FILE, read_rows, rows_files, rows_hash
 from benchmark.rows.metric_names import (
     EPS_MSE,
     EPS_MSE_LINEAR,
@@ -18,10 +17,10 @@ from benchmark.rows.metric_names import (
     EXPOSURE,
     STAGE_METRICS,
 )
+from benchmark.rows.row import FIELDS, IDENTITY, Row
 from benchmark.study.arm_names import KNOWN_ARMS
 from benchmark.study.index import INDEX_FILE
 from mindiffusion.errors import UserError
-from mindiffusion.files import sha256_of_file
 from mindiffusion.outside.paths import refuse_links
 
 LOGGER = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     Numbers of more than ``LARGEST``, or less than ``SMALLEST`` but not 0, become those.
     """
-    frame = pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(FIELDS))
+    frame = pd.DataFrame([vars(row) for row in rows], columns=list(FIELDS))
     frame = frame.astype({"level": "float64", **dict.fromkeys(_MEASURED, "float64")})
     frame[_MEASURED] = frame[_MEASURED].apply(_bounded)
     return frame.sort_values(list(IDENTITY), kind="stable", ignore_index=True)
@@ -69,7 +68,7 @@ def beyond_bounds(frame: pd.DataFrame) -> int:
 
 
 def load_rows(study_dir: Path) -> pd.DataFrame:
-    """The frame of ``<study_dir>/rows.jsonl``.
+    """The frame of a study's rows.
 
     Whatever is made of a study passes here, before it is written into the study's folder.
 
@@ -78,16 +77,16 @@ def load_rows(study_dir: Path) -> pd.DataFrame:
             none, or a link in the folder.
     """
     path = study_dir / ROWS_FILE
-    if not path.exists():
+    if not rows_files(path):
         raise UserError(f"{path} does not exist; {_without_rows(study_dir)}")
     refuse_links(study_dir)
     # A copy: whoever asks may change what they get.
-    return _checked_frame(path, sha256_of_file(path)).copy()
+    return _checked_frame(path, rows_hash(path)).copy()
 
 
 @functools.lru_cache(maxsize=1)
 def _checked_frame(path: Path, digest: str) -> pd.DataFrame:
-    """The frame of a file with that content: tables, figures and report ask for the same one."""
+    """The frame of files with that hash: tables, figures and report ask for the same one."""
     frame = to_frame(read_rows(path))
     if frame.empty:
         raise UserError(f"{path} has no rows; {_without_rows(path.parent)}")

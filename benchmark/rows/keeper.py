@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.rows.file import Row, append_rows, key
+from benchmark.rows.file import append_rows
 from benchmark.rows.known_rows import known_rows
 from benchmark.rows.metric_names import EPS_MSE
+from benchmark.rows.row import Row, key
 from mindiffusion.errors import UserError
 
 INSTRUMENT = "instrument"

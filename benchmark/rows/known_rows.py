@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from benchmark.rows.file import Follower, Row, key
+from benchmark.rows.file import Follower
+from benchmark.rows.row import Row, key
 
 PROOF = "scored-"
 """How the metric of a row begins that proves the others of a part."""

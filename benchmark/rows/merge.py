@@ -5,20 +5,31 @@ order of the folders changes no byte. What contradicts itself is refused, and no
 """
 
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.rows.file import ROWS_FILE, Row, encode, key, read_rows
+from benchmark.rows.file import (
+    ROWS_FILE,
+    appended_bytes,
+    compressed_file,
+    read_rows,
+    rows_files,
+    write_rows,
+)
 from benchmark.rows.keeper import INSTRUMENT
+from benchmark.rows.row import IDENTITY, Row, key
 from benchmark.study.index import FLOPS, INDEX_FILE, read_index
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.outside.paths import inside, is_file, refuse_links
 from mindiffusion.outside.pictures import png_bytes
 from mindiffusion.training.run_files import is_running
+from mindiffusion.writable import gigabytes
 
+_but_level = operator.attrgetter(*(name for name in IDENTITY if name != "level"))
 CHOOSE = "Find out which is right and drop the other."
 """How a message about two folders that contradict each other ends."""
 
@@ -44,35 +55,52 @@ def merge(folders: Sequence[Path], output: Path) -> str:
             pictures of one name.
     """
     refuse_links(output)
-    if output not in folders and (output / ROWS_FILE).exists():
+    if output not in folders and rows_files(output / ROWS_FILE):
         raise UserError(f"{output} has rows already; name it among the folders to join as well.")
     for folder in folders:
         _refuse(folder)
+    replaced = appended_bytes(output / ROWS_FILE)
     rows = merged_rows(folders)
     index = merged_index(folders)
     pictures = dict(_pictures(rows, folders))
     for name, source in pictures.items():
         target = inside(output, name)
         if source != target:
-            _write(target, png_bytes(source))
+            with atomic_write(target) as handle:
+                handle.write(png_bytes(source))
     if index:
         write_json(output / INDEX_FILE, index)
     # Last: rows name only pictures that are there.
-    _write(output / ROWS_FILE, b"".join(encode(row) for row in rows))
+    write_rows(output / ROWS_FILE, rows, replaced)
     return (
         f"{output}: {len(rows)} rows, {len(pictures)} pictures of {len(folders)} folders; for the "
         f"tables: python -m benchmark tables {output}"
     )
 
 
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path) as handle:
-        handle.write(content)
+def compress(folder: Path) -> str:
+    """Keep a study's rows in one compressed file; returns a line that says what came of it.
+
+    Raises:
+        UserError: a folder without rows or with a run at work in it, or rows that contradict each
+            other.
+    """
+    _refuse(folder)
+    path = folder / ROWS_FILE
+    before = sum(one.stat().st_size for one in rows_files(path))
+    replaced = appended_bytes(path)
+    rows = read_rows(path)
+    write_rows(path, rows, replaced)
+    after = sum(one.stat().st_size for one in rows_files(path))
+    return (
+        f"{compressed_file(path)}: {len(rows)} rows, {gigabytes(before)} before and "
+        f"{gigabytes(after)} now; for the report: python -m benchmark report {folder}"
+    )
 
 
 def _refuse(folder: Path) -> None:
     refuse_links(folder)
-    if not (folder / ROWS_FILE).exists():
+    if not rows_files(folder / ROWS_FILE):
         raise UserError(f"{folder} has no {ROWS_FILE}; give a study's folder, as results/demo.")
     for lock in folder.glob("*/*/.lock"):
         if is_running(lock.parent):
@@ -99,13 +127,19 @@ def merged_rows(folders: Sequence[Path]) -> list[Row]:
                         f"{about[0]}: {first.file} has {first.value}, {path} has {value}. {CHOOSE}"
                     )
             name = key(row)
-            kept[name] = min(kept.get(name, row), row, key=lambda one: (one.time, encode(one)))
+            kept[name] = min(kept[name], row, key=_age) if name in kept else row
     return sorted(kept.values(), key=_place)
 
 
-def _place(row: Row) -> tuple[int, str, int, str]:
-    # The key holds None beside numbers, which do not compare; as text they do.
-    return (row.seed, row.arm, row.step, json.dumps(key(row)))
+def _age(row: Row) -> tuple[str, str]:
+    return row.time, repr(row)
+
+
+def _place(row: Row) -> tuple[int, str, int, str, float]:
+    # None beside numbers does not compare; as text it does. Levels come last: a curve's points
+    # stand together, and become one line.
+    level = -1.0 if row.level is None else row.level
+    return (row.seed, row.arm, row.step, json.dumps(_but_level(row)), level)
 
 
 def _claims(row: Row) -> Iterator[tuple[tuple[object, ...], object]]:

@@ -13,8 +13,16 @@ EPS_MSE = "eps-MSE"
 EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
 EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
 SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
+# What else no network is needed for: the linear oracle's readings, and how much each option moves.
+EMERGENCE_ORACLE, AMPLITUDE = "emergence-oracle", "amplitude"
+_OF_DATA_ALONE = (EPS_MSE_LINEAR, EPS_MSE_MEAN, EMERGENCE_ORACLE, AMPLITUDE)
 EXPOSURE = "exposure"
 """Metric of a stage's rows: ``level`` is a bin's upper edge, ``step`` the stage's first one."""
+
+
+def is_of_data_alone(metric: str) -> bool:
+    """Whether a number is the same for all of a study's runs and milestones."""
+    return metric.split("/")[0] in _OF_DATA_ALONE
 
 
 def metric_label(base: str, n: int) -> str:

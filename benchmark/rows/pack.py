@@ -2,15 +2,17 @@
 
 What travels: rows, the pictures they name, the index, and of each cell with milestones left to
 score its config, its log, its newest whole checkpoint and the weights of those milestones. Scored
-cells need no more than their rows. What ``unpack`` takes is bounded, and ``pack`` makes no more.
-Never imports torch.
+cells need no more than their rows. States of any size travel: files are packed and unpacked piece
+by piece. What ``unpack`` takes is bounded, and ``pack`` makes no more. Never imports torch.
 """
 
 import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,22 +21,27 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark.rows.file import ROWS_FILE, Row, read_rows
+from benchmark.rows.file import COMPRESSED, ROWS_FILE, read_rows, rows_files
 from benchmark.rows.merge import CHOOSE, merge
+from benchmark.rows.row import Row
 from benchmark.study.index import INDEX_FILE, read_index
 from mindiffusion.config.run import differences
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_file, write_json
 from mindiffusion.outside.documents import Name, read_json
-from mindiffusion.outside.paths import inside, is_file, read_file, refuse_links
+from mindiffusion.outside.paths import inside, is_file, open_file, read_file, refuse_links
 from mindiffusion.outside.pictures import png_bytes
-from mindiffusion.outside.tars import MOST_BYTES, add_files, read_files
+from mindiffusion.outside.tars import MOST_BYTES, MOST_MEMBER_BYTES, add_files, read_files
 from mindiffusion.training.metrics_log import METRICS_FILE
 from mindiffusion.training.run_files import is_running
+from mindiffusion.writable import gigabytes
 
-MAX_PARTS = 7
-"""With the manifest that is eight files."""
 PART_BYTES = 16_000_000
+_MOST_PARTS = 2 * MOST_BYTES // PART_BYTES
+"""What does not compress takes a little more room packed."""
+_EXPECTED_BYTES, _EXPECTED_RATIO = 1 << 30, 50
+"""What unpacks to more than so many bytes, and so many times its size, is no study of ours."""
+_MOST_SHOWN = 5
 MANIFEST = "travel.json"
 _PART = "travel.tar.gz.{}"
 _CONFIG = "config.json"
@@ -45,11 +52,13 @@ _CHOOSE = (
     "and pack it again."
 )
 
+_COPY_BYTES = 1 << 20
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^travel\.tar\.gz\.\d$")]
+    name: Annotated[str, Field(pattern=r"^travel\.tar\.gz\.\d{1,4}$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -59,7 +68,7 @@ class _Manifest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     study: Name
-    parts: Annotated[list[_Part], Field(min_length=1, max_length=MAX_PARTS)]
+    parts: Annotated[list[_Part], Field(min_length=1, max_length=_MOST_PARTS)]
 
 
 class _RunFile(BaseModel):
@@ -90,20 +99,65 @@ class _Cell:
     milestones: tuple[int, ...]
 
 
-class _Bounded(io.BytesIO):
-    """Bytes in memory, up to what may travel."""
+class _PartsWriter(io.RawIOBase):
+    """Bytes into as many files as they need, of at most ``PART_BYTES`` each.
+
+    Attributes:
+        parts: name and checksum of each file, as the manifest has them.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.parts: list[dict[str, str]] = []
+        self._output = output
+        self._rest = bytearray()
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, data: Any) -> int:
-        if self.tell() + len(data) > MAX_PARTS * PART_BYTES:
-            raise UserError(
-                f"the study needs more than {MAX_PARTS} files of {PART_BYTES // 10**6} MB to "
-                "travel; finish more cells, or have fewer under way: reproduce … --arms or --seeds."
-            )
-        return super().write(data)
+        self._rest += data
+        while len(self._rest) >= PART_BYTES:
+            self._save()
+        return len(data)
+
+    def finish(self) -> None:
+        """Write what is left."""
+        if self._rest:
+            self._save()
+
+    def _save(self) -> None:
+        piece = bytes(self._rest[:PART_BYTES])
+        del self._rest[:PART_BYTES]
+        name = _PART.format(len(self.parts))
+        with atomic_write(self._output / name) as handle:
+            handle.write(piece)
+        self.parts.append({"name": name, "sha256": hashlib.sha256(piece).hexdigest()})
+
+
+class _PartsReader(io.RawIOBase):
+    """The bytes of some files, one after the other."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = iter(paths)
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._piece:
+            path = next(self._paths, None)
+            if path is None:
+                return 0
+            self._piece = memoryview(read_file(path, PART_BYTES))
+        count = min(len(buffer), len(self._piece))
+        buffer[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        return count
 
 
 def pack(folder: Path, output: Path) -> list[Path]:
-    """Write what must travel of a study into ``output``, at most eight files of 16 MB.
+    """Write what must travel of a study into ``output``, in files of at most 16 MB.
 
     Args:
         folder: the study's folder, with its index.
@@ -113,7 +167,8 @@ def pack(folder: Path, output: Path) -> list[Path]:
         The files, the manifest with their checksums last.
 
     Raises:
-        UserError: no index, a link in the folder, a run at work, or more than may travel.
+        UserError: no index, a link in the folder, a run at work, or more than may travel; the line
+            names the files that do not fit.
     """
     refuse_links(folder)
     cells = _cells(folder)
@@ -121,20 +176,37 @@ def pack(folder: Path, output: Path) -> list[Path]:
     if busy:
         raise UserError(f"{folder / busy[0]} is being run; wait for it to end, then pack.")
     names = sorted(set(_names(folder, cells)))
-    whole = _archive(folder, names)
-    for old in output.glob(_PART.format("*")):
-        old.unlink()
-    written, parts = [], []
-    for number, start in enumerate(range(0, len(whole), PART_BYTES)):
-        piece = whole[start : start + PART_BYTES]
-        path = output / _PART.format(number)
-        with atomic_write(path) as handle:
-            handle.write(piece)
-        written.append(path)
-        parts.append({"name": path.name, "sha256": hashlib.sha256(piece).hexdigest()})
-    # Last: with it, the parts are known to be there.
-    write_json(output / MANIFEST, {"study": read_index(folder)["study"], "parts": parts})
-    return [*written, output / MANIFEST]
+    _refuse_much(folder, names)
+    # First: without it, no parts are taken for a packed study.
+    for old in (output / MANIFEST, *output.glob(_PART.format("*"))):
+        old.unlink(missing_ok=True)
+    writer = _PartsWriter(output)
+    # The same files give the same bytes.
+    with gzip.GzipFile(fileobj=writer, mode="wb", mtime=0) as packed:
+        add_files(packed, folder, names)
+    writer.finish()
+    manifest = {"study": read_index(folder)["study"], "parts": writer.parts}
+    write_json(output / MANIFEST, manifest)
+    return [*(output / part["name"] for part in writer.parts), output / MANIFEST]
+
+
+def _refuse_much(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files that are more than may travel, by the names of those that do not fit."""
+    sizes = sorted(((folder / name).lstat().st_size, name) for name in names)
+    totals = itertools.accumulate(size for size, _ in sizes)
+    left = [
+        f"{name} ({gigabytes(size)})"
+        for (size, name), total in zip(sizes, totals, strict=True)
+        if size > MOST_MEMBER_BYTES or total > MOST_BYTES
+    ]
+    if left:
+        shown = ", ".join(left[::-1][:_MOST_SHOWN])
+        more = f" and {len(left) - _MOST_SHOWN} more" if len(left) > _MOST_SHOWN else ""
+        raise UserError(
+            f"{folder}: not all can travel, for a file may have {gigabytes(MOST_MEMBER_BYTES)} and "
+            f"all together {gigabytes(MOST_BYTES)}. What does not fit: {shown}{more}. Finish those "
+            "cells here, or copy the files by hand."
+        )
 
 
 def _cells(folder: Path) -> list[_Cell]:
@@ -152,7 +224,7 @@ def _names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:
     yield INDEX_FILE
     rows = read_rows(folder / ROWS_FILE)
     if rows:
-        yield ROWS_FILE
+        yield from (one.name for one in rows_files(folder / ROWS_FILE))
         for name in sorted({row.samples for row in rows if row.samples is not None}):
             path = inside(folder, name)
             if not is_file(path):
@@ -217,14 +289,6 @@ def _newest_state(run: Path) -> tuple[Path, ...]:
     return ()
 
 
-def _archive(folder: Path, names: Sequence[str]) -> bytes:
-    """A compressed archive of some files; the same files give the same bytes."""
-    whole = _Bounded()
-    with gzip.GzipFile(fileobj=whole, mode="wb", mtime=0) as packed:
-        add_files(packed, folder, names)
-    return whole.getvalue()
-
-
 def unpack(packed: Path, folder: Path) -> str:
     """Take a packed study into a folder; returns a line that says what came of it.
 
@@ -242,12 +306,15 @@ def unpack(packed: Path, folder: Path) -> str:
     refuse_links(folder)
     with tempfile.TemporaryDirectory() as temporary, _named_as(packed, Path(temporary)):
         source = Path(temporary)
-        with gzip.GzipFile(fileobj=io.BytesIO(_whole(packed))) as stream:
-            read_files(stream, str(packed), source, _is_packed)
+        parts = _whole(packed)
+        size = sum(part.lstat().st_size for part in parts)
+        most = max(_EXPECTED_BYTES, _EXPECTED_RATIO * size)
+        with gzip.GzipFile(fileobj=io.BufferedReader(_PartsReader(parts))) as stream:
+            read_files(stream, str(packed), source, _is_packed, most)
         cells = _cells(source)
         for cell in cells:
             _refuse_other(source / cell.run, inside(folder, cell.run))
-        with_rows = [one for one in (folder, source) if (one / ROWS_FILE).exists()]
+        with_rows = [one for one in (folder, source) if rows_files(one / ROWS_FILE)]
         if with_rows:
             merge(with_rows, folder)
         if not (folder / INDEX_FILE).exists():
@@ -267,8 +334,8 @@ def _named_as(packed: Path, temporary: Path) -> Iterator[None]:
         raise UserError(text.replace(CHOOSE, _CHOOSE)) from None
 
 
-def _whole(packed: Path) -> bytes:
-    """The packed study's bytes, of parts that are all there and are what their manifest says."""
+def _whole(packed: Path) -> list[Path]:
+    """The parts of a packed study, which are all there and are what their manifest says."""
     advice = "give the folder that pack wrote, with all its files."
     try:
         manifest = read_json(packed / MANIFEST, _Manifest, advice)
@@ -278,31 +345,30 @@ def _whole(packed: Path) -> bytes:
         _PART.format(number) for number in range(len(manifest.parts))
     ]:
         raise UserError(f"{packed / MANIFEST} names other parts than pack writes; {advice}")
-    pieces = []
-    for part in manifest.parts:
-        path = packed / part.name
+    paths = [packed / part.name for part in manifest.parts]
+    for path, part in zip(paths, manifest.parts, strict=True):
         try:
-            pieces.append(read_file(path, PART_BYTES))
+            piece = read_file(path, PART_BYTES)
         except FileNotFoundError:
             raise UserError(f"{path} is missing; bring all files that pack wrote.") from None
-        if hashlib.sha256(pieces[-1]).hexdigest() != part.sha256:
+        if hashlib.sha256(piece).hexdigest() != part.sha256:
             raise UserError(f"{path} is damaged, its SHA-256 is another one; bring it again.")
-    return b"".join(pieces)
+    return paths
 
 
 def _is_packed(name: str) -> bool:
     """Whether ``pack`` ever writes a file of that name."""
     last = name.rpartition("/")[2]
     return (
-        name in (INDEX_FILE, ROWS_FILE)
+        name in (INDEX_FILE, ROWS_FILE, ROWS_FILE + COMPRESSED)
         or name.endswith(_PICTURE)
         or bool(_OF_A_RUN.fullmatch(last))
     )
 
 
 def _copy(source: Path, target: Path) -> None:
-    with atomic_write(target) as handle:
-        handle.write(read_file(source, MOST_BYTES))
+    with open_file(source) as content, atomic_write(target) as handle:
+        shutil.copyfileobj(content, handle, _COPY_BYTES)
 
 
 def _refuse_other(source: Path, target: Path) -> None:

@@ -27,7 +27,13 @@ from mindiffusion.outside.documents import Name, shown_value
 from mindiffusion.outside.paths import MOST_PATH
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-_MAY_CHANGE = ("output", "samples", "training.checkpoint_every", "training.timeout_seconds")
+_MAY_CHANGE = (
+    "output",
+    "samples",
+    "training.checkpoint_every",
+    "training.keep_scored",
+    "training.timeout_seconds",
+)
 """Keys that a run may be resumed with another value of: they do not shape its training."""
 _SAMPLER = "sampler."
 """All keys of this section may change too: of them only pictures and scores are made."""
@@ -42,6 +48,7 @@ _LEAST_BETA = 1e-9
 _LATER: dict[str, Any] = {
     "noise_stream": 0,
     "training.length": 1.0,
+    "training.keep_scored": "all",
     "model.width": 1.0,
     "process.loss_weight": None,
     "process.parameterization": "eps",
@@ -132,6 +139,7 @@ class TrainingConfig:
         milestones: when weights are kept and scored: "stages" (each stage's end), "25%",
             "10 epochs" or a step.
         checkpoint_every: steps between rolling checkpoints.
+        keep_scored: which milestones' weights a study keeps once they are scored.
         log_every: steps between lines of metrics.jsonl.
         device: "auto" takes a GPU if there is one.
         precision: "auto": bf16 where the device has it and it was measured to help.
@@ -150,6 +158,7 @@ class TrainingConfig:
     ema_decays: Annotated[tuple[float, ...], Field(max_length=16)] = (0.9999, 0.999)
     milestones: Annotated[tuple[_Milestone, ...], Field(max_length=10_000)] = ("stages",)
     checkpoint_every: int = Field(default=1000, ge=1, le=MOST_STEPS)
+    keep_scored: Literal["all", "last"] = "all"
     log_every: int = Field(default=50, ge=1, le=MOST_STEPS)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
@@ -309,6 +318,7 @@ def config_hash(config: RunConfig) -> str:
         del content[name]
     for name in ("device", "threads", "checkpoint_every", "log_every", "timeout_seconds"):
         del content["training"][name]
+    content["training"].pop("keep_scored", None)
     del content["sampler"]["grid"]
     return sha256_of_json(content)[:12]
 

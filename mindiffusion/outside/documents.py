@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from mindiffusion.errors import UserError
+from mindiffusion.outside.compressed import open_xz
 from mindiffusion.outside.paths import open_file, read_file
 from mindiffusion.outside.yaml_core import TooDeep, TooMany, load_yaml
 from mindiffusion.printable import is_printable, printable
@@ -101,8 +101,8 @@ def read_json_lines(path: Path, most: int = MOST_TEXT_BYTES) -> Iterator[dict[st
 
 def _bounded_lines(path: Path, most: int) -> Iterator[bytes]:
     """The lines of a file but for those that are longer than any of ours."""
-    with open_file(path) as handle:
-        if os.fstat(handle.fileno()).st_size > most:
+    with open_xz(path) if path.suffix == ".xz" else open_file(path) as handle:
+        if path.lstat().st_size > most:
             raise UserError(f"{path} has more than {most:,} bytes; cut it.")
         while line := handle.readline(MOST_LINE_BYTES):
             if len(line) < MOST_LINE_BYTES or line.endswith(b"\n"):

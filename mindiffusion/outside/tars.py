@@ -16,8 +16,10 @@ from mindiffusion.outside.paths import inside, open_file
 from mindiffusion.printable import printable
 
 MOST_MEMBERS = 50_000
-MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 36
 """Of all members together."""
+MOST_MEMBER_BYTES = 8**11 - 1
+"""Of one member; its header has eleven octal digits for that."""
 MOST_PARTS = 8
 """Of a member's name: folders take room of their own."""
 _BLOCK = tarfile.BLOCKSIZE
@@ -56,7 +58,7 @@ def add_files(archive: gzip.GzipFile, folder: Path, names: Iterable[str]) -> Non
                 member.size = handle.seek(0, 2)
                 handle.seek(0)
                 count, total = count + 1, total + member.size
-                _check_amount(str(folder), count, total)
+                _check_amount(str(folder), count, total, MOST_BYTES)
                 _check_depth(str(folder), name)
                 try:
                     packed.addfile(member, handle)
@@ -67,7 +69,11 @@ def add_files(archive: gzip.GzipFile, folder: Path, names: Iterable[str]) -> Non
 
 
 def read_files(
-    stream: Readable, source: str, target: Path, is_wanted: Callable[[str], bool]
+    stream: Readable,
+    source: str,
+    target: Path,
+    is_wanted: Callable[[str], bool],
+    most: int = MOST_BYTES,
 ) -> list[str]:
     """Write a tar's files into a new folder; returns their names.
 
@@ -76,10 +82,11 @@ def read_files(
         source: what to call it in messages.
         target: an empty folder.
         is_wanted: whether a member of that name may be there at all.
+        most: bytes that its members may have together, where ``MOST_BYTES`` are too many.
 
     Raises:
         UserError: it is damaged or cut, holds anything but files with names of their own that may
-            be there, or more than ``MOST_MEMBERS`` or ``MOST_BYTES``.
+            be there, or more than ``MOST_MEMBERS`` or those bytes.
     """
     names: set[str] = set()
     total = 0
@@ -95,7 +102,7 @@ def read_files(
         _check_depth(source, name)
         names.add(name)
         total += member.size
-        _check_amount(source, len(names), total)
+        _check_amount(source, len(names), total, min(most, MOST_BYTES))
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as handle:
             _copy(stream, member.size, handle, source)
@@ -103,10 +110,10 @@ def read_files(
     return sorted(names)
 
 
-def _check_amount(source: str, members: int, total: int) -> None:
-    if members > MOST_MEMBERS or total > MOST_BYTES:
+def _check_amount(source: str, members: int, total: int, most: int) -> None:
+    if members > MOST_MEMBERS or total > most:
         raise UserError(
-            f"{source} has more than {MOST_MEMBERS:,} files or {MOST_BYTES >> 20:,} MiB to pack or "
+            f"{source} has more than {MOST_MEMBERS:,} files or {most >> 20:,} MiB to pack or "
             "unpack; have fewer cells under way."
         )
 

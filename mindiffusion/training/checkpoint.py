@@ -321,6 +321,13 @@ def prune(run_dir: Path, step: int) -> None:
             path.unlink()
 
 
+def delete(path: Path) -> None:
+    """Delete a checkpoint and its seal, where they are there."""
+    # In this order: without its seal a milestone counts as damaged, and would be trained anew.
+    path.unlink(missing_ok=True)
+    path.with_suffix(".json").unlink(missing_ok=True)
+
+
 def _rolling(run_dir: Path) -> Iterator[Path]:
     """Rolling states, newest first."""
     named = [p for p in run_dir.glob("ckpt-*.pt") if _is_rolling(p)]

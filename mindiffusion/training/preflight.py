@@ -15,6 +15,9 @@ from mindiffusion.writable import check_room, try_folder
 _MOST_LOGGED = 100_000_000
 """Losses that are kept between two lines of the log: 800 MB with their noise times."""
 _BYTES = {"fp64": 8}
+_MOST_UNSCORED = 2
+"""Milestones whose weights are there at once where scored ones are deleted: a run that was stopped
+before it scored one scores that with the next."""
 _ADAM = 2
 """Averages that the optimizer keeps of each weight."""
 
@@ -94,24 +97,29 @@ def notes(config: RunConfig, num_train: int) -> list[str]:
     ]
 
 
-def check_room_for(configs: Iterable[RunConfig], num_train: int, folder: Path) -> None:
+def check_room_for(
+    configs: Iterable[RunConfig], num_train: int, folder: Path, *, are_scored: bool = False
+) -> None:
     """Refuse runs for whose files a disk has no room.
 
     Args:
         configs: runs on the same data.
         num_train: its training images.
         folder: where their folders are.
+        are_scored: whether each milestone is scored, in all its parts, before the next is trained.
 
     Raises:
         UserError: there is no room.
     """
-    needed = sum(_missing_bytes(config, num_train) for config in configs)
+    needed = sum(_missing_bytes(config, num_train, are_scored) for config in configs)
     advice = "free some, choose another --output, or give fewer training.milestones."
     check_room(folder, needed, "checkpoints and weights", advice)
 
 
-def _missing_bytes(config: RunConfig, num_train: int) -> int:
+def _missing_bytes(config: RunConfig, num_train: int, are_scored: bool) -> int:
     milestones = len(resolve_plan(config, num_train).milestones)
+    if are_scored and config.training.keep_scored == "last":
+        milestones = min(milestones, _MOST_UNSCORED)
     files = [path for kind in ("ckpt-*", "weights-*") for path in config.run_dir.glob(kind)]
     return max(0, run_bytes(config, milestones) - sum(path.lstat().st_size for path in files))
 

@@ -10,7 +10,7 @@ import pytest
 import scipy
 
 from benchmark.analysis.findings import findings
-from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.file import ROWS_FILE, rows_files
 from benchmark.rows.frames import load_rows
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.index import INDEX_FILE
@@ -42,8 +42,8 @@ def frame(study):
 
 
 def test_committed_rows_rebuild_the_committed_tables_without_torch(study, repository, tmp_path):
-    for name in (ROWS_FILE, INDEX_FILE):
-        shutil.copy(study / name, tmp_path / name)
+    for path in (*rows_files(study / ROWS_FILE), study / INDEX_FILE):
+        shutil.copy(path, tmp_path / path.name)
     words = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)]
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -67,6 +67,10 @@ def assert_same_cells(found, expected):
     for row, wanted in zip(*(text.splitlines() for text in (found, expected)), strict=True):
         for cell, other in zip(row.split(","), wanted.split(","), strict=True):
             assert cell == other or float(cell) == pytest.approx(float(other), rel=1e-9)
+
+
+def test_committed_rows_are_small(study):
+    assert sum(path.stat().st_size for path in rows_files(study / ROWS_FILE)) < 2_000_000
 
 
 def test_instrument_passes_its_checks_wherever_they_were_run(frame):

@@ -6,6 +6,7 @@ import golden_weights
 import pytest
 import torch
 
+from benchmark.rows.file import read_rows
 from benchmark.study.study import load_study
 from mindiffusion.config.run import config_hash
 
@@ -49,8 +50,6 @@ def test_sum_is_of_the_bits():
 )
 def test_committed_rows_have_the_hashes_of_their_runs(study, folder, repository):
     """A run whose hash moved would be refused beside its own rows."""
-    hashes = set()
-    for line in (repository / folder / "rows.jsonl").open(encoding="utf-8"):
-        row = json.loads(line)
-        hashes.add((row["arm"], row["seed"], row["config_hash"]))
+    rows = read_rows(repository / folder / "rows.jsonl")
+    hashes = {(row.arm, row.seed, row.config_hash) for row in rows}
     assert hashes == {(c.arm, c.seed, config_hash(c)) for c in load_study(study).runs}

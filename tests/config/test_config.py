@@ -157,7 +157,8 @@ def test_config_folders_hold_one_folder_per_seed():
 
 @pytest.mark.parametrize(
     "word", ["output=a", "samples=b", "training.threads=3", "training.device=cpu",
-             "training.checkpoint_every=9", "training.log_every=9", "sampler.grid=9"],
+             "training.checkpoint_every=9", "training.log_every=9", "sampler.grid=9",
+             "training.keep_scored=last"],
 )  # fmt: skip
 def test_config_hash_ignores_where_and_how_it_is_kept(word):
     assert config_hash(build(word)) == config_hash(build())
@@ -182,6 +183,11 @@ def test_config_hash_follows_what_can_change_a_result(word):
 def test_sampler_may_change_for_it_does_not_shape_the_training():
     a, b = to_dict(build()), to_dict(build("sampler.steps=9", "sampler.name=ddpm"))
     assert differences(a, b) == []
+
+
+def test_what_is_kept_of_scored_weights_may_change_and_older_files_do_not_name_it():
+    a, b = to_dict(build()), to_dict(build("training.keep_scored=last"))
+    assert differences(a, b) == [] and "keep_scored" not in a["training"]
 
 
 def test_differences_are_dotted_keys_but_for_folders():

@@ -79,7 +79,7 @@ BENCHMARK_MUTANTS = (
     ),
     Mutant(
         "rows-keyed-without-seed",
-        "benchmark/rows/file.py",
+        "benchmark/rows/row.py",
         '_OUTCOME = {"value", "error", "samples"}',
         '_OUTCOME = {"value", "error", "samples", "seed"}',
         (f"{BENCHMARK}/rows/test_row_file.py",),
@@ -90,6 +90,27 @@ BENCHMARK_MUTANTS = (
         "    os.ftruncate(descriptor, start)\n",
         '    os.write(descriptor, b"\\n")\n',
         (f"{BENCHMARK}/rows/test_row_file.py",),
+    ),
+    Mutant(
+        "shared-line-taken-for-another",
+        "benchmark/rows/lines.py",
+        "if _id_of(fields) != name:",
+        "if False:",
+        (f"{BENCHMARK}/rows/test_lines.py",),
+    ),
+    Mutant(
+        "rows-added-while-compressing-deleted",
+        "benchmark/rows/file.py",
+        "if os.fstat(descriptor).st_size == replaced:",
+        "if True:",
+        (f"{BENCHMARK}/rows/test_compressed_rows.py",),
+    ),
+    Mutant(
+        "last-weights-not-kept",
+        "benchmark/cells/kept_weights.py",
+        "set(plan.milestones[:-1])",
+        "set(plan.milestones)",
+        (f"{BENCHMARK}/cells/test_kept_weights.py",),
     ),
     Mutant(
         "kid-biased",

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.rows.file import Row, append_rows
+from benchmark.rows.file import append_rows
 from benchmark.rows.frames import to_frame
+from benchmark.rows.row import Row
 from plots.style import paper_style
 
 TOTAL = 1500

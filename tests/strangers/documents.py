@@ -1,14 +1,19 @@
 """Inputs that are text: rows, indices, runs, studies, lists, variables."""
 
 import json
+import lzma
 import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import mutate
 
 from benchmark.__main__ import main
+from benchmark.rows.file import read_rows
+from benchmark.rows.lines import lines_of
+from benchmark.rows.row import Row
 from benchmark.study.study import load_study
 from mindiffusion.errors import guarded
 from mindiffusion.outside.documents import read_yaml
@@ -18,12 +23,10 @@ Action = Callable[[], int]
 
 
 @cache
-def demo_rows() -> list[dict[str, object]]:
+def demo_rows() -> list[dict[str, Any]]:
     """A few rows of each kind of the committed demo."""
-    kept: dict[tuple[str, str], dict[str, object]] = {}
-    for line in (REPOSITORY / "docs/demo/rows.jsonl").open(encoding="utf-8"):
-        row = json.loads(line)
-        del row["crc"]
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in map(vars, read_rows(REPOSITORY / "docs/demo/rows.jsonl")):
         kept.setdefault((row["arm"], row["metric"].split("@")[0]), row | {"samples": None})
     return list(kept.values())[:40]
 
@@ -46,11 +49,20 @@ def write_study(rng: random.Random, folder: Path) -> None:
     rows = rng.sample(demo_rows(), rng.randint(1, 12))
     if rng.random() < 0.3:
         rows[0] = rows[0] | {"samples": rng.choice(("b/x.png", "../../private/secret.png", "x.py"))}
+    elif rng.random() < 0.7:
+        written = [json.loads(line) for _, line in lines_of([Row(**row) for row in rows])]
+        rows = [{k: v for k, v in one.items() if k != "crc"} for one in written]
     lines = [
         mutate.as_json(rng, mutate.document(rng, row) if rng.random() < 0.2 else row)
         for row in rows
     ]
-    (folder / "rows.jsonl").write_bytes(rng.choice((b"\n", b"\r\n")).join(lines) + b"\n")
+    content = rng.choice((b"\n", b"\r\n")).join(lines) + b"\n"
+    if rng.random() < 0.7:
+        (folder / "rows.jsonl").write_bytes(content)
+    else:
+        packed = lzma.compress(content, preset=0)
+        packed = mutate.content_bytes(rng, packed) if rng.random() < 0.5 else packed
+        (folder / "rows.jsonl.xz").write_bytes(packed)
     if rng.random() < 0.7:
         index = mutate.document(rng, demo_index())
         (folder / "study.json").write_bytes(mutate.as_json(rng, index))

@@ -1,12 +1,23 @@
 """A few faults of the cheap kinds; ``make torture`` does hundreds of all kinds."""
 
-import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from session import Journal, summary
 from verdict import compare, difference, stray_files
+
+from benchmark.rows.file import append_rows
+from benchmark.rows.row import Row
+
+ROW = Row(
+    study="s", arm="B", seed=0, step=1, total_steps=2, metric="FD@8", value=1.0, level=None,
+    error=None, direction="lower", metric_version=1, n_generated=8, n_reference=8, weights="ema",
+    sampler="ddim", sampler_steps=2, sampling_seed=0, full_range=True, stage="", samples=None,
+    dataset="avatars", manifest="m", config_hash="c", git="g", versions={}, device="cpu", host="h",
+    threads=1, train_seconds=1.0, time="",
+)  # fmt: skip
 
 SHORT = ("--kind", "kill", "--kind", "save", "--kind", "flip", "--count", "6", "--workers", "1")
 
@@ -47,8 +58,7 @@ def folders(tmp_path):
         folder.mkdir()
         torch.save({"step": 3, "w": torch.arange(3.0)}, folder / "weights-3.pt")
         (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2}\n')
-        rows = ({"value": 1, "time": name}, {"value": 2})
-        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        append_rows(folder / "rows.jsonl", [replace(ROW, time=name), replace(ROW, step=2)])
     return tmp_path / "found", tmp_path / "expected"
 
 
@@ -62,8 +72,7 @@ def add_noise(folder):
 
 
 def double_a_row(folder):
-    with (folder / "rows.jsonl").open("a") as handle:
-        handle.write('{"value": 2}\n')
+    append_rows(folder / "rows.jsonl", [replace(ROW, step=2)])
 
 
 def swap_log_lines(folder):
@@ -75,7 +84,8 @@ def leave_a_file(folder):
 
 
 def lose_a_row(folder):
-    (folder / "rows.jsonl").write_text('{"value": 1}\n')
+    path = folder / "rows.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
 
 
 def lose_a_file(folder):

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from benchmark.rows.lines import Decoder
 from mindiffusion.training.watch import VOLATILE
 
-ROW_CLOCK = ("time", "host", "train_seconds", "git", "crc")
+ROW_CLOCK = ("time", "host", "train_seconds", "git")
 UNCOMPARED = (".log", ".lock")
 """Endings of files whose content is no result."""
 
@@ -67,8 +68,10 @@ def _stripped(content: Mapping[str, Any], clock: Iterable[str]) -> str:
 
 
 def row_lines(path: Path) -> list[str]:
-    """Rows but for clock and host."""
-    return [_stripped(json.loads(line), ROW_CLOCK) for line in path.read_text().splitlines()]
+    """Rows but for clock and host; one that stands there twice is there twice."""
+    decoder, lines = Decoder(path), enumerate(path.read_bytes().splitlines(), 1)
+    rows = (row for number, line in lines for row in decoder.rows_of(number, line))
+    return [_stripped(vars(row), ROW_CLOCK) for row in rows]
 
 
 def log_lines(path: Path) -> list[str]:

@@ -17,10 +17,10 @@ from benchmark.evaluation.attributes.frequencies import TotalVariation, attribut
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.profile_rows import to_denoise
 from benchmark.evaluation.milestone.yardstick import Yardstick
-from benchmark.rows.file import Row
 from benchmark.rows.keeper import INSTRUMENT
-from benchmark.rows.metric_names import metric_label
+from benchmark.rows.metric_names import AMPLITUDE, EMERGENCE_ORACLE, metric_label
 from benchmark.rows.provenance import versions
+from benchmark.rows.row import Row
 from mindiffusion.build import build_process
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.avatars import AvatarSource, avatar_styles
@@ -47,7 +47,7 @@ def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> 
     for one in emergence(net, oracle, labels, yardstick.classifier.attributes):
         curves = {
             "emergence": (one.gain, one.gain_error),
-            "emergence-oracle": (one.oracle, one.oracle_error),
+            EMERGENCE_ORACLE: (one.oracle, one.oracle_error),
         }
         for metric, (values, errors) in curves.items():
             for level, value, error in zip(one.levels, values, errors, strict=True):
@@ -64,7 +64,7 @@ def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> 
     if config.data.dataset == "avatars":
         for amplitude in amplitudes(avatar_styles(config.data), config.data.size):
             yield milestone.row(
-                f"amplitude/{amplitude.name}",
+                f"{AMPLITUDE}/{amplitude.name}",
                 amplitude.value,
                 error=amplitude.standard_error,
                 n_reference=amplitude.pairs,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.rows.file import Row
 from benchmark.rows.metric_names import EXPOSURE
 from benchmark.rows.provenance import git_revision, host, now, versions
+from benchmark.rows.row import Row
 from benchmark.study.declaration import declaration
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import Plan

@@ -19,7 +19,6 @@ from benchmark.evaluation.metrics.denoising import (
 from benchmark.evaluation.metrics.profile import ProfileResult, paired_difference, summaries
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.yardstick import Yardstick
-from benchmark.rows.file import Row
 from benchmark.rows.metric_names import (
     EPS_MSE,
     EPS_MSE_EXCESS,
@@ -28,6 +27,7 @@ from benchmark.rows.metric_names import (
     EPS_MSE_MEAN,
     REALISED_SPARSITY,
 )
+from benchmark.rows.row import Row
 from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process
 from mindiffusion.config.run import RunConfig
 from mindiffusion.network import Network

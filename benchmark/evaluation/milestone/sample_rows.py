@@ -32,10 +32,10 @@ from benchmark.evaluation.milestone.feature_scores import (
 )
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.yardstick import NetYardstick, Yardstick, image_store
-from benchmark.rows.file import Row
 from benchmark.rows.keeper import INSTRUMENT
 from benchmark.rows.metric_names import MEMORISED_PIXELS, metric_label
 from benchmark.rows.provenance import versions
+from benchmark.rows.row import Row
 from benchmark.study.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.process import Denoiser, Model, Process

@@ -19,8 +19,8 @@ from benchmark.evaluation.milestone.profile_rows import profile_rows
 from benchmark.evaluation.milestone.sample_rows import sample_rows
 from benchmark.evaluation.milestone.stitched_rows import check_finisher, stitched_rows
 from benchmark.evaluation.milestone.yardstick import Yardstick, choose_feature_net
-from benchmark.rows.file import Row
 from benchmark.rows.known_rows import PROOF
+from benchmark.rows.row import Row
 from benchmark.study.study import SAMPLE_METRICS, EvaluationConfig
 from mindiffusion.config.run import RunConfig, config_hash
 from mindiffusion.files import sha256_of_file, sha256_of_json

@@ -11,8 +11,8 @@ from benchmark.evaluation.metrics.frechet import frechet_distance, merge_moments
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.sample_rows import draw_into, features_of
 from benchmark.evaluation.milestone.yardstick import Yardstick, image_store
-from benchmark.rows.file import Row
 from benchmark.rows.metric_names import metric_label
+from benchmark.rows.row import Row
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.stages import trained_on_all_levels
 from mindiffusion.errors import UserError

@@ -7,15 +7,17 @@ import pandas as pd
 
 from benchmark.reporting.page.words import counted, listed, ranges, size_text
 from benchmark.reporting.tables.as_text import Table, written
-from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.file import ROWS_FILE, rows_files
 from benchmark.rows.frames import arm_order
 from mindiffusion.files import sha256_of_file
 
 
 def facts(frame: pd.DataFrame, study_dir: Path) -> list[tuple[str, str]]:
     """Term and text, in the order of a methods section."""
-    rows_file = study_dir / ROWS_FILE
-    size = size_text(rows_file.stat().st_size)
+    files = "; ".join(
+        f"{one.name}, {size_text(one.stat().st_size)}, SHA-256 {sha256_of_file(one)}"
+        for one in rows_files(study_dir / ROWS_FILE)
+    )
     runs = frame.groupby(["arm", "seed"])["train_seconds"].max()
     times = sorted(frame["time"])
     seeds = ranges([int(seed) for seed in frame["seed"].unique()])
@@ -24,7 +26,7 @@ def facts(frame: pd.DataFrame, study_dir: Path) -> list[tuple[str, str]]:
         ("declared", _distinct(frame, "declared")),
         ("data", f"{_distinct(frame, 'dataset')}, manifest {_distinct(frame, 'manifest')}"),
         ("arms and seeds", f"{listed(arm_order(frame), 99)}; seeds {seeds}"),
-        ("rows", f"{len(frame):,}, {size}, SHA-256 {sha256_of_file(rows_file)}"),
+        ("rows", f"{len(frame):,} in {files}"),
         ("code", f"git {_distinct(frame, 'git')}"),
         ("versions", _versions(frame)),
         ("device", _distinct(frame, "device")),

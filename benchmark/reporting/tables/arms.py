@@ -23,7 +23,15 @@ _NETWORKS = {
     "sparse_unet": "NaiveUnet with a channel mask",
     "reg_unet": "NaiveUnet with a group penalty",
 }
-_WHERE = ("device", "threads", "timeout_seconds", "checkpoint_every", "log_every", "milestones")
+_WHERE = (
+    "device",
+    "threads",
+    "timeout_seconds",
+    "checkpoint_every",
+    "keep_scored",
+    "log_every",
+    "milestones",
+)
 """Settings of a run that say where or how often, not what."""
 _OF_STITCHING = ("finisher", "stitch_levels")
 _GROUPS = {

@@ -34,7 +34,7 @@ from benchmark.reporting.tables.verdicts import (
     sensitivity,
     verdicts,
 )
-from benchmark.rows.file import ROWS_FILE
+from benchmark.rows.file import ROWS_FILE, rows_hash
 from benchmark.rows.frames import (
     CONDITION,
     arm_order,
@@ -48,7 +48,7 @@ from benchmark.rows.frames import (
 from benchmark.rows.metric_names import EPS_MSE, SUMMARIES, limit_name
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.index import read_index
-from mindiffusion.files import remove_stale, sha256_of_file, sha256_of_json, write_text
+from mindiffusion.files import remove_stale, sha256_of_json, write_text
 
 _SUFFIXES = (".csv", ".md", ".tex")
 _QUALITY = (
@@ -232,7 +232,7 @@ def study_tables(study_dir: Path) -> dict[str, Built]:
         UserError: the study has no rows, or rows that contradict each other.
     """
     load_rows(study_dir)
-    rows, index = sha256_of_file(study_dir / ROWS_FILE), sha256_of_json(read_index(study_dir))
+    rows, index = rows_hash(study_dir / ROWS_FILE), sha256_of_json(read_index(study_dir))
     return _study_tables(study_dir, rows, index)
 
 

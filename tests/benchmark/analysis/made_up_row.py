@@ -1,6 +1,6 @@
 """A row that tests of verdicts make theirs from."""
 
-from benchmark.rows.file import Row
+from benchmark.rows.row import Row
 
 ROW = Row(
     study="demo", arm="B", seed=0, step=400, total_steps=400, metric="FD-Net@2048", value=12.5,

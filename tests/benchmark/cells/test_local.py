@@ -19,7 +19,8 @@ from benchmark.cells.local import Cell, device_slots
 from benchmark.cells.progress import title, work_of
 from benchmark.cells.tasks import Task, graph_of, in_order, key_of
 from benchmark.cells.time_left import cell_states, print_dry_run, seconds_per_work
-from benchmark.rows.file import Row, append_rows
+from benchmark.rows.file import append_rows
+from benchmark.rows.row import Row
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion import runtime
 from mindiffusion.config.run import config_hash

@@ -11,6 +11,7 @@ import pytest
 from benchmark.__main__ import main
 from benchmark.cells.__main__ import main as follow
 from benchmark.cells.status import read_status
+from benchmark.rows.file import read_rows
 
 STUDY = """
 seeds: [0]
@@ -41,14 +42,14 @@ evaluation:
   profile_images: 2
   strip: 4
 """
-CLOCK = ("time", "host", "train_seconds", "git", "crc")
+CLOCK = ("time", "host", "train_seconds", "git")
 COMMAND = ["-m", "benchmark", "reproduce", "mine.yaml"]
 ON_JOBS = [*COMMAND, "--cluster", "local"]
 
 
 def comparable(folder):
     """Rows but for clock and host fields, in an order of their own."""
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    rows = map(vars, read_rows(folder / "rows.jsonl"))
     return sorted(
         json.dumps({k: v for k, v in row.items() if k not in CLOCK}, sort_keys=True) for row in rows
     )

@@ -116,6 +116,19 @@ def test_writable_is_asked_for_all_runs_that_are_to_be_done(make, monkeypatch):
         check_study(study, study.runs)
 
 
+def test_room_is_asked_for_the_weights_that_are_there_at_once(make, monkeypatch):
+    milestones = "training.milestones=[6,12,18,24]"
+    study, other = make(milestones, "training.keep_scored=last"), make(milestones)
+    free = type("Usage", (), {"total": 10**12, "free": 2 * run_bytes(study.runs[0], 2)})
+    monkeypatch.setattr("mindiffusion.writable.shutil.disk_usage", lambda path: free)
+    check_study(study, study.runs)
+    # Nothing is deleted that is not scored, and stitched samples may wait for their finisher.
+    waiting = replace(study.evaluation, metrics=("fd", "stitched"))
+    for one in (other, replace(study, evaluation=waiting, finisher=study.runs[0])):
+        with pytest.raises(UserError, match="checkpoints and weights need about"):
+            check_study(one, one.runs)
+
+
 def test_rows_of_another_sampler_are_refused_before_the_data_are_prepared(make):
     study = make()
     study.folder.mkdir(parents=True)

@@ -10,8 +10,9 @@ from benchmark.evaluation.attributes.fit import ClassifierConfig
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.score import proof, score_milestone
 from benchmark.evaluation.milestone.yardstick import choose_feature_net, make_yardstick
-from benchmark.rows.file import encode, key
+from benchmark.rows.lines import lines_of
 from benchmark.rows.metric_names import SUMMARIES
+from benchmark.rows.row import key
 from benchmark.study.study import METRICS, EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.errors import UserError
@@ -276,5 +277,5 @@ def test_a_row_holds_a_data_sets_name_that_cannot_be_shown(tiny_config, avatars,
         study = Study("tiny", tmp_path, (config,), EVALUATION)
         content = {"step": 12, "runtime": runtime, "train_seconds": 1.0}
         row = Milestone(study, config, plan, "m", content, tmp_path).row("m", 1.0)
-        assert encode(row)
+        assert lines_of([row])
     assert row.dataset == r"/data/a\u200db\udce9"

@@ -12,7 +12,8 @@ from test_table_verdicts import study
 from benchmark.reporting.paper import write_paper
 from benchmark.reporting.tables.as_text import Table, escape_latex, to_latex
 from benchmark.reporting.tables.build import write_tables
-from benchmark.rows.file import FIELDS, Row, append_rows
+from benchmark.rows.file import append_rows
+from benchmark.rows.row import FIELDS, Row
 
 # The smallest PDF: one empty page.
 PDF = b"""%PDF-1.4

@@ -9,8 +9,9 @@ from benchmark.reporting.tables.arms import arms, configuration
 from benchmark.reporting.tables.build import study_tables, write_tables
 from benchmark.reporting.tables.capacity import capacity
 from benchmark.reporting.tables.training_cost import training_cost
-from benchmark.rows.file import Row, append_rows
+from benchmark.rows.file import append_rows
 from benchmark.rows.frames import to_frame
+from benchmark.rows.row import Row
 from mindiffusion.errors import UserError
 
 ROW = Row(

@@ -7,8 +7,8 @@ import pytest
 
 from benchmark.reporting.tables.as_text import alignment
 from benchmark.reporting.tables.verdicts import exposure, learning, secondary, sensitivity, verdicts
-from benchmark.rows.file import Row
 from benchmark.rows.frames import to_frame
+from benchmark.rows.row import Row
 
 ROW = Row(
     study="two", arm="B", seed=0, step=100, total_steps=100, metric="FD-Net@4k", value=12.5,

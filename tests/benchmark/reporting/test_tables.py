@@ -18,8 +18,9 @@ from benchmark.reporting.tables.build import (
     quality,
     write_tables,
 )
-from benchmark.rows.file import Row, append_rows
+from benchmark.rows.file import append_rows
 from benchmark.rows.frames import to_frame
+from benchmark.rows.row import Row
 from mindiffusion.errors import UserError
 
 ROW = Row(

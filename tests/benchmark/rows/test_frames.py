@@ -5,7 +5,7 @@ from test_row_file import row
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.analysis.to_baseline import log_ratio_to_baseline
 from benchmark.rows import frames
-from benchmark.rows.file import FIELDS, append_rows
+from benchmark.rows.file import append_rows
 from benchmark.rows.frames import (
     arm_order,
     curriculum_frame,
@@ -17,6 +17,7 @@ from benchmark.rows.frames import (
     to_frame,
 )
 from benchmark.rows.metric_names import is_smoke, metric_label
+from benchmark.rows.row import FIELDS
 from mindiffusion.errors import UserError
 
 

@@ -8,10 +8,11 @@ import pytest
 from benchmark.cells.cell import run_cell
 from benchmark.cells.progress import scored_steps
 from benchmark.cells.tasks import graph_of
-from benchmark.rows import file as rows_module
-from benchmark.rows.file import ROWS_FILE, Row, append_rows, key
+from benchmark.rows.file import ROWS_FILE, append_rows
 from benchmark.rows.keeper import Keeper
 from benchmark.rows.known_rows import KnownRows, known_rows
+from benchmark.rows.lines import Decoder
+from benchmark.rows.row import Row, key
 from benchmark.study.study import EvaluationConfig, Study
 
 ROW = Row(
@@ -28,13 +29,13 @@ OTHER = replace(ROW, arm="B")
 @pytest.fixture
 def decoded(monkeypatch):
     """How often each line was decoded, by file, number and content."""
-    counts, decode = Counter(), rows_module._decode
+    counts, decode = Counter(), Decoder.rows_of
 
-    def counting(path, number, line):
-        counts[path, number, line] += 1
-        return decode(path, number, line)
+    def counting(self, number, line):
+        counts[self._path, number, line] += 1
+        return decode(self, number, line)
 
-    monkeypatch.setattr(rows_module, "_decode", counting)
+    monkeypatch.setattr(Decoder, "rows_of", counting)
     return counts
 
 
@@ -54,7 +55,8 @@ def test_what_is_scored_and_a_runs_rows_come_of_one_reading(path, decoded):
     append_rows(path, [later])
     assert list(known.rows_of("C", 0).values()) == [ROW, PROVED, later]
     assert known.read_on().scored["C", 0, "c"] == {"scored-own/x": {12, 24}}
-    assert list(decoded.values()) == [1] * 4
+    lines = path.read_bytes().splitlines()
+    assert {line for *_, line in decoded} == set(lines) and set(decoded.values()) == {1}
 
 
 def test_a_run_that_is_followed_late_has_all_its_rows(path):

@@ -8,8 +8,9 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.reporting.tables.build import write_tables
-from benchmark.rows.file import Row, append_rows, read_rows
+from benchmark.rows.file import append_rows, read_rows
 from benchmark.rows.merge import merge
+from benchmark.rows.row import Row
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.outside.pictures import PNG_SIGNATURE
@@ -192,9 +193,7 @@ def test_counts_of_operations_are_joined_and_never_contradict(machines, tmp_path
 def test_pictures_go_nowhere_but_into_the_folder(tmp_path, name):
     source = folder(tmp_path / "in" / "theirs", cells("B", 0))
     rows = source / "rows.jsonl"
-    line = json.loads(rows.read_text().splitlines()[0]) | {"samples": name}
-    del line["crc"]
-    rows.write_text(json.dumps(line) + "\n")
+    rows.write_text(json.dumps(dataclasses.asdict(ROW) | {"samples": name}) + "\n")
     outside = tmp_path / "torch.png"
     outside.write_bytes(PNG_SIGNATURE)
     before = content(tmp_path)

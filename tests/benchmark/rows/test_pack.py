@@ -13,8 +13,9 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.rows import pack as packing
-from benchmark.rows.file import Row, append_rows, read_rows
+from benchmark.rows.file import append_rows, read_rows
 from benchmark.rows.pack import pack, unpack
+from benchmark.rows.row import Row
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.outside import tars
@@ -86,10 +87,10 @@ def test_only_what_the_next_machine_needs_travels(study, tmp_path):
         "c/seed0/ckpt-000000020.json", "c/seed0/ckpt-000000020.pt",
         "c/seed0/config.json", "c/seed0/metrics.jsonl",
         "c/seed0/weights-000000020.json", "c/seed0/weights-000000020.pt",
-        "rows.jsonl", "study.json",
+        "rows.jsonl.xz", "study.json",
     ]  # fmt: skip
     for name in files(tmp_path / "there"):
-        if name not in ("rows.jsonl", "study.json"):
+        if name not in ("rows.jsonl.xz", "study.json"):
             assert (tmp_path / "there" / name).read_bytes() == (study / name).read_bytes()
     here, there = (read_rows(place / "rows.jsonl") for place in (study, tmp_path / "there"))
     assert len(here) == len(there) and all(row in there for row in here)
@@ -151,7 +152,7 @@ def test_rows_are_joined_and_contradictions_change_nothing(study, tmp_path):
     assert "drop the other" not in said and "unpack into another folder" in said
 
 
-def test_parts_are_small_checked_and_few(study, tmp_path, monkeypatch):
+def test_parts_are_small_checked_and_as_many_as_they_must_be(study, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "PART_BYTES", 1500)
     noise = random.Random(0).randbytes(4000)
     sealed(study / "c" / "seed0" / "ckpt-000000020.pt", noise)
@@ -168,9 +169,36 @@ def test_parts_are_small_checked_and_few(study, tmp_path, monkeypatch):
     sealed(study / "c" / "seed0" / "ckpt-000000020.pt", b"small")
     pack(study, packed)
     assert len(files(packed)) < len(written)
-    sealed(study / "c" / "seed0" / "ckpt-000000020.pt", random.Random(1).randbytes(16_000))
-    with pytest.raises(UserError, match=r"more than 7 files of .* finish more cells"):
-        pack(study, packed)
+    noise = random.Random(1).randbytes(20_000)
+    sealed(study / "c" / "seed0" / "ckpt-000000020.pt", noise)
+    assert len(pack(study, packed)) > 13
+    unpack(packed, tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / "c/seed0/ckpt-000000020.pt").read_bytes() == noise
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_BYTES", 9_000), ("MOST_MEMBER_BYTES", 7_000)])
+def test_what_does_not_fit_is_said_by_name_and_size(study, tmp_path, monkeypatch, limit, most):
+    pack(study, tmp_path / "packed")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "packed").iterdir()}
+    sealed(study / "c" / "seed0" / "ckpt-000000020.pt", bytes(8_000))
+    monkeypatch.setattr(packing, limit, most)
+    with pytest.raises(UserError, match=r"not fit: c/seed0/ckpt-\d+20\.pt \(0\.008 MB\)\. Fini"):
+        pack(study, tmp_path / "packed")
+    # An earlier one is not lost.
+    assert {path.name: path.read_bytes() for path in (tmp_path / "packed").iterdir()} == before
+    sealed(study / "c" / "seed0" / "ckpt-000000020.pt", b"small")
+    monkeypatch.setattr(packing, "MOST_BYTES", 0)
+    with pytest.raises(UserError, match=r"and \d more\. Finish"):
+        pack(study, tmp_path / "packed")
+
+
+def test_a_study_that_unpacks_to_much_more_than_it_is_is_no_study(study, tmp_path, monkeypatch):
+    sealed(study / "c" / "seed0" / "ckpt-000000020.pt", bytes(1_000_000))
+    pack(study, tmp_path / "packed")
+    monkeypatch.setattr(packing, "_EXPECTED_BYTES", 100_000)
+    with pytest.raises(UserError, match="to pack or unpack"):
+        unpack(tmp_path / "packed", tmp_path / "there")
+    assert not (tmp_path / "there").exists()
 
 
 def test_missing_or_damaged_parts_are_named(study, tmp_path, call):
@@ -281,11 +309,11 @@ def test_what_pack_never_writes_is_refused_and_nothing_is_written(tmp_path, memb
         {"study": "x", "parts": [{"name": 5}]},
         {"study": "x", "parts": [{"name": "../x", "sha256": "0" * 64}]},
         {"study": "x", "parts": [{"name": "travel.tar.gz.1", "sha256": "0" * 64}]},
-        {"study": "x", "parts": [{"name": "travel.tar.gz.0", "sha256": "0" * 64}] * 8},
+        {"study": "x", "parts": [{"name": "travel.tar.gz.0", "sha256": "0" * 64}] * 10_000},
         {"study": "x", "parts": [{"name": "travel.tar.gz.0", "sha256": None}]},
         {"parts": [{"name": "travel.tar.gz.0", "sha256": "0" * 64}]},
     ],
-    ids=repr,
+    ids=lambda one: repr(one)[:60],
 )
 def test_a_wrong_manifest_is_one_line(tmp_path, manifest):
     packed = packed_by_a_stranger(tmp_path / "packed", [("study.json", INDEX)], manifest)

@@ -3,6 +3,7 @@ import errno
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import zlib
@@ -10,7 +11,9 @@ import zlib
 import pytest
 
 from benchmark.rows import file as row_file
-from benchmark.rows.file import FIELDS, Follower, Row, append_rows, key, read_rows
+from benchmark.rows.file import Follower, append_rows, read_rows
+from benchmark.rows.lines import Decoder
+from benchmark.rows.row import FIELDS, Row, key
 from mindiffusion.errors import UserError
 
 ROW = Row(
@@ -33,8 +36,10 @@ def test_rows_round_trip(tmp_path):
     append_rows(path, rows[:1])
     append_rows(path, rows[1:])
     assert read_rows(path) == rows
-    assert path.read_text().count("\n") == 3
-    assert set(json.loads(path.read_text().splitlines()[0])) == {*FIELDS, "crc"}
+    shared, *own = map(json.loads, path.read_text().splitlines())
+    assert len(own) == 3 and all(line["of"] == [shared["id"]] for line in own)
+    assert {*shared, *own[0]} == {*FIELDS, "format", "id", "of", "crc"}
+    assert shared.keys() & own[0].keys() == {"crc"}
 
 
 def test_read_rows_of_no_file_is_empty(tmp_path):
@@ -71,13 +76,9 @@ def test_a_cut_last_line_is_skipped_and_then_removed(tmp_path, caplog, cut):
 )
 def test_read_rows_names_file_line_and_field(tmp_path, damage, message):
     path = tmp_path / "rows.jsonl"
-    append_rows(path, [row(step=1), row(step=2), row(step=3)])
-    lines = path.read_text().splitlines()
-    values = json.loads(lines[1])
-    del values["crc"]
-    damage(values)
-    lines[1] = json.dumps(values)
-    path.write_text("\n".join(lines) + "\n")
+    lines = [dataclasses.asdict(row(step=step)) for step in (1, 2, 3)]
+    damage(lines[1])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(UserError) as caught:
         read_rows(path)
     assert f"{path}, line 2: {message}" in str(caught.value)
@@ -89,12 +90,14 @@ def test_read_rows_finds_any_flipped_bit_and_names_its_line(tmp_path, caplog):
     rows = [row(step=1), row(step=2), row(step=3)]
     append_rows(path, rows)
     whole = path.read_bytes()
-    length = whole.index(b"\n") + 1
-    for offset in range(length, 2 * length):
+    # The shared line and the one that first takes from it.
+    ends = [match.end() for match in re.finditer(b"\n", whole)]
+    for offset in range(ends[1]):
         altered = bytearray(whole)
         altered[offset] ^= 1 << offset % 8
         path.write_bytes(altered)
-        with pytest.raises(UserError, match=r"rows\.jsonl, line 2: .*from this line on"):
+        number = 1 + (offset >= ends[0])
+        with pytest.raises(UserError, match=rf"rows\.jsonl, line {number}: .*from this line on"):
             read_rows(path)
     # A last line that lost its end is passed over, as a cut one is.
     path.write_bytes(whole[:-1] + b"J")
@@ -146,7 +149,7 @@ def test_two_values_for_one_key_are_a_conflict(tmp_path, change):
     with pytest.raises(UserError) as caught:
         read_rows(path)
     text = str(caught.value)
-    assert "lines 1 and 3" in text
+    assert text.startswith(f"{path}, line 2, and {path}, line 4: two results")
     assert all(part in text for part in ("'B'", "seed 0", "step 100", "FID@10k", "12.5"))
 
 
@@ -209,17 +212,17 @@ def test_a_follower_decodes_every_line_once(tmp_path, monkeypatch):
     assert follower.news() == ([], True)
     append_rows(path, [row(step=1), row(step=2)])
     assert follower.news() == ([row(step=1), row(step=2)], True)
-    decode, numbers = row_file._decode, []
+    decode, numbers = Decoder.rows_of, []
 
-    def counted(path, number, line):
+    def counted(self, number, line):
         numbers.append(number)
-        return decode(path, number, line)
+        return decode(self, number, line)
 
-    monkeypatch.setattr(row_file, "_decode", counted)
+    monkeypatch.setattr(Decoder, "rows_of", counted)
     append_rows(path, [row(step=3)])
     assert follower.news() == ([row(step=3)], False)
     assert follower.news() == ([], False)
-    assert numbers == [3]
+    assert numbers == [4]
 
 
 def test_a_follower_reads_a_line_that_was_cut_when_it_is_whole(tmp_path):
@@ -252,7 +255,7 @@ def test_a_follower_names_the_line_in_the_whole_file(tmp_path):
     with path.open("ab") as handle:
         handle.write(b"{}\n")
     for _ in range(2):
-        with pytest.raises(UserError, match="line 3"):
+        with pytest.raises(UserError, match="line 4"):
             follower.news()
 
 

@@ -1,7 +1,6 @@
-import re
-
 import pytest
 
+from benchmark.rows.file import read_loosely
 from benchmark.study.study import PROTOCOLS, load_study, study_names
 from mindiffusion.config.model import NaiveUnetConfig, SparseUnetConfig
 from mindiffusion.config.plan import resolve_plan
@@ -179,10 +178,9 @@ def test_finisher_is_the_named_arm_of_the_first_seed(write):
 
 
 def committed_hashes(folder):
-    """Config hash of each arm and seed of a committed study's rows; one of each is read."""
-    pattern = re.compile(r'"arm": ?"([^"]+)".*"seed": ?(\d+).*"config_hash": ?"([0-9a-f]+)"')
-    with (folder / "rows.jsonl").open(encoding="utf-8") as lines:
-        return {(m[1], int(m[2]), m[3]) for m in map(pattern.search, lines)}
+    """Config hash of each arm and seed of a committed study's rows."""
+    lines = read_loosely(folder / "rows.jsonl")
+    return {(line["arm"], line["seed"], line["config_hash"]) for line in lines}
 
 
 @pytest.mark.parametrize(

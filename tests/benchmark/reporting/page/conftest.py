@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.rows.file import Row, append_rows
+from benchmark.rows.file import append_rows
+from benchmark.rows.row import Row
 
 EVIL = 'x<b>&"%/*'
 """An arm's name with everything that HTML, CSS selectors and LaTeX take for their own."""
