@@ -9,6 +9,7 @@ from torch import nn
 from benchmark.cells.progress import study_proofs
 from benchmark.study.index import FLOPS, INDEX_FILE
 from benchmark.study.study import Study
+from benchmark.study.terms import written_terms
 from mindiffusion.build import IMAGE_CHANNELS, build_network
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig, to_dict
@@ -42,7 +43,7 @@ def write_index(study: Study) -> None:
         "study": study.name,
         "proofs": proofs,
         "evaluation": asdict(study.evaluation),
-        "gate": asdict(study.gate),
+        **written_terms(study.terms),
         "arms": {arm: _arm_entry(*of_arm) for arm, of_arm in arms.items()},
         # Apart from the arms, which must agree between folders: another torch may count otherwise.
         FLOPS: {arm: _flops(*of_arm) for arm, of_arm in arms.items()},

@@ -32,7 +32,7 @@ from benchmark.cells.progress import (
 from benchmark.cells.time_left import minutes_left
 from benchmark.evaluation.milestone.score import parts_of
 from benchmark.evaluation.milestone.yardstick import make_yardstick
-from benchmark.reporting.outcome import tell, write_outcome
+from benchmark.reporting.outcome import write_outcome
 from benchmark.study.study import Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig
@@ -189,7 +189,7 @@ def data_of(study: Study) -> dict[DataConfig, PreparedData]:
 
 def finish(study: Study) -> None:
     """Tables, figures, paper and report from the rows; says where, and the answer."""
-    print(tell(study.folder, write_outcome(study.folder)))
+    print(write_outcome(study.folder))
 
 
 def _run_cells(

@@ -16,15 +16,16 @@ def add_commands(commands: Any) -> None:
 
 
 def _tables(options: argparse.Namespace) -> int:
-    from benchmark.reporting.tables.build import write_tables
+    from benchmark.analysis.study_analysis import analyse
+    from benchmark.reporting.tables.build import study_tables, write_tables
 
-    for path in write_tables(options.folder):
+    for path in write_tables(study_tables(analyse(options.folder)), options.folder):
         print(path)
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from benchmark.reporting.outcome import tell, write_outcome
+    from benchmark.reporting.outcome import write_outcome
 
-    print(tell(options.folder, write_outcome(options.folder)))
+    print(write_outcome(options.folder))
     return 0

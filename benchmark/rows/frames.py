@@ -1,7 +1,6 @@
 """What rows say: their metrics' names, and frames of them, the source of every table and figure."""
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +16,8 @@ from benchmark.rows.metric_names import (
     EXPOSURE,
     STAGE_METRICS,
 )
-from benchmark.study.arm_names import KNOWN_ARMS
+from benchmark.study.arm_catalogue import in_order
 from mindiffusion.errors import UserError
-from mindiffusion.files import sha256_of_file
 from mindiffusion.outside.paths import refuse_links
 
 LOGGER = logging.getLogger(__name__)
@@ -79,13 +77,6 @@ def load_rows(study_dir: Path) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"{path} does not exist; give a study's folder, one with a {ROWS_FILE}.")
     refuse_links(study_dir)
-    # A copy: whoever asks may change what they get.
-    return _checked_frame(path, sha256_of_file(path)).copy()
-
-
-@functools.lru_cache(maxsize=1)
-def _checked_frame(path: Path, digest: str) -> pd.DataFrame:
-    """The frame of a file with that content: tables, figures and report ask for the same one."""
     frame = to_frame(read_rows(path))
     if frame.empty:
         raise UserError(f"{path} has no rows yet; run the benchmark first.")
@@ -141,9 +132,8 @@ def _check_one_configuration(frame: pd.DataFrame, path: Path) -> None:
 
 
 def arm_order(frame: pd.DataFrame) -> list[str]:
-    """The frame's arms: factorial, controls of C, checks (``KNOWN_ARMS``), the others by name."""
-    arms = set(frame["arm"].astype(str))
-    return [arm for arm in KNOWN_ARMS if arm in arms] + sorted(arms.difference(KNOWN_ARMS))
+    """The frame's arms in the order in which they are shown."""
+    return in_order(frame["arm"].astype(str))
 
 
 def distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -151,8 +141,15 @@ def distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
     One cell with an FID among many without is no reason to drop the distances of all others.
     """
-    fid, other = (frame[frame["metric"].str.startswith(name)] for name in ("FID@", "FD-"))
-    return fid if 2 * len(cells_of(fid)) > len(cells_of(pd.concat([fid, other]))) else other
+    every = all_distance_rows(frame)
+    is_fid = every["metric"].str.startswith("FID@")
+    fid = every[is_fid]
+    return fid if 2 * len(cells_of(fid)) > len(cells_of(every)) else every[~is_fid]
+
+
+def all_distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of Fréchet distances, by whichever net."""
+    return frame[frame["metric"].str.startswith(("FID@", "FD-"))]
 
 
 def cells_of(rows: pd.DataFrame) -> set[tuple[str, int]]:

@@ -1,8 +1,8 @@
 """A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,16 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from benchmark.study.arm_entries import resolve_entries, with_controls
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.terms import Gate
+from benchmark.study.hypotheses import USUAL_HYPOTHESES, check_hypotheses
+from benchmark.study.terms import (
+    SMALLEST_EFFECT,
+    USUAL,
+    Gate,
+    Hypotheses,
+    PrimaryMetric,
+    SmallestEffect,
+    Terms,
+)
 from mindiffusion.config.presets import (
     apply_overrides,
     build_config,
@@ -37,7 +46,10 @@ FEWEST_REFERENCE = 8
 FEWEST_PROFILE = 2
 """Held-out images that the error of an ε-MSE takes."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_STUDY_KEYS = ("evaluation.", "gate.", "runs_per_device=", "seeds=")
+_STUDY_KEYS = (
+    "evaluation.", "gate.", "endpoint.", "hypotheses=", "smallest_effect=", "runs_per_device=",
+    "seeds=",
+)  # fmt: skip
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -156,6 +168,9 @@ class _StudyFile:
     controls_of: tuple[Name, ...] = ()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: Gate = Gate()
+    endpoint: PrimaryMetric = PrimaryMetric()
+    hypotheses: Hypotheses | None = None
+    smallest_effect: SmallestEffect = SMALLEST_EFFECT
     runs_per_device: int = Field(default=1, ge=1, le=1024)
 
 
@@ -168,7 +183,7 @@ class Study:
         folder: where rows, tables, figures and runs go.
         runs: one config per arm and seed; seed by seed, so that pairs finish together.
         evaluation: how milestones are scored.
-        gate: how far the baseline must come before there are verdicts.
+        terms: how it is judged.
         runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
         finisher: the run whose last milestone finishes stitched samples, of the study's first
             seed; None if no arm is called so.
@@ -178,7 +193,7 @@ class Study:
     folder: Path
     runs: tuple[RunConfig, ...]
     evaluation: EvaluationConfig
-    gate: Gate = field(default_factory=Gate)
+    terms: Terms = USUAL
     runs_per_device: int = 1
     finisher: RunConfig | None = None
 
@@ -236,7 +251,8 @@ def load_study(
         name: a protocol's name, or a path that ends in .yaml.
         output: folder instead of ``results/<name>``.
         overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "gate.…",
-            "runs_per_device=…" and "seeds=[…]" to the study, the rest to each run.
+            "endpoint.…", "hypotheses=[…]", "smallest_effect=…", "runs_per_device=…" and
+            "seeds=[…]" to the study, the rest to each run.
         smoke: a few steps and images, to see the whole path work.
 
     Raises:
@@ -271,8 +287,9 @@ def load_study(
     _refuse_twins(runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
+    terms = _terms(parsed, {run.arm for run in runs}, str(path))
     study = Study(
-        title, folder, tuple(runs), parsed.evaluation, parsed.gate, parsed.runs_per_device, finisher
+        title, folder, tuple(runs), parsed.evaluation, terms, parsed.runs_per_device, finisher
     )
     if "stitched" in study.evaluation.metrics and study.finisher is None:
         raise UserError(
@@ -280,6 +297,19 @@ def load_study(
             f"arms ({', '.join(sorted({run.arm for run in runs}))}); name one of them."
         )
     return study
+
+
+def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
+    """How a study of these arms is judged: as its file declares, else as usual."""
+    if parsed.hypotheses is not None:
+        check_hypotheses(parsed.hypotheses, arms, source)
+    return Terms(
+        num_generated=parsed.evaluation.num_generated,
+        gate=parsed.gate,
+        endpoint=parsed.endpoint,
+        hypotheses=USUAL_HYPOTHESES if parsed.hypotheses is None else parsed.hypotheses,
+        smallest_effect=parsed.smallest_effect,
+    )
 
 
 def _refuse_twins(runs: Sequence[RunConfig], path: Path) -> None:

@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from remade import paper_of, report_of
 from test_findings import change, study
 
-from benchmark.analysis.answer import interim_note, study_answer
-from benchmark.reporting.page import write_report
-from benchmark.reporting.paper import write_paper
+from benchmark.analysis.answer import headline, interim_note
+from benchmark.analysis.study_analysis import analyse
 from benchmark.rows.file import append_rows
 
 
@@ -30,10 +30,10 @@ def folder(tmp_path_factory):
 
 def test_screen_paper_and_report_say_that_a_cell_is_missing(folder):
     note = interim_note({"C": [2]})
-    assert note == "interim: 1 cell is not measured yet" and note in study_answer(folder)
-    main = next(path for path in write_paper(folder) if path.name == "main.tex")
+    assert note == "interim: 1 cell is not measured yet" and note in headline(analyse(folder))
+    main = next(path for path in paper_of(folder) if path.name == "main.tex")
     assert note in main.read_text()
-    assert note in write_report(folder).read_text()
+    assert note in report_of(folder).read_text()
 
 
 def test_a_cell_that_ended_without_all_noise_levels_is_measured(folder, tmp_path):
@@ -44,4 +44,4 @@ def test_a_cell_that_ended_without_all_noise_levels_is_measured(folder, tmp_path
         for seed in range(2)
     ]
     append_rows(tmp_path / "rows.jsonl", rows)
-    assert "interim" not in study_answer(tmp_path)
+    assert "interim" not in headline(analyse(tmp_path))

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from remade import tables_of
 
 from benchmark.__main__ import main
 from benchmark.cells.progress import scored_steps, work_of
@@ -387,7 +388,6 @@ def test_sample_mistakes_are_one_line(words, message, finished, monkeypatch, cal
 
 
 def test_two_runs_of_one_arm_name_are_refused_by_the_tables(finished, monkeypatch, tmp_path):
-    from benchmark.reporting.tables.build import write_tables
 
     source = finished / "results" / "mine" / "rows.jsonl"
     rows = [json.loads(line) for line in source.read_text().splitlines()]
@@ -397,4 +397,4 @@ def test_two_runs_of_one_arm_name_are_refused_by_the_tables(finished, monkeypatc
     lines = [json.dumps(row) + "\n" for row in [*rows, *changed]]
     (tmp_path / "rows.jsonl").write_text("".join(lines))
     with pytest.raises(UserError, match="two rows for arm"):
-        write_tables(tmp_path)
+        tables_of(tmp_path)
