@@ -12,6 +12,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from benchmark.study.arm_entries import resolve_entries, with_controls
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.hypotheses import USUAL_HYPOTHESES, check_hypotheses
+from benchmark.study.metric_catalogue import (
+    METRICS,
+    USUAL_METRICS,
+    check_endpoint,
+    metrics_needing,
+)
 from benchmark.study.terms import (
     SMALLEST_EFFECT,
     USUAL,
@@ -33,14 +39,9 @@ from mindiffusion.outside.documents import Name, read_yaml, shown_value
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 RESULTS = Path("results")
-SAMPLE_METRICS = ("fd", "kd", "prdc", "is", "memorisation", "attributes")
-"""Metrics of generated images."""
-METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
 _LONGEST_NAME = 100
 _MOST_RUNS = 10_000
 _MOST_IMAGES = 100_000_000
-_NEED_HELD_OUT = {"profile", "emergence"}
-_USUAL_METRICS = ("profile", "fd", "kd", "prdc", "memorisation")
 FEWEST_REFERENCE = 8
 """Training images that a distance takes: two for each of its four groups."""
 FEWEST_PROFILE = 2
@@ -66,7 +67,7 @@ class EvaluationConfig:
         num_reference: training images they are compared with.
         feature_nets: entries of ``features.nets.FEATURE_NETS``, the primary one first; "auto" is
             clean-fid's Inception where its weights are there, else EfficientNet-Lite0 at 224 px.
-        metrics: what is measured, of ``METRICS``.
+        metrics: what is measured, of ``metric_catalogue.METRICS``.
         finisher: arm whose last milestone, of the first seed, finishes stitched samples.
         stitch_levels: noise levels τ = t / n_T at which samples are stitched.
         profile_images: held-out images behind the ε-MSE.
@@ -79,7 +80,7 @@ class EvaluationConfig:
     num_sampling_seeds: int = Field(default=1, ge=1, le=1000)
     num_reference: int = Field(default=50_000, ge=FEWEST_REFERENCE, le=_MOST_IMAGES)
     feature_nets: tuple[Name, ...] = Field(default=("auto",), min_length=1, max_length=16)
-    metrics: Annotated[tuple[Name, ...], Field(max_length=16)] = _USUAL_METRICS
+    metrics: Annotated[tuple[Name, ...], Field(max_length=16)] = USUAL_METRICS
     profile_images: int = Field(default=1024, ge=FEWEST_PROFILE, le=_MOST_IMAGES)
     profile_levels: int = Field(default=20, ge=1, le=10_000)
     strip: int = Field(default=8, ge=1, le=1024)
@@ -121,7 +122,7 @@ def check_counts(
     """
     check_fewest(evaluation.metrics, num_train, num_held_out, source)
     asked = [("num_reference", num_train, "training")]
-    if _NEED_HELD_OUT & set(evaluation.metrics):
+    if metrics_needing("held-out") & set(evaluation.metrics):
         asked += [("profile_images", num_held_out, "held-out")]
         asked += [("profile_images", num_train, "training")]
     for name, count, kind in asked:
@@ -137,7 +138,7 @@ def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, sour
     """Refuse data of which no milestone could be scored, whatever the settings.
 
     Args:
-        metrics: what is measured, of ``METRICS``.
+        metrics: what is measured, of ``metric_catalogue.METRICS``.
         num_train: training images.
         num_held_out: held-out images.
         source: the data, named in the message.
@@ -150,7 +151,7 @@ def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, sour
             f"{source} has {num_train} training images; scoring compares samples with "
             f"{FEWEST_REFERENCE} or more, so give more images."
         )
-    if _NEED_HELD_OUT & set(metrics) and num_held_out < FEWEST_PROFILE:
+    if metrics_needing("held-out") & set(metrics) and num_held_out < FEWEST_PROFILE:
         raise UserError(
             f"{source} has {num_held_out} held-out image; scoring takes {FEWEST_PROFILE} or more. "
             "Give more images (a folder's tenth is held out at most), a higher data.num_held_out, "
@@ -301,6 +302,7 @@ def load_study(
 
 def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
     """How a study of these arms is judged: as its file declares, else as usual."""
+    check_endpoint(parsed.endpoint.metric, parsed.evaluation.metrics, source)
     if parsed.hypotheses is not None:
         check_hypotheses(parsed.hypotheses, arms, source)
     return Terms(

@@ -46,19 +46,8 @@ from benchmark.rows.frames import (
 )
 from benchmark.rows.metric_names import EPS_MSE, SUMMARIES, limit_name
 from benchmark.study.arm_names import BASELINE
+from benchmark.study.metric_catalogue import rows_shown_in
 from mindiffusion.files import write_text
-
-_QUALITY = (
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "IS",
-    "memorised",
-    "stitched-",
-    "rejected",
-    "attribute/",
-)
 
 
 def ranks_that_depend_on_n(rows: pd.DataFrame, limits: pd.DataFrame) -> set[tuple[str, int]]:
@@ -105,7 +94,7 @@ def _same_condition(rows: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
 
 def quality(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     """Precision to coverage, Inception score, memorised shares, attributes, stitched distances."""
-    return by_prefix(frame, _QUALITY)
+    return by_prefix(frame, rows_shown_in("quality"))
 
 
 def denoising(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:

@@ -12,7 +12,8 @@ from benchmark.evaluation.milestone.score import proof, score_milestone
 from benchmark.evaluation.milestone.yardstick import choose_feature_net, make_yardstick
 from benchmark.rows.file import encode, key
 from benchmark.rows.metric_names import SUMMARIES
-from benchmark.study.study import METRICS, EvaluationConfig, Study
+from benchmark.study.metric_catalogue import METRICS
+from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
