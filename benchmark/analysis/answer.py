@@ -21,6 +21,7 @@ from benchmark.rows.file import ROWS_FILE, read_rows
 from benchmark.rows.frames import to_frame
 from benchmark.study.arm_catalogue import control_name
 from benchmark.study.arm_names import BASELINE
+from benchmark.study.hypotheses import MINUS, USUAL_HYPOTHESES
 from benchmark.study.index import read_index
 from benchmark.study.terms import Gate, terms_of
 
@@ -84,21 +85,17 @@ def interim_note(absent: Mapping[str, Sequence[int]]) -> str:
 def headline(study: StudyAnalysis) -> str:
     """The answer, with its interval, the number of seeds and what weakens it.
 
-    It is about the first hypothesis that compares an arm with B, or in a study without such a one
-    about the first claim that does; with what the arm's order adds, where its own density control
-    is there.
+    It is about the first of the study's hypotheses that compares an arm with B; without such a one
+    about another hypothesis of the study's own, or about the first claim that an arm is better than
+    B. With what the arm's order adds, where its own density control is there.
     """
-    found, endpoint = study.findings, study.endpoint
-    totals = (f for f in found if f.group != "check" and f.contrast.endswith(f" − {BASELINE}"))
-    compared = [f for f in totals if f.group in ("hypothesis", "claim") and f.seeds > 0]
+    endpoint, compared = study.endpoint, _compared(study)
     benefit = next((f for f in compared if f.verdict != "not tested"), None)
     if endpoint is not None and benefit is None and compared:
         return f"Not tested. {compared[0].contrast}: {compared[0].why}"
     if endpoint is None or benefit is None:
         return f"No arm has been compared with {BASELINE} at its last step, so there is no answer."
-    arm = benefit.contrast.removesuffix(f" − {BASELINE}")
-    change = f"{percent(benefit.estimate).lstrip('+−')} {_side(benefit)} {BASELINE}'s"
-    ends = f"the {endpoint.metric} of {arm} ends {change}"
+    ends = _ends(benefit, endpoint)
     beside = f" ({', '.join(_sources(benefit, endpoint, study))}){_beside(benefit)}"
     if benefit.verdict == "not answered":
         return f"Not answered. {benefit.why} For the record: {ends}{beside}."
@@ -107,7 +104,7 @@ def headline(study: StudyAnalysis) -> str:
             f"One training seed decides nothing: {ends}, and another seed may say otherwise"
             f"{beside}."
         )
-    failed = [f.contrast for f in found if f.passed is False]
+    failed = [f.contrast for f in study.findings if f.passed is False]
     if failed:
         checks = ", ".join(failed)
         return (
@@ -115,10 +112,37 @@ def headline(study: StudyAnalysis) -> str:
         )
     if benefit.verdict == "mixed":
         return f"Mixed: {benefit.why} By the first, {ends}{beside}."
-    twin = f"{arm} − {control_name('density', arm)}"
-    order = next((f for f in found if f.contrast == twin), None)
     answer = _answer(benefit, study.terms.margin)
-    return f"{answer}: {ends}{beside}{'' if order is None else _order_text(order)}."
+    return f"{answer}: {ends}{beside}{_order_text(benefit, study.findings)}."
+
+
+def _compared(study: StudyAnalysis) -> list[Finding]:
+    """What the answer may be about, the first choice first."""
+    measured = [f for f in study.findings if f.seeds > 0]
+    asked = [f for f in measured if f.group == "hypothesis"]
+    claims = [f for f in measured if f.group == "claim"]
+    totals, of_claims = ([f for f in some if _arm_of_total(f)] for some in (asked, claims))
+    if study.terms.hypotheses == USUAL_HYPOTHESES:
+        return [*totals, *of_claims]
+    return [*totals, *(f for f in asked if f not in totals), *of_claims]
+
+
+def _arm_of_total(finding: Finding) -> str:
+    """The arm that a finding compares with B; empty if it compares something else."""
+    arm, minus, last = finding.contrast.rpartition(f" {MINUS} ")
+    # Of claims one arm is asked whatever its name; a hypothesis may weigh several.
+    weighs_more = finding.group == "hypothesis" and any(sign in arm for sign in (minus, " + "))
+    return "" if last != BASELINE or weighs_more else arm
+
+
+def _ends(benefit: Finding, endpoint: Endpoint) -> str:
+    """What the finding is, as a part of a sentence."""
+    arm = _arm_of_total(benefit)
+    if not arm:
+        return f"{benefit.contrast} of the {endpoint.metric} is {percent(benefit.estimate)}"
+    side = "above" if benefit.estimate > 0 else "below"
+    change = f"{percent(benefit.estimate).lstrip('+−')} {side} {BASELINE}'s"
+    return f"the {endpoint.metric} of {arm} ends {change}"
 
 
 def _sources(benefit: Finding, endpoint: Endpoint, study: StudyAnalysis) -> list[str]:
@@ -169,11 +193,14 @@ def _answer(benefit: Finding, margin: float) -> str:
     return _ANSWERS[benefit.verdict]
 
 
-def _side(finding: Finding) -> str:
-    return "above" if finding.estimate > 0 else "below"
-
-
-def _order_text(order: Finding) -> str:
-    if order.verdict not in _ORDER or math.isnan(order.low):
+def _order_text(benefit: Finding, found: Sequence[Finding]) -> str:
+    """What the order of the benefit's arm adds; empty where it was not measured."""
+    arm = _arm_of_total(benefit)
+    twin = f"{arm} {MINUS} {control_name('density', arm)}"
+    order = next((f for f in found if f.contrast == twin), None)
+    # A study may have claimed that its order hurts; then the words below would say the opposite.
+    if order is None or order.direction != -1 or order.verdict not in _ORDER:
+        return ""
+    if math.isnan(order.low):
         return ""
     return f"; {_ORDER[order.verdict]} ({percent(order.estimate)}, {_interval(order)})"
