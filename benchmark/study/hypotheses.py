@@ -81,7 +81,9 @@ class Hypothesis:
     def renamed(self, names: Mapping[str, str]) -> "Hypothesis":
         """The same hypothesis about arms of other names: new one by old one; others stay."""
         contrast = _joined(
-            token._replace(text=f'"{names.get(token.text, token.text)}"') if token.is_arm else token
+            token._replace(text=_quoted(names.get(token.text, token.text)))
+            if token.is_arm
+            else token
             for token in _tokens(self.contrast)
         )
         return replace(self, contrast=contrast)
@@ -134,6 +136,11 @@ def _tokens(text: str) -> list[_Token]:
         else _Token(match[0], not match["parenthesis"] and match[0] not in _SIGNS)
         for match in found
     ]
+
+
+def _quoted(name: str) -> str:
+    # A name with double quotes cannot be written; one that is like it is an arm of no study.
+    return '"' + name.replace('"', "'") + '"'
 
 
 def _joined(tokens: Iterable[_Token]) -> str:

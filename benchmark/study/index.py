@@ -85,6 +85,9 @@ def read_index(study_dir: Path) -> dict[str, Any]:
         inside(study_dir, run)
     if len(set(runs)) < len(runs):
         raise UserError(f"{path} has two cells in one folder; {advice}")
+    names = [hypothesis.name for hypothesis in index.hypotheses or ()]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path} has two hypotheses of one name; {advice}")
     # As it was written: tables list settings in its order.
     whole: dict[str, Any] = json.loads(content)
     return whole

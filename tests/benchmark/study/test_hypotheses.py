@@ -174,13 +174,14 @@ def test_the_index_keeps_the_terms(load, tmp_path):
         {"hypotheses": [{"name": "H1"}]},
         {"hypotheses": "H1"},
         {"hypotheses": [{"name": f"H{k}", "contrast": "C - B"} for k in range(101)]},
+        {"hypotheses": 2 * [{"name": "H1", "contrast": "C - B"}]},
         {"endpoint": {"metric": 7}},
         {"endpoint": {"scale": "odd"}},
         {"smallest_effect": -1},
     ],
 )
 def test_an_index_with_wrong_terms_is_one_line(wrong, tmp_path):
-    with pytest.raises(UserError, match=r"study\.json: .*the study's command again") as error:
+    with pytest.raises(UserError, match=r"study\.json.*the study's command again") as error:
         read_index(write(tmp_path, **wrong))
     assert "\n" not in str(error.value)
 
@@ -189,3 +190,4 @@ def test_arms_of_other_names_keep_their_contrast():
     hypothesis = Hypothesis("H", "(long - B) - (other - B)")
     renamed = hypothesis.renamed({"long": "l (g", "other": "o…r"})
     assert renamed.weights == (("l (g", 1.0), ("o…r", -1.0))
+    assert dict(hypothesis.renamed({"long": '" "'}).weights) == {"' '": 1.0, "other": -1.0}
