@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.analysis.study_analysis import analyse
 from mindiffusion.errors import guarded
 from plots.build import write_figures
 
@@ -17,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m plots", description=__doc__)
     parser.add_argument("study", metavar="DIR", type=Path, help="folder with a rows.jsonl")
-    for path in write_figures(parser.parse_args(arguments).study):
+    folder = parser.parse_args(arguments).study
+    for path in write_figures(analyse(folder), folder):
         print(path)
     return 0
 

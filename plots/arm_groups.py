@@ -8,20 +8,18 @@ import numpy as np
 import pandas as pd
 
 from benchmark.rows.frames import arm_order
+from benchmark.study.arm_catalogue import (
+    CATALOGUE,
+    CONTROLS_OF_SHORT,
+    PANELS,
+    SHORT,
+    by_importance,
+    known_arm,
+)
 from benchmark.study.arm_names import BASELINE
 
 CROWDED = 7
 """As many lines a panel holds well."""
-_KNOWN: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("factorial", ("S", "R", "C", "CS", "CR")),
-    ("controls of C", ("C", "density*", "static", "shuffled*", "anti*", "C-flat")),
-    ("instrument checks", ("A/A", "B-80%", "B-half")),
-    ("variants", ("S-silent", "CS-silent", "CR-x10", "CR-x100", "C-snr")),
-    ("low noise first", ("mirror", "mirror-density*")),
-    ("related methods", ("P2", "MinSNR-5", "EDM-lognormal", "logit-normal", "SpeeD", "B-TTDM")),
-)
-# The arms that answer the question, for figures with room for a few.
-_MAIN = ("B", "C", "density*", "CS", "CR", "S", "R")
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,8 @@ def families(arms: Sequence[str]) -> list[Family]:
     """
     if len(arms) <= CROWDED:
         return [Family("", tuple(arms))]
-    groups = [(title, [arm for arm in members if arm in arms]) for title, members in _KNOWN]
-    grouped = {arm for _, members in _KNOWN for arm in members}
-    others = [arm for arm in arms if arm not in {BASELINE, *grouped}]
+    groups = [(title, _sharing(title, arms)) for title in PANELS]
+    others = [arm for arm in arms if arm != BASELINE and not known_arm(arm).panel]
     rest = [others[start : start + CROWDED - 1] for start in range(0, len(others), CROWDED - 1)]
     groups += [("other arms", chunk) for chunk in rest]
     lead = [BASELINE] if BASELINE in arms else []
@@ -57,10 +54,16 @@ def families(arms: Sequence[str]) -> list[Family]:
     return found
 
 
+def _sharing(title: str, arms: Sequence[str]) -> list[str]:
+    """The arms of a panel in the catalogue's order, controls after the arm that they are of."""
+    lead = [SHORT] if title == CONTROLS_OF_SHORT else []
+    members = [*lead, *(arm.name for arm in CATALOGUE if arm.panel == title)]
+    return [arm for arm in members if arm in arms]
+
+
 def main_arms(arms: Sequence[str], limit: int = CROWDED) -> list[str]:
     """At most ``limit`` of the arms, in arm order: those of the question before all others."""
-    ranked = sorted(arms, key=lambda arm: _MAIN.index(arm) if arm in _MAIN else len(_MAIN))
-    chosen = set(ranked[:limit])
+    chosen = set(by_importance(arms)[:limit])
     return [arm for arm in arms if arm in chosen]
 
 

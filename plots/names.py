@@ -4,13 +4,14 @@ Rows may name an arm by 200 characters of any script. Figures are laid out aroun
 frame passes here once, before any figure is drawn of it; the tables keep the names as they are.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterable
 
-import pandas as pd
 from matplotlib.font_manager import findfont, get_font
 
-from benchmark.analysis.claims import CONTROL_SUFFIXES
+from benchmark.analysis.study_analysis import StudyAnalysis
+from benchmark.study.arm_catalogue import ending_of_control
 
 FONT = "DejaVu Sans"
 # Column of a frame → the most characters that figures have room for.
@@ -25,20 +26,24 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
-def with_names_that_fit(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with names that can be drawn; different ones stay different.
+def with_names_that_fit(study: StudyAnalysis) -> StudyAnalysis:
+    """The study with names that can be drawn; different ones stay different.
 
     The control of an arm keeps its ending, so that it is known as that arm's.
     """
-    return frame.assign(
-        **{
-            column: frame[column].map(
-                _arms_shown(names) if column == "arm" else _shown(names, most)
-            )
-            for column, most in _MOST.items()
-            if (names := set(frame[column].astype(str)))
-        }
-    )
+    frame = study.frame
+    shown: dict[str, dict[str, str]] = {}
+    for column, most in _MOST.items():
+        names = set(frame[column].astype(str))
+        # Rows without samples have no weights and no sampler; none of them is in a legend.
+        texts = _arms_shown(names) if column == "arm" else {"": ""} | _shown(names - {""}, most)
+        if any(name != text for name, text in texts.items()):
+            shown[column] = texts
+    if not shown:
+        return study
+    renamed = frame.assign(**{column: frame[column].map(texts) for column, texts in shown.items()})
+    terms = study.terms.with_arms_named(shown.get("arm", {}))
+    return dataclasses.replace(study, frame=renamed, terms=terms)
 
 
 def _arms_shown(names: Iterable[str]) -> dict[str, str]:
@@ -48,7 +53,7 @@ def _arms_shown(names: Iterable[str]) -> dict[str, str]:
 
 
 def _split(arm: str) -> tuple[str, str]:
-    suffix = next((one for one in CONTROL_SUFFIXES if arm.endswith(one)), "")
+    suffix = ending_of_control(arm)
     return arm.removesuffix(suffix), suffix
 
 

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.analysis.findings import MARGIN
 from benchmark.analysis.log_ratios import BEYOND, is_beyond, percent_change
+from benchmark.analysis.verdict_words import margin_text
 
 ZONE_COLOUR = "0.9"
 ZERO_COLOUR = "0.45"
@@ -83,10 +83,10 @@ def percent_axis(ax: Axes, axis: Axis, low: float, high: float) -> None:
     target.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
-def margin_zone(ax: Axes, axis: Axis) -> None:
+def margin_zone(ax: Axes, axis: Axis, margin: float) -> None:
     """The zone of ± the smallest effect of interest, and the line of no effect in it."""
     span, line = (ax.axvspan, ax.axvline) if axis == "x" else (ax.axhspan, ax.axhline)
-    span(-MARGIN, MARGIN, color=ZONE_COLOUR, linewidth=0, zorder=0)
+    span(-margin, margin, color=ZONE_COLOUR, linewidth=0, zorder=0)
     line(0, color=ZERO_COLOUR, linewidth=0.8, zorder=1)
 
 
@@ -102,10 +102,15 @@ def _factor(log_ratio: float) -> str:
     return f"×{math.exp(log_ratio):.3g}"
 
 
-def covering(values: ArrayLike, room: float = 0.1) -> tuple[float, float]:
+def zone_note(margin: float) -> str:
+    """What the zone is, for a note below."""
+    return f"grey zone: ±{margin_text(margin)}, too small to matter"
+
+
+def covering(values: ArrayLike, margin: float, room: float = 0.1) -> tuple[float, float]:
     """Limits that hold all finite values up to ``MOST`` and the zone of ± the margin, with room."""
     array = np.asarray(values, dtype=np.float64)
-    array = np.append(array[np.isfinite(array)], (-1.5 * MARGIN, 1.5 * MARGIN)).clip(-MOST, MOST)
+    array = np.append(array[np.isfinite(array)], (-1.5 * margin, 1.5 * margin)).clip(-MOST, MOST)
     low, high = float(array.min()), float(array.max())
     return low - room * (high - low), high + room * (high - low)
 

@@ -25,6 +25,7 @@ from matplotlib.ticker import (
 )
 
 from benchmark.rows.frames import arm_order
+from benchmark.study.arm_catalogue import CATALOGUE, Look
 from mindiffusion.files import atomic_write
 from plots.names import FONT, shortened
 
@@ -50,19 +51,13 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _DASHES: tuple[tuple[float, ...], ...] = (
     (), (4.5, 1.5), (1.2, 1.2), (5, 1.3, 1.2, 1.3), (7, 2), (3, 1.2, 1.2, 1.2, 1.2, 1.2),
 )  # fmt: skip
-# Colour, marker and number of the dashes of the arms of ``KNOWN_ARMS``.
-_LOOKS: dict[str, tuple[str, str, int]] = {
-    "B": ("black", "o", 0), "S": ("orange", "v", 4), "R": ("green", "P", 5),
-    "C": ("blue", "s", 1), "CS": ("red", "^", 2), "CR": ("purple", "D", 3),
-    "density*": ("sky", "X", 0), "static": ("red", "d", 1), "shuffled*": ("green", "<", 2),
-    "anti*": ("silver", ">", 3), "C-flat": ("brown", "p", 4), "A/A": ("silver", "P", 4),
-    "B-80%": ("orange", "<", 1), "B-half": ("green", "d", 3),
-}  # fmt: skip
+# Of the arms that always look the same.
+_LOOKS = {arm.name: arm.look for arm in CATALOGUE if arm.look is not None}
 # Every look once, in an order that changes all three at each step, without those above.
 _OTHER_LOOKS = [
     look
     for k in range(4, math.lcm(len(_COLOURS), len(_MARKERS), len(_DASHES)))
-    if (look := (_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)], k % len(_DASHES)))
+    if (look := Look(_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)], k % len(_DASHES)))
     not in _LOOKS.values()
 ]
 # What seaborn's theme leaves open, or draws too heavily for a column of a paper.
@@ -91,14 +86,14 @@ def arm_style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
     The known arms always look the same; others take the next looks in their given order.
     """
     if arm in _LOOKS:
-        colour, marker, number = _LOOKS[arm]
+        look = _LOOKS[arm]
     else:
         index = [name for name in arms if name not in _LOOKS].index(arm)
-        colour, marker, number = _OTHER_LOOKS[index % len(_OTHER_LOOKS)]
+        look = _OTHER_LOOKS[index % len(_OTHER_LOOKS)]
     return {
-        "color": COLOURS[colour],
-        "marker": marker,
-        "linestyle": (0, _DASHES[number]) if number else "-",
+        "color": COLOURS[look.colour],
+        "marker": look.marker,
+        "linestyle": (0, _DASHES[look.dashes]) if look.dashes else "-",
         # A white rim keeps markers that touch apart.
         "markeredgecolor": "white",
         "markeredgewidth": 0.5,

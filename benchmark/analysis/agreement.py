@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from benchmark.analysis.endpoint import Endpoint
-from benchmark.analysis.findings import HELD_OUT, held_out_endpoint
+from benchmark.analysis.findings import HELD_OUT
 from benchmark.analysis.learning import curve_rows
 
 AGREEMENT = 0.7
@@ -38,12 +38,9 @@ def over_milestones(frame: pd.DataFrame, endpoint: Endpoint) -> tuple[float, int
     return _correlation(pd.concat(means, axis=1, join="inner").to_numpy())
 
 
-def over_cells(frame: pd.DataFrame, endpoint: Endpoint) -> tuple[float, int] | None:
-    """The same over the cells at their last step; arguments and result as above."""
-    error = held_out_endpoint(frame, endpoint)
-    if error is None:
-        return None
-    both = [part.stack() for part in (endpoint.values, error.values)]
+def over_cells(endpoint: Endpoint, held_out: Endpoint) -> tuple[float, int] | None:
+    """The same of two measures over the cells at their last step; result as above."""
+    both = [part.stack() for part in (endpoint.values, held_out.values)]
     return _correlation(pd.concat(both, axis=1, join="inner").dropna().to_numpy())
 
 

@@ -5,12 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from benchmark.analysis.claims import density_control
 from benchmark.analysis.competence import Competence, competence
-from benchmark.analysis.endpoint import Endpoint, missing_cells, primary_endpoint
-from benchmark.analysis.findings import MARGIN, Finding, Verdict, findings
+from benchmark.analysis.endpoint import Endpoint
+from benchmark.analysis.findings import Finding, Verdict
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import (
     baseline_text,
     change_text,
@@ -20,35 +18,19 @@ from benchmark.analysis.verdict_words import (
     span,
 )
 from benchmark.rows.file import ROWS_FILE, read_rows, rows_files
-from benchmark.rows.frames import load_rows, to_frame
+from benchmark.rows.frames import to_frame
+from benchmark.study.arm_catalogue import control_name
 from benchmark.study.arm_names import BASELINE
+from benchmark.study.hypotheses import MINUS, USUAL_HYPOTHESES
 from benchmark.study.index import read_index
-from benchmark.study.terms import USUAL, Gate, Terms, terms_of
+from benchmark.study.terms import Gate, terms_of
 
 NOT_LEARNED = "not answered: the networks have not learned enough for the question"
 
 
-def study_answer(study_dir: Path) -> str:
-    """The answer of a study's folder.
-
-    Raises:
-        UserError: the study has no rows, or rows that contradict each other.
-    """
-    frame, index = load_rows(study_dir), read_index(study_dir)
-    terms = terms_of(index)
-    endpoint = primary_endpoint(frame, terms)
-    absent = {} if endpoint is None else missing_cells(frame, endpoint, index)
-    return headline(findings(frame, terms), endpoint, absent, gate_remarks(frame, terms.gate))
-
-
-def gate_remarks(frame: pd.DataFrame, gate: Gate) -> list[str]:
-    """What whoever reads an answer must know of the gate that let it pass.
-
-    Args:
-        frame: the frame of the study's rows.
-        gate: the study's.
-    """
-    baseline = competence(frame)
+def gate_remarks(study: StudyAnalysis) -> list[str]:
+    """What whoever reads an answer must know of the gate that let it pass."""
+    gate, baseline = study.terms.gate, study.baseline
     if baseline is None:
         return [f"how far {BASELINE} has learned was not measured"]
     if gate != Gate() and baseline.passed(gate) and not baseline.passed(Gate()):
@@ -59,16 +41,10 @@ def gate_remarks(frame: pd.DataFrame, gate: Gate) -> list[str]:
     return []
 
 
-def reservations(frame: pd.DataFrame, terms: Terms = USUAL) -> list[str]:
-    """What whoever looks at one figure alone must know of the study's distances.
-
-    Args:
-        frame: the frame of the study's rows.
-        terms: what the study's file fixed beforehand.
-    """
-    baseline, endpoint = competence(frame), primary_endpoint(frame, terms)
-    has_learned = baseline is None or baseline.passed(terms.gate)
-    notes = gate_remarks(frame, terms.gate) if has_learned else [NOT_LEARNED]
+def reservations(study: StudyAnalysis) -> list[str]:
+    """What whoever looks at one figure alone must know of the study's distances."""
+    notes = gate_remarks(study) if study.has_learned else [NOT_LEARNED]
+    endpoint = study.endpoint
     return [*notes, endpoint.provisional] if endpoint and endpoint.provisional else notes
 
 
@@ -106,35 +82,21 @@ def interim_note(absent: Mapping[str, Sequence[int]]) -> str:
     return f"interim: {count} {'cell is' if count == 1 else 'cells are'} not measured yet"
 
 
-def headline(
-    found: Sequence[Finding],
-    endpoint: Endpoint | None,
-    absent: Mapping[str, Sequence[int]],
-    remarks: Sequence[str] = (),
-) -> str:
+def headline(study: StudyAnalysis) -> str:
     """The answer, with its interval, the number of seeds and what weakens it.
 
-    It is about the curriculum C, or, in a study without C, the first arm compared with B; with
-    what its order adds, where the arm's own density control is there.
-
-    Args:
-        found: the result of ``findings``.
-        endpoint: the result of ``primary_endpoint`` for the same rows.
-        absent: the result of ``missing_cells`` for the same rows.
-        remarks: the result of ``gate_remarks`` for the same rows.
+    It is about the first of the study's hypotheses that compares an arm with B; without such a one
+    about another hypothesis of the study's own, or about the first claim that an arm is better than
+    B. With what the arm's order adds, where its own density control is there.
     """
-    totals = (f for f in found if f.group != "check" and f.contrast.endswith(f" − {BASELINE}"))
-    compared = [f for f in totals if f.group in ("hypothesis", "claim") and f.seeds > 0]
+    endpoint, compared = study.endpoint, _compared(study)
     benefit = next((f for f in compared if f.verdict != "not tested"), None)
     if endpoint is not None and benefit is None and compared:
         return f"Not tested. {compared[0].contrast}: {compared[0].why}"
     if endpoint is None or benefit is None:
         return f"No arm has been compared with {BASELINE} at its last step, so there is no answer."
-    arm = benefit.contrast.removesuffix(f" − {BASELINE}")
-    sources = _sources(benefit, endpoint, absent, remarks)
-    change = f"{percent(benefit.estimate).lstrip('+−')} {_side(benefit)} {BASELINE}'s"
-    ends = f"the {endpoint.metric} of {arm} ends {change}"
-    beside = f" ({', '.join(sources)}){_beside(benefit)}"
+    ends = _ends(benefit, endpoint)
+    beside = f" ({', '.join(_sources(benefit, endpoint, study))}){_beside(benefit)}"
     if benefit.verdict == "not answered":
         return f"Not answered. {benefit.why} For the record: {ends}{beside}."
     if benefit.seeds == 1:
@@ -142,7 +104,7 @@ def headline(
             f"One training seed decides nothing: {ends}, and another seed may say otherwise"
             f"{beside}."
         )
-    failed = [f.contrast for f in found if f.passed is False]
+    failed = [f.contrast for f in study.findings if f.passed is False]
     if failed:
         checks = ", ".join(failed)
         return (
@@ -150,16 +112,40 @@ def headline(
         )
     if benefit.verdict == "mixed":
         return f"Mixed: {benefit.why} By the first, {ends}{beside}."
-    order = next((f for f in found if f.contrast == f"{arm} − {density_control(arm)}"), None)
-    return f"{_answer(benefit)}: {ends}{beside}{'' if order is None else _order_text(order)}."
+    answer = _answer(benefit, study.terms.margin)
+    return f"{answer}: {ends}{beside}{_order_text(benefit, study.findings)}."
 
 
-def _sources(
-    benefit: Finding,
-    endpoint: Endpoint,
-    absent: Mapping[str, Sequence[int]],
-    remarks: Sequence[str],
-) -> list[str]:
+def _compared(study: StudyAnalysis) -> list[Finding]:
+    """What the answer may be about, the first choice first."""
+    measured = [f for f in study.findings if f.seeds > 0]
+    asked = [f for f in measured if f.group == "hypothesis"]
+    claims = [f for f in measured if f.group == "claim"]
+    totals, of_claims = ([f for f in some if _arm_of_total(f)] for some in (asked, claims))
+    if study.terms.hypotheses == USUAL_HYPOTHESES:
+        return [*totals, *of_claims]
+    return [*totals, *(f for f in asked if f not in totals), *of_claims]
+
+
+def _arm_of_total(finding: Finding) -> str:
+    """The arm that a finding compares with B; empty if it compares something else."""
+    arm, minus, last = finding.contrast.rpartition(f" {MINUS} ")
+    # Of claims one arm is asked whatever its name; a hypothesis may weigh several.
+    weighs_more = finding.group == "hypothesis" and any(sign in arm for sign in (minus, " + "))
+    return "" if last != BASELINE or weighs_more else arm
+
+
+def _ends(benefit: Finding, endpoint: Endpoint) -> str:
+    """What the finding is, as a part of a sentence."""
+    arm = _arm_of_total(benefit)
+    if not arm:
+        return f"{benefit.contrast} of the {endpoint.metric} is {percent(benefit.estimate)}"
+    side = "above" if benefit.estimate > 0 else "below"
+    change = f"{percent(benefit.estimate).lstrip('+−')} {side} {BASELINE}'s"
+    return f"the {endpoint.metric} of {arm} ends {change}"
+
+
+def _sources(benefit: Finding, endpoint: Endpoint, study: StudyAnalysis) -> list[str]:
     """What an effect rests on: interval, seeds, and all that weakens it."""
     interval = [] if benefit.seeds == 1 else [f"95 % interval {_interval(benefit)}"]
     return [
@@ -168,8 +154,8 @@ def _sources(
         *([] if benefit.declared else ["exploratory"]),
         *(["a smoke test with too few images"] if endpoint.is_smoke else []),
         *([endpoint.provisional] if endpoint.provisional else []),
-        *([interim_note(absent)] if absent else []),
-        *remarks,
+        *([interim_note(study.absent)] if study.absent else []),
+        *gate_remarks(study),
     ]
 
 
@@ -199,19 +185,22 @@ def _beside(finding: Finding) -> str:
     return f"; held-out ε-MSE over all noise levels: {change_text(finding.held_out)}"
 
 
-def _answer(benefit: Finding) -> str:
-    if benefit.verdict == "undecided" and benefit.high < -MARGIN:
+def _answer(benefit: Finding, margin: float) -> str:
+    if benefit.verdict == "undecided" and benefit.high < -margin:
         return "Lower, but not beyond chance once all hypotheses are counted"
     if benefit.verdict == "undecided" and benefit.high < 0:
-        return f"Lower, but perhaps by less than the {margin_text(MARGIN)} that matter"
+        return f"Lower, but perhaps by less than the {margin_text(margin)} that matter"
     return _ANSWERS[benefit.verdict]
 
 
-def _side(finding: Finding) -> str:
-    return "above" if finding.estimate > 0 else "below"
-
-
-def _order_text(order: Finding) -> str:
-    if order.verdict not in _ORDER or math.isnan(order.low):
+def _order_text(benefit: Finding, found: Sequence[Finding]) -> str:
+    """What the order of the benefit's arm adds; empty where it was not measured."""
+    arm = _arm_of_total(benefit)
+    twin = f"{arm} {MINUS} {control_name('density', arm)}"
+    order = next((f for f in found if f.contrast == twin), None)
+    # A study may have claimed that its order hurts; then the words below would say the opposite.
+    if order is None or order.direction != -1 or order.verdict not in _ORDER:
+        return ""
+    if math.isnan(order.low):
         return ""
     return f"; {_ORDER[order.verdict]} ({percent(order.estimate)}, {_interval(order)})"

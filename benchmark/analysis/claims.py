@@ -1,26 +1,41 @@
 """The comparisons of a study, as data: which arms, with which weights, to answer which question.
 
 A claim is about a contrast of log distances, Σ w_a log FD_a with Σ w_a = 0: its exponential is a
-ratio of distances (of ratios, for the joint effect). METHODS §§1, 6 and 7 say what each isolates.
+ratio of distances (of ratios, for the joint effect). Hypotheses are the study's own; everything
+else is asked of known arms by their entries (``benchmark.study.arm_catalogue``), and of any other
+arm in the same words.
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmark.study.arm_catalogue import (
+    CATALOGUE,
+    Comparison,
+    ComparisonGroup,
+    control_name,
+    is_control,
+    total,
+)
 from benchmark.study.arm_names import BASELINE
+from benchmark.study.hypotheses import MINUS, Expected, Hypothesis, Weights
 
-Group = Literal["hypothesis", "decomposition", "claim", "check"]
+Group = ComparisonGroup | Literal["hypothesis"]
+GROUPS: tuple[Group, ...] = ("hypothesis", "decomposition", "claim", "check")
+"""In the order in which they are shown."""
 # What the sign of a contrast is claimed to be; 0 claims that there is no difference.
 Direction = Literal[-1, 0, 1]
+_SIGN: dict[Expected, Direction] = {"better": -1, "equal": 0, "worse": 1}
 
 
 @dataclass(frozen=True)
 class Claim:
     """One question about arms, and the contrast that answers it.
 
-    ``weights`` are (arm, weight) pairs that sum to 0.
+    ``weights`` are (arm, weight) pairs that sum to 0; ``contrast`` is what they read like;
+    ``direction`` is the sign that the contrast is claimed to have.
     """
 
     key: str
@@ -28,7 +43,7 @@ class Claim:
     title: str
     question: str
     contrast: str
-    weights: tuple[tuple[str, float], ...]
+    weights: Weights
     direction: Direction
 
     @property
@@ -37,140 +52,64 @@ class Claim:
         return tuple(arm for arm, _ in self.weights)
 
 
-def difference(
-    key: str,
-    group: Group,
-    title: str,
-    question: str,
-    arms: tuple[str, str],
-    direction: Direction = -1,
-) -> Claim:
-    """A claim about the difference of two arms: the first minus the second."""
-    first, second = arms
-    weights = ((first, 1.0), (second, -1.0))
-    return Claim(key, group, title, question, f"{first} − {second}", weights, direction)
+def _of_hypothesis(one: Hypothesis) -> Claim:
+    title, contrast = one.title or one.name, one.shown_contrast
+    question = one.question or f"Is {contrast} {one.expected}?"
+    direction = _SIGN[one.expected]
+    return Claim(one.name, "hypothesis", title, question, contrast, one.weights, direction)
 
 
-CLAIMS = (
-    difference(
-        "H1", "hypothesis", "Early order",
-        "Does going from high to low noise help, beyond training each noise level as much and "
-        "ending alike?",
-        ("C", "density*"),
-    ),
-    difference(
-        "H2", "hypothesis", "Benefit", "Does the noise curriculum beat plain training?", ("C", "B"),
-    ),
-    Claim(
-        "H3", "hypothesis", "Joint",
-        "Does the channel mask help more with the noise curriculum than without it?",
-        "(CS − C) − (S − B)", (("CS", 1.0), ("C", -1.0), ("S", -1.0), ("B", 1.0)), -1,
-    ),
-    difference(
-        "static-B", "decomposition", "Exposure",
-        "Does training the noise levels as often as the curriculum does help, in no order at all?",
-        ("static", "B"),
-    ),
-    difference(
-        "density*-static", "decomposition", "What comes last",
-        "Does ending as the curriculum ends help, when nothing else has an order?",
-        ("density*", "static"),
-    ),
-    difference(
-        "density*-B", "decomposition", "Exposure, and what comes last",
-        "Do the curriculum's share of noise levels and its last stage help together?",
-        ("density*", "B"),
-    ),
-    difference(
-        "C-shuffled*", "decomposition", "Order, against shuffled stages",
-        "Does the order of the curriculum's stages matter?", ("C", "shuffled*"),
-    ),
-    difference(
-        "C-anti*", "decomposition", "Order, against reversed stages",
-        "Is the curriculum's order better than its reverse?", ("C", "anti*"),
-    ),
-    difference(
-        "C-flat-B", "decomposition", "Order alone",
-        "Does the order help when every noise level is trained as much as in plain training?",
-        ("C-flat", "B"),
-    ),
-    difference(
-        "S-B", "decomposition", "Mask alone",
-        "Does the channel mask help without the noise curriculum?", ("S", "B"),
-    ),
-    difference(
-        "R-B", "decomposition", "Penalty alone",
-        "Does the group penalty help without the noise curriculum?", ("R", "B"),
-    ),
-    difference("C-B", "claim", "C beats B", "Does C beat plain training?", ("C", "B")),
-    difference(
-        "CS-B", "claim", "CS beats B", "Does CS beat plain training?", ("CS", "B"),
-    ),
-    difference("CR-B", "claim", "CR beats B", "Does CR beat plain training?", ("CR", "B")),
-    difference(
-        "CS-C", "claim", "CS beats C", "Does the channel mask improve the noise curriculum?",
-        ("CS", "C"),
-    ),
-    difference(
-        "CR-C", "claim", "CR beats C", "Does the group penalty improve the noise curriculum?",
-        ("CR", "C"),
-    ),
-    difference(
-        "CS-CR", "claim", "CS equals CR", "Are the mask and the penalty worth the same?",
-        ("CS", "CR"), direction=0,
-    ),
-    difference(
-        "A/A", "check", "Other draws change nothing",
-        "Is plain training with other random draws as good as plain training?", ("A/A", "B"),
-        direction=0,
-    ),
-    difference(
-        "B-80%", "check", "Fewer steps are worse",
-        "Does the instrument see that 80 % of the steps are too few?", ("B-80%", "B"), direction=1,
-    ),
-    difference(
-        "B-half", "check", "A smaller network is worse",
-        "Does the instrument see that a network of half the width is worse?", ("B-half", "B"),
-        direction=1,
-    ),
-)  # fmt: skip
-
-_CONTROLS_OF_C = ("density*", "static", "shuffled*", "anti*", "C-flat")
-CONTROL_SUFFIXES = ("-density*", "-static", "-shuffled*", "-anti*", "-flat")
+def _of_comparison(one: Comparison) -> Claim:
+    first, second = one.arms
+    key = first if one.group == "check" else f"{first}-{second}"
+    contrast, weights = f"{first} {MINUS} {second}", ((first, 1.0), (second, -1.0))
+    return Claim(key, one.group, one.title, one.question, contrast, weights, _SIGN[one.expected])
 
 
-def claims_about(arms: Collection[str]) -> list[Claim]:
-    """The claims whose arms are all there: those above, then the same of every other arm.
+def _known_comparisons() -> list[Comparison]:
+    """All of the catalogue; claims against plain training before claims among arms."""
+
+    def place(one: Comparison) -> tuple[int, bool]:
+        return GROUPS.index(one.group), one.group == "claim" and BASELINE not in one.arms
+
+    return sorted((one for arm in CATALOGUE for one in arm.comparisons), key=place)
+
+
+def claims_about(arms: Collection[str], hypotheses: Sequence[Hypothesis]) -> list[Claim]:
+    """The claims whose arms are all there: hypotheses, the catalogue's, then those of other arms.
 
     Args:
         arms: names of the arms that have results.
+        hypotheses: those of the study.
     """
-    listed = [claim for claim in CLAIMS if set(claim.arms) <= set(arms)]
-    known = {claim.arms for claim in CLAIMS}
-    for arm in sorted(arm for arm in arms if not _is_control(arm, arms)):
-        listed += [
-            claim
-            for claim in _claims_of(arm)
-            if set(claim.arms) <= set(arms) and claim.arms not in known
-        ]
-    return listed
+    declared = [_of_hypothesis(one) for one in hypotheses]
+    known = [_of_comparison(one) for one in _known_comparisons()]
+    others = [
+        _of_comparison(comparison)
+        for arm in sorted(arm for arm in arms if arm != BASELINE and not is_control(arm, arms))
+        for comparison in _comparisons_of(arm)
+    ]
+    claimed, asked = ({claim.arms for claim in claims} for claims in (declared, known))
+    # What a hypothesis asks is not asked again as a part of something else.
+    others = [
+        claim
+        for claim in others
+        if claim.arms not in asked and (claim.group == "claim" or claim.arms not in claimed)
+    ]
+    names = {claim.key for claim in declared}
+    return [
+        dataclasses.replace(claim, key=f"{claim.key} ({claim.group})")
+        if claim.key in names and claim.group != "hypothesis"
+        else claim
+        for claim in (*declared, *known, *others)
+        if set(claim.arms) <= set(arms)
+    ]
 
 
-def density_control(arm: str) -> str:
-    """The arm that trains each noise level as often as ``arm`` and ends alike, else in no order."""
-    return "density*" if arm == "C" else f"{arm}-density*"
-
-
-def _is_control(arm: str, arms: Collection[str]) -> bool:
-    of = (arm.removesuffix(suffix) for suffix in CONTROL_SUFFIXES if arm.endswith(suffix))
-    return arm in (BASELINE, *_CONTROLS_OF_C) or any(name in arms for name in of)
-
-
-def _claims_of(arm: str) -> list[Claim]:
+def _comparisons_of(arm: str) -> list[Comparison]:
     """What is asked of any arm that is no control: is it better, and is that its order?"""
-    twin, static, shuffled, anti, flat = (f"{arm}{suffix}" for suffix in CONTROL_SUFFIXES)
-    total = difference(
-        f"{arm}-B", "claim", f"{arm} beats B", f"Does {arm} beat plain training?", (arm, BASELINE)
+    twin, static, shuffled, anti, flat = (
+        control_name(kind, arm) for kind in ("density", "static", "shuffled", "anti", "flat")
     )
     parts = (
         (
@@ -190,9 +129,9 @@ def _claims_of(arm: str) -> list[Claim]:
         ("Order alone", "Does its order help at plain training's exposure?", (flat, BASELINE)),
     )
     return [
-        total,
+        total(arm),
         *(
-            difference("-".join(pair), "decomposition", f"{title} of {arm}", question, pair)
+            Comparison(pair, "decomposition", f"{title} of {arm}", question)
             for title, question, pair in parts
         ),
     ]

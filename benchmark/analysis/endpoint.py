@@ -1,4 +1,7 @@
-"""The one number every verdict is about: a distance at each arm's last step, seed by seed."""
+"""The one number every verdict is about: a metric at each arm's last step, seed by seed.
+
+It is a distance unless the study's file names another metric.
+"""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -8,8 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.rows.frames import CONDITION, arm_order, cells_of, distance_rows
-from benchmark.rows.metric_names import is_smoke
+from benchmark.rows.frames import (
+    CONDITION,
+    all_distance_rows,
+    arm_order,
+    cells_of,
+    distance_rows,
+)
+from benchmark.rows.metric_names import base_name, is_smoke
 from benchmark.rows.provenance import is_committed
 from benchmark.study.terms import USUAL, Terms
 from mindiffusion.errors import UserError
@@ -58,7 +67,7 @@ class Endpoint:
 
 
 def primary_endpoint(frame: pd.DataFrame, terms: Terms = USUAL) -> Endpoint | None:
-    """The primary distance at each arm's last step; None if no arm got there.
+    """The primary metric at each arm's last step; None if no arm got there.
 
     Of several ways to measure it only those count that more than half of the cells share, so that
     one cell measured otherwise, or one that lacks its last rows, changes nothing for the others.
@@ -70,7 +79,7 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms = USUAL) -> Endpoint | No
         frame: the frame of a study's rows, in any order.
         terms: what the study's file fixed beforehand.
     """
-    rows = at_last_step(distance_rows(frame))
+    rows = at_last_step(_primary_rows(frame, terms.endpoint.metric))
     if rows.empty:
         return None
     parts = [part for _, part in rows.groupby(list(CONDITION), sort=True)]
@@ -79,17 +88,22 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms = USUAL) -> Endpoint | No
     enough = min(len(cells_of(rows)) // 2 + 1, max(counts))
     shared = [part for part, count in zip(parts, counts, strict=True) if count >= enough]
     chosen = min(shared, key=lambda part: _preference(part, terms.num_generated))
-    every = at_last_step(frame[frame["metric"].str.startswith(("FID@", "FD-"))])
+    every = rows if terms.endpoint.metric else at_last_step(all_distance_rows(frame))
     endpoint = endpoint_of(chosen)
     left_out = (*_left_out(every, chosen), *endpoint.left_out)
     return dataclasses.replace(endpoint, left_out=left_out)
 
 
+def _primary_rows(frame: pd.DataFrame, declared: str) -> pd.DataFrame:
+    """Rows of the declared metric, with whatever number of images; else of the usual distance."""
+    return frame[frame["metric"].map(base_name) == declared] if declared else distance_rows(frame)
+
+
 def _left_out(rows: pd.DataFrame, chosen: pd.DataFrame) -> tuple[str, ...]:
-    """Distances that do not count though they have more images or other cells than those that do.
+    """Metrics that do not count though they have more images or other cells than those that do.
 
     Args:
-        rows: all distances at the last step.
+        rows: all that could count, at the last step.
         chosen: those that count.
     """
     metric, count = chosen["metric"].iloc[0], chosen["n_generated"].iloc[0]
@@ -135,9 +149,15 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
     A cell that lacks one of them is left out, and changes nothing for the others.
 
     Raises:
-        UserError: a value of 0 or below, which has no logarithm.
+        UserError: a value of 0 or below, which has no logarithm, or a metric of which more is
+            better.
     """
     first = rows.iloc[0]
+    if first["direction"] == "higher":
+        raise UserError(
+            f"endpoint.metric is {base_name(first['metric'])}, of which more is better; name a "
+            "distance or an error in the study's file, of which less is."
+        )
     if (rows["value"] <= 0).any():
         lowest = rows.sort_values("value").iloc[0]
         raise UserError(

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from benchmark.analysis.claims import Claim, Direction, Group, about, claims_about
-from benchmark.analysis.competence import Competence, competence
-from benchmark.analysis.endpoint import Endpoint, at_last_step, endpoint_of, primary_endpoint
-from benchmark.analysis.learning import Floats, baseline_curve, worth_in_steps
+from benchmark.analysis.competence import Competence
+from benchmark.analysis.endpoint import Endpoint, at_last_step, endpoint_of
+from benchmark.analysis.learning import Floats, worth_in_steps
 from benchmark.analysis.log_ratios import percent_change
-from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect, known_masks
+from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect
 from benchmark.analysis.power import seeds_needed
 from benchmark.analysis.statistics import ALPHA, Contrast, holm, paired, sign_flip, verdict
 from benchmark.analysis.verdict_words import (
@@ -31,10 +31,9 @@ from benchmark.analysis.verdict_words import (
 )
 from benchmark.rows.frames import cells_of, split_conditions
 from benchmark.rows.metric_names import SUMMARIES
-from benchmark.study.terms import USUAL, Gate, Terms
+from benchmark.study.hypotheses import Hypothesis
+from benchmark.study.terms import Gate
 
-# The smallest effect of interest: 3 % of the distance (METHODS §7), as a log ratio.
-MARGIN = math.log(1.03)
 # Held-out ε-MSE, all noise levels alike: what stands beside the distance in every answer.
 HELD_OUT = SUMMARIES[0]
 
@@ -98,15 +97,17 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Evidence:
+class Evidence:
     """What claims are judged by: one measure's values, and what bears on how to read them.
 
-    ``held_out`` is the measure beside it, None where there is none; ``baseline`` how far B has
-    come, None where that was not measured.
+    ``margin`` is the smallest effect as a log ratio, 0 where none is declared, and ``alpha`` the
+    strictest level that Holm may ask of one hypothesis. ``held_out`` is the measure beside it, None
+    where there is none; ``baseline`` how far B has come, None where that was not measured.
     """
 
     endpoint: Endpoint
     margin: float
+    alpha: float
     masks: Mapping[str, MaskEffect | None]
     curve: tuple[Floats, Floats]
     held_out: Endpoint | None
@@ -114,79 +115,60 @@ class _Evidence:
     gate: Gate
 
 
-def findings(frame: pd.DataFrame, terms: Terms = USUAL) -> list[Finding]:
-    """All claims that the study's arms can speak to, hypotheses first; none without an endpoint.
+def findings(hypotheses: Sequence[Hypothesis], evidence: Evidence) -> list[Finding]:
+    """All claims that the endpoint's arms can speak to, hypotheses first.
 
     Args:
-        frame: the frame of a study's rows, in any order.
-        terms: what the study's file fixed beforehand.
+        hypotheses: those of the study.
+        evidence: the primary endpoint and what bears on it.
     """
-    endpoint = primary_endpoint(frame, terms)
-    if endpoint is None:
-        return []
-    evidence = _Evidence(
-        endpoint,
-        MARGIN,
-        known_masks(frame),
-        baseline_curve(frame, endpoint),
-        held_out_endpoint(frame, endpoint),
-        competence(frame),
-        terms.gate,
-    )
-    claims = claims_about(endpoint.values.columns)
+    claims = claims_about(evidence.endpoint.values.columns, hypotheses)
     return _adjusted([_finding(claim, evidence) for claim in claims], evidence)
 
 
-def secondary(frame: pd.DataFrame, terms: Terms = USUAL) -> list[Finding]:
-    """The hypotheses about the held-out denoising error, one finding for each of its summaries.
+def secondary(
+    measures: Sequence[Endpoint], hypotheses: Sequence[Hypothesis], evidence: Evidence
+) -> list[Finding]:
+    """The hypotheses about other measures, one finding for each of them.
 
     No smallest effect is declared for these measures: verdicts are about the sign alone. They are
     not declared either, so their p values are not adjusted.
 
     Args:
-        frame: the frame of a study's rows, in any order.
-        terms: as for ``findings``.
+        measures: of ``held_out_endpoints``.
+        hypotheses: those of the study.
+        evidence: what bears on the primary endpoint.
     """
-    endpoint = primary_endpoint(frame, terms)
-    if endpoint is None:
-        return []
-    masks, baseline = known_masks(frame), competence(frame)
     nothing = np.empty(0), np.empty(0)
     found: list[Finding] = []
-    for measure in _summary_endpoints(frame, endpoint, SUMMARIES):
-        measure = dataclasses.replace(measure, declared="exploratory")
-        evidence = _Evidence(measure, 0.0, masks, nothing, None, baseline, terms.gate)
-        claims = claims_about(measure.values.columns)
-        hypotheses = [claim for claim in claims if claim.group == "hypothesis"]
-        own = [_finding(about(claim, measure.metric), evidence) for claim in hypotheses]
-        found += [_held_back(finding, evidence) for finding in own]
+    for measure in measures:
+        exploratory = dataclasses.replace(measure, declared="exploratory")
+        own = dataclasses.replace(
+            evidence, endpoint=exploratory, margin=0.0, curve=nothing, held_out=None
+        )
+        claims = claims_about(measure.values.columns, hypotheses)
+        asked = [about(one, measure.metric) for one in claims if one.group == "hypothesis"]
+        found += [_held_back(_finding(claim, own), own) for claim in asked]
     return _without_spare_seeds(found)
 
 
-def held_out_endpoint(frame: pd.DataFrame, endpoint: Endpoint) -> Endpoint | None:
-    """The held-out ε-MSE over all noise levels of the endpoint's cells; None if not measured."""
-    return next(iter(_summary_endpoints(frame, endpoint, (HELD_OUT,))), None)
-
-
-def _summary_endpoints(
-    frame: pd.DataFrame, endpoint: Endpoint, names: Sequence[str]
-) -> list[Endpoint]:
+def held_out_endpoints(frame: pd.DataFrame, endpoint: Endpoint) -> list[Endpoint]:
     """Summaries of the held-out ε-MSE at each arm's last step, of the endpoint's weights.
 
     Where cells were measured with several numbers of images, each as most of them were.
     """
     # One of 0 has no logarithm; it does not stop the report of all others.
-    rows = at_last_step(frame[frame["metric"].isin(names) & (frame["value"] > 0)])
+    rows = at_last_step(frame[frame["metric"].isin(SUMMARIES) & (frame["value"] > 0)])
     rows = rows[rows["weights"] == endpoint.condition["weights"]]
     parts = [
         max(split_conditions(rows[rows["metric"] == name]), key=lambda part: len(cells_of(part)))
-        for name in names
+        for name in SUMMARIES
         if (rows["metric"] == name).any()
     ]
     return [endpoint_of(part) for part in parts]
 
 
-def _finding(claim: Claim, evidence: _Evidence) -> Finding:
+def _finding(claim: Claim, evidence: Evidence) -> Finding:
     table = evidence.endpoint.values[list(claim.arms)].dropna()
     blank = Finding(
         claim.key, claim.group, claim.title, claim.question, claim.contrast, math.nan, math.nan,
@@ -235,12 +217,12 @@ def _inert(claim: Claim, masks: Mapping[str, MaskEffect | None]) -> str:
     return ""
 
 
-def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: _Evidence) -> Finding:
+def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: Evidence) -> Finding:
     """The claim's own arms alone decide, seed by seed: no other arm can move its interval."""
     values = table.to_numpy() @ _weights(claim)
     contrast = paired(values)
     answer = verdict(contrast, evidence.margin, claim.direction)
-    needed = _seeds_needed(contrast, len(values), evidence.margin, claim.direction)
+    needed = _seeds_needed(contrast, len(values), evidence, claim.direction)
     return dataclasses.replace(
         blank,
         estimate=contrast.estimate,
@@ -255,16 +237,18 @@ def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: _Eviden
     )
 
 
-def _seeds_needed(contrast: Contrast, n: int, margin: float, direction: Direction) -> int | None:
+def _seeds_needed(
+    contrast: Contrast, n: int, evidence: Evidence, direction: Direction
+) -> int | None:
     """Seeds that would decide, one way or the other, if the estimate is right.
 
     The estimate must come clear of the nearest border whose crossing is a verdict: the margin
     (beyond it on the claimed side: supported; within: equal) or 0 (refuted). None where that takes
     more than any study has, and for one seed, whose spread is unknown.
     """
-    size = abs(contrast.estimate)
+    size, margin = abs(contrast.estimate), evidence.margin
     gap = abs(size - margin) if contrast.estimate * direction > 0 else max(size, margin - size)
-    return seeds_needed(gap, contrast.standard_error * math.sqrt(n))
+    return seeds_needed(gap, contrast.standard_error * math.sqrt(n), alpha=evidence.alpha)
 
 
 def _why(
@@ -287,7 +271,7 @@ def _why(
     return text
 
 
-def _adjusted(found: list[Finding], evidence: _Evidence) -> list[Finding]:
+def _adjusted(found: list[Finding], evidence: Evidence) -> list[Finding]:
     """What is to be taken into account beside a contrast's own interval.
 
     Holm's p values of the hypotheses, which a supported one needs too; the held-out error, which
@@ -309,7 +293,7 @@ def _contradicted(finding: Finding) -> Finding:
     return dataclasses.replace(finding, verdict="mixed", why=why_mixed(own, other))
 
 
-def _held_back(finding: Finding, evidence: _Evidence) -> Finding:
+def _held_back(finding: Finding, evidence: Evidence) -> Finding:
     """Not answered, where B has not learned enough for the question; checks stay as they are."""
     baseline = evidence.baseline
     if finding.group == "check" or finding.verdict == "not tested":

@@ -7,11 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.analysis.curves import area_ratio, steps_equivalent, steps_to_reach
-from benchmark.analysis.endpoint import Endpoint, primary_endpoint
+from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.statistics import mean_and_interval
-from benchmark.rows.frames import CONDITION, arm_order, distance_rows
+from benchmark.rows.frames import CONDITION, arm_order
+from benchmark.rows.metric_names import base_name
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.terms import USUAL, Terms
 
 Floats = NDArray[np.float64]
 _MEASURES = ("area", "steps_to_reach", "steps_equivalent")
@@ -24,18 +24,16 @@ _COLUMNS = (
 
 
 def curve_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
-    """Distances at all milestones, measured as the endpoint is but for the number of images.
+    """The endpoint's metric at all milestones, measured as there but for the number of images.
 
     Of several numbers of images it is the one with the most milestones, then the largest: studies
     may score the last milestone alone with many. Those of 0 or below have no logarithm and are
     left out.
     """
     names = [name for name in CONDITION if name not in ("metric", "n_generated")]
-    rows = distance_rows(frame)
+    rows = frame[(frame["metric"].map(base_name) == base_name(endpoint.metric))]
     rows = rows[rows["value"] > 0]
-    same = (rows[names] == [endpoint.condition[name] for name in names]).all(axis=1)
-    net = endpoint.metric.split("@")[0]
-    rows = rows[same & (rows["metric"].str.split("@").str[0] == net)]
+    rows = rows[(rows[names] == [endpoint.condition[name] for name in names]).all(axis=1)]
     by_n = rows.groupby("n_generated")["step"].nunique()
     return rows[rows["n_generated"] == max(by_n.index, key=lambda n: (by_n[n], n))]
 
@@ -49,7 +47,7 @@ def _per_seed(rows: pd.DataFrame) -> pd.DataFrame:
     return cells.assign(value=np.exp(cells["value"]))
 
 
-def baseline_curve(frame: pd.DataFrame, endpoint: Endpoint) -> tuple[Floats, Floats]:
+def baseline_curve(frame: pd.DataFrame, endpoint: Endpoint | None) -> tuple[Floats, Floats]:
     """B's valid milestones and its log distances there, means over the seeds that have them all.
 
     A curve measured with fewer images than the endpoint has is higher by a bias that hardly
@@ -59,7 +57,7 @@ def baseline_curve(frame: pd.DataFrame, endpoint: Endpoint) -> tuple[Floats, Flo
         Steps, rising, and log distances; empty arrays without a finished B.
     """
     nothing = np.empty(0), np.empty(0)
-    if BASELINE not in endpoint.values:
+    if endpoint is None or BASELINE not in endpoint.values:
         return nothing
     rows = curve_rows(frame, endpoint)
     cells = _per_seed(rows[(rows["arm"] == BASELINE) & rows["full_range"]])
@@ -88,12 +86,15 @@ def worth_in_steps(log_ratio: float, curve: tuple[Floats, Floats]) -> float | No
     return None if math.isnan(share) else 1 - share
 
 
-def learning(frame: pd.DataFrame, terms: Terms = USUAL) -> pd.DataFrame:
+def learning(
+    frame: pd.DataFrame, endpoint: Endpoint | None, shape: tuple[Floats, Floats]
+) -> pd.DataFrame:
     """How each arm's learning curve compares with B's of the same seed; valid milestones only.
 
     Args:
         frame: the frame of a study's rows.
-        terms: what the study's file fixed beforehand.
+        endpoint: what the curves lead to.
+        shape: B's mean curve, of ``baseline_curve``.
 
     Returns:
         A row per arm with means over ``seeds`` training seeds and half widths of their 95 %
@@ -103,11 +104,9 @@ def learning(frame: pd.DataFrame, terms: Terms = USUAL) -> pd.DataFrame:
         ``steps_equivalent`` the share of B's steps that gives the distance the arm ends with, NaN
         where it is below B's. NaN where a seed leaves it open; no rows without a finished B.
     """
-    endpoint = primary_endpoint(frame, terms)
     if endpoint is None or BASELINE not in endpoint.values:
         return pd.DataFrame(columns=list(_COLUMNS))
     curves = dict(list(_per_seed(curve_rows(frame, endpoint)).groupby(["arm", "seed"])))
-    shape = baseline_curve(frame, endpoint)
     lines: list[dict[str, object]] = []
     for arm in arm_order(frame):
         if arm not in endpoint.values:

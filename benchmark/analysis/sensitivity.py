@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.analysis.endpoint import Endpoint
-from benchmark.analysis.power import minimum_detectable_effect
+from benchmark.analysis.power import PLANNED_ALPHA, minimum_detectable_effect
 from benchmark.analysis.statistics import (
     QUARTILE_SEEDS,
     interquartile_mean,
@@ -28,13 +28,17 @@ _COLUMNS = (
 )
 
 
-def sensitivity(endpoint: Endpoint) -> pd.DataFrame:
+def sensitivity(endpoint: Endpoint, alpha: float = PLANNED_ALPHA) -> pd.DataFrame:
     """How each arm's values lie beside B's of the same seeds, and what such a comparison can see.
+
+    Args:
+        endpoint: what is measured.
+        alpha: level of the test.
 
     Returns:
         A row per arm but B with ``seeds`` shared with it. Of the log ratios to B: ``mean``,
         ``interquartile_mean`` (from 8 seeds on), ``sd`` (from 2), and the smallest true one that
-        a paired test would detect with 80 % power at level .05/3 (from 2).
+        a paired test would detect with 80 % power at that level (from 2).
         ``correlation`` of the arm with B over seeds (from 3): pairs pay where it is above 0.
         ``probability_of_improvement``: a run of the arm ends below a run of B, whatever their
         seeds (from 8). NaN where there are too few seeds; no rows without B.
@@ -43,11 +47,11 @@ def sensitivity(endpoint: Endpoint) -> pd.DataFrame:
         return pd.DataFrame(columns=list(_COLUMNS))
     arms = arm_order(pd.DataFrame({"arm": endpoint.values.columns.drop(BASELINE)}))
     tables = {arm: endpoint.values[[arm, BASELINE]].dropna().to_numpy().T for arm in arms}
-    lines = [(arm, *_line(table)) for arm, table in tables.items() if table.size]
+    lines = [(arm, *_line(table, alpha)) for arm, table in tables.items() if table.size]
     return pd.DataFrame(lines, columns=list(_COLUMNS))
 
 
-def _line(table: np.ndarray) -> tuple[float, ...]:
+def _line(table: np.ndarray, alpha: float) -> tuple[float, ...]:
     """The row of an arm from (2, n) log distances: its own and B's."""
     n = table.shape[1]
     ratios = table[0] - table[1]
@@ -59,6 +63,6 @@ def _line(table: np.ndarray) -> tuple[float, ...]:
         interquartile_mean(ratios) if many else math.nan,
         sd,
         float(realised_correlation(table)[0, 1]) if n > 2 else math.nan,
-        minimum_detectable_effect(sd, n) if n > 1 else math.nan,
+        minimum_detectable_effect(sd, n, alpha=alpha) if n > 1 else math.nan,
         probability_of_improvement(*table) if many else math.nan,
     )

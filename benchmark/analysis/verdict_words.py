@@ -7,9 +7,8 @@ from benchmark.analysis.competence import Competence
 from benchmark.analysis.log_ratios import BEYOND, is_beyond, percent_change
 from benchmark.analysis.power import MOST_SEEDS
 from benchmark.study.arm_names import BASELINE
+from benchmark.study.hypotheses import MINUS
 from benchmark.study.terms import Gate
-
-MINUS = "−"
 
 
 def percent(log_ratio: float, digits: int = 1) -> str:

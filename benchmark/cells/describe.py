@@ -7,6 +7,7 @@ from typing import Any
 from benchmark.cells.progress import study_proofs
 from benchmark.study.index import FLOPS, INDEX_FILE
 from benchmark.study.study import Study
+from benchmark.study.terms import written_terms
 from mindiffusion.build import IMAGE_CHANNELS, network_without_memory
 from mindiffusion.config.model import ModelConfig
 from mindiffusion.config.plan import resolve_plan
@@ -45,7 +46,7 @@ def write_index(study: Study) -> None:
         "study": study.name,
         "proofs": proofs,
         "evaluation": asdict(study.evaluation),
-        "gate": asdict(study.gate),
+        **written_terms(study.terms),
         "arms": {arm: _arm_entry(config, of_arm[arm][0]) for arm, config in arms.items()},
         # Apart from the arms, which must agree between folders: another torch may count otherwise.
         FLOPS: {arm: flops for arm, (_, flops) in of_arm.items()},

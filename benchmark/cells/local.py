@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from benchmark.analysis.study_analysis import analyse
 from benchmark.cells.assignment import Assignment, write_assignment
 from benchmark.cells.describe import write_index
 from benchmark.cells.preflight import check_study
@@ -35,7 +36,7 @@ from benchmark.cells.tasks import CellKey, Task, key_of
 from benchmark.cells.time_left import minutes_left
 from benchmark.cells.walk import Walk
 from benchmark.evaluation.milestone.yardstick import make_yardstick
-from benchmark.reporting.outcome import tell, write_outcome
+from benchmark.reporting.outcome import write_outcome
 from benchmark.study.study import Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig
@@ -201,7 +202,7 @@ def data_of(study: Study) -> dict[DataConfig, PreparedData]:
 
 def finish(study: Study) -> None:
     """Tables, figures, paper and report from the rows; says where, and the answer."""
-    print(tell(study.folder, write_outcome(study.folder)))
+    print(write_outcome(analyse(study.folder), study.folder))
 
 
 def _do_tasks(

@@ -23,7 +23,6 @@ from benchmark.evaluation.features.reference_set import (
 from benchmark.evaluation.images.image_source import ImageSource, open_images
 from benchmark.evaluation.metrics.extrapolation import MIN_GROUPS, can_extrapolate
 from benchmark.evaluation.milestone.feature_scores import (
-    NEED_FEATURES,
     Score,
     memorisation_score,
     net_scores,
@@ -38,6 +37,7 @@ from benchmark.evaluation.milestone.yardstick import (
 from benchmark.rows.metric_names import MEMORISED_PIXELS, limit_name, metric_label
 from benchmark.rows.provenance import git_revision, now, versions
 from benchmark.rows.text_table import text_table
+from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import EvaluationConfig
 from mindiffusion.data.prepared import PreparedData, is_whole, load_prepared
 from mindiffusion.errors import UserError, did_you_mean
@@ -46,9 +46,10 @@ from mindiffusion.places import cache_root
 from mindiffusion.printable import printable
 from mindiffusion.writable import try_file
 
-METRICS = ("fd", "kd", "prdc", "is", "memorisation")
+METRICS = metrics_needing("samples") - metrics_needing("classifier")
+"""What can be said of images alone, by anybody's network."""
 SMOKE_NOTE = "smoke: fewer than 2048 images, far too few to compare with other work"
-_ALWAYS = ("fd", "kd", "prdc")
+_ALWAYS = METRICS - metrics_needing("logits") - metrics_needing("unseen")
 _FEWEST = 2 * MIN_GROUPS
 _PIXEL_BATCH = 256
 _COLUMNS = {
@@ -178,7 +179,7 @@ def score_images(
             _shuffled(generated, net.extractor.batch_size),
             generated.count,
             groups=min(GROUPS, generated.count // 2),
-            keep=bool(wanted & NEED_FEATURES),
+            keep=bool(wanted & metrics_needing("features")),
         )
         unseen = None if yardstick is None else yardstick.unseen_features(net)
         scores += net_scores(net.extractor, found, net.reference, wanted, unseen)
@@ -193,11 +194,11 @@ def score_images(
 def _wanted(metrics: Sequence[str] | None, reference: ImageSource | PreparedData) -> set[str]:
     has_held_out = isinstance(reference, PreparedData)
     if metrics is None:
-        return {*_ALWAYS, *(["memorisation"] if has_held_out else [])}
+        return set(_ALWAYS | metrics_needing("unseen") if has_held_out else _ALWAYS)
     for metric in metrics:
         if metric not in METRICS:
             raise UserError(f"unknown metric {metric!r} of images.{did_you_mean(metric, METRICS)}")
-    if "memorisation" in metrics and not has_held_out:
+    if metrics_needing("unseen") & set(metrics) and not has_held_out:
         raise UserError(
             "memorisation needs held-out images beside the training ones; give --reference the "
             "folder of a prepared data set (python -m benchmark prepare)."

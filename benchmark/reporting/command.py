@@ -3,7 +3,10 @@
 import argparse
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmark.analysis.study_analysis import StudyAnalysis
 
 LOGGER = logging.getLogger(__name__)
 
@@ -19,12 +22,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _tables(options: argparse.Namespace) -> int:
+    from benchmark.analysis.study_analysis import analyse
     from benchmark.reporting.page.build import REPORT_FILE
-    from benchmark.reporting.tables.build import write_tables
+    from benchmark.reporting.tables.build import study_tables, write_tables
 
-    folder = options.folder
-    _tell_of_missing_rows(folder)
-    for path in write_tables(folder):
+    folder, study = options.folder, analyse(options.folder)
+    _tell_of_missing_rows(study, folder)
+    for path in write_tables(study_tables(study), folder):
         print(path)
     if (folder / REPORT_FILE).exists():
         LOGGER.warning(
@@ -35,20 +39,22 @@ def _tables(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from benchmark.reporting.outcome import tell, write_outcome
+    from benchmark.analysis.study_analysis import analyse
+    from benchmark.reporting.outcome import write_outcome
 
-    _tell_of_missing_rows(options.folder)
-    print(tell(options.folder, write_outcome(options.folder)))
+    study = analyse(options.folder)
+    _tell_of_missing_rows(study, options.folder)
+    print(write_outcome(study, options.folder))
     return 0
 
 
-def _tell_of_missing_rows(folder: Path) -> None:
+def _tell_of_missing_rows(study: "StudyAnalysis", folder: Path) -> None:
     """Say how many of the study's milestones have not all their rows, and what to do."""
-    from benchmark.rows.frames import load_rows, milestones_without_rows
-    from benchmark.study.index import INDEX_FILE, read_index
+    from benchmark.rows.frames import milestones_without_rows
+    from benchmark.study.index import INDEX_FILE
 
-    frame, index = load_rows(folder), read_index(folder)
-    missing = milestones_without_rows(frame, index)
+    index = study.index
+    missing = milestones_without_rows(study.frame, index)
     if missing:
         arm, seed, step = missing[0]
         LOGGER.warning(

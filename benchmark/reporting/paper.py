@@ -4,12 +4,13 @@ Needs the packages booktabs, geometry and graphicx. Compile with ``pdflatex main
 single files over with ``\input{tables/fid_vs_steps}``.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from benchmark.analysis.answer import study_answer
+from benchmark.analysis.answer import headline
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.tables.as_text import escape_latex, to_latex
-from benchmark.reporting.tables.build import study_tables, table_names
-from benchmark.rows.frames import load_rows
+from benchmark.reporting.tables.build import TABLES, Built
 from mindiffusion.files import atomic_write, remove_stale, write_text
 from mindiffusion.outside.paths import is_file, read_file
 
@@ -41,37 +42,38 @@ _FIGURE = r"""\begin{{figure}}[htbp]
 """
 
 
-def write_paper(study_dir: Path) -> list[Path]:
+def write_paper(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> list[Path]:
     """Write ``<study_dir>/paper/{main.tex, tables/*.tex, figures/*.pdf}``.
 
     Figures are those that have been drawn, in ``<study_dir>/figures``. What an earlier paper had
     beyond these figures and tables is removed.
 
-    Raises:
-        UserError: the study has no rows, or rows that contradict each other.
+    Args:
+        study: what the paper is about.
+        built: its tables, of ``study_tables``.
+        study_dir: its folder.
     """
     # Inside, so that whoever imports the benchmark need not load matplotlib.
-    from plots.build import CAPTIONS
+    from plots.build import legends
 
-    folder, frame = study_dir / PAPER, load_rows(study_dir)
+    folder, title = study_dir / PAPER, str(study.frame["study"].iloc[0])
     written: list[Path] = []
     body: list[str] = []
-    for name, caption in CAPTIONS.items():
+    for name, legend in legends(study.terms).items():
         drawn = study_dir / "figures" / f"{name}.pdf"
         if is_file(drawn):
             written.append(folder / "figures" / drawn.name)
             with atomic_write(written[-1]) as handle:
                 handle.write(read_file(drawn, _MOST_OF_FIGURE))
-            body.append(_FIGURE.format(name=name, caption=escape_latex(caption)))
-    for name, (tables, _) in study_tables(study_dir).items():
+            body.append(_FIGURE.format(name=name, caption=escape_latex(legend.caption)))
+    for name, (tables, _) in built.items():
         latex = [to_latex(table, f"{name}_{number}") for number, table in enumerate(tables, 1)]
         written.append(folder / "tables" / f"{name}.tex")
         write_text(written[-1], "\n".join(latex))
         body.append(rf"\input{{tables/{name}}}" + "\n" + r"\clearpage" + "\n")
-    owned = [folder / "figures" / f"{name}.pdf" for name in CAPTIONS]
-    remove_stale([*owned, *(folder / "tables" / f"{n}.tex" for n in table_names())], written)
-    answer = study_answer(study_dir)
-    head = _HEAD.format(name=escape_latex(str(frame["study"].iloc[0])), answer=escape_latex(answer))
+    owned = [folder / "figures" / f"{name}.pdf" for name in legends(study.terms)]
+    remove_stale([*owned, *(folder / "tables" / f"{one.name}.tex" for one in TABLES)], written)
+    head = _HEAD.format(name=escape_latex(title), answer=escape_latex(headline(study)))
     written.append(folder / "main.tex")
     write_text(written[-1], head + "".join(body) + r"\end{document}" + "\n")
     return written

@@ -11,7 +11,6 @@ Line ends of another system, a byte-order mark and blank lines do no harm.
 import contextlib
 import fcntl
 import functools
-import hashlib
 import itertools
 import json
 import logging
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO
 from benchmark.rows.lines import MOST_LINE_BYTES, MOST_TAKEN, Decoder, ids_in, lines_of
 from benchmark.rows.row import Row, key
 from mindiffusion.errors import UserError
-from mindiffusion.files import atomic_write, sha256_of_file
+from mindiffusion.files import atomic_write
 from mindiffusion.outside.compressed import open_xz
 from mindiffusion.outside.documents import read_json_lines
 from mindiffusion.outside.paths import is_file, open_file, open_to_change
@@ -52,12 +51,6 @@ def rows_files(path: Path) -> list[Path]:
         path: the study's ``rows.jsonl``, there or not.
     """
     return [one for one in (compressed_file(path), path) if os.path.lexists(one)]
-
-
-def rows_hash(path: Path) -> str:
-    """A hash of a study's files of rows: it changes with any byte of them."""
-    files = "".join(sha256_of_file(one) for one in rows_files(path))
-    return hashlib.sha256(files.encode()).hexdigest()
 
 
 def _is_whole(tail: bytes) -> bool:

@@ -1,6 +1,5 @@
 """What rows say: their metrics' names, and frames of them, the source of every table and figure."""
 
-import functools
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.rows.file import ROWS_FILE, read_rows, rows_files, rows_hash
+from benchmark.rows.file import ROWS_FILE, read_rows, rows_files
 from benchmark.rows.metric_names import (
     EPS_MSE,
     EPS_MSE_LINEAR,
@@ -18,7 +17,7 @@ from benchmark.rows.metric_names import (
     STAGE_METRICS,
 )
 from benchmark.rows.row import FIELDS, IDENTITY, Row
-from benchmark.study.arm_names import KNOWN_ARMS
+from benchmark.study.arm_catalogue import in_order
 from benchmark.study.index import INDEX_FILE
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import refuse_links
@@ -80,13 +79,6 @@ def load_rows(study_dir: Path) -> pd.DataFrame:
     if not rows_files(path):
         raise UserError(f"{path} does not exist; {_without_rows(study_dir)}")
     refuse_links(study_dir)
-    # A copy: whoever asks may change what they get.
-    return _checked_frame(path, rows_hash(path)).copy()
-
-
-@functools.lru_cache(maxsize=1)
-def _checked_frame(path: Path, digest: str) -> pd.DataFrame:
-    """The frame of files with that hash: tables, figures and report ask for the same one."""
     frame = to_frame(read_rows(path))
     if frame.empty:
         raise UserError(f"{path} has no rows; {_without_rows(path.parent)}")
@@ -172,9 +164,8 @@ def _check_one_configuration(frame: pd.DataFrame, path: Path) -> None:
 
 
 def arm_order(frame: pd.DataFrame) -> list[str]:
-    """The frame's arms: factorial, controls of C, checks (``KNOWN_ARMS``), the others by name."""
-    arms = set(frame["arm"].astype(str))
-    return [arm for arm in KNOWN_ARMS if arm in arms] + sorted(arms.difference(KNOWN_ARMS))
+    """The frame's arms in the order in which they are shown."""
+    return in_order(frame["arm"].astype(str))
 
 
 def distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -182,8 +173,15 @@ def distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
     One cell with an FID among many without is no reason to drop the distances of all others.
     """
-    fid, other = (frame[frame["metric"].str.startswith(name)] for name in ("FID@", "FD-"))
-    return fid if 2 * len(cells_of(fid)) > len(cells_of(pd.concat([fid, other]))) else other
+    every = all_distance_rows(frame)
+    is_fid = every["metric"].str.startswith("FID@")
+    fid = every[is_fid]
+    return fid if 2 * len(cells_of(fid)) > len(cells_of(every)) else every[~is_fid]
+
+
+def all_distance_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of Fréchet distances, by whichever net."""
+    return frame[frame["metric"].str.startswith(("FID@", "FD-"))]
 
 
 def cells_of(rows: pd.DataFrame) -> set[tuple[str, int]]:

@@ -32,6 +32,11 @@ def metric_label(base: str, n: int) -> str:
     return f"{base}@{n // 1000}k" if n % 1000 == 0 else f"{base}@{n}"
 
 
+def base_name(metric: str) -> str:
+    """What is measured, without the number of images: ``FID@10k`` → ``FID``."""
+    return metric.split("@")[0]
+
+
 def is_smoke(n: int) -> bool:
     """Whether ``n`` images are too few for a distance that means anything (n < 2048)."""
     return n < SMOKE_BELOW

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.rows.file import COMPRESSED, ROWS_FILE, read_rows, rows_files
 from benchmark.rows.merge import CHOOSE, merge
+from benchmark.rows.parts import PART_BYTES, PartsReader, PartsWriter, part_name
 from benchmark.rows.row import Row
 from benchmark.study.index import INDEX_FILE, read_index
 from mindiffusion.config.run import differences
@@ -36,14 +37,13 @@ from mindiffusion.training.metrics_log import METRICS_FILE
 from mindiffusion.training.run_files import is_running
 from mindiffusion.writable import gigabytes
 
-PART_BYTES = 16_000_000
 _MOST_PARTS = 2 * MOST_BYTES // PART_BYTES
 """What does not compress takes a little more room packed."""
 _EXPECTED_BYTES, _EXPECTED_RATIO = 1 << 30, 50
 """What unpacks to more than so many bytes, and so many times its size, is no study of ours."""
 _MOST_SHOWN = 5
 MANIFEST = "travel.json"
-_PART = "travel.tar.gz.{}"
+_STEM = "travel.tar.gz"
 _CONFIG = "config.json"
 _OF_A_RUN = re.compile(r"(ckpt|weights)-\d+\.(pt|json)|config\.json|metrics\.jsonl")
 _PICTURE = ".png"
@@ -99,63 +99,6 @@ class _Cell:
     milestones: tuple[int, ...]
 
 
-class _PartsWriter(io.RawIOBase):
-    """Bytes into as many files as they need, of at most ``PART_BYTES`` each.
-
-    Attributes:
-        parts: name and checksum of each file, as the manifest has them.
-    """
-
-    def __init__(self, output: Path) -> None:
-        self.parts: list[dict[str, str]] = []
-        self._output = output
-        self._rest = bytearray()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._rest += data
-        while len(self._rest) >= PART_BYTES:
-            self._save()
-        return len(data)
-
-    def finish(self) -> None:
-        """Write what is left."""
-        if self._rest:
-            self._save()
-
-    def _save(self) -> None:
-        piece = bytes(self._rest[:PART_BYTES])
-        del self._rest[:PART_BYTES]
-        name = _PART.format(len(self.parts))
-        with atomic_write(self._output / name) as handle:
-            handle.write(piece)
-        self.parts.append({"name": name, "sha256": hashlib.sha256(piece).hexdigest()})
-
-
-class _PartsReader(io.RawIOBase):
-    """The bytes of some files, one after the other."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = iter(paths)
-        self._piece = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._piece:
-            path = next(self._paths, None)
-            if path is None:
-                return 0
-            self._piece = memoryview(read_file(path, PART_BYTES))
-        count = min(len(buffer), len(self._piece))
-        buffer[:count] = self._piece[:count]
-        self._piece = self._piece[count:]
-        return count
-
-
 def pack(folder: Path, output: Path) -> list[Path]:
     """Write what must travel of a study into ``output``, in files of at most 16 MB.
 
@@ -178,9 +121,9 @@ def pack(folder: Path, output: Path) -> list[Path]:
     names = sorted(set(_names(folder, cells)))
     _refuse_much(folder, names)
     # First: without it, no parts are taken for a packed study.
-    for old in (output / MANIFEST, *output.glob(_PART.format("*"))):
+    for old in (output / MANIFEST, *output.glob(part_name(_STEM, "*"))):
         old.unlink(missing_ok=True)
-    writer = _PartsWriter(output)
+    writer = PartsWriter(output, _STEM)
     # The same files give the same bytes.
     with gzip.GzipFile(fileobj=writer, mode="wb", mtime=0) as packed:
         add_files(packed, folder, names)
@@ -309,7 +252,7 @@ def unpack(packed: Path, folder: Path) -> str:
         parts = _whole(packed)
         size = sum(part.lstat().st_size for part in parts)
         most = max(_EXPECTED_BYTES, _EXPECTED_RATIO * size)
-        with gzip.GzipFile(fileobj=io.BufferedReader(_PartsReader(parts))) as stream:
+        with gzip.GzipFile(fileobj=io.BufferedReader(PartsReader(parts))) as stream:
             read_files(stream, str(packed), source, _is_packed, most)
         cells = _cells(source)
         for cell in cells:
@@ -342,7 +285,7 @@ def _whole(packed: Path) -> list[Path]:
     except OSError:
         raise UserError(f"{packed} has no readable {MANIFEST}; {advice}") from None
     if [part.name for part in manifest.parts] != [
-        _PART.format(number) for number in range(len(manifest.parts))
+        part_name(_STEM, number) for number in range(len(manifest.parts))
     ]:
         raise UserError(f"{packed / MANIFEST} names other parts than pack writes; {advice}")
     paths = [packed / part.name for part in manifest.parts]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmark.study.arm_catalogue import control_name
 from mindiffusion.config.model import without_foreign
 from mindiffusion.config.presets import apply_overrides, build_config, extended, merge
 from mindiffusion.config.run import RunConfig
@@ -17,15 +18,6 @@ from mindiffusion.curriculum.controls import CONTROLS, control, standard_control
 from mindiffusion.errors import UserError, did_you_mean
 
 _FOR_SLUG = (("*", "-star"), ("%", ""))
-_OF_C = {
-    "density": "density*",
-    "static": "static",
-    "shuffled": "shuffled*",
-    "anti": "anti*",
-    "mirror": "mirror",
-}
-"""Names of the controls of arm C, which need not say whose they are."""
-_CURRICULUM_ARM = "C"
 
 
 @dataclass(frozen=True)
@@ -53,13 +45,6 @@ def slug(name: str) -> str:
     for character, text in _FOR_SLUG:
         name = name.replace(character, text)
     return re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
-
-
-def control_name(kind: str, of: str) -> str:
-    """Name of a control in tables: ``density*`` of C, ``CS-density*`` of CS, ``C-flat`` of C."""
-    if of == _CURRICULUM_ARM and kind in _OF_C:
-        return _OF_C[kind]
-    return f"{of}-{_OF_C[kind]}" if kind in _OF_C else f"{of}-{kind}"
 
 
 def resolve_entries(

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.study.study import Study
+from benchmark.study.terms import USUAL, written_terms
 from mindiffusion.config.run import config_hash
 from mindiffusion.files import sha256_of_json
 
@@ -21,10 +22,15 @@ _DECLARED = re.compile(r"^- `(?P<study>[^`]+)`: `(?P<fingerprint>[0-9a-f]{12})`"
 
 
 def fingerprint(study: Study) -> str:
-    """Twelve hex digits over all that a study's verdicts depend on: arms, seeds, scoring, gate."""
+    """Twelve hex digits over all that a study's verdicts depend on: arms, seeds, scoring, terms.
+
+    Of the terms the gate always counts, the others where a study declares its own: what holds
+    otherwise stands among the document's rules.
+    """
     runs = sorted((run.arm, run.seed, config_hash(run)) for run in study.runs)
-    judged = {"evaluation": asdict(study.evaluation), "gate": asdict(study.gate)}
-    return sha256_of_json({"runs": runs, **judged})[:12]
+    own, usual = written_terms(study.terms), written_terms(USUAL)
+    judged = {name: own[name] for name in own if name == "gate" or own[name] != usual[name]}
+    return sha256_of_json({"runs": runs, "evaluation": asdict(study.evaluation), **judged})[:12]
 
 
 def declaration(study: Study, document: Path = PREREG) -> str:

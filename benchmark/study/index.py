@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark.study.terms import Gate
+from benchmark.study.terms import Gate, Hypotheses, PrimaryMetric, SmallestEffect
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
 from mindiffusion.outside.paths import inside, read_file
@@ -53,6 +53,9 @@ class _Index(_Open):
     proofs: list[Name] = []
     evaluation: _Scoring = _Scoring()
     gate: Gate | None = None
+    endpoint: PrimaryMetric | None = None
+    hypotheses: Hypotheses | None = None
+    smallest_effect: SmallestEffect | None = None
     arms: dict[Name, _Arm] = {}
     flops_per_image: dict[Name, _Step] = {}
 
@@ -61,10 +64,11 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     """A study's index; empty where there is none.
 
     Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
-    ``evaluation`` (how milestones are scored), ``gate`` (how far the baseline must come), ``arms``
-    (by name: ``config`` without what differs between seeds, ``num_train``, ``parameters``),
-    ``flops_per_image`` (by arm: operations of a training step) and ``cells`` (arm, seed, run's
-    folder inside the study's, steps).
+    ``evaluation`` (how milestones are scored), ``gate``, ``endpoint``, ``hypotheses`` and
+    ``smallest_effect`` (how it is judged: ``benchmark.study.terms``), ``arms`` (by name: ``config``
+    without what differs between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm:
+    operations of a training step) and ``cells`` (arm, seed, run's folder inside the study's,
+    steps).
 
     Raises:
         UserError: it is damaged, or a cell's folder leads out of the study's.
@@ -81,6 +85,9 @@ def read_index(study_dir: Path) -> dict[str, Any]:
         inside(study_dir, run)
     if len(set(runs)) < len(runs):
         raise UserError(f"{path} has two cells in one folder; {advice}")
+    names = [hypothesis.name for hypothesis in index.hypotheses or ()]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path} has two hypotheses of one name; {advice}")
     # As it was written: tables list settings in its order.
     whole: dict[str, Any] = json.loads(content)
     return whole

@@ -1,8 +1,8 @@
 """A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
 from collections import Counter
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,22 @@ from benchmark.study.arm_entries import (
     with_controls,
 )
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.terms import Gate
+from benchmark.study.hypotheses import USUAL_HYPOTHESES, check_hypotheses
+from benchmark.study.metric_catalogue import (
+    METRICS,
+    USUAL_METRICS,
+    check_endpoint,
+    metrics_needing,
+)
+from benchmark.study.terms import (
+    SMALLEST_EFFECT,
+    USUAL,
+    Gate,
+    Hypotheses,
+    PrimaryMetric,
+    SmallestEffect,
+    Terms,
+)
 from mindiffusion.config.model import MODELS, fields_of
 from mindiffusion.config.presets import (
     apply_overrides,
@@ -30,19 +45,18 @@ from mindiffusion.outside.documents import Name, read_yaml, shown_value
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 RESULTS = Path("results")
-SAMPLE_METRICS = ("fd", "kd", "prdc", "is", "memorisation", "attributes")
-"""Metrics of generated images."""
-METRICS = ("profile", *SAMPLE_METRICS, "emergence", "stitched")
+_LONGEST_NAME = 100
 _MOST_RUNS = 10_000
 _MOST_IMAGES = 100_000_000
-_NEED_HELD_OUT = {"profile", "emergence"}
-_USUAL_METRICS = ("profile", "fd", "kd", "prdc", "memorisation")
 FEWEST_REFERENCE = 8
 """Training images that a distance takes: two for each of its four groups."""
 FEWEST_PROFILE = 2
 """Held-out images that the error of an ε-MSE takes."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_STUDY_KEYS = ("evaluation.", "gate.", "runs_per_device=", "seeds=")
+_STUDY_KEYS = (
+    "evaluation.", "gate.", "endpoint.", "hypotheses=", "smallest_effect=", "runs_per_device=",
+    "seeds=",
+)  # fmt: skip
 
 
 @checked_dataclass(frozen=True, config=_STRICT)
@@ -59,7 +73,7 @@ class EvaluationConfig:
         num_reference: training images they are compared with.
         feature_nets: entries of ``features.nets.FEATURE_NETS``, the primary one first; "auto" is
             clean-fid's Inception where its weights are there, else EfficientNet-Lite0 at 224 px.
-        metrics: what is measured, of ``METRICS``.
+        metrics: what is measured, of ``metric_catalogue.METRICS``.
         finisher: arm whose last milestone, of the first seed, finishes stitched samples.
         stitch_levels: noise levels τ = t / n_T at which samples are stitched.
         profile_images: held-out images behind the ε-MSE.
@@ -72,7 +86,7 @@ class EvaluationConfig:
     num_sampling_seeds: int = Field(default=1, ge=1, le=1000)
     num_reference: int = Field(default=50_000, ge=FEWEST_REFERENCE, le=_MOST_IMAGES)
     feature_nets: tuple[Name, ...] = Field(default=("auto",), min_length=1, max_length=16)
-    metrics: Annotated[tuple[Name, ...], Field(max_length=16)] = _USUAL_METRICS
+    metrics: Annotated[tuple[Name, ...], Field(max_length=16)] = USUAL_METRICS
     profile_images: int = Field(default=1024, ge=FEWEST_PROFILE, le=_MOST_IMAGES)
     profile_levels: int = Field(default=20, ge=1, le=10_000)
     strip: int = Field(default=8, ge=1, le=1024)
@@ -114,7 +128,7 @@ def check_counts(
     """
     check_fewest(evaluation.metrics, num_train, num_held_out, source)
     asked = [("num_reference", num_train, "training")]
-    if _NEED_HELD_OUT & set(evaluation.metrics):
+    if metrics_needing("held-out") & set(evaluation.metrics):
         asked += [("profile_images", num_held_out, "held-out")]
         asked += [("profile_images", num_train, "training")]
     for name, count, kind in asked:
@@ -130,7 +144,7 @@ def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, sour
     """Refuse data of which no milestone could be scored, whatever the settings.
 
     Args:
-        metrics: what is measured, of ``METRICS``.
+        metrics: what is measured, of ``metric_catalogue.METRICS``.
         num_train: training images.
         num_held_out: held-out images.
         source: the data, named in the message.
@@ -143,7 +157,7 @@ def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, sour
             f"{source} has {num_train} training images; scoring compares samples with "
             f"{FEWEST_REFERENCE} or more, so give more images."
         )
-    if _NEED_HELD_OUT & set(metrics) and num_held_out < FEWEST_PROFILE:
+    if metrics_needing("held-out") & set(metrics) and num_held_out < FEWEST_PROFILE:
         raise UserError(
             f"{source} has {num_held_out} held-out image; scoring takes {FEWEST_PROFILE} or more. "
             "Give more images (a folder's tenth is held out at most), a higher data.num_held_out, "
@@ -161,6 +175,9 @@ class _StudyFile:
     controls_of: tuple[Name, ...] = ()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: Gate = Gate()
+    endpoint: PrimaryMetric = PrimaryMetric()
+    hypotheses: Hypotheses | None = None
+    smallest_effect: SmallestEffect = SMALLEST_EFFECT
     runs_per_device: int = Field(default=1, ge=1, le=1024)
 
 
@@ -174,7 +191,7 @@ class Study:
         folder: where rows, tables, figures and runs go.
         runs: one config per arm and seed; seed by seed, so that pairs finish together.
         evaluation: how milestones are scored.
-        gate: how far the baseline must come before there are verdicts.
+        terms: how it is judged.
         runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
         finisher: the run whose last milestone finishes stitched samples, of the study's first
             seed; None if no arm is called so.
@@ -184,7 +201,7 @@ class Study:
     folder: Path
     runs: tuple[RunConfig, ...]
     evaluation: EvaluationConfig
-    gate: Gate = field(default_factory=Gate)
+    terms: Terms = USUAL
     runs_per_device: int = 1
     finisher: RunConfig | None = None
 
@@ -242,7 +259,8 @@ def load_study(
         name: a protocol's name, or a path that ends in .yaml.
         output: folder instead of ``results/<name>``.
         overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "gate.…",
-            "runs_per_device=…" and "seeds=[…]" to the study, the rest to each run.
+            "endpoint.…", "hypotheses=[…]", "smallest_effect=…", "runs_per_device=…" and
+            "seeds=[…]" to the study, the rest to each run.
         smoke: a few steps and images, to see the whole path work.
 
     Raises:
@@ -278,8 +296,9 @@ def load_study(
     _refuse_unused(shared_settings({}, rest), runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
+    terms = _terms(parsed, {run.arm for run in runs}, str(path))
     study = Study(
-        title, folder, tuple(runs), parsed.evaluation, parsed.gate, parsed.runs_per_device, finisher
+        title, folder, tuple(runs), parsed.evaluation, terms, parsed.runs_per_device, finisher
     )
     if "stitched" in study.evaluation.metrics and study.finisher is None:
         raise UserError(
@@ -298,6 +317,20 @@ def _refuse_unused(settings: Set[str], runs: Sequence[RunConfig], path: Path) ->
             f"--set model.{name}: no arm of {path} has a network with this key; it is a key of "
             f"{', '.join(owners)}. Take it out, or add an arm with such a network."
         )
+
+
+def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
+    """How a study of these arms is judged: as its file declares, else as usual."""
+    check_endpoint(parsed.endpoint.metric, parsed.evaluation.metrics, source)
+    if parsed.hypotheses is not None:
+        check_hypotheses(parsed.hypotheses, arms, source)
+    return Terms(
+        num_generated=parsed.evaluation.num_generated,
+        gate=parsed.gate,
+        endpoint=parsed.endpoint,
+        hypotheses=USUAL_HYPOTHESES if parsed.hypotheses is None else parsed.hypotheses,
+        smallest_effect=parsed.smallest_effect,
+    )
 
 
 def _refuse_twins(runs: Sequence[RunConfig], path: Path) -> None:

@@ -1,15 +1,26 @@
-"""What a study's file fixes beforehand about judging it: how many images count, and the gate.
+"""What a study's file fixes beforehand about judging it: endpoint, hypotheses, gate.
 
-Both stand in the study's index, so that tables, figures and report follow them. A folder without an
-index, or with one of an earlier version, is judged by the defaults.
+All of it stands in the study's index, so that tables, figures and report follow it. A folder
+without an index, or with one of an earlier version, is judged by the defaults.
 """
 
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
+
+from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypothesis
+from mindiffusion.outside.documents import Name
+
+SMALLEST_EFFECT = 0.03
+"""Smallest effect of interest where a study's file declares none: 3 % of the metric."""
+Hypotheses = Annotated[tuple[Hypothesis, ...], Field(max_length=100)]
+SmallestEffect = Annotated[float, Field(gt=0, le=1)]
+"""Share of the metric."""
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -27,28 +38,61 @@ class Gate:
     below_mean: float = Field(default=0.9, ge=0, le=1)
 
 
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class PrimaryMetric:
+    """The metric whose logarithm at each arm's last step decides.
+
+    Attributes:
+        metric: its name in rows without the number of images, such as FD-EffNet-Lite0-64px or KID;
+            empty: the FID where most cells have one, else another Fréchet distance.
+    """
+
+    metric: Name = ""
+
+
 @dataclass(frozen=True)
 class Terms:
     """The terms by which a study is judged.
 
     Attributes:
-        num_generated: images behind the primary distance; None: nothing is declared, and the
-            largest number counts that more than half of the cells share.
+        num_generated: images behind the primary metric; None: nothing is declared, and the largest
+            number counts that more than half of the cells share.
         gate: how far the baseline must have come.
+        endpoint: what is measured.
+        hypotheses: what is claimed, and counted by Holm's correction.
+        smallest_effect: share of the metric, in (0, 1]; smaller changes do not matter.
     """
 
     num_generated: int | None = None
     gate: Gate = field(default_factory=Gate)
+    endpoint: PrimaryMetric = field(default_factory=PrimaryMetric)
+    hypotheses: Hypotheses = USUAL_HYPOTHESES
+    smallest_effect: SmallestEffect = SMALLEST_EFFECT
+
+    @property
+    def margin(self) -> float:
+        """The smallest effect of interest as a log ratio, > 0."""
+        return math.log(1 + self.smallest_effect)
+
+    def with_arms_named(self, names: Mapping[str, str]) -> "Terms":
+        """The same terms where arms have other names: new one by old one."""
+        return replace(self, hypotheses=tuple(one.renamed(names) for one in self.hypotheses))
 
 
 USUAL = Terms()
 """What holds where a study's file fixes nothing."""
+_IN_INDEX = ("gate", "endpoint", "hypotheses", "smallest_effect")
 
 
 def terms_of(index: Mapping[str, Any]) -> Terms:
     """The terms in a study's index, as ``benchmark.study.index.read_index`` returns it."""
-    gate = index.get("gate")
-    return Terms(
-        num_generated=index.get("evaluation", {}).get("num_generated"),
-        gate=Gate() if gate is None else Gate(**gate),
-    )
+    told = {name: index[name] for name in _IN_INDEX if index.get(name) is not None}
+    told["num_generated"] = index.get("evaluation", {}).get("num_generated")
+    # As JSON, for in Python strict types take no mapping.
+    return TypeAdapter(Terms).validate_json(json.dumps(told))
+
+
+def written_terms(terms: Terms) -> dict[str, Any]:
+    """The terms as a study's index holds them, but for what stands under its evaluation."""
+    whole = asdict(terms)
+    return {name: whole[name] for name in _IN_INDEX}

@@ -8,13 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.analysis.answer import reservations
-from benchmark.analysis.findings import primary_endpoint
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.analysis.statistics import mean_and_interval
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import arm_order, distance_rows, split_conditions
 from benchmark.rows.metric_names import is_smoke
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.terms import USUAL, Terms
 from plots.arm_lines import arm_lines
 from plots.figures.fid_vs_steps import log_axis
 from plots.percent_axis import BEYOND_NOTE, covering, cut, is_wide, margin_zone, percent_axis
@@ -40,14 +39,14 @@ def cost_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return max(parts, key=lambda part: part["step"].nunique()) if parts else rows
 
 
-def end_costs(frame: pd.DataFrame, terms: Terms = USUAL) -> pd.DataFrame:
+def end_costs(study: StudyAnalysis) -> pd.DataFrame:
     """Cost and distance of each arm's end against the baseline's; none without a baseline.
 
     Returns:
         Index arm; columns cost, distance (mean log ratios to B of the same seed), half_width (of
         the distance's 95 % interval; NaN for one seed) and seeds.
     """
-    endpoint = primary_endpoint(frame, terms)
+    frame, endpoint = study.frame, study.endpoint
     columns = ["cost", "distance", "half_width", "seeds"]
     if endpoint is None or BASELINE not in endpoint.values.columns:
         return pd.DataFrame(columns=columns)
@@ -89,20 +88,21 @@ def by_seconds(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     return ax
 
 
-def at_the_end(ends: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
+def at_the_end(ends: pd.DataFrame, margin: float, looks: dict[str, Any], ax: Axes) -> Axes:
     """A point an arm: what it costs and how good it is, both against the baseline.
 
     Args:
         ends: of ``end_costs``.
+        margin: the smallest effect on the distance, a log ratio.
         looks: style by arm.
         ax: axes to draw on.
     """
-    margin_zone(ax, "y")
+    margin_zone(ax, "y", margin)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     half = ends["half_width"].fillna(0.0)
     ends = ends.assign(low=ends["distance"] - half, high=ends["distance"] + half)
-    percent_axis(ax, "y", *covering(ends[["low", "high"]].to_numpy()))
-    percent_axis(ax, "x", *covering(ends["cost"]))
+    percent_axis(ax, "y", *covering(ends[["low", "high"]].to_numpy(), margin))
+    percent_axis(ax, "x", *covering(ends["cost"], margin))
     for arm, row in ends.iterrows():
         look = looks[str(arm)]
         place = float(np.clip(row["distance"], *ax.get_ylim()))
@@ -117,10 +117,10 @@ def at_the_end(ends: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     return ax
 
 
-def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
+def figure(study: StudyAnalysis) -> Figure:
     """Left along the runs, right at their ends where there is a baseline."""
-    rows, ends = cost_rows(frame), end_costs(frame, terms)
-    all_looks = arm_styles(frame)
+    rows, ends = cost_rows(study.frame), end_costs(study)
+    all_looks = arm_styles(study.frame)
     looks = {arm: all_looks[arm] for arm in arm_order(rows)}
     lines = legend_lines(list(looks), PAGE_CHARACTERS)
     result = new_figure(PAGE_INCHES, 2.5 + LINE_INCHES * lines)
@@ -129,14 +129,14 @@ def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
     axes[0].set_xlabel("seconds of training")
     axes[0].set_ylabel(str(rows["metric"].iloc[0]))
     if not ends.empty:
-        at_the_end(ends, all_looks, axes[1])
+        at_the_end(ends, study.terms.margin, all_looks, axes[1])
     handles, labels = axes[0].get_legend_handles_labels()
     columns = -(-len(labels) // lines)
     result.legend(handles, labels, loc="outside upper left", ncols=columns)
     half = ends["half_width"].fillna(0.0)
     reach = [ends["cost"], ends["distance"] - half, ends["distance"] + half]
     beyond = [BEYOND_NOTE] * is_wide(pd.concat(reach))
-    note_below(result, [*_notes(rows), *beyond, *reservations(frame, terms)])
+    note_below(result, [*_notes(rows), *beyond, *reservations(study)])
     return result
 
 

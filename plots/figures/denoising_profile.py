@@ -3,6 +3,7 @@
 Few arms share a panel; many are shown by family, each beside the baseline.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from plots.style import (
 BY = ("arm", "level")
 # Levels' values may differ by more than this before the axis is logarithmic.
 LOG_SPAN = 10
+# No smallest effect is declared for profiles; their axis shows at least this log ratio.
+LEAST_CHANGE = math.log(1.03)
 LEGEND_CHARACTERS = 34
 PER_BAND = 3
 
@@ -123,7 +126,8 @@ def _draw_family(
 def _limits(ratios: pd.DataFrame) -> tuple[float, float]:
     summary = over_seeds(ratios, BY)
     half = summary["half_width"].fillna(0.0)
-    return covering(np.concatenate([summary["mean"] - half, summary["mean"] + half]))
+    ends = np.concatenate([summary["mean"] - half, summary["mean"] + half])
+    return covering(ends, LEAST_CHANGE)
 
 
 def _notes(profile: pd.DataFrame, ratios: pd.DataFrame) -> list[str]:

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure, SubFigure
 
 from benchmark.analysis.answer import reservations
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.to_baseline import log_ratio_to_baseline
+from benchmark.analysis.verdict_words import margin_text
 from benchmark.rows.frames import (
     CONDITION,
     arm_order,
@@ -23,8 +25,8 @@ from benchmark.rows.frames import (
     split_conditions,
 )
 from benchmark.rows.metric_names import is_smoke
+from benchmark.study.arm_catalogue import by_importance
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.terms import USUAL, Terms
 from plots.arm_groups import Family, families
 from plots.arm_lines import arm_lines
 from plots.end_points import end_points, row_inches
@@ -60,10 +62,9 @@ MOST_BESIDE = 3
 
 
 def stage_boundaries(frame: pd.DataFrame) -> tuple[str, list[int]]:
-    """The arm with stages (C, else the first) and the steps at which it changes stage."""
+    """The most important arm with stages, and the steps at which it changes stage."""
     stages = curriculum_frame(frame)
-    arms = arm_order(frame)
-    for arm in sorted(arms, key=lambda name: name != "C"):
+    for arm in by_importance(arm_order(frame)):
         own = stages[stages["arm"] == arm]
         starts = sorted(set(own[own["seed"] == own["seed"].min()]["from_step"]))
         if len(starts) > 1:
@@ -104,22 +105,23 @@ def full_range_ratios(rows: pd.DataFrame) -> pd.DataFrame:
     return ratios[ratios["full_range"] & (ratios["arm"] != BASELINE)]
 
 
-def ratio_vs_steps(ratios: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
-    """Draw the arms' log ratios to the baseline, with the zone of ±3 %.
+def ratio_vs_steps(ratios: pd.DataFrame, margin: float, looks: dict[str, Any], ax: Axes) -> Axes:
+    """Draw the arms' log ratios to the baseline, with the zone of the smallest effect.
 
     Args:
         ratios: of ``full_range_ratios``.
+        margin: the smallest effect, a log ratio.
         looks: the style of the arms to draw.
         ax: axes to draw on.
     """
-    margin_zone(ax, "y")
+    margin_zone(ax, "y", margin)
     arm_lines(over_seeds(ratios), "step", looks, ax)
     return ax
 
 
-def ratio_limits(ratios: pd.DataFrame) -> tuple[float, float]:
+def ratio_limits(ratios: pd.DataFrame, margin: float) -> tuple[float, float]:
     """Room for all arms' last intervals; the large ratios of early milestones may lie outside."""
-    return covering(_last_ends(ratios), room=0.3)
+    return covering(_last_ends(ratios), margin, room=0.3)
 
 
 def _last_ends(ratios: pd.DataFrame) -> pd.Series:
@@ -150,6 +152,7 @@ def _notes(
     ends: list[pd.DataFrame],
     panels: list["Panel"],
     staged_arm: str,
+    margin: float,
 ) -> list[str]:
     parts = [*curves, *ends]
     rows = pd.concat(parts)
@@ -163,7 +166,8 @@ def _notes(
     if staged_arm:
         notes.append(f"vertical lines: stages of {staged_arm}")
     if any(not panel.ratios.empty for panel in panels):
-        notes.append(f"change against {BASELINE} of the same seed, grey: ±3 %")
+        grey = f"grey: ±{margin_text(margin)}"
+        notes.append(f"change against {BASELINE} of the same seed, {grey}")
     if any(is_wide(_last_ends(panel.ratios)) for panel in panels):
         notes.append("intervals go on beyond the panel")
     smoke = rows["n_generated"].map(is_smoke)
@@ -183,8 +187,9 @@ class Panel:
     ratios: pd.DataFrame
 
 
-def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
+def figure(study: StudyAnalysis) -> Figure:
     """For each condition the distance by step, below it the ratio to the baseline's."""
+    frame, margin = study.frame, study.terms.margin
     parts = split_conditions(distance_rows(frame))
     curves = [part for part in parts if _is_curve(part)] or parts
     ends = [part for part in parts if _is_curve(part) != _is_curve(curves[0])]
@@ -201,11 +206,11 @@ def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
     staged_arm, boundaries = stage_boundaries(frame)
     columns = 1 if len(groups) == 1 else PER_BAND
     for band, share in zip(bands, shares, strict=False):
-        _draw_band(band, panels, boundaries, share, columns)
+        _draw_band(band, panels, margin, boundaries, share, columns)
     if ends:
         _draw_ends(ends, shares[-1])
-    notes = _notes(curves, ends, panels, staged_arm)
-    note_below(result, [*notes, *panels_note(count), *reservations(frame, terms)])
+    notes = _notes(curves, ends, panels, staged_arm, margin)
+    note_below(result, [*notes, *panels_note(count), *reservations(study)])
     return result
 
 
@@ -220,7 +225,12 @@ def _characters(family: Family) -> int:
 
 
 def _draw_band(
-    band: list[Family], panels: list[Panel], boundaries: list[int], share: SubFigure, columns: int
+    band: list[Family],
+    panels: list[Panel],
+    margin: float,
+    boundaries: list[int],
+    share: SubFigure,
+    columns: int,
 ) -> None:
     """A column of panels for each family; the panels of a row share their y axis."""
     kinds = [(panel, kind) for panel in panels for kind in (False, True)]
@@ -236,9 +246,9 @@ def _draw_band(
     width = LABEL_WIDTH if columns == 1 else PAGE_LABEL_WIDTH
     for (panel, is_ratio), row in zip(kinds, grid, strict=True):
         for family, ax in zip(band, row, strict=False):
-            _draw_panel(panel, is_ratio, family, boundaries, ax)
+            _draw_panel(panel, margin if is_ratio else None, family, boundaries, ax)
         if is_ratio:
-            percent_axis(row[0], "y", *ratio_limits(panel.ratios))
+            percent_axis(row[0], "y", *ratio_limits(panel.ratios, margin))
         label = f"against {BASELINE}" if is_ratio else _label(panel.rows, len(samplers) > 1, width)
         row[0].set_ylabel(label)
     for family, column in zip(band, grid.T, strict=False):
@@ -249,14 +259,15 @@ def _draw_band(
 
 
 def _draw_panel(
-    panel: Panel, is_ratio: bool, family: Family, boundaries: list[int], ax: Axes
+    panel: Panel, margin: float | None, family: Family, boundaries: list[int], ax: Axes
 ) -> None:
+    """The distance of a family, or its ratios where a margin is given."""
     styles = arm_styles(panel.rows)
     looks = {arm: styles[arm] for arm in family.arms if arm in styles}
-    if is_ratio:
-        ratio_vs_steps(panel.ratios, looks, ax)
-    else:
+    if margin is None:
         fid_vs_steps(panel.rows, looks, ax)
+    else:
+        ratio_vs_steps(panel.ratios, margin, looks, ax)
     for step in boundaries:
         ax.axvline(step, color="0.82", linewidth=0.6, zorder=0)
     step_axis(ax, int(panel.rows["total_steps"].max()), label=False)

@@ -1,16 +1,16 @@
-"""Every comparison of the study with its interval, its verdict and the zone of ±3 %."""
+"""Every comparison of the study with its interval, its verdict and the smallest effect."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.analysis.answer import reservations
-from benchmark.analysis.findings import Endpoint, Finding, findings, primary_endpoint
-from benchmark.study.terms import USUAL, Terms
+from benchmark.analysis.claims import Group
+from benchmark.analysis.findings import Finding
+from benchmark.analysis.study_analysis import StudyAnalysis
 from plots.percent_axis import (
     BEYOND_NOTE,
     covering,
@@ -19,6 +19,7 @@ from plots.percent_axis import (
     margin_zone,
     percent_axis,
     percent_text,
+    zone_note,
 )
 from plots.style import (
     COLOURS,
@@ -35,7 +36,7 @@ ROW_INCHES, MOST_INCHES = 0.185, 8.2
 # Lines that a page holds, and the points that a name may take of its width.
 MOST_LINES, _NAME_POINTS = 70, 230
 _NOTHING = "–"
-_GROUPS = {
+_GROUPS: dict[Group, str] = {
     "hypothesis": "Hypotheses",
     "decomposition": "Where it comes from",
     "claim": "Claims, arm by arm",
@@ -53,9 +54,9 @@ _MARKERS: dict[str, dict[str, Any]] = {
 _LEFT, _COLUMNS = -5, (8, 104, 134)
 
 
-def has_rows(frame: pd.DataFrame, terms: Terms = USUAL) -> bool:
+def has_rows(study: StudyAnalysis) -> bool:
     """Whether any two arms can be compared at their end."""
-    return any(not math.isnan(finding.estimate) for finding in findings(frame, terms))
+    return any(not math.isnan(finding.estimate) for finding in study.findings)
 
 
 def comparisons(found: Sequence[Finding]) -> list[Finding]:
@@ -68,17 +69,19 @@ def comparisons(found: Sequence[Finding]) -> list[Finding]:
     return sorted(kept, key=lambda finding: order.index(finding.group))
 
 
-def forest(found: Sequence[Finding], ax: Axes) -> Axes:
+def forest(found: Sequence[Finding], margin: float, ax: Axes) -> Axes:
     """A line per finding under its group's heading, the effects along x as log ratios.
 
     Args:
         found: what ``comparisons`` returns, at least one with an estimate.
+        margin: the smallest effect, a log ratio.
         ax: axes to draw on.
     """
-    margin_zone(ax, "x")
-    low, high = covering([x for f in found for x in (f.low, f.high, f.estimate)], room=0.06)
+    margin_zone(ax, "x", margin)
+    ends = [x for f in found for x in (f.low, f.high, f.estimate)]
+    low, high = covering(ends, margin, room=0.06)
     percent_axis(ax, "x", low, high)
-    place, group = 0.0, ""
+    place, group = 0.0, None
     for finding in found:
         if finding.group != group:
             group = finding.group
@@ -132,23 +135,23 @@ def interval_text(finding: Finding) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
-def figure(frame: pd.DataFrame, terms: Terms = USUAL) -> Figure:
-    """All findings of a study that has an endpoint and two arms, judged by its own terms."""
-    endpoint = primary_endpoint(frame, terms)
-    found = comparisons(findings(frame, terms))
+def figure(study: StudyAnalysis) -> Figure:
+    """All findings of a study that has an endpoint and two arms."""
+    endpoint, found = study.endpoint, comparisons(study.findings)
     shown = found[:MOST_LINES]
     groups = len({finding.group for finding in shown})
     lines = min(ROW_INCHES * (len(shown) + 1.4 * groups + 1), MOST_INCHES)
     result = new_figure(PAGE_INCHES, lines + 0.4)
-    ax = forest(shown, result.subplots())
+    ax = forest(shown, study.terms.margin, result.subplots())
     ax.set_xlabel(f"change of {endpoint.metric if endpoint else 'the distance'} (left is better)")
-    note_below(result, [*_notes(found, endpoint), *reservations(frame, terms)])
+    note_below(result, [*_notes(found, study), *reservations(study)])
     return result
 
 
-def _notes(found: Sequence[Finding], endpoint: Endpoint | None) -> list[str]:
+def _notes(found: Sequence[Finding], study: StudyAnalysis) -> list[str]:
+    endpoint = study.endpoint
     notes = ["each line claims that its first arm is better (left), if its words say nothing else"]
-    notes.append("grey zone: ±3 %, too small to matter")
+    notes.append(zone_note(study.terms.margin))
     if any(finding.verdict == "not tested" for finding in found):
         notes.append("not tested: a mask does nothing, or no seed has all arms (see the tables)")
     if is_wide([end for f in found for end in (f.low, f.high, f.estimate)]):

@@ -9,7 +9,7 @@ import pandas
 import pytest
 import scipy
 
-from benchmark.analysis.findings import findings
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.file import ROWS_FILE, rows_files
 from benchmark.rows.frames import load_rows
 from benchmark.study.arm_names import BASELINE
@@ -26,8 +26,11 @@ class NoTorch(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, NoTorch())
-from benchmark.reporting.tables.build import write_tables
-write_tables(Path(sys.argv[1]))
+from benchmark.analysis.study_analysis import analyse
+from benchmark.reporting.tables.build import study_tables, write_tables
+
+folder = Path(sys.argv[1])
+write_tables(study_tables(analyse(folder)), folder)
 """
 
 
@@ -74,13 +77,13 @@ def test_committed_rows_are_small(study):
 
 
 def test_instrument_passes_its_checks_wherever_they_were_run(frame):
-    assert not [one.key for one in findings(frame) if one.passed is False]
+    assert not [one.key for one in StudyAnalysis(frame).findings if one.passed is False]
 
 
 def test_swapped_labels_change_the_verdicts(frame):
     names = {BASELINE: "C", "C": BASELINE}
     swapped = frame.assign(arm=frame["arm"].replace(names))
-    first, second = ({one.key: one for one in findings(f)} for f in (frame, swapped))
+    first, second = ({one.key: one for one in StudyAnalysis(f).findings} for f in (frame, swapped))
     assert second["H2"].estimate == pytest.approx(-first["H2"].estimate)
     assert first["H2"].estimate != 0
     verdicts = [(one.verdict, one.why) for one in first.values()]

@@ -190,6 +190,20 @@ BENCHMARK_MUTANTS = (
         (f"{BENCHMARK}/analysis/test_findings.py",),
     ),
     Mutant(
+        "fingerprint-forgets-what-is-declared",
+        "benchmark/study/declaration.py",
+        ' if name == "gate" or own[name] != usual[name]}',
+        ' if name == "gate"}',
+        (f"{BENCHMARK}/study/test_hypotheses.py",),
+    ),
+    Mutant(
+        "parenthesis-forgets-its-sign",
+        "benchmark/study/hypotheses.py",
+        "outer.append(outer[-1] * sign)",
+        "outer.append(outer[-1])",
+        (f"{BENCHMARK}/study/test_hypotheses.py",),
+    ),
+    Mutant(
         "static-keeps-the-last-stage",
         "mindiffusion/curriculum/controls.py",
         "return _averaged(stages)\n    *head",

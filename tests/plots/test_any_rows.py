@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.analysis.answer import study_answer
+from benchmark.analysis.answer import headline
+from benchmark.analysis.study_analysis import StudyAnalysis, analyse
 from benchmark.reporting.page import write_report
-from benchmark.reporting.tables.build import write_tables
+from benchmark.reporting.tables.build import study_tables, write_tables
 from benchmark.reporting.tables.verdicts import exposure
 from benchmark.rows.file import append_rows
-from benchmark.rows.frames import load_rows, to_frame
+from benchmark.rows.frames import to_frame
 from mindiffusion.errors import UserError
 from plots.build import drawn
 from plots.figures import forest
@@ -131,12 +132,13 @@ def row_key(row):
 
 def make_all(folder):
     """Tables, report and answer, and every figure that the rows suffice for, laid out."""
-    write_tables(folder)
-    write_report(folder)
-    study_answer(folder)
-    frame = load_rows(folder)
+    study = analyse(folder)
+    built = study_tables(study)
+    write_tables(built, folder)
+    write_report(study, built, folder)
+    headline(study)
     with paper_style():
-        for name, figure in drawn(frame):
+        for name, figure in drawn(study):
             assert max(figure.get_size_inches()) < 120, name
             try:
                 figure.draw_without_rendering()
@@ -169,7 +171,7 @@ def test_any_finite_rows_make_tables_figures_and_a_report(number, folders, gener
 
 
 def draw_forest(frame):
-    forest.figure(with_names_that_fit(frame)).draw_without_rendering()
+    forest.figure(with_names_that_fit(StudyAnalysis(frame))).draw_without_rendering()
 
 
 @pytest.mark.usefixtures("paper")

@@ -3,7 +3,9 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
+from benchmark.study.terms import USUAL
 from plots.figures.cost_vs_quality import at_the_end, by_seconds, cost_rows, end_costs, figure
 from plots.style import arm_styles
 
@@ -19,7 +21,7 @@ def test_costs_and_distances_are_against_the_baseline_of_the_same_seed(make):
                  step=1200 if "80" in arm else 1500, total_steps=1200 if "80" in arm else 1500)
         for (arm, seed), (seconds, value) in cells.items()
     ]  # fmt: skip
-    ends = end_costs(to_frame(rows))
+    ends = end_costs(StudyAnalysis(to_frame(rows)))
     assert ends.loc["B", ["cost", "distance"]].tolist() == [0, 0]
     assert ends.loc["B-80%", "cost"] == pytest.approx(math.log(0.8))
     assert ends.loc["B-80%", "distance"] == pytest.approx(math.log(1.1))
@@ -28,8 +30,8 @@ def test_costs_and_distances_are_against_the_baseline_of_the_same_seed(make):
 
 
 def test_end_has_a_point_an_arm_with_its_interval(wide):
-    ends = end_costs(wide)
-    ax = at_the_end(ends, arm_styles(wide), Figure().subplots())
+    ends = end_costs(StudyAnalysis(wide))
+    ax = at_the_end(ends, USUAL.margin, arm_styles(wide), Figure().subplots())
     points = [tuple(float(x[0]) for x in bar[0].get_data()) for bar in ax.containers]
     assert points == [tuple(row) for row in ends[["cost", "distance"]].to_numpy()]
     assert dict(zip(ends.index, points, strict=True))["CS"][0] == pytest.approx(math.log(1.04))
@@ -45,6 +47,6 @@ def test_lines_follow_seconds_and_leave_hollow_milestones_out(wide):
 
 
 def test_without_a_baseline_the_runs_alone_are_drawn(make):
-    drawn = figure(to_frame([make.row(arm="C", step=750), make.row(arm="C")]))
+    drawn = figure(StudyAnalysis(to_frame([make.row(arm="C", step=750), make.row(arm="C")])))
     assert len(drawn.axes) == 1
     assert "on cpu" in drawn.get_supxlabel() and "n=1 seed" in drawn.get_supxlabel()

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
 from plots.build import drawable
 from plots.figures.feature_emergence import by_amplitude, figure, gain_rows
@@ -132,4 +133,6 @@ def test_note_names_step_images_seeds_and_hollow_points(make):
 
 
 def test_build_draws_it_where_there_are_such_rows(make):
-    assert set(drawable(to_frame(emergence_rows(make, arms=("B",))))) == {"feature_emergence"}
+    assert set(drawable(StudyAnalysis(to_frame(emergence_rows(make, arms=("B",)))))) == {
+        "feature_emergence"
+    }

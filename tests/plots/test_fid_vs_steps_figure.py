@@ -6,7 +6,9 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import distance_rows, to_frame
+from benchmark.study.terms import USUAL
 from plots.end_points import end_points
 from plots.figures import fid_vs_steps
 from plots.style import arm_styles
@@ -94,7 +96,7 @@ def test_boundaries_are_those_of_the_first_staged_arm(make):
 
 
 def test_labels_name_metric_n_weights_seeds_and_smoke(make):
-    figure = fid_vs_steps.figure(to_frame(make.rows()))
+    figure = fid_vs_steps.figure(StudyAnalysis(to_frame(make.rows())))
     label = figure.axes[0].get_ylabel()
     assert label == "FD-EffNet-Lite0-64px@256\nema0.995 weights"
     note = note_of(figure)
@@ -107,14 +109,14 @@ def test_labels_name_metric_n_weights_seeds_and_smoke(make):
         "ddim-eta1/chunk64, 50 steps",
     ):
         assert part in note
-    several = note_of(fid_vs_steps.figure(to_frame(make.rows(seeds=(0, 1, 2)))))
+    several = note_of(fid_vs_steps.figure(StudyAnalysis(to_frame(make.rows(seeds=(0, 1, 2))))))
     assert "n=3 seeds" in several
 
 
 def test_unlike_numbers_get_panels_of_their_own(make):
     rows = make.rows(arms=("B",))
     rows += [dataclasses.replace(row, weights="raw") for row in rows if row.metric.startswith("FD")]
-    figure = fid_vs_steps.figure(to_frame(rows))
+    figure = fid_vs_steps.figure(StudyAnalysis(to_frame(rows)))
     assert [ax.get_ylabel().split("\n")[1] for ax in figure.axes] == [
         "ema0.995 weights",
         "raw weights",
@@ -123,7 +125,7 @@ def test_unlike_numbers_get_panels_of_their_own(make):
 
 def test_unlike_samplers_are_named_on_their_panels(make):
     rows = [make.row(), make.row(sampler_steps=250)]
-    figure = fid_vs_steps.figure(to_frame(rows))
+    figure = fid_vs_steps.figure(StudyAnalysis(to_frame(rows)))
     assert [ax.get_ylabel().split(", ")[-1] for ax in figure.axes] == ["50 steps", "250 steps"]
     assert "50 steps" not in note_of(figure)
 
@@ -140,8 +142,8 @@ def test_ratios_are_to_the_baseline_of_the_same_seed_and_full_range(make):
 def test_ratio_panel_shows_the_last_intervals_and_the_zone_around_no_change(wide):
     ratios = fid_vs_steps.full_range_ratios(wide[wide["metric"] == CURVE])
     ax = Figure().subplots()
-    fid_vs_steps.ratio_vs_steps(ratios, arm_styles(wide), ax)
-    low, high = fid_vs_steps.ratio_limits(ratios)
+    fid_vs_steps.ratio_vs_steps(ratios, USUAL.margin, arm_styles(wide), ax)
+    low, high = fid_vs_steps.ratio_limits(ratios, USUAL.margin)
     summary = over_seeds(ratios[ratios["step"] == 1500], ("arm",)).set_index("arm")
     assert low < summary["mean"]["CS"] - summary["half_width"]["CS"]
     assert high > math.log(1.03)
@@ -163,7 +165,7 @@ def test_distance_of_the_end_alone_becomes_points_of_every_seed(wide):
 
 
 def test_many_arms_are_drawn_by_family_and_the_end_below(wide):
-    figure = fid_vs_steps.figure(wide)
+    figure = fid_vs_steps.figure(StudyAnalysis(wide))
     titles = [ax.get_legend().get_title().get_text() for ax in figure.axes if ax.get_legend()]
     assert titles == ["factorial", "controls of C", "instrument checks"]
     assert figure.axes[-1].get_xlabel() == "FD-EffNet-Lite0-64px@2048 at each arm's last step"
@@ -174,4 +176,4 @@ def test_many_arms_are_drawn_by_family_and_the_end_below(wide):
 
 def test_enough_images_are_no_smoke(make):
     rows = [make.row(metric="FID@10k", n_generated=10_000)]
-    assert "smoke" not in note_of(fid_vs_steps.figure(to_frame(rows)))
+    assert "smoke" not in note_of(fid_vs_steps.figure(StudyAnalysis(to_frame(rows))))

@@ -4,8 +4,9 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from benchmark.analysis.findings import findings
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
+from benchmark.study.terms import USUAL
 from plots.figures.forest import MOST_LINES, comparisons, figure, forest, has_rows, interval_text
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -13,12 +14,12 @@ pytestmark = pytest.mark.usefixtures("paper")
 
 @pytest.fixture(scope="module")
 def found(wide):
-    return comparisons(findings(wide))
+    return comparisons(StudyAnalysis(wide).findings)
 
 
 @pytest.fixture(scope="module")
 def axes(found):
-    return forest(found, Figure().subplots())
+    return forest(found, USUAL.margin, Figure().subplots())
 
 
 def test_every_finding_has_its_line_at_its_estimate_and_interval(found, axes):
@@ -57,18 +58,18 @@ def test_what_is_not_tested_has_a_line_without_numbers(make):
     stages = {"arm": "CS", "metric": "active_channels", "n_generated": 0, "stage": "a"}
     rows = [make.row(arm=arm, value=100.0 + k) for k, arm in enumerate(("B", "C", "CS"))]
     rows += [make.row(**stages, step=step, value=value) for step, value in ((0, 13.0), (9, 64.0))]
-    drawn = figure(to_frame(rows))
+    drawn = figure(StudyAnalysis(to_frame(rows)))
     words = [text.get_text() for text in drawn.axes[0].texts]
     place = words.index("CS beats B:  CS − B")
     assert words[place + 1 : place + 4] == ["–", "1", "not tested"]
     assert len([line for line in drawn.axes[0].get_lines() if len(line.get_xdata()) == 1]) == 1
     assert "not tested: a mask does nothing" in drawn.get_supxlabel()
-    assert not has_rows(to_frame([row for row in rows if row.arm != "C"]))
+    assert not has_rows(StudyAnalysis(to_frame([row for row in rows if row.arm != "C"])))
 
 
 def test_names_of_wide_letters_leave_room_for_the_axes(make):
     rows = [make.row(arm=arm, value=50.0) for arm in ("B", "W" * 24)]
-    drawn = figure(to_frame(rows))
+    drawn = figure(StudyAnalysis(to_frame(rows)))
     drawn.draw_without_rendering()
     assert drawn.axes[0].get_position().width > 0.1
 
@@ -82,20 +83,20 @@ def test_interval_reads_in_percent(found):
 
 
 def test_one_seed_is_said_to_decide_nothing(make):
-    drawn = figure(to_frame([make.row(value=100.0), make.row(arm="C", value=90.0)]))
+    drawn = figure(StudyAnalysis(to_frame([make.row(value=100.0), make.row(arm="C", value=90.0)])))
     assert "n=1 seed, no interval" in drawn.get_supxlabel().replace("\n", " ")
     assert {"−10.0 %", "undecided"} <= {text.get_text() for text in drawn.axes[0].texts}
 
 
 def test_arms_that_were_not_measured_at_their_end_have_no_forest(make):
     rows = [make.row(arm=arm, step=750) for arm in ("B", "C")]
-    assert not has_rows(to_frame(rows))
-    assert not has_rows(to_frame([make.row()]))
+    assert not has_rows(StudyAnalysis(to_frame(rows)))
+    assert not has_rows(StudyAnalysis(to_frame([make.row()])))
 
 
 def test_an_interval_beyond_the_axis_ends_in_arrows_and_its_numbers_say_so(found):
     wide = dataclasses.replace(found[0], estimate=1.8, low=-20.0, high=24.0)
-    ax = forest([wide, found[1]], Figure().subplots())
+    ax = forest([wide, found[1]], USUAL.margin, Figure().subplots())
     arrows = [line for line in ax.get_lines() if line.get_marker() in ("<", ">")]
     assert [line.get_xdata()[0] for line in arrows] == list(ax.get_xlim())
     assert len({line.get_ydata()[0] for line in arrows}) == 1
@@ -105,6 +106,6 @@ def test_an_interval_beyond_the_axis_ends_in_arrows_and_its_numbers_say_so(found
 def test_very_many_comparisons_fill_a_page_and_no_more(make):
     arms = [f"arm{k:03}" for k in range(90)]
     rows = [make.row(arm=arm, value=50.0 + k) for k, arm in enumerate(("B", *arms))]
-    drawn = figure(to_frame(rows))
+    drawn = figure(StudyAnalysis(to_frame(rows)))
     assert drawn.get_figheight() < 11
     assert f"{MOST_LINES} of 90 comparisons shown" in drawn.texts[-1].get_text().replace("\n", " ")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
 from plots.build import drawable
 from plots.figures.learnable import figure, learnable_rows, relative_to_oracle
@@ -96,9 +97,9 @@ def test_figure_draws_bounds_last_milestone_and_earlier_ones(make):
 
 def test_a_study_without_bounds_has_no_such_figure(make):
     rows = rows_of(make, arms=("B",), steps=(1500,))
-    assert set(drawable(to_frame(rows))) == {"denoising_profile", "learnable"}
+    assert set(drawable(StudyAnalysis(to_frame(rows)))) == {"denoising_profile", "learnable"}
     without = [row for row in rows if "linear" not in row.metric]
-    assert set(drawable(to_frame(without))) == {"denoising_profile"}
+    assert set(drawable(StudyAnalysis(to_frame(without)))) == {"denoising_profile"}
 
 
 def test_points_of_an_arm_without_all_levels_are_hollow(make):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.analysis.findings import findings
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
 from plots.build import MOST_ARMS, drawn, some_arms
 from plots.figures.forest import interval_text
@@ -16,7 +16,7 @@ def frame_of(*arms):
 
 
 def arms_of(*arms):
-    return list(with_names_that_fit(frame_of(*arms))["arm"])
+    return list(with_names_that_fit(StudyAnalysis(frame_of(*arms))).frame["arm"])
 
 
 def test_usual_names_stay_as_they_are():
@@ -51,7 +51,8 @@ def test_no_name_is_maths_or_left_out_of_a_legend():
 
 
 def test_figures_have_room_for_some_of_very_many_arms_and_say_so():
-    frame, note = some_arms(frame_of("B", *(f"arm{k}" for k in range(100))))
+    study, note = some_arms(StudyAnalysis(frame_of("B", *(f"arm{k}" for k in range(100)))))
+    frame = study.frame
     assert frame["arm"].nunique() == MOST_ARMS and "B" in set(frame["arm"])
     assert note.startswith(f"{MOST_ARMS} of 101 arms")
 
@@ -64,9 +65,9 @@ def test_figures_of_verdicts_judge_all_arms(make, paper, monkeypatch):
     frame = to_frame(
         make.row(arm=arm, seed=seed, value=float(rng.uniform(50, 60))) for arm, seed in cells
     )
-    figures = dict(drawn(frame))
+    figures = dict(drawn(StudyAnalysis(frame)))
     words = {text.get_text() for text in figures["forest"].axes[0].texts}
-    assert {interval_text(one) for one in findings(frame)} <= words
+    assert {interval_text(one) for one in StudyAnalysis(frame).findings} <= words
     assert any("2 of 4 arms" in text.get_text() for text in figures["fid_vs_steps"].texts)
 
 

@@ -6,9 +6,19 @@ import pytest
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
-from benchmark.analysis.findings import findings, primary_endpoint
+from benchmark.analysis.endpoint import primary_endpoint
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
-from plots.figures.order_exposure import DODGE, effects, has_rows, interaction, without_blocks
+from benchmark.study.terms import USUAL
+from plots.figures.order_exposure import (
+    DODGE,
+    effects,
+    figure,
+    has_rows,
+    interaction,
+    taken_apart,
+    without_blocks,
+)
 from plots.style import arm_style
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -18,7 +28,7 @@ def test_what_the_arms_of_a_seed_share_is_taken_out():
     shared = np.array([0.0, 3.0, -7.0])
     own = {"B": 0.0, "density*": -0.05, "C": -0.08, "C-flat": 0.01}
     values = pd.DataFrame({arm: 5 + effect + shared for arm, effect in own.items()})
-    left = without_blocks(values.assign(other=9.0))
+    left = without_blocks(values.assign(other=9.0), "C")
     assert list(left.columns) == ["B", "C-flat", "density*", "C"]
     for arm, effect in own.items():
         assert left[arm].tolist() == pytest.approx([effect] * 3)
@@ -26,13 +36,13 @@ def test_what_the_arms_of_a_seed_share_is_taken_out():
 
 def test_a_seed_without_one_of_the_arms_is_left_out():
     values = pd.DataFrame({"B": [1.0, 1.2], "density*": [0.9, 1.1], "C": [0.8, math.nan]})
-    assert without_blocks(values)["C"].tolist() == pytest.approx([-0.2])
+    assert without_blocks(values, "C")["C"].tolist() == pytest.approx([-0.2])
 
 
 def test_lines_join_the_arms_with_and_without_the_order(wide):
-    values = without_blocks(primary_endpoint(wide).values)
+    values = without_blocks(primary_endpoint(wide).values, "C")
     ax = Figure().subplots()
-    interaction(values, ax)
+    interaction(values, "C", USUAL.margin, ax)
     handles, labels = ax.get_legend_handles_labels()
     assert labels == ["no early order", "high noise first"]
     colours = [arm_style(arm, [arm])["color"] for arm in ("B", "C")]
@@ -49,8 +59,8 @@ def test_lines_join_the_arms_with_and_without_the_order(wide):
 
 
 def test_every_seed_stands_at_the_mean_of_its_arm(wide):
-    values = without_blocks(primary_endpoint(wide).values)
-    ax = interaction(values, Figure().subplots())
+    values = without_blocks(primary_endpoint(wide).values, "C")
+    ax = interaction(values, "C", USUAL.margin, Figure().subplots())
     points = sorted(tuple(at) for strip in ax.collections for at in strip.get_offsets().tolist())
     places = {"B": -DODGE / 2, "C-flat": DODGE / 2, "density*": 1 - DODGE / 2, "C": 1 + DODGE / 2}
     expected = sorted((x, value) for arm, x in places.items() for value in values[arm])
@@ -60,8 +70,8 @@ def test_every_seed_stands_at_the_mean_of_its_arm(wide):
 
 
 def test_effects_are_those_of_the_findings(wide):
-    found = {finding.contrast: finding for finding in findings(wide)}
-    ax = effects(found, Figure().subplots())
+    found = {finding.contrast: finding for finding in StudyAnalysis(wide).findings}
+    ax = effects(found, "C", USUAL.margin, Figure().subplots())
     drawn = [bar[0].get_xdata()[0] for bar in ax.containers]
     names = ("C − B", "C − density*", "density* − B", "C-flat − B")
     assert drawn == pytest.approx([found[name].estimate for name in names])
@@ -72,8 +82,10 @@ def test_with_static_the_total_comes_apart_into_three(wide):
     static = wide[wide["arm"] == "density*"].assign(arm="static")
     is_distance = static["metric"].str.startswith(("FID", "FD-"))
     static.loc[is_distance, "value"] *= 1.1
-    found = {finding.contrast: finding for finding in findings(pd.concat([wide, static]))}
-    ax = effects(found, Figure().subplots())
+    found = {
+        finding.contrast: finding for finding in StudyAnalysis(pd.concat([wide, static])).findings
+    }
+    ax = effects(found, "C", USUAL.margin, Figure().subplots())
     drawn = [bar[0].get_xdata()[0] for bar in ax.containers]
     labels = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
     assert labels == ["total", "exposure", "early order", "last stage", "order alone"]
@@ -83,5 +95,15 @@ def test_with_static_the_total_comes_apart_into_three(wide):
 
 def test_needs_all_of_plain_training_control_and_curriculum(make, wide):
     rows = [make.row(arm=arm) for arm in ("B", "C")]
-    assert not has_rows(to_frame(rows))
-    assert has_rows(to_frame([*rows, make.row(arm="density*")]))
+    assert not has_rows(StudyAnalysis(to_frame(rows)))
+    assert has_rows(StudyAnalysis(to_frame([*rows, make.row(arm="density*")])))
+
+
+def test_an_arm_of_ones_own_is_taken_apart_as_c_is(make):
+    cells = [(arm, seed) for arm in ("B", "mine", "mine-density*") for seed in range(3)]
+    study = StudyAnalysis(to_frame([make.row(arm=arm, seed=seed) for arm, seed in cells]))
+    assert taken_apart(study.endpoint.values.columns) == "mine" and has_rows(study)
+    left, right = figure(study).axes
+    assert {text.get_text() for text in left.texts} == {"B", "mine", "mine-density*"}
+    labels = [label.get_text().split("\n") for label in right.get_yticklabels()]
+    assert ["early order", "mine − mine-density*"] in labels

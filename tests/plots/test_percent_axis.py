@@ -44,7 +44,7 @@ def test_far_ticks_are_named_by_factors():
 
 
 def test_limits_leave_room_for_no_more_than_a_factor_of_20():
-    low, high = covering([-8000.0, 8000.0], room=0.0)
+    low, high = covering([-8000.0, 8000.0], math.log(1.03), room=0.0)
     assert (low, high) == pytest.approx((-math.log(20), math.log(20)))
     assert is_wide([0.1, 8000.0]) and not is_wide([0.1, float("nan")])
 
@@ -66,13 +66,13 @@ def test_axis_names_its_ticks_in_percent():
 
 
 def test_limits_hold_all_finite_values_and_the_zone():
-    low, high = covering([0.2, float("nan"), float("inf")])
+    low, high = covering([0.2, float("nan"), float("inf")], math.log(1.03))
     assert low < -math.log(1.03) and high > 0.2
 
 
 def test_zone_is_the_margin_to_both_sides():
     ax = Figure().subplots()
-    margin_zone(ax, "y")
+    margin_zone(ax, "y", math.log(1.03))
     (zone,) = ax.patches
     assert (zone.get_y(), zone.get_y() + zone.get_height()) == pytest.approx(
         (-math.log(1.03), math.log(1.03))

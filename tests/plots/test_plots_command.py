@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from remade import figures_of
 
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
+from benchmark.study.terms import USUAL, Terms
 from plots import build
 from plots.__main__ import main
-from plots.build import CAPTIONS, drawable, write_figures
+from plots.build import drawable
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
     "fid_vs_steps", "samples", "curriculum", "capacity", "denoising_profile", "cost_vs_quality",
 }  # fmt: skip
+TEN_PERCENT = Terms(smallest_effect=0.1)
 ALL = {
     "fid_vs_steps", "forest", "order_exposure", "denoising_profile", "learnable", "stitched",
     "feature_emergence", "samples", "curriculum", "capacity", "channel_births", "group_norms",
@@ -74,8 +78,10 @@ def test_the_backend_that_the_environment_names_does_not_matter(
     shutil.copy(built[0] / "rows.jsonl", tmp_path)
     code = (
         "import os, sys, pathlib; from plots import build; import matplotlib; "
-        "build._FIGURES = {name: build._FIGURES[name] for name in ['denoising_profile']}; "
-        "build._PICTURES.clear(); build.write_figures(pathlib.Path(sys.argv[1])); "
+        "from benchmark.analysis.study_analysis import analyse; "
+        "folder = pathlib.Path(sys.argv[1]); "
+        "build.ENTRIES = [one for one in build.ENTRIES if one.name == 'denoising_profile']; "
+        "build.write_figures(analyse(folder), folder); "
         "print(os.environ['MPLBACKEND'], matplotlib.get_backend(auto_select=False), "
         "sys.modules['matplotlib.pyplot'].get_fignums())"
     )
@@ -97,12 +103,12 @@ def test_pdf_embeds_truetype_and_carries_no_clock(built):
 
 def test_figures_have_the_same_bytes_for_any_row_order(built, tmp_path, make, monkeypatch):
     folder, _ = built
-    few = {name: build._FIGURES[name] for name in ("fid_vs_steps", "curriculum")}
-    monkeypatch.setattr(build, "_FIGURES", few)
+    few = ("fid_vs_steps", "curriculum", "samples")
+    monkeypatch.setattr(build, "ENTRIES", [one for one in build.ENTRIES if one.name in few])
     rows = make.rows(arms=("B", "CS"), milestones=(281, 1500))
     random.Random(0).shuffle(rows)
-    again = write_figures(make.write(tmp_path, rows))
-    assert {path.stem for path in again} == {*few, "samples"}
+    again = figures_of(make.write(tmp_path, rows))
+    assert {path.stem for path in again} == set(few)
     for path in again:
         assert path.read_bytes() == (folder / "figures" / path.name).read_bytes(), path
 
@@ -128,18 +134,19 @@ def test_command_without_rows_fails_in_one_line(tmp_path, empty, capsys):
 @pytest.fixture
 def one_figure(monkeypatch):
     """Only one figure of rows, for those who look at the pictures'."""
-    monkeypatch.setattr(build, "_FIGURES", {"capacity": build._FIGURES["capacity"]})
+    few = [one for one in build.ENTRIES if one.name in ("capacity", "samples", "closest")]
+    monkeypatch.setattr(build, "ENTRIES", few)
 
 
 @pytest.mark.usefixtures("one_figure")
 def test_figures_that_no_rows_stand_for_go_and_other_files_stay(study, caplog):
     figures = study / "figures"
     figures.mkdir(exist_ok=True)
-    for name in ("forest.png", "samples.pdf", "closest.pdf", "mine.png"):
+    for name in ("closest.png", "samples.pdf", "closest.pdf", "mine.png"):
         (figures / name).write_text("old")
     for strip in (study / "samples").iterdir():
         strip.unlink()
-    write_figures(study)
+    figures_of(study)
     # Rows name strips, which are not in this copy: the figure of samples is not wrong.
     left = {"capacity.png", "capacity.pdf", "samples.pdf", "mine.png"}
     assert {path.name for path in figures.iterdir()} == left
@@ -152,7 +159,7 @@ def test_other_figures_are_drawn_if_strips_are_missing(study, gone, caplog):
     strips = sorted((study / "samples").glob(gone))
     for strip in strips:
         strip.unlink()
-    assert {path.stem for path in write_figures(study)} == {"capacity"}
+    assert {path.stem for path in figures_of(study)} == {"capacity"}
     (warning,) = caplog.messages
     assert f"{len(strips)} of its strips missing" in warning
     assert str(study / "samples") in warning
@@ -169,19 +176,25 @@ def test_a_strip_of_no_use_leaves_its_figure_out_and_is_named(study, strip, said
         path.write_text("no image")
     else:
         Image.new("RGB", strip).save(path)
-    assert {path.stem for path in write_figures(study)} == {"capacity"}
+    assert {path.stem for path in figures_of(study)} == {"capacity"}
     (warning,) = caplog.messages
     assert warning.startswith("figure of samples not drawn: ") and said in warning
 
 
 def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):
     one = to_frame([make.row(step=750), make.row()])
-    assert set(drawable(one)) == {"fid_vs_steps", "cost_vs_quality"}
-    assert set(drawable(wide)) == ALL - {
+    assert set(drawable(StudyAnalysis(one))) == {"fid_vs_steps", "cost_vs_quality"}
+    assert set(drawable(StudyAnalysis(wide))) == ALL - {
         "learnable", "stitched", "feature_emergence", "samples", "closest",
     }  # fmt: skip
 
 
 def test_every_figure_has_a_caption():
-    assert set(CAPTIONS) == ALL == {*build._FIGURES, *build._PICTURES}
-    assert all(text.endswith(".") and len(text) > 80 for text in CAPTIONS.values())
+    shown = build.legends()
+    assert set(shown) == ALL and len({legend.title for legend in shown.values()}) == len(ALL)
+    assert all(text.endswith(".") and len(text) > 80 for _, text in shown.values())
+
+
+def test_captions_name_the_smallest_effect_of_the_study():
+    usual, own = (build.legends(terms)["forest"].caption for terms in (USUAL, TEN_PERCENT))
+    assert "the grey zone of ±3 %" in usual and "the grey zone of ±10 %" in own

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
 from plots.build import drawable
 from plots.figures.stitched import figure, stitched_rows
@@ -91,4 +92,4 @@ def test_note_names_sampler_smoke_and_steps(make):
 
 
 def test_build_draws_it_where_there_are_such_rows(make):
-    assert set(drawable(to_frame(rows_of(make)))) == {"stitched"}
+    assert set(drawable(StudyAnalysis(to_frame(rows_of(make))))) == {"stitched"}

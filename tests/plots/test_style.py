@@ -4,12 +4,16 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
-from benchmark.study.arm_names import KNOWN_ARMS
+from benchmark.study.arm_catalogue import CATALOGUE
 from plots.arm_groups import families
 from plots.build import drawable
 from plots.figures import samples
 from plots.style import FONT_SCALE, arm_style, paper_style
+
+# Arms with a place and a look of their own.
+PLACED = [arm.name for arm in CATALOGUE if arm.look is not None]
 
 SEEDS_ARMS = ("B", "C", "CS", "CR")
 LOOK = ("color", "marker", "linestyle")
@@ -28,9 +32,9 @@ def test_the_seeds_arms_differ_in_colour_marker_line_and_grey():
     assert min(np.diff(greys)) > 0.08
 
 
-@pytest.mark.parametrize("family", families(KNOWN_ARMS), ids=lambda family: family.title)
+@pytest.mark.parametrize("family", families(PLACED), ids=lambda family: family.title)
 def test_arms_of_a_panel_differ_in_colour_and_without_it(family):
-    looks = [arm_style(arm, KNOWN_ARMS) for arm in family.arms]
+    looks = [arm_style(arm, PLACED) for arm in family.arms]
     assert len({look["color"] for look in looks}) == len(looks)
     assert len({(look["marker"], str(look["linestyle"])) for look in looks}) == len(looks)
 
@@ -40,7 +44,7 @@ def test_known_arms_look_the_same_in_any_company():
 
 
 def test_every_arm_has_a_look_of_its_own():
-    arms = [*KNOWN_ARMS, *(f"x{k}" for k in range(40))]
+    arms = [*PLACED, *(f"x{k}" for k in range(40))]
     looks = [tuple(str(arm_style(arm, arms)[name]) for name in LOOK) for arm in arms]
     assert len(set(looks)) == len(arms)
     assert arm_style("x0", ["x0"]) == arm_style("x0", arms)
@@ -56,7 +60,8 @@ def test_paper_style_ignores_and_restores_the_users_settings():
 
 def all_figures(frame, pictures=None):
     """Every figure that the rows allow, drawn once."""
-    drawn = {name: draw(frame) for name, draw in drawable(frame).items()}
+    study = StudyAnalysis(frame)
+    drawn = {name: draw(study) for name, draw in drawable(study).items()}
     return drawn | ({"samples": samples.figure(frame, pictures)} if pictures else {})
 
 

@@ -1,8 +1,7 @@
 """What one feature net says of generated images: numbers with their names and their errors."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from typing import Literal
 
 from numpy.typing import NDArray
 
@@ -14,8 +13,8 @@ from benchmark.evaluation.metrics.kid import kid_full
 from benchmark.evaluation.metrics.memorisation import Memorisation, memorisation
 from benchmark.evaluation.metrics.neighbours import neighbour_scores
 from benchmark.rows.metric_names import is_smoke, limit_name, metric_label
+from benchmark.study.metric_catalogue import CATALOGUE, Direction, metric_entry
 
-NEED_FEATURES = frozenset({"kd", "prdc", "is", "memorisation"})
 _SPLITS = 10
 
 
@@ -35,7 +34,7 @@ class Score:
     metric: str
     value: float
     error: float
-    direction: Literal["lower", "higher", "none"]
+    direction: Direction
     n_generated: int
     n_reference: int
 
@@ -45,6 +44,80 @@ class Score:
         return is_smoke(min(n for n in (self.n_generated, self.n_reference) if n))
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """What metrics of features are made of: a net, its features of the images, and real ones."""
+
+    extractor: FeatureExtractor
+    found: FeatureSet
+    reference: ReferenceSet
+    unseen: NDArray | None
+
+    def features(self) -> NDArray:
+        """Those of the generated images."""
+        assert self.found.features is not None
+        return self.found.features
+
+    def name(self, base: str) -> str:
+        """The metric with its number of images."""
+        return metric_label(base, self.found.n)
+
+
+_Number = tuple[str, float, float, int]
+"""Name, value, standard error, and reference images behind it."""
+
+
+def _distance(of: _Scored) -> Iterator[_Number]:
+    """A distance is extrapolated to infinitely many images only where there are enough to do so."""
+    fd = frechet_estimate(of.found.groups, of.reference.moments, of.reference.root)
+    name = of.name(of.extractor.net.frechet_name)
+    yield name, fd.value, fd.standard_error, of.reference.n
+    if can_extrapolate(of.found.n, of.extractor.net.dim):
+        yield limit_name(name), fd.infinity, fd.infinity_error, of.reference.n
+
+
+def _kernel_distance(of: _Scored) -> Iterator[_Number]:
+    kernel = kid_full(of.features(), of.reference.features, of.reference.kernel_sums)
+    name = of.name(of.extractor.net.kernel_name)
+    yield name, kernel.value, kernel.standard_error, of.reference.n
+
+
+def _neighbours(of: _Scored) -> Iterator[_Number]:
+    # As many of each: all four depend on both numbers.
+    near = neighbour_scores(of.features(), of.reference.features[: of.found.n], ROUNDING)
+    for what in ("precision", "recall", "density", "coverage"):
+        one = getattr(near, what)
+        name = of.name(f"{what}-{of.extractor.net.label}")
+        yield name, one.value, one.standard_error, near.n_reference
+
+
+def _inception_score(of: _Scored) -> Iterator[_Number]:
+    if of.extractor.head is None:
+        return
+    score = inception_score(of.extractor.logits(of.features()), splits=min(_SPLITS, of.found.n))
+    label = of.extractor.net.label
+    name = of.name("IS" if label == "Inception" else f"IS-{label}")
+    yield name, score.mean, score.standard_error, 0
+
+
+def _memorisation(of: _Scored) -> Iterator[_Number]:
+    if of.unseen is None:
+        return
+    found = memorisation(of.features(), of.unseen, of.reference.features)
+    name = of.name(f"memorised-{of.extractor.net.label}")
+    yield name, found.share, found.standard_error, found.n_train
+
+
+_SCORERS: dict[str, Callable[[_Scored], Iterator[_Number]]] = {
+    "fd": _distance,
+    "kd": _kernel_distance,
+    "prdc": _neighbours,
+    "is": _inception_score,
+    "memorisation": _memorisation,
+}
+"""Metrics of features by their names in the catalogue."""
+
+
 def net_scores(
     extractor: FeatureExtractor,
     found: FeatureSet,
@@ -52,52 +125,27 @@ def net_scores(
     metrics: Set[str],
     unseen: NDArray | None = None,
 ) -> Iterator[Score]:
-    """The metrics wanted, of those that are made from features.
-
-    A distance is extrapolated to infinitely many images only where there are enough to do so.
+    """The metrics wanted, of those that are made from features, in the catalogue's order.
 
     Args:
         extractor: the net.
-        found: the generated images, in 4 groups or more; with features if ``NEED_FEATURES`` asks.
+        found: the generated images, in 4 groups or more; with features if a metric needs them.
         reference: what they are held against.
-        metrics: of "fd", "kd", "prdc", "is", "memorisation"; others are not this function's.
+        metrics: names of metrics; those that are not made from features are not this function's.
         unseen: features (M, D) of real images that are not in the reference, for memorisation.
 
     Raises:
         UserError: too few images for a metric.
     """
-    net, n = extractor.net, found.n
-    if "fd" in metrics:
-        fd = frechet_estimate(found.groups, reference.moments, reference.root)
-        name = metric_label(net.frechet_name, n)
-        yield Score(name, fd.value, fd.standard_error, "lower", n, reference.n)
-        if can_extrapolate(n, net.dim):
-            limit = limit_name(name)
-            yield Score(limit, fd.infinity, fd.infinity_error, "lower", n, reference.n)
-    if found.features is None:
-        return
-    if "kd" in metrics:
-        kernel = kid_full(found.features, reference.features, reference.kernel_sums)
-        name = metric_label(net.kernel_name, n)
-        yield Score(name, kernel.value, kernel.standard_error, "lower", n, reference.n)
-    if "prdc" in metrics:
-        # As many of each: all four depend on both numbers.
-        near = neighbour_scores(found.features, reference.features[:n], ROUNDING)
-        for what in ("precision", "recall", "density", "coverage"):
-            one = getattr(near, what)
-            name = metric_label(f"{what}-{net.label}", n)
-            yield Score(name, one.value, one.standard_error, "higher", n, near.n_reference)
-    if "is" in metrics and extractor.head is not None:
-        score = inception_score(extractor.logits(found.features), splits=min(_SPLITS, n))
-        name = metric_label("IS" if net.label == "Inception" else f"IS-{net.label}", n)
-        yield Score(name, score.mean, score.standard_error, "higher", n, 0)
-    if "memorisation" in metrics and unseen is not None:
-        nearness = memorisation(found.features, unseen, reference.features)
-        yield memorisation_score(f"memorised-{net.label}", nearness)
+    of = _Scored(extractor, found, reference, unseen)
+    for entry in CATALOGUE:
+        has_features = found.features is not None or "features" not in entry.needs
+        if entry.name in metrics and entry.name in _SCORERS and has_features:
+            for name, value, error, n_reference in _SCORERS[entry.name](of):
+                yield Score(name, value, error, entry.direction, found.n, n_reference)
 
 
 def memorisation_score(name: str, found: Memorisation) -> Score:
     """Share of samples nearer to the training images than 1 % of unseen real images are."""
-    label = metric_label(name, found.n)
-    # More than expected is copying, much less is no virtue: it has no better direction.
-    return Score(label, found.share, found.standard_error, "none", found.n, found.n_train)
+    label, direction = metric_label(name, found.n), metric_entry("memorisation").direction
+    return Score(label, found.share, found.standard_error, direction, found.n, found.n_train)

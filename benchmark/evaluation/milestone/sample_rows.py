@@ -25,7 +25,6 @@ from benchmark.evaluation.metrics.colour import colour_offset, colour_spread, pi
 from benchmark.evaluation.metrics.roughness import corner_roughness
 from benchmark.evaluation.milestone.attribute_rows import attribute_rows
 from benchmark.evaluation.milestone.feature_scores import (
-    NEED_FEATURES,
     Score,
     memorisation_score,
     net_scores,
@@ -36,7 +35,8 @@ from benchmark.rows.keeper import INSTRUMENT
 from benchmark.rows.metric_names import MEMORISED_PIXELS, metric_label
 from benchmark.rows.provenance import versions
 from benchmark.rows.row import Row
-from benchmark.study.study import SAMPLE_METRICS, EvaluationConfig
+from benchmark.study.metric_catalogue import metrics_needing, metrics_of_every_seed
+from benchmark.study.study import EvaluationConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.process import Denoiser, Model, Process
 from mindiffusion.runtime import chunk_size
@@ -51,8 +51,6 @@ from mindiffusion.training.ranks import Ranks
 
 _BATCH = 256
 _COUNTS = ("n_generated", "n_reference")
-DISTANCES = frozenset({"fd", "kd"})
-"""Metrics of every sampling seed."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def image_sets(evaluation: EvaluationConfig, sampling_seed: int, is_last: bool) 
         sampling_seed: the run's.
         is_last: whether this is the run's last milestone.
     """
-    metrics = frozenset(evaluation.metrics) & frozenset(SAMPLE_METRICS)
+    metrics = frozenset(evaluation.metrics) & metrics_needing("samples")
     if not is_last:
         return [ImageSet(sampling_seed, (evaluation.curve_size,), metrics)]
     whole = evaluation.num_generated
@@ -86,7 +84,7 @@ def image_sets(evaluation: EvaluationConfig, sampling_seed: int, is_last: bool) 
     further = range(sampling_seed + 1, sampling_seed + evaluation.num_sampling_seeds)
     return [
         ImageSet(sampling_seed, sizes, metrics),
-        *(ImageSet(seed, (whole,), metrics & DISTANCES) for seed in further),
+        *(ImageSet(seed, (whole,), metrics & metrics_of_every_seed()) for seed in further),
     ]
 
 
@@ -258,7 +256,7 @@ def _net_rows(
     common: dict[str, Any],
 ) -> Iterator[Row]:
     """What is measured on the features of one net."""
-    keep = bool(metrics & NEED_FEATURES)
+    keep = bool(metrics & metrics_needing("features"))
     found = features_of(net.extractor, images, keep, yardstick.ranks)
     unseen = yardstick.unseen_features(net) if "memorisation" in metrics else None
     common = common | {"versions": versions() | {INSTRUMENT: net.extractor.weights_sha256[:12]}}

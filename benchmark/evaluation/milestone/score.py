@@ -21,7 +21,8 @@ from benchmark.evaluation.milestone.stitched_rows import check_finisher, stitche
 from benchmark.evaluation.milestone.yardstick import Yardstick, choose_feature_net
 from benchmark.rows.known_rows import PROOF
 from benchmark.rows.row import Row
-from benchmark.study.study import SAMPLE_METRICS, EvaluationConfig
+from benchmark.study.metric_catalogue import metrics_needing
+from benchmark.study.study import EvaluationConfig
 from mindiffusion.config.run import RunConfig, config_hash
 from mindiffusion.files import sha256_of_file, sha256_of_json
 from mindiffusion.runtime import check_runtime
@@ -104,6 +105,6 @@ def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgres
     if "emergence" in metrics:
         on_progress("attributes", 0.2)
         yield from emergence_rows(milestone, model, yardstick)
-    if set(metrics) & set(SAMPLE_METRICS):
+    if metrics_needing("samples") & set(metrics):
         on_progress("sampling", 0.3)
         yield from sample_rows(milestone, yardstick, on_progress)

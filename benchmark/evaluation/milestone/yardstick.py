@@ -23,6 +23,7 @@ from benchmark.evaluation.features.reference_set import ReferenceSet, reference_
 from benchmark.evaluation.metrics.colour import picture_means
 from benchmark.evaluation.metrics.linear_oracle import LinearOracle, linear_oracle
 from benchmark.evaluation.metrics.memorisation import Memorisation, memorisation, unseen_images
+from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import EvaluationConfig, check_counts
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.prepared import PreparedData
@@ -135,14 +136,15 @@ class Yardstick:
 
     def fill_cache(self) -> None:
         """Compute what the metrics need and cells would otherwise compute all at once."""
-        if "kd" in self.evaluation.metrics:
+        wanted = set(self.evaluation.metrics)
+        if metrics_needing("kernel sums") & wanted:
             for net in self.nets:
                 _ = net.reference.kernel_sums
-        if "memorisation" in self.evaluation.metrics and not self.has_unseen:
+        if metrics_needing("unseen") & wanted and not self.has_unseen:
             print(NO_UNSEEN, file=sys.stderr)
-        if {"profile", "emergence"} & set(self.evaluation.metrics):
+        if metrics_needing("oracle") & wanted:
             _ = self.oracle
-        if {"attributes", "emergence"} & set(self.evaluation.metrics):
+        if metrics_needing("classifier") & wanted:
             for line in self.classifier.dropped:
                 print(line, file=sys.stderr)
 

@@ -14,10 +14,9 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark.analysis.answer import gate_remarks, headline
-from benchmark.analysis.competence import competence
-from benchmark.analysis.endpoint import missing_cells, primary_endpoint
-from benchmark.analysis.findings import Finding, findings, secondary
+from benchmark.analysis.answer import headline
+from benchmark.analysis.study_analysis import StudyAnalysis
+from benchmark.analysis.verdict_words import margin_text
 from benchmark.reporting.page import effects, origins, words
 from benchmark.reporting.page.checks import evidence, instrument_checks
 from benchmark.reporting.page.overview import beyond_caution, cautions, main_table
@@ -29,11 +28,9 @@ from benchmark.reporting.page.pictures import (
     gallery,
 )
 from benchmark.reporting.tables.as_text import Table, to_csv, to_latex
-from benchmark.reporting.tables.build import study_tables
+from benchmark.reporting.tables.build import TABLES, Built
 from benchmark.reporting.tables.milestones import MISSING
-from benchmark.rows.frames import load_rows
-from benchmark.study.index import read_index
-from benchmark.study.terms import terms_of
+from benchmark.study.arm_catalogue import arm_note
 from mindiffusion.files import write_text
 from mindiffusion.printable import spreadsheet_cell
 
@@ -68,34 +65,37 @@ class TableFile:
     numbers: str
 
 
-def write_report(study_dir: Path) -> Path:
+def write_report(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> Path:
     """Write ``<study_dir>/report.html`` from the study's rows, figures and strips.
 
     What is missing is named in the page. The same files give the same bytes.
 
-    Raises:
-        UserError: the study has no rows, or rows that contradict each other.
+    Args:
+        study: what the report is about.
+        built: its tables, of ``study_tables``.
+        study_dir: its folder.
     """
     path = study_dir / REPORT_FILE
-    write_text(path, _render(_page(study_dir)))
+    write_text(path, _render(_page(study, built, study_dir)))
     return path
 
 
-def _page(study_dir: Path) -> dict[str, Any]:
+def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> dict[str, Any]:
     """What the template fills in."""
     # Inside, so that whoever imports the benchmark need not load matplotlib.
-    from plots.build import CAPTIONS
+    from plots.build import legends
 
-    frame = load_rows(study_dir)
-    index = read_index(study_dir)
-    terms = terms_of(index)
-    endpoint, found = primary_endpoint(frame, terms), findings(frame, terms)
-    absent = {} if endpoint is None else missing_cells(frame, endpoint, index)
+    frame, under = study.frame, legends(study.terms)
     samples = gallery(frame, study_dir)
     # The figure of samples shows the strips that can be flicked through, where these are there.
-    pictures = figures_of(study_dir, CAPTIONS, () if samples is None else (SAMPLES_FIGURE,))
-    files = {name: _table_file(name, *both) for name, both in study_tables(study_dir).items()}
-    main = None if endpoint is None else shown("main", main_table(frame, endpoint, found))
+    but = () if samples is None else (SAMPLES_FIGURE,)
+    pictures = figures_of(study_dir, under, but)
+    files = {
+        entry.name: _table_file(entry.name, entry.title, *built[entry.name])
+        for entry in TABLES
+        if entry.name in built
+    }
+    main = main_table(study)
     drawn = [name for name in pictures if name not in (MAIN_FIGURE, _TRAINING_FIGURE)]
     return {
         "study": str(frame["study"].iloc[0]),
@@ -105,14 +105,16 @@ def _page(study_dir: Path) -> dict[str, Any]:
         "declared": ", ".join(sorted(set(frame["declared"]))),
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
-        "answer": headline(found, endpoint, absent, gate_remarks(frame, terms.gate)),
-        "cautions": cautions(endpoint, found, absent, competence(frame)) + beyond_caution(frame),
+        "arm_note": arm_note,
+        "answer": headline(study),
+        "cautions": cautions(study) + beyond_caution(frame),
         "main_figure": pictures.get(MAIN_FIGURE),
-        "main_table": main,
-        "checks": instrument_checks(frame, found),
-        "evidence": evidence(frame, endpoint, absent, terms.gate),
-        "missing": _missing(pictures, samples, CAPTIONS),
-        "groups": _claims(found, secondary(frame, terms)),
+        "main_table": None if main is None else shown("main", main),
+        "checks": instrument_checks(study),
+        "evidence": evidence(study),
+        "missing": _missing(pictures, samples, under),
+        "groups": _claims(study),
+        "smallest_effect": margin_text(study.terms.margin),
         "training_figure": pictures.get(_TRAINING_FIGURE),
         "training_files": [files[name] for name in _TRAINING_TABLES if name in files],
         "figures": [pictures[name] for name in drawn],
@@ -123,33 +125,30 @@ def _page(study_dir: Path) -> dict[str, Any]:
     }
 
 
-def _claims(
-    found: Sequence[Finding], others: Sequence[Finding]
-) -> list[tuple[str, list[effects.Claimed]]]:
+def _claims(study: StudyAnalysis) -> list[tuple[str, list[effects.Claimed]]]:
     """Title and findings of each group; checks have a place of their own.
 
-    Args:
-        found: findings about the distance, drawn on one scale.
-        others: findings about other measures, on another.
+    Findings about the endpoint are drawn on one scale, those about other measures on another.
     """
-    listed = [finding for finding in found if finding.group in effects.GROUPS]
-    scale = effects.scale_of(listed)
+    listed = [finding for finding in study.findings if finding.group in effects.GROUPS]
+    scale, margin = effects.scale_of(listed), study.terms.margin
     groups = [
-        (title, [effects.claimed(finding, scale) for finding in listed if finding.group == group])
+        (title, [effects.claimed(one, scale, margin) for one in listed if one.group == group])
         for group, title in effects.GROUPS.items()
     ]
+    others = study.secondary
     scale = effects.scale_of(others)
     groups.append((effects.SECONDARY, [effects.claimed(one, scale, margin=0) for one in others]))
     return [(title, group) for title, group in groups if group]
 
 
 def _missing(
-    pictures: Mapping[str, Any], samples: Gallery | None, captions: Mapping[str, str]
+    pictures: Mapping[str, Any], samples: Gallery | None, legends: Mapping[str, Any]
 ) -> list[str]:
     """What this copy of the study has not, in sentences."""
     texts = []
-    wanted = [name for name in captions if name != SAMPLES_FIGURE or samples is None]
-    absent = [words.title_of(name, words.FIGURES) for name in wanted if name not in pictures]
+    wanted = [name for name in legends if name != SAMPLES_FIGURE or samples is None]
+    absent = [legends[name].title for name in wanted if name not in pictures]
     if absent:
         texts.append(f"Figures without rows or files: {words.listed(absent, 20)}.")
     if samples is None:
@@ -178,10 +177,10 @@ def _kind(cells: Sequence[str]) -> dict[str, str]:
     return {"class": "text long" if longest > _LONG else "text"}
 
 
-def _table_file(name: str, tables: Sequence[Table], numbers: pd.DataFrame) -> TableFile:
+def _table_file(name: str, title: str, tables: Sequence[Table], numbers: pd.DataFrame) -> TableFile:
     return TableFile(
         name,
-        words.title_of(name, words.TABLES),
+        title,
         tuple(shown(f"{name}_{index}", table) for index, table in enumerate(tables, 1)),
         to_csv(numbers),
     )

@@ -8,15 +8,18 @@ from typing import Literal
 import pandas as pd
 
 from benchmark.analysis.agreement import AGREEMENT, over_cells, over_milestones
-from benchmark.analysis.competence import Competence, competence
+from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.findings import Finding
-from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect, mask_effects
+from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import ratio_text
 from benchmark.reporting.page.overview import cells_text, is_full_distance
 from benchmark.reporting.page.words import counted, listed, percent_of
 from benchmark.reporting.tables.as_text import written
 from benchmark.rows.frames import distance_rows
+from benchmark.study.arm_catalogue import CATALOGUE, KnownArm
+from benchmark.study.arm_names import BASELINE
 from benchmark.study.terms import Gate
 
 State = Literal["passed", "failed", "cannot tell", "not run", "met", "not met"]
@@ -35,46 +38,26 @@ class Check:
     state: State
 
 
-_ARM_CHECKS = {
-    "A/A": ("Same arm, other draws (A/A)", "No difference from B."),
-    "B-80%": ("Fewer steps (B-80%)", "Worse than B."),
-    "B-half": ("Narrower network (B-half)", "Worse than B."),
-}
+def instrument_checks(study: StudyAnalysis) -> list[Check]:
+    """Does it see what is there, and nothing where there is nothing? Checks not run included."""
+    checks = [_arm_check(arm, study.findings) for arm in CATALOGUE if arm.check is not None]
+    checks += [_mask_check(effect) for effect in study.masks.values() if effect is not None]
+    return [*checks, _hollow(study.frame)]
 
 
-def instrument_checks(frame: pd.DataFrame, found: Sequence[Finding]) -> list[Check]:
-    """Does it see what is there, and nothing where there is nothing? Checks not run included.
-
-    Args:
-        frame: the frame of a study's rows.
-        found: the findings about it.
-    """
-    checks = [_arm_check(key, found) for key in _ARM_CHECKS]
-    checks += [_mask_check(effect) for effect in mask_effects(frame).values()]
-    return [*checks, _hollow(frame)]
-
-
-def evidence(
-    frame: pd.DataFrame, endpoint: Endpoint | None, absent: Mapping[str, Sequence[int]], gate: Gate
-) -> list[Check]:
-    """How much a right instrument was given to see: nothing without an endpoint.
-
-    Args:
-        frame: the frame of a study's rows.
-        endpoint: the distance that verdicts are about.
-        absent: what ``missing_cells`` returns.
-        gate: how far the baseline must have come.
-    """
+def evidence(study: StudyAnalysis) -> list[Check]:
+    """How much a right instrument was given to see: nothing without an endpoint."""
+    endpoint = study.endpoint
     if endpoint is None:
         return []
     return [
-        _learned(competence(frame), gate),
+        _learned(study.baseline, study.terms.gate),
         _images(endpoint),
         _sampling(endpoint),
-        _complete(endpoint, absent),
+        _complete(endpoint, study.absent),
         _declared(endpoint),
         _committed(endpoint),
-        *_agreement(frame, endpoint),
+        *_agreement(study, endpoint),
     ]
 
 
@@ -85,12 +68,12 @@ def _met(is_met: bool) -> State:
 def _learned(baseline: Competence | None, gate: Gate) -> Check:
     name = "The networks have learned enough"
     expected = (
-        f"Held-out ε-MSE of B at most {gate.oracle_ratio:g} times that of the best linear denoiser "
-        f"(geometric mean over the noise levels), and below that of the mean picture at "
+        f"Held-out ε-MSE of {BASELINE} at most {gate.oracle_ratio:g} times that of the best linear "
+        f"denoiser (geometric mean over the noise levels), and below that of the mean picture at "
         f"{100 * gate.below_mean:g} % of the levels."
     )
     if baseline is None:
-        return Check(name, expected, "No row says how far B has come.", "not run")
+        return Check(name, expected, f"No row says how far {BASELINE} has come.", "not run")
     count = len(baseline.level)
     text = (
         f"{ratio_text(baseline.oracle_ratio)} times; below the linear denoiser at "
@@ -104,11 +87,14 @@ def _learned(baseline: Competence | None, gate: Gate) -> Check:
     return Check(name, expected, text, _met(baseline.passed(gate)))
 
 
-def _arm_check(key: str, found: Sequence[Finding]) -> Check:
-    name, expected = _ARM_CHECKS[key]
-    finding = next((finding for finding in found if finding.key == key), None)
+def _arm_check(arm: KnownArm, found: Sequence[Finding]) -> Check:
+    assert arm.check is not None
+    name, expected = arm.check
+    contrast = f"{arm.name} − {BASELINE}"
+    own = (one for one in found if (one.group, one.contrast) == ("check", contrast))
+    finding = next(own, None)
     if finding is None or math.isnan(finding.estimate):
-        return Check(name, expected, f"The study has no results of an arm {key}.", "not run")
+        return Check(name, expected, f"The study has no results of an arm {arm.name}.", "not run")
     text = f"{percent_of(finding.estimate)}. {finding.why}"
     if finding.passed is False:
         return Check(name, expected, text, "failed")
@@ -170,11 +156,11 @@ def _committed(endpoint: Endpoint) -> Check:
     )
 
 
-def _agreement(frame: pd.DataFrame, endpoint: Endpoint) -> list[Check]:
+def _agreement(study: StudyAnalysis, endpoint: Endpoint) -> list[Check]:
     """Do distance and held-out error rank milestones, and cells at their end, alike?"""
     pairs = [
-        (over_milestones(frame, endpoint), "milestone"),
-        (over_cells(frame, endpoint), "cell"),
+        (over_milestones(study.frame, endpoint), "milestone"),
+        (None if study.held_out is None else over_cells(endpoint, study.held_out), "cell"),
     ]
     shown = [(found, what) for found, what in pairs if found is not None]
     if not shown:

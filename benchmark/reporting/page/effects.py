@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.analysis.findings import MARGIN, Finding
+from benchmark.analysis.findings import Finding
+from benchmark.analysis.verdict_words import margin_text
 from benchmark.reporting.page.overview import interval_text
 from benchmark.reporting.page.words import counted, p_value, percent_of
 
@@ -23,10 +24,12 @@ SECONDARY = "The hypotheses by another measure: held-out denoising error"
 class Drawing:
     """x positions in [0, WIDTH]; ``cut`` names the sides where the interval leaves the scale.
 
-    ``zone`` is None for a measure without a smallest effect; ``clear``: the interval is beyond it.
+    ``zone`` is None for a measure without a smallest effect, which ``smallest`` puts into words;
+    ``clear``: the interval is beyond it.
     """
 
     zone: tuple[float, float] | None
+    smallest: str
     point: float
     interval: tuple[float, float] | None
     cut: tuple[str, ...]
@@ -51,7 +54,7 @@ def scale_of(found: Sequence[Finding]) -> float:
     return min(_MOST, max(_LEAST, 1.1 * largest))
 
 
-def claimed(finding: Finding, scale: float, margin: float = MARGIN) -> Claimed:
+def claimed(finding: Finding, scale: float, margin: float) -> Claimed:
     """The finding in words and as positions on the scale; ``margin`` 0: no smallest effect."""
     return Claimed(
         finding,
@@ -75,7 +78,7 @@ def _drawing(finding: Finding, scale: float, margin: float) -> Drawing:
     )
     clear = all(bound < -margin for bound in bounds) or all(bound > margin for bound in bounds)
     zone = (x(-margin), x(margin)) if margin else None
-    return Drawing(zone, x(finding.estimate), interval, cut, clear)
+    return Drawing(zone, margin_text(margin), x(finding.estimate), interval, cut, clear)
 
 
 def _remarks(finding: Finding) -> str:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import Endpoint, at_last_step, of_sampling_seeds, rows_like
-from benchmark.analysis.findings import Finding, held_out_endpoint
+from benchmark.analysis.findings import Finding
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.analysis.statistics import paired
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.words import counted, listed, percent_of, ranges
 from benchmark.reporting.tables.as_text import Table, decimals_for, written
 from benchmark.rows.frames import LARGEST, SMALLEST, arm_order, beyond_bounds
@@ -35,35 +35,24 @@ def is_full_distance(metric: str) -> bool:
     return metric.startswith("FID@")
 
 
-def cautions(
-    endpoint: Endpoint | None,
-    found: Sequence[Finding],
-    absent: Mapping[str, Sequence[int]],
-    baseline: Competence | None,
-) -> list[str]:
-    """What a reader must know before believing the first screen, most serious first.
-
-    Args:
-        endpoint: the distance that verdicts are about.
-        found: the findings about it.
-        absent: what ``missing_cells`` returns.
-        baseline: what ``competence`` returns.
-    """
+def cautions(study: StudyAnalysis) -> list[str]:
+    """What a reader must know before believing the first screen, most serious first."""
+    endpoint = study.endpoint
     if endpoint is None:
         return [
             "No arm has a distance at its last step with all noise levels trained: there is "
             "nothing to compare yet."
         ]
     texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
-    if absent:
-        texts.append(f"Not measured yet: {listed(cells_text(absent))}.")
+    if study.absent:
+        texts.append(f"Not measured yet: {listed(cells_text(study.absent))}.")
     texts += endpoint.left_out
-    if baseline is None:
+    if study.baseline is None:
         texts.append(
             f"How far {BASELINE} has learned was not measured (no held-out ε-MSE beside that of "
             "the best linear denoiser), so the networks may not have learned enough."
         )
-    failed = [finding.key for finding in found if finding.passed is False]
+    failed = [finding.key for finding in study.findings if finding.passed is False]
     if failed:
         texts.append(f"The instrument fails a check of its own: {listed(failed)}.")
     return [text for text in texts if text]
@@ -129,28 +118,31 @@ def _paired_effect(arm: str, values: pd.DataFrame) -> Effect | None:
     return Effect(result.estimate, result.low, result.high, differences.size)
 
 
-def held_out_changes(frame: pd.DataFrame, endpoint: Endpoint) -> dict[str, Effect]:
+def _held_out_changes(study: StudyAnalysis) -> dict[str, Effect]:
     """By arm its held-out ε-MSE over all noise levels against B's; empty where not measured."""
-    measured = held_out_endpoint(frame, endpoint)
-    values = pd.DataFrame() if measured is None else measured.values
+    values = pd.DataFrame() if study.held_out is None else study.held_out.values
     effects = {arm: _paired_effect(arm, values) for arm in values.columns}
     return {arm: effect for arm, effect in effects.items() if effect is not None}
 
 
-def main_table(frame: pd.DataFrame, endpoint: Endpoint, found: Sequence[Finding]) -> Table:
+def main_table(study: StudyAnalysis) -> Table | None:
     """Arms by last-step distance, each with its uncertainty, and its change against B.
 
-    Seeds have a column where arms differ in them, else they are in the notes.
+    Seeds have a column where arms differ in them, else they are in the notes. None without an
+    endpoint.
     """
-    rows = _endpoint_rows(frame, endpoint)
+    endpoint = study.endpoint
+    if endpoint is None:
+        return None
+    rows = _endpoint_rows(study.frame, endpoint)
     summary = over_seeds(rows, ("arm",))
     differ = summary["seeds"].nunique() > 1
     decimals = decimals_for(list(summary["mean"]))
-    held_out = held_out_changes(frame, endpoint)
+    held_out = _held_out_changes(study)
     body = []
     by_arm = {row["arm"]: row for _, row in summary.iterrows()}
-    for arm in (arm for arm in arm_order(frame) if arm in by_arm):
-        effect = effect_on(arm, endpoint, found)
+    for arm in (arm for arm in arm_order(study.frame) if arm in by_arm):
+        effect = effect_on(arm, endpoint, study.findings)
         seeds = [str(by_arm[arm]["seeds"])] if differ else []
         beside = [_change(held_out.get(arm))] if held_out else []
         body.append((arm, _distance_text(by_arm[arm], decimals), _change(effect), *beside, *seeds))

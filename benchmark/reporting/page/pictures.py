@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmark.reporting.page.words import FIGURES, arm_note, title_of
 from benchmark.rows.frames import arm_order
 from benchmark.rows.metric_names import MEMORISED_PIXELS
+from benchmark.study.arm_catalogue import arm_note
 from mindiffusion.outside.pictures import PNG_SIGNATURE, BadImage, read_named
 
 MAIN_FIGURE = "fid_vs_steps"
@@ -88,19 +88,19 @@ class Gallery:
 
 
 def figures_of(
-    study_dir: Path, captions: Mapping[str, str], but: Collection[str] = ()
+    study_dir: Path, legends: Mapping[str, tuple[str, str]], but: Collection[str] = ()
 ) -> dict[str, Picture]:
-    """The figures of ``<study_dir>/figures``, in the order of ``captions``, then by name.
+    """The figures of ``<study_dir>/figures``, in the order of ``legends``, then by name.
 
     They are embedded as lossless WebP, pixel for pixel the same in a third of the bytes.
 
     Args:
         study_dir: the study's folder.
-        captions: what is said under them, by name.
+        legends: title and caption by name; another figure is called by its name.
         but: names of figures that are not wanted.
     """
     found = {path.stem for path in (study_dir / "figures").glob("*.png")} - set(but)
-    names = [*(name for name in captions if name in found), *sorted(found - set(captions))]
+    names = [*(name for name in legends if name in found), *sorted(found - set(legends))]
     pictures = {}
     for name in names:
         with contextlib.suppress(BadImage):
@@ -108,8 +108,8 @@ def figures_of(
             content = io.BytesIO()
             image.save(content, "WEBP", lossless=True, method=4)
             uri = _uri(content.getvalue(), "webp")
-            title, caption = title_of(name, FIGURES), captions.get(name, "")
-            pictures[name] = Picture(name, title, caption, uri, *image.size)
+            legend = legends.get(name, (name.replace("_", " ").capitalize(), ""))
+            pictures[name] = Picture(name, *legend, uri, *image.size)
     return pictures
 
 

@@ -1,16 +1,17 @@
-"""Tables of a study: arms by milestones, and the curricula, as csv, Markdown and LaTeX.
+"""Tables of a study: one entry for each file of tables, as csv, Markdown and LaTeX.
 
 Pure functions of rows; the same rows in any order give the same bytes.
 """
 
-import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.to_baseline import log_ratio_to_baseline
 from benchmark.reporting.tables.arms import arms, configuration
 from benchmark.reporting.tables.as_text import Table, to_csv, to_latex, to_markdown
@@ -34,34 +35,21 @@ from benchmark.reporting.tables.verdicts import (
     sensitivity,
     verdicts,
 )
-from benchmark.rows.file import ROWS_FILE, rows_hash
 from benchmark.rows.frames import (
     CONDITION,
     arm_order,
     curriculum_frame,
     distance_rows,
     kernel_distance_rows,
-    load_rows,
     mean_over_levels,
     split_conditions,
 )
 from benchmark.rows.metric_names import EPS_MSE, SUMMARIES, limit_name
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.index import read_index
-from mindiffusion.files import remove_stale, sha256_of_json, write_text
+from benchmark.study.metric_catalogue import rows_shown_in
+from mindiffusion.files import remove_stale, write_text
 
 _SUFFIXES = (".csv", ".md", ".tex")
-_QUALITY = (
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "IS",
-    "memorised",
-    "stitched-",
-    "rejected",
-    "attribute/",
-)
 
 
 def ranks_that_depend_on_n(rows: pd.DataFrame, limits: pd.DataFrame) -> set[tuple[str, int]]:
@@ -108,7 +96,7 @@ def _same_condition(rows: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
 
 def quality(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     """Precision to coverage, Inception score, memorised shares, attributes, stitched distances."""
-    return by_prefix(frame, _QUALITY)
+    return by_prefix(frame, rows_shown_in("quality"))
 
 
 def denoising(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
@@ -200,67 +188,79 @@ def curriculum(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
 
 Built = tuple[list[Table], pd.DataFrame]
 """Tables that belong together, and their full numbers."""
-_OF_ROWS: dict[str, Callable[[pd.DataFrame], Built]] = {
-    "fid_vs_steps": fid_vs_steps,
-    "quality": quality,
-    "denoising": denoising,
-    "kid_and_eps_mse": kid_and_eps_mse,
-    "checks": checks,
-    "curriculum": curriculum,
-    "exposure": exposure,
-}
-_OF_ROWS_AND_INDEX: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Built]] = {
-    "competence": competence,
-    "verdicts": verdicts,
-    "learning": learning,
-    "secondary": secondary,
-    "sensitivity": sensitivity,
-    "arms": arms,
-    "capacity": capacity,
-    "configuration": configuration,
-    "training_cost": training_cost,
-}
 
 
-def study_tables(study_dir: Path) -> dict[str, Built]:
-    """File name → tables and their full numbers; without those that the study has no rows for.
+@dataclass(frozen=True)
+class TableEntry:
+    """A file of tables; a study whose rows make none of its tables has no such file.
 
-    What the runs' configs say comes from the study's index, where there is one. The tables' own
-    files, the paper and the report ask one after the other, and get the same ones.
-
-    Raises:
-        UserError: the study has no rows, or rows that contradict each other.
+    Attributes:
+        name: of the file.
+        title: of its part of the report.
+        build: the tables and their full numbers.
     """
-    load_rows(study_dir)
-    rows, index = rows_hash(study_dir / ROWS_FILE), sha256_of_json(read_index(study_dir))
-    return _study_tables(study_dir, rows, index)
+
+    name: str
+    title: str
+    build: Callable[[StudyAnalysis], Built]
 
 
-@functools.lru_cache(maxsize=1)
-def _study_tables(study_dir: Path, rows: str, index_hash: str) -> dict[str, Built]:
-    """The tables of a study whose rows and index have these hashes."""
-    del rows, index_hash
-    frame, index = load_rows(study_dir), read_index(study_dir)
-    built = {name: build(frame) for name, build in _OF_ROWS.items()}
-    built |= {name: build(frame, index) for name, build in _OF_ROWS_AND_INDEX.items()}
+def _of_rows(build: Callable[[pd.DataFrame], Built]) -> Callable[[StudyAnalysis], Built]:
+    return lambda study: build(study.frame)
+
+
+def _of_rows_and_index(
+    build: Callable[[pd.DataFrame, Mapping[str, Any]], Built],
+) -> Callable[[StudyAnalysis], Built]:
+    return lambda study: build(study.frame, study.index)
+
+
+TABLES = (
+    TableEntry("fid_vs_steps", "Distances by training step", _of_rows(fid_vs_steps)),
+    TableEntry(
+        "quality",
+        "Quality: precision, recall, memorisation, attributes, stitching",
+        _of_rows(quality),
+    ),
+    TableEntry("denoising", "Denoising error, in summary", _of_rows(denoising)),
+    TableEntry(
+        "kid_and_eps_mse", "Kernel distance and mean denoising error", _of_rows(kid_and_eps_mse)
+    ),
+    TableEntry("checks", "Sampler noise, masks and norms", _of_rows(checks)),
+    TableEntry("curriculum", "Stages of each arm", _of_rows(curriculum)),
+    TableEntry("exposure", "Exposure: how much each noise level is trained", _of_rows(exposure)),
+    TableEntry("competence", "Competence", competence),
+    TableEntry("verdicts", "Verdicts", verdicts),
+    TableEntry("learning", "Speed of learning", learning),
+    TableEntry("secondary", "The claims by other measures", secondary),
+    TableEntry("sensitivity", "Sensitivity", sensitivity),
+    TableEntry("arms", "What each arm is", _of_rows_and_index(arms)),
+    TableEntry(
+        "capacity",
+        "Capacity: masks, penalties, realised sparsity",
+        _of_rows_and_index(capacity),
+    ),
+    TableEntry("configuration", "Configuration", _of_rows_and_index(configuration)),
+    TableEntry("training_cost", "What training takes", _of_rows_and_index(training_cost)),
+)
+"""All table files, in the order of the paper and of the report."""
+
+
+def study_tables(study: StudyAnalysis) -> dict[str, Built]:
+    """File name → tables and their full numbers; without those that the study has no rows for."""
+    built = {entry.name: entry.build(study) for entry in TABLES}
     return {name: (tables, numbers) for name, (tables, numbers) in built.items() if tables}
 
 
-def table_names() -> list[str]:
-    """The names that table files have, in whatever study."""
-    return [*_OF_ROWS, *_OF_ROWS_AND_INDEX]
+def write_tables(built: Mapping[str, Built], study_dir: Path) -> list[Path]:
+    """Write ``<study_dir>/tables/*.{csv,md,tex}``; one that is there from earlier rows is removed.
 
-
-def write_tables(study_dir: Path) -> list[Path]:
-    """Write ``<study_dir>/tables/*.{csv,md,tex}`` from the study's rows and index alone.
-
-    A table the study has no rows for is left out; one that is there from earlier rows is removed.
-
-    Raises:
-        UserError: the study has no rows, or rows that contradict each other.
+    Args:
+        built: of ``study_tables``.
+        study_dir: the study's folder.
     """
     written: list[Path] = []
-    for name, (tables, numbers) in study_tables(study_dir).items():
+    for name, (tables, numbers) in built.items():
         stem = study_dir / "tables" / name
         latex = [to_latex(table, f"{name}_{index}") for index, table in enumerate(tables, 1)]
         texts = (
@@ -273,5 +273,6 @@ def write_tables(study_dir: Path) -> list[Path]:
             write_text(path, text)
             written.append(path)
     folder = study_dir / "tables"
-    remove_stale((folder / f"{n}{suffix}" for n in table_names() for suffix in _SUFFIXES), written)
+    owned = (folder / f"{entry.name}{suffix}" for entry in TABLES for suffix in _SUFFIXES)
+    remove_stale(owned, written)
     return written

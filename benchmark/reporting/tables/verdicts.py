@@ -3,28 +3,20 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from benchmark.analysis.answer import interim_note
-from benchmark.analysis.competence import competence as competence_of
-from benchmark.analysis.endpoint import missing_cells
+from benchmark.analysis.claims import Group
+from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.exposure import exposure_table, order_information
-from benchmark.analysis.findings import (
-    MARGIN,
-    Endpoint,
-    Finding,
-    findings,
-    primary_endpoint,
-)
-from benchmark.analysis.findings import (
-    secondary as secondary_of,
-)
+from benchmark.analysis.findings import Finding
 from benchmark.analysis.learning import curve_rows
 from benchmark.analysis.learning import learning as learning_of
 from benchmark.analysis.sensitivity import sensitivity as sensitivity_of
+from benchmark.analysis.statistics import ALPHA
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import (
     baseline_text,
     change_text,
@@ -38,9 +30,8 @@ from benchmark.analysis.verdict_words import (
 from benchmark.reporting.tables.as_text import Table, written
 from benchmark.reporting.tables.milestones import MISSING
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.terms import terms_of
 
-_GROUPS = {
+_GROUPS: dict[Group, str] = {
     "hypothesis": "Hypotheses",
     "decomposition": "What the effects are made of",
     "claim": "Claims that arms are better",
@@ -53,20 +44,12 @@ _HEADER = (
 _SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by."
 
 
-def verdicts(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
-    """Every claim about the primary endpoint, in a table for each kind.
-
-    Args:
-        frame: the frame of a study's rows.
-        index: the study's index, which says which cells there should be; it may be empty.
-    """
-    terms = terms_of(index)
-    endpoint = primary_endpoint(frame, terms)
+def verdicts(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
+    """Every claim about the primary endpoint, in a table for each kind."""
+    endpoint, found = study.endpoint, study.findings
     if endpoint is None:
         return [], pd.DataFrame()
-    found = findings(frame, terms)
-    absent = missing_cells(frame, endpoint, index)
-    state = [endpoint.declared, *([interim_note(absent)] if absent else [])]
+    state = [endpoint.declared, *([interim_note(study.absent)] if study.absent else [])]
     state += [endpoint.provisional] if endpoint.provisional else []
     tables = [
         _finding_table(title, [one for one in found if one.group == group], endpoint, state)
@@ -76,14 +59,9 @@ def verdicts(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table]
     return tables, _full(found)
 
 
-def secondary(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
-    """The same claims about other measures; none of them decides.
-
-    Args:
-        frame: the frame of a study's rows.
-        index: the study's index; it may be empty.
-    """
-    found = secondary_of(frame, terms_of(index))
+def secondary(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
+    """The same claims about other measures; none of them decides."""
+    found = study.secondary
     if not found:
         return [], pd.DataFrame()
     caption = "Log ratios of other measures; exploratory whatever the primary endpoint says."
@@ -149,15 +127,9 @@ def _full(found: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def learning(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
-    """Areas under the learning curves, steps to the baseline's end, steps-equivalents.
-
-    Args:
-        frame: the frame of a study's rows.
-        index: the study's index; it may be empty.
-    """
-    terms = terms_of(index)
-    endpoint, numbers = primary_endpoint(frame, terms), learning_of(frame, terms)
+def learning(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
+    """Areas under the learning curves, steps to the baseline's end, steps-equivalents."""
+    endpoint, numbers = study.endpoint, learning_of(study.frame, study.endpoint, study.curve)
     if endpoint is None or numbers.empty:
         return [], numbers
     body = tuple(
@@ -175,7 +147,7 @@ def learning(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table]
         "arm", "seeds", "mean log ratio over steps", f"reached {BASELINE}'s end",
         "at step", f"worth {BASELINE}'s steps",
     )  # fmt: skip
-    curve = curve_rows(frame, endpoint)["metric"].iloc[0]
+    curve = curve_rows(study.frame, endpoint)["metric"].iloc[0]
     caption = (
         f"{curve} by step, {endpoint.metric} at the end. Each arm's curve beside {BASELINE}'s of "
         f"the same seed, at milestones valid in both; the step at which {BASELINE}'s end is "
@@ -186,15 +158,10 @@ def learning(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table]
     return [Table("How fast the arms learn", caption, header, body)], numbers
 
 
-def sensitivity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
-    """What the study's seeds can see: do pairs help, and how small an effect would be found?
-
-    Args:
-        frame: the frame of a study's rows.
-        index: the study's index; it may be empty.
-    """
-    endpoint = primary_endpoint(frame, terms_of(index))
-    numbers = pd.DataFrame() if endpoint is None else sensitivity_of(endpoint)
+def sensitivity(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
+    """What the study's seeds can see: do pairs help, and how small an effect would be found?"""
+    endpoint = study.endpoint
+    numbers = pd.DataFrame() if endpoint is None else sensitivity_of(endpoint, study.alpha)
     if endpoint is None or numbers.empty:
         return [], numbers
     body = tuple(
@@ -217,10 +184,16 @@ def sensitivity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Tab
         f"{endpoint.metric} of each arm beside {BASELINE}'s of the same seeds, as a change. "
         "Pairing by seed makes intervals narrower where the correlation is above 0. Smallest "
         "effect found: the smallest effect whose sign these seeds would detect with 80 % power at "
-        "level .05/3 in a paired test; for the verdict supported, an effect must be that much "
-        f"larger than {margin_text(MARGIN)}. {MISSING}: too few seeds."
+        f"level {_level(study)} in a paired test; for the verdict supported, an effect must be "
+        f"that much larger than {margin_text(study.terms.margin)}. {MISSING}: too few seeds."
     )
     return [Table("What the seeds can see", caption, header, body)], numbers
+
+
+def _level(study: StudyAnalysis) -> str:
+    """The strictest level that Holm may ask of a hypothesis: ``.05/3``."""
+    count, level = len(study.terms.hypotheses), f"{ALPHA:g}".removeprefix("0")
+    return f"{level}/{count}" if count > 1 else level
 
 
 def _percent(log_ratio: float) -> str:
@@ -276,14 +249,9 @@ def exposure(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     return [table], numbers.rename_axis("arm").reset_index()
 
 
-def competence(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
-    """How far the baseline has come, by noise level, beside denoisers without a network.
-
-    Args:
-        frame: the frame of a study's rows.
-        index: the study's index, with the gate; it may be empty.
-    """
-    baseline, gate = competence_of(frame), terms_of(index).gate
+def competence(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
+    """How far the baseline has come, by noise level, beside denoisers without a network."""
+    baseline, gate = study.baseline, study.terms.gate
     if baseline is None:
         return [], pd.DataFrame()
     numbers = pd.DataFrame(

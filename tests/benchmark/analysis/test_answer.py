@@ -1,14 +1,17 @@
 """The answer as the screen, the paper and the report give it: of a folder."""
 
 import json
+import re
 
 import pytest
+from remade import paper_of, report_of
 from test_findings import change, study
 
-from benchmark.analysis.answer import interim_note, study_answer
-from benchmark.reporting.page import write_report
-from benchmark.reporting.paper import write_paper
+from benchmark.analysis.answer import headline, interim_note
+from benchmark.analysis.study_analysis import StudyAnalysis, analyse
 from benchmark.rows.file import append_rows
+from benchmark.study.hypotheses import Hypothesis
+from benchmark.study.terms import Terms
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +33,10 @@ def folder(tmp_path_factory):
 
 def test_screen_paper_and_report_say_that_a_cell_is_missing(folder):
     note = interim_note({"C": [2]})
-    assert note == "interim: 1 cell is not measured yet" and note in study_answer(folder)
-    main = next(path for path in write_paper(folder) if path.name == "main.tex")
+    assert note == "interim: 1 cell is not measured yet" and note in headline(analyse(folder))
+    main = next(path for path in paper_of(folder) if path.name == "main.tex")
     assert note in main.read_text()
-    assert note in write_report(folder).read_text()
+    assert note in report_of(folder).read_text()
 
 
 def test_a_cell_that_ended_without_all_noise_levels_is_measured(folder, tmp_path):
@@ -44,4 +47,51 @@ def test_a_cell_that_ended_without_all_noise_levels_is_measured(folder, tmp_path
         for seed in range(2)
     ]
     append_rows(tmp_path / "rows.jsonl", rows)
-    assert "interim" not in study_answer(tmp_path)
+    assert "interim" not in headline(analyse(tmp_path))
+
+
+OWN = {"B": 0.0, "mine": -0.2, "mine-density*": -0.02}
+
+
+TOTAL = r"Yes: the FD-Net@2048 of mine ends 1\d\.\d % below B's"
+ORDER = r"Yes: mine − mine-density\* of the FD-Net@2048 is −1\d\.\d % \("
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "said"),
+    [
+        (["mine - mine-density*", "mine - B"], TOTAL),
+        (["mine - mine-density*"], ORDER),
+        ([], TOTAL),
+    ],
+)
+def test_the_answer_is_about_the_hypotheses_that_the_study_declares(contrasts, said):
+    own = tuple(Hypothesis(f"H{k}", contrast) for k, contrast in enumerate(contrasts))
+    text = headline(StudyAnalysis(study(OWN), Terms(hypotheses=own)))
+    assert re.match(said, text)
+    assert ("; its early order of noise levels helps (−1" in text) == (said == TOTAL)
+
+
+def test_an_order_that_is_claimed_to_hurt_is_not_said_to_help():
+    own = (Hypothesis("H", "mine - mine-density*", "worse"), Hypothesis("T", "mine - B"))
+    text = headline(StudyAnalysis(study(OWN), Terms(hypotheses=own)))
+    assert text.startswith("Yes: ") and "early order" not in text
+
+
+def test_holm_counts_the_hypotheses_that_the_study_declares():
+    """One test alone is adjusted by nothing, and seeds are planned for its whole level."""
+    rows = study(OWN, seeds=3)
+    alone = StudyAnalysis(rows, Terms(hypotheses=(Hypothesis("H", "mine - B"),)))
+    both = StudyAnalysis(
+        rows,
+        Terms(hypotheses=(Hypothesis("H", "mine - B"), Hypothesis("K", "mine - mine-density*"))),
+    )
+    (first, *_), (second, *_) = alone.findings, both.findings
+    assert first.p == second.p == first.p_holm < second.p_holm
+    assert (alone.alpha, both.alpha) == (0.05, 0.025)
+
+
+def test_a_larger_smallest_effect_takes_a_larger_effect():
+    terms = Terms(hypotheses=(Hypothesis("H", "mine - B"),), smallest_effect=0.5)
+    finding = StudyAnalysis(study(OWN), terms).findings[0]
+    assert finding.verdict == "equal" and "smallest effect of 50 %" in finding.why

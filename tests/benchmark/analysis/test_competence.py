@@ -14,16 +14,13 @@ from benchmark.analysis.answer import (
     baseline_line,
     headline,
     reservations,
-    study_answer,
 )
 from benchmark.analysis.competence import competence
-from benchmark.analysis.endpoint import primary_endpoint
-from benchmark.analysis.findings import findings
+from benchmark.analysis.study_analysis import StudyAnalysis, analyse
 from benchmark.analysis.verdict_words import baseline_text
 from benchmark.reporting.tables.verdicts import competence as table
 from benchmark.rows.file import append_rows, read_rows
 from benchmark.rows.frames import to_frame
-from benchmark.study.index import read_index
 from benchmark.study.terms import Gate, Terms, terms_of
 from plots.build import drawn as figures
 
@@ -146,14 +143,14 @@ def study(ratio, seeds=4, effect=-0.2):
 
 def test_verdicts_come_from_networks_that_have_learned():
     young, old = study(11.6), study(0.9)
-    held = {finding.key: finding for finding in findings(young)}
-    free = {finding.key: finding for finding in findings(old)}
+    held = {finding.key: finding for finding in StudyAnalysis(young).findings}
+    free = {finding.key: finding for finding in StudyAnalysis(old).findings}
     assert held["H2"].verdict == held["C-B"].verdict == "not answered"
     assert free["H2"].verdict == "supported"
     # Numbers stay; checks of the instrument are about the instrument.
     assert held["H2"].estimate == free["H2"].estimate and held["H2"].seeds_needed is None
     assert held["A/A"] == free["A/A"] and held["A/A"].passed
-    text = headline(list(held.values()), primary_endpoint(young), {})
+    text = headline(StudyAnalysis(young))
     assert text.startswith("Not answered. The networks have not learned enough for the question: ")
     assert "11.6 times" in text and "at 1 of 20 levels (18 are asked)" in text
     assert "18.2 % below B's" in text and "4 seeds" in text
@@ -161,15 +158,15 @@ def test_verdicts_come_from_networks_that_have_learned():
 
 def test_study_may_declare_another_gate():
     rows = study(1.5)
-    assert {f.key: f.verdict for f in findings(rows)}["H2"] == "not answered"
+    assert {f.key: f.verdict for f in StudyAnalysis(rows).findings}["H2"] == "not answered"
     terms = Terms(gate=Gate(oracle_ratio=2.0, below_mean=0.5))
-    assert {f.key: f.verdict for f in findings(rows, terms)}["H2"] == "supported"
+    assert {f.key: f.verdict for f in StudyAnalysis(rows, terms).findings}["H2"] == "supported"
 
 
 def test_without_profiles_verdicts_stand_unguarded():
     rows = study(11.6)
     rows = rows[~rows["metric"].str.startswith("eps-MSE")]
-    assert {f.key: f.verdict for f in findings(rows)}["H2"] == "supported"
+    assert {f.key: f.verdict for f in StudyAnalysis(rows).findings}["H2"] == "supported"
 
 
 # --- where a reader meets the gate ---
@@ -200,7 +197,7 @@ def folder(tmp_path):
 
 def test_gate_of_the_index_decides_the_answer(folder):
     path = folder(1.5, gate={"oracle_ratio": 2.0, "below_mean": 0.5})
-    text = study_answer(path)
+    text = headline(analyse(path))
     assert text.startswith("Yes: ")
     assert "judged by a gate of the study's own, oracle ratio 2 and mean 0.5, where" in text
     assert baseline_line(path).startswith("learned enough for verdicts at step 400 of 400: B's")
@@ -208,11 +205,11 @@ def test_gate_of_the_index_decides_the_answer(folder):
 
 def test_an_answer_that_nothing_guards_says_so(folder):
     path = folder(0.9)
-    assert "was not measured" not in study_answer(path)
+    assert "was not measured" not in headline(analyse(path))
     kept = [row for row in read_rows(path / "rows.jsonl") if not row.metric.startswith("eps-MSE")]
     (path / "rows.jsonl").unlink()
     append_rows(path / "rows.jsonl", kept)
-    assert "how far B has learned was not measured" in study_answer(path)
+    assert "how far B has learned was not measured" in headline(analyse(path))
 
 
 def test_ratio_beside_the_border_shows_on_which_side_it_lies():
@@ -246,28 +243,28 @@ def test_an_index_of_an_earlier_version_has_the_default_terms():
 
 def test_table_gives_every_level_with_its_ratios_and_gain():
     ratio = np.where(np.arange(20) == 19, 900.0, 0.9)
-    (made,), numbers = table(to_frame(profile_rows(ratio)), {})
+    (made,), numbers = table(StudyAnalysis(to_frame(profile_rows(ratio))))
     assert len(made.body) == 20 and "at step 400, 1 seed: not enough for verdicts" in made.caption
     lowest, highest = made.body[0], made.body[-1]
     assert (lowest[4], highest[4], highest[6]) == ("0.900", "900", "< −99")
     assert numbers["path"].sum() == pytest.approx(1)
-    assert table(to_frame([ROW]), {})[0] == []
+    assert table(StudyAnalysis(to_frame([ROW])))[0] == []
 
 
 def test_figures_seen_alone_say_what_they_are_worth(folder):
     path = folder(11.6)
     held, free = study(11.6), study(0.9)
-    assert reservations(free) == []
-    assert reservations(held) == [NOT_LEARNED]
-    assert reservations(held.assign(git="0123456789ab-dirty")) == [
+    assert reservations(StudyAnalysis(free)) == []
+    assert reservations(StudyAnalysis(held)) == [NOT_LEARNED]
+    assert reservations(StudyAnalysis(held.assign(git="0123456789ab-dirty"))) == [
         NOT_LEARNED, "provisional: 12 of 12 cells were measured by uncommitted code"
     ]  # fmt: skip
-    drawn = dict(figures(held, terms_of(read_index(path))))
+    drawn = dict(figures(StudyAnalysis(held, analyse(path).terms)))
     assert {"fid_vs_steps", "forest", "cost_vs_quality"} <= set(drawn)
     for name in ("fid_vs_steps", "forest", "cost_vs_quality"):
         assert NOT_LEARNED in drawn[name].get_supxlabel().replace("\n", " ")
     loose = Terms(gate=Gate(oracle_ratio=20, below_mean=0))
-    drawn = dict(figures(held.assign(git="0123456789ab-dirty"), loose))
+    drawn = dict(figures(StudyAnalysis(held.assign(git="0123456789ab-dirty"), loose)))
     for name in ("fid_vs_steps", "forest", "cost_vs_quality"):
         note = drawn[name].get_supxlabel().replace("\n", " ")
         assert NOT_LEARNED not in note and "judged by a gate of the study's own" in note

@@ -1,13 +1,11 @@
 """Exposure: from a stage's density to rows, and from rows to the run's average."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmark.analysis.exposure import exposure_table, order_information, stage_exposure
-from benchmark.rows.frames import arm_order
+from benchmark.rows.frames import arm_order, load_rows
 from mindiffusion.config.presets import build_config, load_preset
 from mindiffusion.curriculum.controls import control
 from mindiffusion.curriculum.density import Window
@@ -113,6 +111,6 @@ def test_exposures_below_zero_have_no_order(ladder, baseline):
 
 
 def test_tables_of_rows_without_exposure_are_empty(repository):
-    lines = (repository / "docs/demo/rows.jsonl").read_text().splitlines()
-    frame = pd.DataFrame(json.loads(line) for line in lines if '"t_min"' in line)
+    frame = load_rows(repository / "docs/demo")
+    frame = frame[frame["metric"] == "t_min"]
     assert stage_exposure(frame).empty and exposure_table(frame).empty

@@ -9,15 +9,16 @@ from made_up_row import ROW
 
 from benchmark.analysis.answer import headline
 from benchmark.analysis.endpoint import missing_cells, primary_endpoint
-from benchmark.analysis.findings import HELD_OUT, MARGIN, findings, secondary
+from benchmark.analysis.findings import HELD_OUT
 from benchmark.analysis.learning import baseline_curve, learning, worth_in_steps
 from benchmark.analysis.mask_check import mask_effects
 from benchmark.analysis.power import seeds_needed
 from benchmark.analysis.statistics import sign_flip
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import digits_for, listed, percent
 from benchmark.rows.frames import to_frame
 from benchmark.rows.metric_names import EPS_MSE, SUMMARIES
-from benchmark.study.terms import Terms
+from benchmark.study.terms import USUAL, Terms
 from mindiffusion.errors import UserError
 
 STEPS = (50, 100, 200, 320, 400)
@@ -74,8 +75,16 @@ def study(effects=EFFECTS, seeds=8, noise=0.01, mask=0.05, draw=0, milestones=ST
     return to_frame(rows)
 
 
-def answer(rows, absent=None):
-    return headline(findings(rows), primary_endpoint(rows), absent or {})
+def learning_of(rows):
+    study = StudyAnalysis(rows)
+    return learning(rows, study.endpoint, study.curve)
+
+
+def answer(rows, *others):
+    """The answer of a study that has the rows' cells and some others, (arm, seed)."""
+    measured = {*zip(rows["arm"], rows["seed"], strict=True)}
+    cells = [{"arm": arm, "seed": seed} for arm, seed in (*measured, *others)]
+    return headline(StudyAnalysis(rows, index={"cells": cells if others else []}))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +94,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def found(frame):
-    return {finding.key: finding for finding in findings(frame)}
+    return {finding.key: finding for finding in StudyAnalysis(frame).findings}
 
 
 # --- the endpoint ---
@@ -116,7 +125,7 @@ def test_endpoint_leaves_out_unfinished_and_hollow_cells(frame):
     values = primary_endpoint(rows).values
     assert values.isna().stack().pipe(lambda x: set(x[x].index)) == {(2, "C"), (2, "S")}
     assert primary_endpoint(frame[frame["step"] < 300]) is None
-    assert findings(frame[frame["step"] < 300]) == []
+    assert StudyAnalysis(frame[frame["step"] < 300]).findings == ()
 
 
 def test_a_cell_with_fewer_sampling_seeds_is_left_out_and_changes_no_other(frame):
@@ -161,7 +170,7 @@ def test_endpoint_of_rows_of_two_declarations_is_exploratory(frame):
     rows = frame.copy()
     rows.loc[rows["arm"] == "C", "declared"] = "exploratory"
     assert primary_endpoint(rows).declared == "exploratory"
-    assert not any(finding.declared for finding in findings(rows))
+    assert not any(finding.declared for finding in StudyAnalysis(rows).findings)
 
 
 def test_endpoint_prefers_the_net_that_everybody_has(frame):
@@ -179,7 +188,7 @@ def test_one_cell_measured_otherwise_changes_nothing_and_is_told(frame, found, m
     """By more images, another net, an FID: even where the study's file asks for it since."""
     one = (frame["metric"] == "FD-Net@2048") & (frame["arm"] == "B") & (frame["seed"] == 0)
     rows = pd.concat([frame, frame[one].assign(metric=metric, n_generated=4096)])
-    assert findings(rows, terms) == list(found.values())
+    assert StudyAnalysis(rows, terms).findings == tuple(found.values())
     assert primary_endpoint(rows, terms).left_out == (
         f"{metric} of B (seed 0) is left out, since the cells are compared by FD-Net@2048.",
     )
@@ -195,7 +204,7 @@ def test_held_out_error_scored_again_for_one_cell_changes_nothing(frame):
     rows = with_held_out(frame, {"C": -0.02})
     one = (rows["metric"] == HELD_OUT) & (rows["arm"] == "B") & (rows["seed"] == 0)
     more = pd.concat([rows, rows[one].assign(n_reference=32, value=0.5)])
-    assert findings(more) == findings(rows)
+    assert StudyAnalysis(more).findings == StudyAnalysis(rows).findings
 
 
 def test_endpoint_refuses_a_distance_without_a_logarithm(frame):
@@ -237,7 +246,7 @@ def test_hypotheses_alone_are_declared_and_their_contrasts_adjusted(frame, found
 
 def test_swapping_two_arms_labels_turns_the_verdict_round(frame, found):
     swapped = frame.assign(arm=frame["arm"].replace({"B": "C", "C": "B"}))
-    other = {finding.key: finding for finding in findings(swapped)}
+    other = {finding.key: finding for finding in StudyAnalysis(swapped).findings}
     assert other["H2"].verdict == "refuted" and found["H2"].verdict == "supported"
     assert other["H2"].estimate == pytest.approx(-found["H2"].estimate)
     assert (other["H2"].low, other["H2"].high) == pytest.approx(
@@ -253,8 +262,8 @@ def test_swapping_two_arms_labels_turns_the_verdict_round(frame, found):
 
 def test_order_of_rows_changes_nothing(frame, found):
     mixed = frame.sample(frac=1, random_state=1)
-    assert findings(mixed) == list(found.values())
-    pd.testing.assert_frame_equal(learning(mixed), learning(frame))
+    assert StudyAnalysis(mixed).findings == tuple(found.values())
+    pd.testing.assert_frame_equal(learning_of(mixed), learning_of(frame))
 
 
 def last_values(logs, arms):
@@ -271,18 +280,20 @@ def test_equal_arms_are_found_different_as_rarely_as_promised():
     outcomes = []
     for _ in range(30):
         logs = 4 + 0.05 * rng.normal(size=(4, 2)) + rng.normal(size=(4, 1))
-        outcomes += [finding.verdict for finding in findings(last_values(logs, ("B", "A/A")))]
+        outcomes += [
+            finding.verdict for finding in StudyAnalysis(last_values(logs, ("B", "A/A"))).findings
+        ]
     assert len(outcomes) == 30
     assert sum(outcome in ("equal", "undecided") for outcome in outcomes) >= 26
 
 
 def test_checks_pass_by_the_sign_of_a_handicap_and_by_equal_arms_being_equal():
     rows = study({"B": 0.0, "A/A": 0.0, "B-80%": 0.0, "B-half": -0.2}, seeds=4)
-    found = {finding.key: finding for finding in findings(rows)}
+    found = {finding.key: finding for finding in StudyAnalysis(rows).findings}
     assert found["A/A"].passed and found["B-80%"].passed
     assert found["B-80%"].verdict == "supported"
     assert found["B-half"].passed is False and found["B-half"].verdict == "refuted"
-    different = findings(study({"B": 0.0, "A/A": -0.2}, seeds=4))[0]
+    different = StudyAnalysis(study({"B": 0.0, "A/A": -0.2}, seeds=4)).findings[0]
     assert different.passed is False and "so the arms differ" in different.why
     assert found["B-80%"].steps_equivalent == pytest.approx(0.2, abs=0.02)
 
@@ -292,14 +303,14 @@ def test_no_other_arm_moves_a_contrast(frame, found):
     other = frame[frame["arm"] == "B"].assign(arm="CR")
     other["value"] *= np.random.default_rng(0).uniform(0.5, 2, len(other))
     other = other[other["seed"] != 3]
-    beside = {finding.key: finding for finding in findings(pd.concat([frame, other]))}
+    beside = {finding.key: finding for finding in StudyAnalysis(pd.concat([frame, other])).findings}
     for key in set(found) - {"H1", "H2", "H3", "C-B"}:
         assert beside[key] == found[key], key
     assert (beside["H2"].low, beside["H2"].high) == (found["H2"].low, found["H2"].high)
 
 
 def test_mask_that_does_nothing_tests_nothing():
-    found = {finding.key: finding for finding in findings(study(seeds=2, mask=0.004))}
+    found = {finding.key: finding for finding in StudyAnalysis(study(seeds=2, mask=0.004)).findings}
     for key in ("H3", "CS-C", "S-B", "CS-B"):
         assert found[key].verdict == "not tested" and np.isnan(found[key].estimate)
         assert "0.4 %" in found[key].why
@@ -320,7 +331,7 @@ def test_mask_effect_is_read_at_trained_noise_levels_only(frame):
     assert (effect.step, effect.seeds, effect.passed) == (100, 8, True)
     no_stages = frame[~frame["metric"].isin(["t_min", "t_max"])]
     assert mask_effects(no_stages) == {}
-    joint = next(f for f in findings(no_stages) if f.key == "H3")
+    joint = next(f for f in StudyAnalysis(no_stages).findings if f.key == "H3")
     assert joint.verdict == "not tested" and "No row says" in joint.why
 
 
@@ -336,14 +347,14 @@ def test_any_arm_with_a_mask_needs_the_manipulation_check(frame):
         for metric, value in (("t_min", 0.0), ("t_max", 1.0), ("active_channels", channels))
     ]  # fmt: skip
     rows = pd.concat([frame, own, to_frame(stages)])
-    found = {finding.key: finding for finding in findings(rows)}
+    found = {finding.key: finding for finding in StudyAnalysis(rows).findings}
     assert found["mine-B"].verdict == "not tested" and "No row says" in found["mine-B"].why
     assert found["H2"].verdict == "supported"
 
 
 def test_one_seed_decides_nothing_and_says_so():
     rows = study(seeds=1)
-    found = findings(rows)
+    found = StudyAnalysis(rows).findings
     assert {finding.verdict for finding in found} == {"undecided"}
     assert next(finding for finding in found if finding.key == "A/A").passed is None
     for finding in found:
@@ -355,14 +366,14 @@ def test_one_seed_decides_nothing_and_says_so():
 
 def test_undecided_names_the_seeds_that_would_decide():
     rows = study({"B": 0.0, "C": -0.05}, seeds=4, noise=0.03, draw=3)
-    finding = next(f for f in findings(rows) if f.key == "C-B")
+    finding = next(f for f in StudyAnalysis(rows).findings if f.key == "C-B")
     assert finding.verdict == "undecided"
     assert finding.seeds_needed > 4
     assert f"about {finding.seeds_needed} seeds would decide" in finding.why
     assert "3 %" in finding.why
     # The estimate must come clear of 3 %.
     ratios = np.diff(primary_endpoint(rows).values.to_numpy(), axis=1)
-    gap = abs(abs(ratios.mean()) - MARGIN)
+    gap = abs(abs(ratios.mean()) - USUAL.margin)
     assert finding.seeds_needed == seeds_needed(gap, float(ratios.std(ddof=1)))
 
 
@@ -370,7 +381,7 @@ def test_supported_hypotheses_need_holms_p_too():
     """Three seeds: C − B lies beyond 3 % with p = .031, which is .062 for two hypotheses."""
     logs = 4 + np.array([[0, -0.5, -0.4], [0, -0.6, -0.7], [0, -0.9, -0.8]])
     rows = last_values(logs, ("B", "C", "density*"))
-    found = {finding.key: finding for finding in findings(rows)}
+    found = {finding.key: finding for finding in StudyAnalysis(rows).findings}
     assert found["H2"].p == pytest.approx(0.0311, abs=0.0005)
     assert found["H2"].verdict == "undecided" and found["H2"].seeds_needed > 3
     assert found["H2"].why.endswith("among 2 hypotheses its p is 0.062 (Holm), not below 0.05.")
@@ -381,13 +392,13 @@ def test_supported_hypotheses_need_holms_p_too():
 
 def test_missing_cells_cost_only_the_contrasts_they_belong_to(frame, found):
     rows = frame[~((frame["arm"] == "density*") & (frame["seed"] >= 5))]
-    other = {finding.key: finding for finding in findings(rows)}
+    other = {finding.key: finding for finding in StudyAnalysis(rows).findings}
     assert other["H1"].seeds == other["density*-B"].seeds == 5
     assert other["H2"].seeds == 8
     assert other["H2"].estimate == pytest.approx(found["H2"].estimate)
     nothing = frame[~((frame["arm"] == "density*") & (frame["seed"] < 8))]
     alone = frame[(frame["arm"] == "density*") & (frame["seed"] == 0)].assign(seed=99)
-    disjoint = next(f for f in findings(pd.concat([nothing, alone])) if f.key == "H1")
+    disjoint = next(f for f in StudyAnalysis(pd.concat([nothing, alone])).findings if f.key == "H1")
     assert (disjoint.seeds, disjoint.verdict) == (0, "not tested")
     assert disjoint.why == "No training seed has all of C and density* at the last step."
 
@@ -404,24 +415,27 @@ def with_held_out(rows, effects):
 
 
 def test_held_out_error_stands_beside_the_distance(frame):
-    found = {finding.key: finding for finding in findings(with_held_out(frame, {"C": -0.02}))}
+    found = {
+        finding.key: finding
+        for finding in StudyAnalysis(with_held_out(frame, {"C": -0.02})).findings
+    }
     estimate, low, high = found["H2"].held_out
     assert estimate == pytest.approx(-0.02, abs=1e-3) and low < estimate < high < 0
     assert found["H2"].verdict == "supported"
     without = frame[frame["metric"] != HELD_OUT]
-    assert all(np.isnan(finding.held_out).all() for finding in findings(without))
+    assert all(np.isnan(finding.held_out).all() for finding in StudyAnalysis(without).findings)
 
 
 def test_measures_that_point_opposite_ways_give_a_mixed_verdict(frame):
     rows = with_held_out(frame, {"C": 0.2, "A/A": 0.2})
-    found = {finding.key: finding for finding in findings(rows)}
+    found = {finding.key: finding for finding in StudyAnalysis(rows).findings}
     assert found["H2"].verdict == found["C-B"].verdict == "mixed"
     assert "opposite ways" in found["H2"].why and "+22.1" in found["H2"].why
     # A check is of the distance alone.
     assert found["A/A"].verdict == "equal"
     assert answer(rows).startswith("Mixed: Two measures")
     unsure = with_held_out(frame, {"C": 0.0})
-    assert {f.key: f.verdict for f in findings(unsure)}["H2"] == "supported"
+    assert {f.key: f.verdict for f in StudyAnalysis(unsure).findings}["H2"] == "supported"
 
 
 def test_rows_of_uncommitted_code_make_an_answer_provisional(frame):
@@ -434,11 +448,11 @@ def test_rows_of_uncommitted_code_make_an_answer_provisional(frame):
 
 
 def test_secondary_judges_the_sign_alone(frame):
-    found = secondary(frame)
+    found = StudyAnalysis(frame).secondary
     assert len(found) == 3 * len(SUMMARIES)
     finding = next(f for f in found if f.key == f"H2 {SUMMARIES[0]}")
     # A tiny effect, 1/50 of the distance's: below 3 %, but its sign is sure.
-    assert finding.verdict == "supported" and abs(finding.estimate) < MARGIN
+    assert finding.verdict == "supported" and abs(finding.estimate) < USUAL.margin
     assert "only the sign is judged" in finding.why
     assert not finding.declared and finding.p_holm is None
 
@@ -447,7 +461,7 @@ def test_secondary_judges_the_sign_alone(frame):
 
 
 def test_learning_reads_speed_off_curves_of_the_same_seed(frame):
-    table = learning(frame).set_index("arm")
+    table = learning_of(frame).set_index("arm")
     assert table.loc["B", "area"] == 0 and table.loc["B", "reached"] == 8
     assert table.loc["B", "steps_to_reach"] == pytest.approx(400)
     # Curves with few images carry a bias of 30, which shrinks ratios.
@@ -460,29 +474,29 @@ def test_learning_reads_speed_off_curves_of_the_same_seed(frame):
 def test_learning_and_curve_leave_hollow_milestones_out(frame):
     rows = frame.copy()
     rows.loc[(rows["arm"] == "C") & ~rows["full_range"], "value"] *= 0.001
-    pd.testing.assert_frame_equal(learning(rows), learning(frame))
+    pd.testing.assert_frame_equal(learning_of(rows), learning_of(frame))
     rows.loc[(rows["arm"] == "B") & (rows["step"] == 50), "full_range"] = False
     assert baseline_curve(rows, primary_endpoint(rows))[0].tolist() == list(STEPS[1:])
 
 
 def test_learning_gives_no_mean_over_the_lucky_seeds_alone():
     rows = study({"B": 0.0, "C": 0.0}, noise=0.05)
-    line = learning(rows).set_index("arm").loc["C"]
+    line = learning_of(rows).set_index("arm").loc["C"]
     assert 0 < line["reached"] < 8
     assert np.isnan(line["steps_to_reach"]) and np.isnan(line["steps_equivalent"])
 
 
 def test_steps_equivalent_of_a_worse_arm_is_the_share_it_wasted():
     rows = study({"B": 0.0, "late": 0.2}, noise=0.0)
-    line = learning(rows).set_index("arm").loc["late"]
+    line = learning_of(rows).set_index("arm").loc["late"]
     # B falls by exp(.002 · 100) over its last quarter.
     assert line["steps_equivalent"] == pytest.approx(0.75, abs=0.01)
     assert line["reached"] == 0
 
 
 def test_learning_without_a_baseline_is_empty(frame):
-    assert learning(frame[frame["arm"] != "B"]).empty
-    assert learning(frame[frame["step"] < 300]).empty
+    assert learning_of(frame[frame["arm"] != "B"]).empty
+    assert learning_of(frame[frame["step"] < 300]).empty
 
 
 def test_baseline_curve_is_freed_of_the_bias_of_few_images(frame):
@@ -559,5 +573,5 @@ def test_headline_claims_nothing_where_the_instrument_fails_its_check():
 
 def test_an_answer_before_all_cells_are_measured_says_so(frame):
     assert "interim" not in answer(frame)
-    text = answer(frame, {"C": [6, 7], "B": [7]})
-    assert "n = 8 seeds, interim: 3 cells are not measured yet)" in text
+    text = answer(frame, ("C", 8), ("C", 9), ("B", 8))
+    assert "n = 8 seeds, interim: 3 cells are not measured yet, how far B" in text

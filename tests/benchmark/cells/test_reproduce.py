@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from remade import tables_of
 
 from benchmark.__main__ import main
 from benchmark.cells.__main__ import main as follow
@@ -398,11 +399,10 @@ def test_sample_mistakes_are_one_line(words, message, finished, monkeypatch, cal
 
 
 def test_two_runs_of_one_arm_name_are_refused_by_the_tables(finished, monkeypatch, tmp_path):
-    from benchmark.reporting.tables.build import write_tables
 
     source = finished / "results" / "mine" / "rows.jsonl"
     rows = read_rows(source)
     changed = [dataclasses.replace(row, config_hash="0" * 12, value=row.value + 1) for row in rows]
     append_rows(tmp_path / "rows.jsonl", [*rows, *changed])
     with pytest.raises(UserError, match="two rows for arm"):
-        write_tables(tmp_path)
+        tables_of(tmp_path)

@@ -13,7 +13,8 @@ from benchmark.evaluation.milestone.yardstick import choose_feature_net, make_ya
 from benchmark.rows.lines import lines_of
 from benchmark.rows.metric_names import SUMMARIES
 from benchmark.rows.row import key
-from benchmark.study.study import METRICS, EvaluationConfig, Study
+from benchmark.study.metric_catalogue import METRICS
+from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint

@@ -6,12 +6,11 @@ import shutil
 import subprocess
 
 import pytest
+from remade import paper_of, tables_of
 from test_table_arms import CURRICULA, INDEX, REALISED
 from test_table_verdicts import study
 
-from benchmark.reporting.paper import write_paper
 from benchmark.reporting.tables.as_text import Table, escape_latex, to_latex
-from benchmark.reporting.tables.build import write_tables
 from benchmark.rows.file import append_rows
 from benchmark.rows.row import FIELDS, Row
 
@@ -38,8 +37,8 @@ def folder(tmp_path_factory):
     (path / "study.json").write_text(json.dumps(INDEX))
     (path / "figures").mkdir()
     (path / "figures" / "forest.pdf").write_bytes(PDF)
-    write_tables(path)
-    write_paper(path)
+    tables_of(path)
+    paper_of(path)
     return path
 
 
@@ -61,14 +60,14 @@ def test_paper_drops_what_the_study_has_no_more(folder):
     own = paper / "tables" / "mine.tex"
     for path in (*stale, own):
         path.write_bytes(b"old")
-    assert not set(stale) & set(write_paper(folder))
+    assert not set(stale) & set(paper_of(folder))
     assert not any(path.exists() for path in stale) and own.read_bytes() == b"old"
     own.unlink()
 
 
 def test_paper_is_the_same_on_a_rebuild(folder):
-    first = {path: path.read_bytes() for path in write_paper(folder)}
-    assert {path: path.read_bytes() for path in write_paper(folder)} == first
+    first = {path: path.read_bytes() for path in paper_of(folder)}
+    assert {path: path.read_bytes() for path in paper_of(folder)} == first
     assert len(first) == sum(path.is_file() for path in (folder / "paper").rglob("*"))
 
 

@@ -4,9 +4,11 @@ import dataclasses
 import json
 
 import pytest
+from remade import tables_of
 
+from benchmark.analysis.study_analysis import analyse
 from benchmark.reporting.tables.arms import arms, configuration
-from benchmark.reporting.tables.build import study_tables, write_tables
+from benchmark.reporting.tables.build import study_tables
 from benchmark.reporting.tables.capacity import capacity
 from benchmark.reporting.tables.training_cost import training_cost
 from benchmark.rows.file import append_rows
@@ -170,18 +172,18 @@ def test_capacity_is_compared_by_mechanism_then_by_place_and_step():
 
 def test_tables_of_the_index_are_built_beside_those_of_rows(tmp_path):
     append_rows(tmp_path / "rows.jsonl", CURRICULA + REALISED)
-    alone = set(study_tables(tmp_path))
+    alone = set(study_tables(analyse(tmp_path)))
     (tmp_path / "study.json").write_text(json.dumps(INDEX))
-    assert set(study_tables(tmp_path)) - alone == {"configuration"}
+    assert set(study_tables(analyse(tmp_path))) - alone == {"configuration"}
     assert {"arms", "capacity", "curriculum", "exposure"} <= alone
-    first = {path: path.read_bytes() for path in write_tables(tmp_path)}
-    assert {path: path.read_bytes() for path in write_tables(tmp_path)} == first
+    first = {path: path.read_bytes() for path in tables_of(tmp_path)}
+    assert {path: path.read_bytes() for path in tables_of(tmp_path)} == first
     for path in first:
         assert path.suffix != ".tex" or path.read_text().isascii()
     (tmp_path / "study.json").write_text('{"study": ')
     wrong = r"study\.json: is no whole JSON .* the study's command again"
     with pytest.raises(UserError, match=wrong):
-        study_tables(tmp_path)
+        analyse(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.tables.as_text import alignment
 from benchmark.reporting.tables.verdicts import exposure, learning, secondary, sensitivity, verdicts
 from benchmark.rows.frames import to_frame
@@ -51,7 +52,7 @@ def lines(tables):
 
 
 def test_verdicts_come_by_kind_with_interval_and_reason(frame):
-    tables, numbers = verdicts(frame, {})
+    tables, numbers = verdicts(StudyAnalysis(frame))
     assert [table.title for table in tables] == [
         "Hypotheses", "What the effects are made of", "Claims that arms are better",
         "Checks of the instrument",
@@ -77,32 +78,32 @@ def test_verdicts_come_by_kind_with_interval_and_reason(frame):
 
 def test_exchanged_arms_exchange_the_verdict():
     swapped = EFFECT | {"B": EFFECT["C"], "C": EFFECT["B"]}
-    found = lines(verdicts(study(effect=swapped), {})[0])
+    found = lines(verdicts(StudyAnalysis(study(effect=swapped)))[0])
     assert found["Hypotheses", "Benefit"][8] == "refuted"
 
 
 def test_verdicts_before_all_cells_are_measured_say_so(frame):
     cells = [{"arm": arm, "seed": seed} for arm in EFFECT for seed in range(9)]
-    tables, _ = verdicts(frame, {"cells": cells})
+    tables, _ = verdicts(StudyAnalysis(frame, index={"cells": cells}))
     said = f"; exploratory, interim: {len(EFFECT)} cells are not measured yet. "
     assert all(said in table.caption for table in tables)
-    assert not any("interim" in table.caption for table in verdicts(frame, {})[0])
+    assert not any("interim" in table.caption for table in verdicts(StudyAnalysis(frame))[0])
 
 
 def test_one_seed_decides_nothing_and_shows_no_interval():
-    tables, _ = verdicts(study(seeds=1), {})
+    tables, _ = verdicts(StudyAnalysis(study(seeds=1)))
     for line in lines(tables).values():
         assert line[2] == "–" and line[5:8] == ("–", "–", "–") and line[8] == "undecided"
 
 
 def test_a_study_without_a_finished_arm_has_no_verdicts(frame):
     young = frame[frame["step"] < 100]
-    assert verdicts(young, {})[0] == [] and learning(young, {})[0] == []
-    assert secondary(young, {})[0] == []
+    assert verdicts(StudyAnalysis(young))[0] == [] and learning(StudyAnalysis(young))[0] == []
+    assert secondary(StudyAnalysis(young))[0] == []
 
 
 def test_learning_is_told_in_areas_steps_and_worth(frame):
-    (table,), numbers = learning(frame, {})
+    (table,), numbers = learning(StudyAnalysis(frame))
     found = {line[0]: line[1:] for line in table.body}
     assert found["B"][:2] == ("8", "0.000 ± 0.000")
     seeds, area, reached, step, worth = found["C"]
@@ -125,7 +126,7 @@ def test_exposure_is_told_in_fifths(frame):
 
 
 def test_sensitivity_says_what_the_seeds_can_see(frame):
-    ((table,), numbers) = sensitivity(frame, {})
+    ((table,), numbers) = sensitivity(StudyAnalysis(frame))
     arm, seeds, mean, _, spread, correlation, smallest, below = table.body[0]
     assert (arm, seeds) == ("C", "8") and below == "1.00"
     change = numbers.set_index("arm").loc["C"]
@@ -135,5 +136,5 @@ def test_sensitivity_says_what_the_seeds_can_see(frame):
     # Spreads have no sign; noise that is independent makes pairs of no use.
     assert spread[0].isdigit() and smallest[0].isdigit()
     assert abs(float(correlation.replace("−", "-"))) < 0.9
-    few = sensitivity(study(seeds=1), {})[0][0].body[0]
+    few = sensitivity(StudyAnalysis(study(seeds=1)))[0][0].body[0]
     assert few[3:] == ("–", "–", "–", "–", "–")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from remade import tables_of
 
 from benchmark.__main__ import main
 from benchmark.reporting.tables.as_text import Table, decimals_for, to_latex, to_markdown
@@ -16,7 +17,6 @@ from benchmark.reporting.tables.build import (
     fid_vs_steps,
     kid_and_eps_mse,
     quality,
-    write_tables,
 )
 from benchmark.rows.file import append_rows
 from benchmark.rows.frames import to_frame
@@ -80,20 +80,20 @@ Smoke: fewer than 2048 generated images, far too few to compare with other work.
 
 def test_fid_table_is_the_golden_one(tmp_path):
     append_rows(tmp_path / "rows.jsonl", study_rows())
-    write_tables(tmp_path)
+    tables_of(tmp_path)
     assert (tmp_path / "tables" / "fid_vs_steps.md").read_text() == GOLDEN
 
 
 def test_tables_that_no_rows_stand_for_go_and_other_files_stay(tmp_path, caplog):
     rows, path = study_rows(), tmp_path / "rows.jsonl"
     append_rows(path, rows)
-    first = write_tables(tmp_path)
+    first = tables_of(tmp_path)
     assert "removed" not in caplog.text
     for name in ("mine.csv", "fid_vs_steps.txt"):
         (tmp_path / "tables" / name).write_text("of my own")
     path.unlink()
     append_rows(path, [one for one in rows if one.metric.startswith("FD")])
-    second = write_tables(tmp_path)
+    second = tables_of(tmp_path)
     assert 0 < len(second) < len(first)
     left = {path.name for path in (tmp_path / "tables").iterdir()}
     assert left == {path.name for path in second} | {"mine.csv", "fid_vs_steps.txt"}
@@ -134,7 +134,7 @@ def test_tables_have_the_same_bytes_for_any_row_order(tmp_path):
         random.Random(order).shuffle(rows)
         folder = tmp_path / str(order)
         append_rows(folder / "rows.jsonl", rows)
-        outputs.append({path.name: path.read_bytes() for path in write_tables(folder)})
+        outputs.append({path.name: path.read_bytes() for path in tables_of(folder)})
     assert len(outputs[0]) == 27
     assert outputs[0] == outputs[1] == outputs[2]
 
@@ -324,7 +324,7 @@ def test_colours_say_in_words_what_they_are():
 
 def test_csv_has_the_full_numbers(tmp_path):
     append_rows(tmp_path / "rows.jsonl", [row(value=1 / 3), row(seed=1, value=2 / 3)])
-    write_tables(tmp_path)
+    tables_of(tmp_path)
     with (tmp_path / "tables" / "fid_vs_steps.csv").open() as handle:
         (numbers,) = csv.DictReader(handle)
     assert float(numbers["mean"]) == (1 / 3 + 2 / 3) / 2
@@ -349,7 +349,7 @@ def test_curriculum_table_joins_equal_seeds_and_parts_unlike_ones():
 
 def test_a_study_without_a_kind_of_row_gets_no_such_table(tmp_path):
     append_rows(tmp_path / "rows.jsonl", [row()])
-    assert {path.stem for path in write_tables(tmp_path)} == {"fid_vs_steps"}
+    assert {path.stem for path in tables_of(tmp_path)} == {"fid_vs_steps"}
 
 
 def test_latex_escapes_text_and_names_no_package_command():
@@ -363,7 +363,7 @@ def test_latex_escapes_text_and_names_no_package_command():
 
 def test_all_latex_is_ascii_and_balanced(tmp_path):
     append_rows(tmp_path / "rows.jsonl", study_rows(seeds=(0, 1)))
-    for path in write_tables(tmp_path):
+    for path in tables_of(tmp_path):
         if path.suffix == ".tex":
             text = path.read_text()
             assert text.isascii()
@@ -389,15 +389,17 @@ def test_decimals_show_the_smallest_value_too(values, decimals):
 
 def test_write_tables_without_rows_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        write_tables(tmp_path)
+        tables_of(tmp_path)
 
 
 def test_tables_never_import_torch(tmp_path):
     append_rows(tmp_path / "rows.jsonl", study_rows())
     code = (
         "import sys; from pathlib import Path; "
-        "from benchmark.reporting.tables.build import write_tables; "
-        "write_tables(Path(sys.argv[1])); print('torch' in sys.modules, "
+        "from benchmark.analysis.study_analysis import analyse; "
+        "from benchmark.reporting.tables.build import study_tables, write_tables; "
+        "folder = Path(sys.argv[1]); write_tables(study_tables(analyse(folder)), folder); "
+        "print('torch' in sys.modules, "
         "*sorted(m for m in sys.modules if m.startswith('mindiffusion.')))"
     )
     out = subprocess.run(

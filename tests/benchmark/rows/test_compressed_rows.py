@@ -17,7 +17,6 @@ from benchmark.rows.file import (
     read_loosely,
     read_rows,
     rows_files,
-    rows_hash,
     write_rows,
 )
 from benchmark.rows.frames import load_rows
@@ -48,9 +47,8 @@ def test_compressed_rows_are_read_as_they_were(study, path):
 
 
 def test_a_study_that_goes_on_appends_beside_it(study, path):
-    before = rows_hash(path)
     append_rows(path, SECOND)
-    assert read_rows(path) == FIRST + SECOND and rows_hash(path) != before
+    assert read_rows(path) == FIRST + SECOND
     # The appended file can be read without the other.
     compressed_file(path).rename(study / "away")
     assert read_rows(path) == SECOND
@@ -102,10 +100,10 @@ def test_two_files_that_contradict_each_other_are_named(study, path):
     append_rows(path, [row(step=1, value=7.0)])
     with pytest.raises(UserError, match=r"rows\.jsonl\.xz, line 2, and .*rows\.jsonl, line 2: two"):
         read_rows(path)
-    before = rows_hash(path)
+    before = [one.read_bytes() for one in rows_files(path)]
     with pytest.raises(UserError, match="two results"):
         compress(study)
-    assert rows_hash(path) == before
+    assert [one.read_bytes() for one in rows_files(path)] == before
 
 
 def test_damage_is_told_with_file_and_line(study, path):

@@ -200,15 +200,3 @@ def test_a_summary_of_no_rows_has_columns_of_their_kinds():
 def test_load_study_names_the_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"rows\.jsonl does not exist"):
         load_rows(tmp_path / "nowhere")
-
-
-def test_load_study_reads_a_file_once_and_hands_out_copies(tmp_path, monkeypatch):
-    path = tmp_path / "rows.jsonl"
-    append_rows(path, [row()])
-    first = load_rows(tmp_path)
-    first["value"] = 0.0
-    with monkeypatch.context() as patch:
-        patch.setattr(frames, "read_rows", lambda path: pytest.fail("read again"))
-        assert load_rows(tmp_path)["value"].tolist() == [12.5]
-    append_rows(path, [row(step=200, value=3.0)])
-    assert load_rows(tmp_path)["value"].tolist() == [12.5, 3.0]

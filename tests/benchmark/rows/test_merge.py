@@ -5,9 +5,9 @@ import itertools
 import json
 
 import pytest
+from remade import tables_of
 
 from benchmark.__main__ import main
-from benchmark.reporting.tables.build import write_tables
 from benchmark.rows.file import append_rows, read_rows
 from benchmark.rows.merge import merge
 from benchmark.rows.row import Row
@@ -102,7 +102,7 @@ def test_tables_of_the_whole_are_those_of_rows_from_one_machine(machines, tmp_pa
     for where in ("out", "alone"):
         # Its arms hold no real config.
         (tmp_path / where / "study.json").unlink()
-        write_tables(tmp_path / where)
+        tables_of(tmp_path / where)
     assert content(tmp_path / "out" / "tables") == content(tmp_path / "alone" / "tables")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.rows import pack as packing
+from benchmark.rows import parts
 from benchmark.rows.file import append_rows, read_rows
 from benchmark.rows.pack import pack, unpack
 from benchmark.rows.row import Row
@@ -153,7 +154,8 @@ def test_rows_are_joined_and_contradictions_change_nothing(study, tmp_path):
 
 
 def test_parts_are_small_checked_and_as_many_as_they_must_be(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "PART_BYTES", 1500)
+    for module in (packing, parts):
+        monkeypatch.setattr(module, "PART_BYTES", 1500)
     noise = random.Random(0).randbytes(4000)
     sealed(study / "c" / "seed0" / "ckpt-000000020.pt", noise)
     packed = tmp_path / "packed"

@@ -57,7 +57,7 @@ def test_a_cut_last_line_is_skipped_and_then_removed(tmp_path, caplog, cut):
     expected = [row(step=1), row(step=2)] if cut == 1 else [row(step=1)]
     with caplog.at_level(logging.WARNING):
         assert read_rows(path) == expected
-        assert ("the cut last line (line 2) cannot be read" in caplog.text) == (cut > 1)
+        assert ("the cut last line (line 3) cannot be read" in caplog.text) == (cut > 1)
         append_rows(path, [row(step=3)])
     assert read_rows(path) == [*expected, row(step=3)]
     assert path.read_bytes().startswith(first_line)

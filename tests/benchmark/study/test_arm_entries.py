@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmark.study.arm_entries import control_name, slug
+from benchmark.study.arm_catalogue import control_name
+from benchmark.study.arm_entries import slug
 from benchmark.study.study import load_study
 from mindiffusion.config.run import differences, to_dict
 from mindiffusion.curriculum.controls import control

@@ -64,3 +64,16 @@ def test_document_declares_no_study_that_has_changed_since():
     declared = re.findall(r"^- `([^`]+)`: `([0-9a-f]{12})`", text, re.MULTILINE)
     assert {name for name, _ in declared} <= set(study_names())
     assert all(fingerprint(load_study(name)) == digits for name, digits in declared)
+
+
+def test_the_example_of_hypotheses_in_the_documents_can_be_read(repository, tmp_path):
+    text = (repository / "docs" / "statistics.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(hypotheses:.*?)```", text, re.DOTALL)[1]
+    names = {"b": "B", "c": "C", "low": "low-first"}
+    arms = "".join(f"  {key}: {{extends: [arms/c], arm: {name}}}\n" for key, name in names.items())
+    run = "run: {data: {dataset: avatars, num_train: 256}, training: {steps: 64}}\n"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"seeds: [0]\narms:\n{arms}controls_of: [c, low]\n{run}{example}")
+    terms = load_study(str(path)).terms
+    assert [one.expected for one in terms.hypotheses] == ["better", "equal"]
+    assert len(terms.hypotheses[1].weights) == 4 and terms.smallest_effect == 0.05

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
+from remade import report_of
 
 from benchmark.rows.file import append_rows
 from benchmark.rows.row import Row
@@ -124,6 +125,4 @@ def study_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def report(study_dir):
     """The planted study's report."""
-    from benchmark.reporting.page import write_report
-
-    return write_report(study_dir)
+    return report_of(study_dir)

@@ -2,19 +2,14 @@ import dataclasses
 
 import pytest
 
-from benchmark.analysis.endpoint import missing_cells, primary_endpoint
-from benchmark.analysis.findings import findings
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.checks import evidence, instrument_checks
 from benchmark.rows.frames import to_frame
-from benchmark.study.terms import Gate
 
 
 def checks_of(rows):
-    frame = to_frame(rows)
-    endpoint, found = primary_endpoint(frame), findings(frame)
-    absent = {} if endpoint is None else missing_cells(frame, endpoint, {})
-    asked = evidence(frame, endpoint, absent, Gate())
-    return {check.name: check for check in [*instrument_checks(frame, found), *asked]}
+    study = StudyAnalysis(to_frame(rows))
+    return {check.name: check for check in [*instrument_checks(study), *evidence(study)]}
 
 
 @pytest.fixture(scope="module")

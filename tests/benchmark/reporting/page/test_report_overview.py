@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmark.analysis.competence import Competence
-from benchmark.analysis.endpoint import missing_cells, primary_endpoint
-from benchmark.analysis.findings import findings
+from benchmark.analysis.endpoint import primary_endpoint
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.overview import cautions, cells_text, effect_on, main_table
 from benchmark.rows.frames import to_frame
 
@@ -17,25 +17,28 @@ LEARNED = Competence(
 )  # fmt: skip
 
 
-def parts(rows):
-    frame = to_frame(rows)
-    return frame, primary_endpoint(frame), findings(frame)
+def study_of(rows, baseline=LEARNED):
+    """The analysis of some rows, whatever they say of the baseline."""
+    study = StudyAnalysis(to_frame(rows))
+    # As though worked out already.
+    vars(study)["baseline"] = baseline
+    return study
 
 
 @pytest.fixture(scope="module")
 def whole(planted):
-    return parts(planted())
+    return study_of(planted())
 
 
 @pytest.fixture(scope="module")
 def single(planted):
     """One seed and 512 images."""
     rows = [row for row in planted(("B", "C"), [0], "FD-EffNet-Lite0-64px@1024")]
-    return parts(rows)
+    return study_of(rows)
 
 
 def test_main_table_has_every_arm_with_its_planted_change(whole):
-    table = main_table(*whole)
+    table = main_table(whole)
     change = {row[0]: row[2] for row in table.body}
     assert list(change)[:4] == ["B", "S", "C", "CS"]
     assert change["B"] == "–"
@@ -48,32 +51,31 @@ def test_main_table_has_every_arm_with_its_planted_change(whole):
 def test_main_table_shows_the_means_of_the_table_of_distances(whole):
     from benchmark.reporting.tables.build import fid_vs_steps
 
-    table = next(t for t in fid_vs_steps(whole[0])[0] if "@2048" in t.title)
+    table = next(t for t in fid_vs_steps(whole.frame)[0] if "@2048" in t.title)
     last = {row[0]: next(c for c in reversed(row) if c != "–") for row in table.body}
-    assert {row[0]: row[1] for row in main_table(*whole).body} == last
+    assert {row[0]: row[1] for row in main_table(whole).body} == last
 
 
 def test_main_table_lists_seeds_only_where_arms_differ(planted):
-    table = main_table(*parts(planted(("B", "C"), range(3))))
+    table = main_table(study_of(planted(("B", "C"), range(3))))
     assert table.header == ("arm", "distance", "against B")
     rows = [*planted(("B",), range(3)), *planted(("C",), range(2))]
-    table = main_table(*parts(rows))
+    table = main_table(study_of(rows))
     assert table.header[-1] == "seeds"
     assert [row[-1] for row in table.body] == ["3", "2"]
 
 
 def test_one_seed_gives_no_interval_and_the_images_own_error(single, planted):
-    frame, endpoint, found = single
-    assert main_table(frame, endpoint, found).body[1][2].endswith("(n=1)")
+    assert main_table(single).body[1][2].endswith("(n=1)")
     rows = [dataclasses.replace(row, error=1.5) for row in planted(("B", "C"), [0])]
     rows = [row for row in rows if row.sampling_seed == 0]
-    table = main_table(*parts(rows))
+    table = main_table(study_of(rows))
     assert table.body[0][1].endswith("± 1.50 (se)")
     assert any(note.startswith("(se)") for note in table.notes)
 
 
 def test_effect_without_a_claim_is_a_paired_one(whole, planted):
-    _, endpoint, _ = whole
+    endpoint = whole.endpoint
     effect = effect_on("CS", endpoint, [])
     values = endpoint.values["CS"] - endpoint.values["B"]
     assert effect.estimate == pytest.approx(values.mean())
@@ -84,52 +86,46 @@ def test_effect_without_a_claim_is_a_paired_one(whole, planted):
 
 
 def test_cautions_are_silent_on_a_full_study(whole):
-    frame, endpoint, found = whole
-    assert missing_cells(frame, endpoint, {}) == {}
-    assert cautions(endpoint, found, {}, LEARNED) == []
+    assert whole.absent == {}
+    assert cautions(whole) == []
 
 
-def test_cautions_say_where_nothing_guards_against_young_networks(whole):
-    (text,) = cautions(*whole[1:], {}, None)
+def test_cautions_say_where_nothing_guards_against_young_networks(planted):
+    (text,) = cautions(study_of(planted(), None))
     assert text.startswith("How far B has learned was not measured")
 
 
 def test_cautions_name_one_seed_and_smoke_in_plain_words(single):
-    texts = cautions(*single[1:], {}, LEARNED)
+    texts = cautions(single)
     assert texts[0].startswith("One training seed:")
     assert "1,024 generated images, fewer than 2,048" in texts[1]
 
 
 def test_cautions_name_what_is_not_measured(planted):
     rows = [*planted(("B",), range(6)), *planted(("C",), (0, 1, 4))]
-    frame, endpoint, found = parts(rows)
-    absent = missing_cells(frame, endpoint, {})
-    assert absent == {"C": [2, 3, 5]} and cells_text(absent) == ["C (seed 2–3, 5)"]
-    assert "Not measured yet: C (seed 2–3, 5)." in cautions(endpoint, found, absent, LEARNED)
+    study = study_of(rows)
+    assert study.absent == {"C": [2, 3, 5]} and cells_text(study.absent) == ["C (seed 2–3, 5)"]
+    assert "Not measured yet: C (seed 2–3, 5)." in cautions(study)
 
 
 def test_missing_cells_are_those_of_the_index_where_there_is_one(planted):
     rows = [*planted(("B",), range(3)), *planted(("C",), (0,))]
-    frame, endpoint, _ = parts(rows)
     cells = [{"arm": arm, "seed": seed} for arm, seed in (("B", 0), ("CR", 1), ("CR", 0))]
-    assert missing_cells(frame, endpoint, {"cells": cells}) == {"CR": [0, 1]}
+    assert StudyAnalysis(to_frame(rows), index={"cells": cells}).absent == {"CR": [0, 1]}
 
 
 def test_cautions_name_a_failed_instrument(planted):
     rows = planted(("B", "C", "B-80%"), range(6))
     swap = {"B": "B-80%", "B-80%": "B"}
     swapped = [dataclasses.replace(row, arm=swap.get(row.arm, row.arm)) for row in rows]
-    _, endpoint, found = parts(swapped)
-    assert "The instrument fails a check of its own: B-80%." in cautions(
-        endpoint, found, {}, LEARNED
-    )
+    assert "The instrument fails a check of its own: B-80%." in cautions(study_of(swapped))
 
 
 def test_cautions_without_a_finished_arm(planted):
     rows = [row for row in planted(("B",), [0]) if row.step < 1000]
-    _, endpoint, found = parts(rows)
-    assert endpoint is None
-    assert len(cautions(endpoint, found, {}, LEARNED)) == 1
+    study = study_of(rows)
+    assert study.endpoint is None
+    assert len(cautions(study)) == 1
 
 
 def test_main_table_has_the_held_out_change_beside_the_distances(planted):
@@ -140,7 +136,7 @@ def test_main_table_has_the_held_out_change_beside_the_distances(planted):
                             value=0.1 if row.arm == "B" else 0.09)
         for row in last if row.sampling_seed == 0
     ]  # fmt: skip
-    table = main_table(*parts(rows))
+    table = main_table(study_of(rows))
     column = table.header.index("held-out ε-MSE against B")
     assert [line[column] for line in table.body] == ["–", "−10.0 % (−10.0 to −10.0 %)"]
 
@@ -150,14 +146,14 @@ def test_main_table_is_of_the_sampling_seeds_that_count(whole, planted):
     rows = planted()
     last = [row for row in rows if row.arm == "C" and row.seed == 0 and row.step == row.total_steps]
     more = [dataclasses.replace(row, sampling_seed=9, value=2 * row.value) for row in last
-            if row.metric == whole[1].metric and row.sampling_seed == 0]  # fmt: skip
+            if row.metric == whole.endpoint.metric and row.sampling_seed == 0]  # fmt: skip
     assert more
-    assert main_table(*parts([*rows, *more])) == main_table(*whole)
+    assert main_table(study_of([*rows, *more])) == main_table(whole)
     lost = max(
-        (row for row in last if row.metric == whole[1].metric), key=lambda r: r.sampling_seed
+        (row for row in last if row.metric == whole.endpoint.metric), key=lambda r: r.sampling_seed
     )
     fewer = [row for row in rows if row is not lost]
-    table, before = main_table(*parts(fewer)), main_table(*whole)
+    table, before = main_table(study_of(fewer)), main_table(whole)
     place = [line[0] for line in table.body].index("C")
     assert table.body[place] != before.body[place]
     assert [line[1] for line in table.body if line[0] != "C"] == [

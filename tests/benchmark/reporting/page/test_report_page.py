@@ -7,10 +7,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from remade import report_of, tables_of
 
 from benchmark.__main__ import build_parser
-from benchmark.reporting.page import write_report
-from benchmark.reporting.tables.build import write_tables
 from benchmark.rows.file import append_rows
 from mindiffusion.errors import UserError
 
@@ -86,7 +85,7 @@ def test_swapping_two_arms_labels_changes_the_answer(planted, tmp_path, text):
         dataclasses.replace(row, arm=swap.get(row.arm, row.arm))
         for row in planted(("B", "C"), range(4))
     ]
-    swapped = write_report(small_study(tmp_path, rows)).read_text()
+    swapped = report_of(small_study(tmp_path, rows)).read_text()
     assert 'class="answer">No: ' in swapped
     benefit = re.compile(r'id="claim-H2".*?</svg>(\w+)', re.DOTALL)
     assert benefit.search(text)[1] == "supported"
@@ -131,7 +130,7 @@ def test_names_from_rows_are_escaped(page, text):
 
 
 def test_copied_latex_and_csv_are_the_studys_own_tables(page, study_dir):
-    write_tables(study_dir)
+    tables_of(study_dir)
     files = sorted((study_dir / "tables").glob("*.tex"))
     assert len(files) > 3
     for path in files:
@@ -144,16 +143,16 @@ def test_copied_latex_and_csv_are_the_studys_own_tables(page, study_dir):
 
 def test_same_rows_give_the_same_bytes_in_whatever_order(planted, tmp_path):
     rows = planted(("B", "C"), [0, 1])
-    first = write_report(small_study(tmp_path / "a", rows)).read_bytes()
-    assert write_report(tmp_path / "a").read_bytes() == first
-    other = write_report(small_study(tmp_path / "b", rows[::-1])).read_text()
+    first = report_of(small_study(tmp_path / "a", rows)).read_bytes()
+    assert report_of(tmp_path / "a").read_bytes() == first
+    other = report_of(small_study(tmp_path / "b", rows[::-1])).read_text()
     digest = re.compile("SHA-256 [0-9a-f]{64}")
     assert digest.sub("", other) == digest.sub("", first.decode())
 
 
 def test_one_seed_without_figures_and_strips_still_makes_a_page(planted, tmp_path):
     rows = planted(("B", "C"), [0], "FD-EffNet-Lite0-64px@1024")
-    text = write_report(small_study(tmp_path, rows)).read_text()
+    text = report_of(small_study(tmp_path, rows)).read_text()
     Page(text)
     first = text[: text.index('<section id="checks"')]
     assert "One training seed" in first and "Smoke:" in first
@@ -163,14 +162,14 @@ def test_one_seed_without_figures_and_strips_still_makes_a_page(planted, tmp_pat
 
 def test_a_study_without_a_finished_arm_still_makes_a_page(planted, tmp_path):
     rows = [row for row in planted(("B",), [0]) if row.step < 1000]
-    text = write_report(small_study(tmp_path, rows)).read_text()
+    text = report_of(small_study(tmp_path, rows)).read_text()
     Page(text)
     assert "No table of distances" in text and "no claim can be tested yet" in text
 
 
 def test_a_folder_without_rows_is_one_line(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        write_report(tmp_path)
+        report_of(tmp_path)
 
 
 def test_the_commands_that_make_it_anew_are_commands(text):
@@ -199,7 +198,7 @@ def test_what_can_be_copied_is_neither_formula_nor_command(tmp_path, planted):
         dataclasses.replace(row, arm={"C": "=cmd()"}.get(row.arm, row.arm), study="a; rm -rf ~")
         for row in planted(("B", "C"), range(2))
     ]
-    text = html.unescape(write_report(small_study(tmp_path, rows)).read_text())
+    text = html.unescape(report_of(small_study(tmp_path, rows)).read_text())
     assert "reproduce 'a; rm -rf ~'" in text
     sources = re.findall(r'id="[^"]*-(?:csv|numbers)"[^>]*>(.*?)</textarea>', text, re.DOTALL)
     lines = [line for source in sources for line in source.splitlines()]

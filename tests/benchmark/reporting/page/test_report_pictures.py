@@ -22,10 +22,14 @@ def content(uri, kind="png"):
 
 
 def test_figures_come_in_the_captions_order_then_by_name(study_dir):
-    found = figures_of(study_dir, {"forest": "A forest.", "fid_vs_steps": "Steps.", "none": "No."})
+    found = figures_of(
+        study_dir,
+        {"forest": ("Trees", "A forest."), "fid_vs_steps": ("Steps", "Up."), "none": ("No", "No.")},
+    )
     assert list(found) == ["forest", "fid_vs_steps", "own"]
     forest = found["forest"]
     assert (forest.width, forest.height, forest.caption) == (600, 200, "A forest.")
+    assert (forest.title, found["own"].title, found["own"].caption) == ("Trees", "Own", "")
     assert dataclasses.replace(forest, width=2040).is_wide and not forest.is_wide
 
 

@@ -1,7 +1,6 @@
 import pytest
 
 from benchmark.reporting.page.words import (
-    arm_note,
     counted,
     listed,
     p_value,
@@ -11,7 +10,6 @@ from benchmark.reporting.page.words import (
     size_text,
     slug,
     tied,
-    title_of,
 )
 
 
@@ -42,21 +40,6 @@ def test_p_value_has_three_decimals(p, text):
     assert p_value(p) == text
 
 
-@pytest.mark.parametrize(
-    ("arm", "note"),
-    [
-        ("C", "noise curriculum, high noise first"),
-        ("density*", "C’s exposure and last stage, else no order"),
-        ("my arm-density*", "my arm’s exposure and last stage, else no order"),
-        ("mirror-shuffled*", "mirror’s stages, shuffled"),
-        ("C-flat", "C’s order, uniform exposure"),
-        ("my arm", ""),
-    ],
-)
-def test_arm_note_knows_controls_of_any_arm(arm, note):
-    assert arm_note(arm) == note
-
-
 def test_numbers_and_lists_read_well():
     assert counted(1, "seed") == "1 seed"
     assert counted(1200, "seed") == "1,200 seeds"
@@ -73,8 +56,3 @@ def test_tied_keeps_numbers_with_their_signs():
 def test_slug_keeps_what_an_anchor_may_have():
     assert slug("A/A") == "A-A"
     assert slug("density*-B") == "density-star-B"
-
-
-def test_title_of_an_unknown_name_is_the_name():
-    assert title_of("fid_vs_steps", {"fid_vs_steps": "Known"}) == "Known"
-    assert title_of("my_own", {}) == "My own"

@@ -1,0 +1,132 @@
+"""One analysis of a study's rows, for everybody who tells of it: tables, figures, report, paper.
+
+Each part is worked out when it is first asked for, and once. So no two pages can disagree.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.analysis.competence import Competence, competence
+from benchmark.analysis.endpoint import Endpoint, missing_cells, primary_endpoint
+from benchmark.analysis.findings import (
+    HELD_OUT,
+    Evidence,
+    Finding,
+    findings,
+    held_out_endpoints,
+    secondary,
+)
+from benchmark.analysis.learning import Floats, baseline_curve
+from benchmark.analysis.mask_check import MaskEffect, known_masks
+from benchmark.analysis.statistics import ALPHA
+from benchmark.rows.frames import load_rows
+from benchmark.study.index import read_index
+from benchmark.study.terms import USUAL, Terms, terms_of
+
+
+@dataclass(frozen=True, eq=False)
+class StudyAnalysis:
+    """A study's rows with all that follows from them.
+
+    Attributes:
+        frame: the frame of the rows, in any order; nobody changes it.
+        terms: what the study's file fixed beforehand.
+        index: the study's, which says which cells there should be; it may be empty.
+    """
+
+    frame: pd.DataFrame
+    terms: Terms = USUAL
+    index: Mapping[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def endpoint(self) -> Endpoint | None:
+        """The number that verdicts are about; None if no arm is at its last step."""
+        return primary_endpoint(self.frame, self.terms)
+
+    @functools.cached_property
+    def baseline(self) -> Competence | None:
+        """How far B has come; None where that was not measured."""
+        return competence(self.frame)
+
+    @functools.cached_property
+    def has_learned(self) -> bool:
+        """Whether B has learned enough for verdicts, or nothing is known of it."""
+        return self.baseline is None or self.baseline.passed(self.terms.gate)
+
+    @functools.cached_property
+    def masks(self) -> dict[str, MaskEffect | None]:
+        """Every arm with a channel mask, and what is known of it; None where no row says."""
+        return known_masks(self.frame)
+
+    @functools.cached_property
+    def measures(self) -> tuple[Endpoint, ...]:
+        """Summaries of the held-out ε-MSE of the endpoint's cells; none without an endpoint."""
+        if self.endpoint is None:
+            return ()
+        return tuple(held_out_endpoints(self.frame, self.endpoint))
+
+    @property
+    def held_out(self) -> Endpoint | None:
+        """The held-out ε-MSE over all noise levels, which stands beside every distance."""
+        return next((one for one in self.measures if one.metric == HELD_OUT), None)
+
+    @functools.cached_property
+    def curve(self) -> tuple[Floats, Floats]:
+        """B's valid milestones and its log distances there; empty without a finished B."""
+        return baseline_curve(self.frame, self.endpoint)
+
+    @property
+    def alpha(self) -> float:
+        """The strictest level that Holm may ask of one of the study's hypotheses."""
+        return ALPHA / max(1, len(self.terms.hypotheses))
+
+    @functools.cached_property
+    def absent(self) -> dict[str, list[int]]:
+        """By arm: its seeds that are not measured at the last step; empty without an endpoint."""
+        if self.endpoint is None:
+            return {}
+        return missing_cells(self.frame, self.endpoint, self.index)
+
+    @functools.cached_property
+    def _evidence(self) -> Evidence | None:
+        if self.endpoint is None:
+            return None
+        return Evidence(
+            self.endpoint,
+            self.terms.margin,
+            self.alpha,
+            self.masks,
+            self.curve,
+            self.held_out,
+            self.baseline,
+            self.terms.gate,
+        )
+
+    @functools.cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """All claims that the study's arms can speak to, hypotheses first."""
+        if self._evidence is None:
+            return ()
+        return tuple(findings(self.terms.hypotheses, self._evidence))
+
+    @functools.cached_property
+    def secondary(self) -> tuple[Finding, ...]:
+        """The hypotheses about the held-out error; none of these decides."""
+        if self._evidence is None:
+            return ()
+        return tuple(secondary(self.measures, self.terms.hypotheses, self._evidence))
+
+
+def analyse(study_dir: Path) -> StudyAnalysis:
+    """The analysis of a study's folder, from its rows and its index.
+
+    Raises:
+        UserError: the study has no rows, or rows that contradict each other.
+    """
+    frame, index = load_rows(study_dir), read_index(study_dir)
+    return StudyAnalysis(frame, terms_of(index), index)
