@@ -103,10 +103,10 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _reproduce_runs(
     study: "Study", runs: "Sequence[RunConfig]", options: argparse.Namespace
 ) -> int:
-    from benchmark.cells.local import device_slots, run_study
-    from benchmark.cells.time_left import print_dry_run
-
     if options.dry_run:
+        from benchmark.cells.slots import device_slots
+        from benchmark.cells.time_left import print_dry_run
+
         return print_dry_run(study, runs, len(device_slots(runs, study.runs_per_device)))
     if options.minutes is not None and not (options.minutes > 0 and options.cluster is None):
         raise UserError(
@@ -115,6 +115,8 @@ def _reproduce_runs(
         )
     if options.cluster is not None:
         return _reproduce_on_cluster(study, runs, options)
+    from benchmark.cells.local import run_study
+
     return run_study(study, runs, minutes=math.inf if options.minutes is None else options.minutes)
 
 

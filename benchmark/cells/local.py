@@ -32,6 +32,7 @@ from benchmark.cells.progress import (
     title,
     work_of,
 )
+from benchmark.cells.slots import device_slots
 from benchmark.cells.tasks import CellKey, Task, key_of
 from benchmark.cells.time_left import minutes_left
 from benchmark.cells.walk import Walk
@@ -79,29 +80,6 @@ class Cell:
     def key(self) -> CellKey:
         """Which cell it is."""
         return key_of(self.config)
-
-
-def device_slots(configs: Sequence[RunConfig], runs_per_device: int = 1) -> list[str | None]:
-    """Places to run cells side by side: a GPU index each, or None for a share of the CPU's cores.
-
-    One process a GPU beats several GPUs a process while there are more cells than GPUs; where one
-    run cannot fill a GPU, several share it. On the CPU a run's own ``training.threads`` say how
-    many fit; where they are null, the CPU is one device.
-
-    Args:
-        configs: the runs.
-        runs_per_device: runs that share a GPU, or the CPU where its threads are not given.
-    """
-    import torch
-
-    if configs[0].training.device != "cpu" and torch.cuda.is_available():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        count = torch.cuda.device_count()
-        gpus = visible.split(",") if visible else [str(i) for i in range(count)]
-        return [*gpus] * runs_per_device
-    threads = configs[0].training.threads
-    cores = available_cores()
-    return [None] * max(1, cores // threads if threads else min(cores, runs_per_device))
 
 
 def run_study(study: Study, runs: Sequence[RunConfig], *, minutes: float = math.inf) -> int:

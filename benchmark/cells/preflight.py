@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.cells.progress import is_unfinished, refuse_stale_rows
 from benchmark.cells.tasks import graph_of
-from benchmark.evaluation.milestone.stitched_rows import check_finisher
+from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.study.study import Study, check_counts
 from mindiffusion.config.run import RunConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmark.cells.tasks import Task, key_of
 from benchmark.evaluation.milestone.parts import Part, parts_of
-from benchmark.evaluation.milestone.score import finisher_key, proof
+from benchmark.evaluation.milestone.proof import finisher_key, proof
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.known_rows import known_rows
 from benchmark.study.study import Study

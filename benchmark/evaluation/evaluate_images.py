@@ -14,7 +14,7 @@ import torch
 
 from benchmark.evaluation.features.extract import GROUPS, FeatureExtractor, ImageBatch, feature_set
 from benchmark.evaluation.features.net import FeatureNet
-from benchmark.evaluation.features.nets import load_feature_net
+from benchmark.evaluation.features.nets import choose_feature_net, load_feature_net
 from benchmark.evaluation.features.reference_set import (
     ReferenceSet,
     reference_of_batches,
@@ -31,7 +31,6 @@ from benchmark.evaluation.milestone.yardstick import (
     NO_UNSEEN,
     NetYardstick,
     Yardstick,
-    choose_feature_net,
     image_store,
 )
 from benchmark.rows.metric_names import MEMORISED_PIXELS, limit_name, metric_label

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.parts import parts_of
-from benchmark.evaluation.milestone.score import finisher_key, proof, score_milestone
-from benchmark.evaluation.milestone.stitched_rows import check_finisher
+from benchmark.evaluation.milestone.proof import check_finisher, finisher_key, proof
+from benchmark.evaluation.milestone.score import score_milestone
 from benchmark.evaluation.milestone.yardstick import NO_UNSEEN, Yardstick, make_yardstick
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.keeper import Keeper

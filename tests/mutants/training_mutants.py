@@ -160,8 +160,8 @@ LOOP_MUTANTS = (
     Mutant(
         "probe-of-the-ranks-own-share",
         "mindiffusion/training/trainer.py",
-        "self.source.batch(step, 0, size, (",
-        "self.source.batch(step, 0, size // self.ranks.world, (",
+        "self.source.batch(step, 0, size, streams)",
+        "self.source.batch(step, 0, size // self.ranks.world, streams)",
         (f"{TRAINING}/test_ranks.py::test_two_ranks_give_the_weights_of_one",),
     ),
     Mutant(

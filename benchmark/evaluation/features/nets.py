@@ -15,13 +15,16 @@ from benchmark.evaluation.features.extract import FeatureExtractor
 from benchmark.evaluation.features.net import FeatureNet
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_file
+from mindiffusion.places import cache_root
 
-__all__ = ["FEATURE_NETS", "FeatureNet", "find_weights", "load_feature_net"]
+__all__ = ["FEATURE_NETS", "FeatureNet", "choose_feature_net", "find_weights", "load_feature_net"]
 
 _GPU_BATCH = 256
 _CPU_PIXELS = 16 * 299**2
 """Pixels of a batch on a CPU: more leave its caches, fewer leave its cores waiting."""
 _CPU_BATCH = 64
+_FALLBACK = "effnet-lite0-224"
+"""What "auto" is where Inception's weights are not to be had."""
 _RESIZE = "PIL's bicubic on floats, by matrix products"
 
 
@@ -148,3 +151,19 @@ def _fitting_batch(net: FeatureNet, device: torch.device) -> int:
     if device.type == "cuda":
         return _GPU_BATCH
     return min(_CPU_BATCH, _CPU_PIXELS // net.input_size**2)
+
+
+def choose_feature_net(name: str) -> tuple[str, Path]:
+    """Resolve "auto" and find the net's weights file.
+
+    Raises:
+        UserError: an unknown net, or one without its file.
+    """
+    if name != "auto":
+        return name, find_weights(name, cache_root())
+    try:
+        return "inception", find_weights("inception", cache_root())
+    except UserError:
+        if os.environ.get("INCEPTION_PATH"):
+            raise
+        return _FALLBACK, find_weights(_FALLBACK, cache_root())

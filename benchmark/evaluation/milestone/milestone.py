@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark.evaluation.milestone.proof import METRIC_VERSION
 from benchmark.rows.metric_names import EXPOSURE
 from benchmark.rows.provenance import git_revision, host, now, versions
 from benchmark.rows.row import Row
@@ -23,7 +24,6 @@ from mindiffusion.printable import printable
 from mindiffusion.runtime import Runtime, resolve_sampler
 from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps
 
-METRIC_VERSION = 2
 _OF_STAGES = ("active_channels", "penalty_lambda", "saliency_split_half_correlation")
 """What rows take over from the log of stages, where the network reported it."""
 OnProgress = Callable[[str, float], None]

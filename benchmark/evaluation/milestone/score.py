@@ -4,65 +4,23 @@ Everything is drawn by image index from the sampling seed, so a milestone scores
 scores it, and all arms of a seed meet the same noise.
 """
 
-import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark.evaluation.milestone.attribute_rows import emergence_rows
-from benchmark.evaluation.milestone.milestone import METRIC_VERSION, Milestone, OnProgress
+from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.parts import Part
 from benchmark.evaluation.milestone.profile_rows import profile_rows
+from benchmark.evaluation.milestone.proof import check_finisher, finisher_key, proof
 from benchmark.evaluation.milestone.sample_rows import sample_rows
-from benchmark.evaluation.milestone.stitched_rows import check_finisher, stitched_rows
-from benchmark.evaluation.milestone.yardstick import Yardstick, choose_feature_net
-from benchmark.rows.known_rows import PROOF
+from benchmark.evaluation.milestone.stitched_rows import stitched_rows
+from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing
-from benchmark.study.study import EvaluationConfig
-from mindiffusion.config.run import RunConfig, config_hash
-from mindiffusion.files import sha256_of_file, sha256_of_json
 from mindiffusion.runtime import check_runtime
 from mindiffusion.sampling import config_of, model_of, primary_weights
-
-
-def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:
-    """Metric of the row that is written last and proves all others of a part.
-
-    It names what the part depends on: with another setting, say one metric more, or other weights
-    of a feature net, the part is scored again.
-
-    Args:
-        evaluation: the settings.
-        part: which part.
-        finisher: names the finisher of stitched samples and its config.
-    """
-    chosen = [choose_feature_net(name) for name in evaluation.feature_nets]
-    nets = [(name, _sha256_of_weights(path)) for name, path in chosen]
-    settings = asdict(evaluation) | {"feature_nets": nets, "version": METRIC_VERSION}
-    if part == "own":
-        for name in ("finisher", "stitch_levels", "strip"):
-            del settings[name]
-        settings["metrics"] = sorted(set(evaluation.metrics) - {"stitched"})
-    else:
-        names = ("num_reference", "stitch_levels", "version")
-        settings = {name: settings[name] for name in names}
-        settings |= {"num_generated": evaluation.curve_size}
-        settings |= {"feature_nets": nets[:1], "finisher": finisher}
-    return f"{PROOF}{part}/{sha256_of_json(settings)[:12]}"
-
-
-@functools.lru_cache(maxsize=8)
-def _sha256_of_weights(path: Path) -> str:
-    return sha256_of_file(path)
-
-
-def finisher_key(config: RunConfig, step: int) -> str:
-    """What tells one finisher from another: arm, seed, step and config."""
-    return f"{config.arm}/{config.seed}@{step} {config_hash(config)}"
 
 
 def score_milestone(

@@ -13,10 +13,7 @@ from benchmark.evaluation.milestone.sample_rows import draw_into, features_of
 from benchmark.evaluation.milestone.yardstick import Yardstick, image_store
 from benchmark.rows.metric_names import metric_label
 from benchmark.rows.row import Row
-from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.stages import trained_on_all_levels
-from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import shown_value
 from mindiffusion.process import stitched
 from mindiffusion.sampling import (
     config_of,
@@ -31,28 +28,6 @@ def finisher_name(finisher: Mapping[str, Any]) -> str:
     """Arm, seed and step of a loaded finisher, as rows name it: "B/0@1200"."""
     config = config_of(finisher)
     return f"{config.arm}/{config.seed}@{finisher['step']}"
-
-
-def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
-    """Refuse a finisher of other data or another chain; each may be trained and read in its way.
-
-    Args:
-        config: the run.
-        finisher: the run whose network finishes its samples.
-
-    Raises:
-        UserError: it cannot go on where the run's network stops.
-    """
-    ours, theirs = ((c.data.dataset, c.data.size, c.process.chain) for c in (config, finisher))
-    if ours != theirs:
-        ours_text, theirs_text = (
-            f"{shown_value(name)} at {size} pixels, {chain}" for name, size, chain in (ours, theirs)
-        )
-        raise UserError(
-            f"the finisher {finisher.arm}/{finisher.seed} is of {theirs_text}, the run "
-            f"{config.arm}/{config.seed} of {ours_text}; stitched samples need one data set and "
-            "one chain of noise levels, so give another finisher, or metrics without stitched."
-        )
 
 
 def stitched_rows(

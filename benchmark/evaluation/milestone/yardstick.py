@@ -4,11 +4,9 @@ Made once, used for all milestones of a cell; whatever takes long is kept in the
 """
 
 import functools
-import os
 import sys
 import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from benchmark.evaluation.attributes.classifier import AttributeClassifier, Read
 from benchmark.evaluation.attributes.fit import ClassifierConfig
 from benchmark.evaluation.attributes.store import attribute_classifier
 from benchmark.evaluation.features.extract import FeatureExtractor
-from benchmark.evaluation.features.nets import find_weights, load_feature_net
+from benchmark.evaluation.features.nets import choose_feature_net, load_feature_net
 from benchmark.evaluation.features.reference_set import ReferenceSet, reference_set
 from benchmark.evaluation.metrics.colour import picture_means
 from benchmark.evaluation.metrics.linear_oracle import LinearOracle, linear_oracle
@@ -27,13 +25,11 @@ from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import EvaluationConfig, check_counts
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.prepared import PreparedData
-from mindiffusion.errors import UserError
 from mindiffusion.places import cache_root
 from mindiffusion.runtime import resolve_sampler
 from mindiffusion.sampling import SamplingNetwork, sampling_network
 from mindiffusion.training.ranks import Ranks
 
-FALLBACK = "effnet-lite0-224"
 """What "auto" is where Inception's weights are not to be had."""
 NO_UNSEEN = (
     "memorisation is left out: every held-out image is a copy of a training image, so nothing "
@@ -163,22 +159,6 @@ def image_store(n: int, side: int) -> NDArray[np.uint8]:
     """Room for ``n`` images (n, side, side, 3) uint8, in a file without a name."""
     with tempfile.TemporaryFile(prefix="images-") as file:
         return np.memmap(file, np.uint8, "w+", shape=(n, side, side, 3))
-
-
-def choose_feature_net(name: str) -> tuple[str, Path]:
-    """Resolve "auto" and find the net's weights file.
-
-    Raises:
-        UserError: an unknown net, or one without its file.
-    """
-    if name != "auto":
-        return name, find_weights(name, cache_root())
-    try:
-        return "inception", find_weights("inception", cache_root())
-    except UserError:
-        if os.environ.get("INCEPTION_PATH"):
-            raise
-        return FALLBACK, find_weights(FALLBACK, cache_root())
 
 
 def make_yardstick(

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from benchmark.cells import local, walk
+from benchmark.cells import slots as slots_module
 from benchmark.cells.assignment import read_assignment
 from benchmark.cells.describe import write_index
-from benchmark.cells.local import Cell, device_slots
+from benchmark.cells.local import Cell
 from benchmark.cells.progress import title, work_of
+from benchmark.cells.slots import device_slots
 from benchmark.cells.tasks import Task, graph_of, in_order, key_of
 from benchmark.cells.time_left import cell_states, print_dry_run, seconds_per_work
 from benchmark.rows.file import append_rows
@@ -61,9 +63,7 @@ def test_slots_are_gpus_or_shares_of_the_cores(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    for module in (runtime, local):
-        if hasattr(module, "available_cores"):
-            monkeypatch.setattr(module, "available_cores", lambda: 6)
+    monkeypatch.setattr(slots_module, "available_cores", lambda: 6)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -169,13 +169,6 @@ def test_speed_without_a_log_is_measured(study):
     seconds, how = seconds_per_work(study)
     assert 0 < seconds < 1 and how == "three steps timed now"
     assert not study.folder.exists()
-
-
-def test_steps_are_timed_of_runs_that_need_images_which_differ(study, tiny_config):
-    words = ("process.parameterization=preconditioned", "training.global_batch=1")
-    runs = (tiny_config("b", *words, output="results/tiny/b"),)
-    seconds, how = seconds_per_work(dataclasses.replace(study, runs=runs))
-    assert 0 < seconds < 1 and how == "three steps timed now"
 
 
 class Hollow:
@@ -299,7 +292,7 @@ def test_rows_that_contradict_each_other_are_found_before_anything_is_trained(st
     config = study.runs[0]
     write_rows(study, config, config_hash=config_hash(config))
     write_rows(study, config, config_hash=config_hash(config), value=2.0)
-    with pytest.raises(UserError, match="lines 1 and 2: two results"):
+    with pytest.raises(UserError, match=r"line 2, and .*rows\.jsonl, line 3: two results"):
         local.run_study(study, study.runs)
     assert hollow.did == []
 

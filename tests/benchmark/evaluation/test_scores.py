@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from benchmark.evaluation.attributes.fit import ClassifierConfig
+from benchmark.evaluation.features.nets import choose_feature_net
 from benchmark.evaluation.milestone.milestone import Milestone
-from benchmark.evaluation.milestone.score import proof, score_milestone
-from benchmark.evaluation.milestone.yardstick import choose_feature_net, make_yardstick
+from benchmark.evaluation.milestone.proof import proof
+from benchmark.evaluation.milestone.score import score_milestone
+from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.rows.lines import lines_of
 from benchmark.rows.metric_names import SUMMARIES
 from benchmark.rows.row import key

@@ -1,0 +1,74 @@
+"""What proves that a part of a milestone is scored, and what a finisher must be for that."""
+
+import functools
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmark.evaluation.features.nets import choose_feature_net
+from benchmark.evaluation.milestone.parts import Part
+from benchmark.rows.known_rows import PROOF
+from benchmark.study.study import EvaluationConfig
+from mindiffusion.config.run import RunConfig, config_hash
+from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_file, sha256_of_json
+from mindiffusion.outside.documents import shown_value
+
+METRIC_VERSION = 2
+
+
+def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:
+    """Metric of the row that is written last and proves all others of a part.
+
+    It names what the part depends on: with another setting, say one metric more, or other weights
+    of a feature net, the part is scored again.
+
+    Args:
+        evaluation: the settings.
+        part: which part.
+        finisher: names the finisher of stitched samples and its config.
+    """
+    chosen = [choose_feature_net(name) for name in evaluation.feature_nets]
+    nets = [(name, _sha256_of_weights(path)) for name, path in chosen]
+    settings = asdict(evaluation) | {"feature_nets": nets, "version": METRIC_VERSION}
+    if part == "own":
+        for name in ("finisher", "stitch_levels", "strip"):
+            del settings[name]
+        settings["metrics"] = sorted(set(evaluation.metrics) - {"stitched"})
+    else:
+        names = ("num_reference", "stitch_levels", "version")
+        settings = {name: settings[name] for name in names}
+        settings |= {"num_generated": evaluation.curve_size}
+        settings |= {"feature_nets": nets[:1], "finisher": finisher}
+    return f"{PROOF}{part}/{sha256_of_json(settings)[:12]}"
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256_of_weights(path: Path) -> str:
+    return sha256_of_file(path)
+
+
+def finisher_key(config: RunConfig, step: int) -> str:
+    """What tells one finisher from another: arm, seed, step and config."""
+    return f"{config.arm}/{config.seed}@{step} {config_hash(config)}"
+
+
+def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
+    """Refuse a finisher of other data or another chain; each may be trained and read in its way.
+
+    Args:
+        config: the run.
+        finisher: the run whose network finishes its samples.
+
+    Raises:
+        UserError: it cannot go on where the run's network stops.
+    """
+    ours, theirs = ((c.data.dataset, c.data.size, c.process.chain) for c in (config, finisher))
+    if ours != theirs:
+        ours_text, theirs_text = (
+            f"{shown_value(name)} at {size} pixels, {chain}" for name, size, chain in (ours, theirs)
+        )
+        raise UserError(
+            f"the finisher {finisher.arm}/{finisher.seed} is of {theirs_text}, the run "
+            f"{config.arm}/{config.seed} of {ours_text}; stitched samples need one data set and "
+            "one chain of noise levels, so give another finisher, or metrics without stitched."
+        )
