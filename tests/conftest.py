@@ -38,7 +38,7 @@ TINY = {
     "sampler": {"steps": 2, "grid": 4, "chunk": 4},
 }
 LONG_FILES = (
-    "test_lost_ranks", "test_reproduce", "test_cluster_reproduce", "test_torture_short",
+    "test_lost_ranks", "test_reproduce", "test_slurm_reproduce", "test_torture_short",
     "test_ranks", "test_resume", "test_train_scripts", "test_speed_command",
 )  # fmt: skip
 

@@ -19,10 +19,12 @@ import sys
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "MKL_", "KMP_", "OPENBLAS_", "MALLOC_",
                  "TORCH", "MPL", "CUDA_", "NCCL_", "GLOO_")  # fmt: skip
 """Beginnings of names of variables that count at the start of Python or of a library."""
-SET_LATER = ("PYTHONPATH", "TORCHELASTIC_", "TORCH_NCCL_")
+SET_LATER = ("PYTHONPATH", "OMP_NUM_THREADS", "TORCHELASTIC_", "TORCH_NCCL_")
 """Of them, what the fork can still heed, or what torchrun tells its ranks."""
 OPTIONS = ("-u", "-P")
-FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1)
+FORWARDED = (
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
 LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)
 
 

@@ -174,6 +174,8 @@ def become(request: Request, executable: str) -> NoReturn:
     sys.executable = executable
     sys.orig_argv = [executable, *request.words]
     sys.modules.pop("client")
+    torch = sys.modules["torch"]
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     if rest[0] == "-m":
         sys.argv = rest[1:]

@@ -54,7 +54,7 @@ def test_a_script_and_a_module_get_all_that_they_are_started_with(script, warm_p
 
 @pytest.mark.parametrize(
     ("words", "environment"),
-    [(["-c", SEEN], {}), (["-X", "utf8", "seen.py"], {}), (["seen.py"], {"OMP_NUM_THREADS": "3"}),
+    [(["-c", SEEN], {}), (["-X", "utf8", "seen.py"], {}), (["seen.py"], {"MPLBACKEND": "agg"}),
      (["seen.py"], {"PYTHONPATH": "."})],
     ids=["code", "option", "variable", "sitecustomize"],
 )  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 from benchmark.cells.cell import run_cell
 from benchmark.cells.kept_weights import delete_scored
 from benchmark.cells.progress import scored_steps, study_proofs
+from benchmark.cells.tasks import graph_of
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.rows.file import ROWS_FILE, append_rows
 from benchmark.rows.known_rows import known_rows
@@ -79,18 +80,18 @@ def test_weights_go_once_all_parts_are_scored(make, keep, own, stitched, left):
 
 def test_a_cell_keeps_its_last_weights_and_goes_on_without_the_others(make, capsys):
     study, config, _ = make("training.keep_scored=last", "training.checkpoint_every=2")
-    assert run_cell(study, config, 1) == 0
+    assert run_cell(study, list(graph_of(study)), 1) == 0
     assert scored_steps(study, config) == {2, 4, 6} and kept(config) == names(6)
     # From a milestone's state: its weights are written again, and go again.
     for path in config.run_dir.glob("ckpt-000000006.*"):
         path.unlink()
     compress(study.folder)
-    assert run_cell(study, config, 1) == 0
+    assert run_cell(study, list(graph_of(study)), 1) == 0
     # Compressed rows prove as well what is scored.
     assert not (study.folder / ROWS_FILE).exists() and kept(config) == names(6)
     # Scored in another way: what is not there any more is named.
     known_rows.cache_clear()
     other = replace(study, evaluation=replace(SCORING, num_generated=9))
     with pytest.raises(UserError, match=r"weights-000000002\.pt is to be scored and is not there"):
-        run_cell(other, config, 1)
+        run_cell(other, list(graph_of(other)), 1)
     assert kept(config) == names(6)
