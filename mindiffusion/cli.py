@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.plan import Plan, resolve_plan
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset, merge
 from mindiffusion.config.run import RunConfig, to_dict
 from mindiffusion.errors import UserError, guarded, leave
@@ -105,10 +105,21 @@ def describe(config: RunConfig) -> str:
         resolved = resolve_plan(config, num_train)
         content["resolved"] = {
             "total_steps": resolved.total_steps,
-            "stages": {s.config.name: [s.start, s.end] for s in resolved.stages},
+            "stages": _spans(resolved),
             "milestones": list(resolved.milestones),
         }
     return json.dumps(content, indent=2)
+
+
+def _spans(plan: Plan) -> dict[str, list[int | None]]:
+    """First step of each stage, and the one past its last; null where the run will decide it."""
+    starts: list[int | None] = [stage.start for stage in plan.pacer().stages]
+    starts += [None] * (len(plan.curriculum) - len(starts))
+    ends = [*starts[1:], plan.total_steps]
+    return {
+        stage.name: [start, end]
+        for stage, start, end in zip(plan.curriculum, starts, ends, strict=True)
+    }
 
 
 def train_preset(preset: str, options: argparse.Namespace) -> int:

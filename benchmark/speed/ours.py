@@ -48,7 +48,7 @@ class OurLoop(Loop):
         run_dir.mkdir(parents=True, exist_ok=True)
         runtime = resolve_runtime(config, ranks.local_world)
         self.trainer = Trainer(config, runtime, ranks, self._device, images)
-        stages = self.trainer.plan.stages
+        stages = self.trainer.pacer.stages
         self.trainer.step = stages[len(stages) // 2].start
         self._before: tuple[float, float] | None = None
 

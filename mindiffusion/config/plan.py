@@ -2,11 +2,15 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mindiffusion.config.run import MOST_STEPS, RunConfig
 from mindiffusion.curriculum.clock import to_index_clock
-from mindiffusion.curriculum.stages import Stage, resolve_stages
+from mindiffusion.curriculum.density import on_index
+from mindiffusion.curriculum.pacing import Pacer, Pacing
+from mindiffusion.curriculum.stages import Stage, StageConfig, check_order, placed, stage_ends
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import shown_value
 
@@ -17,13 +21,34 @@ class Plan:
 
     Attributes:
         total_steps: optimizer steps.
-        stages: the curriculum with its steps.
         milestones: steps at which weights are kept, rising.
+        curriculum: the stages in order, their densities on the index clock.
+        pacing: how it is found when they begin.
     """
 
     total_steps: int
-    stages: tuple[Stage, ...]
     milestones: tuple[int, ...]
+    curriculum: tuple[StageConfig, ...]
+    pacing: Pacing
+
+    def pacer(self) -> Pacer:
+        """A pacer at the start of the run."""
+        return self.pacing.pacer(self.curriculum, self.total_steps)
+
+    def begun(self, content: Mapping[str, Any]) -> tuple[Stage, ...]:
+        """The stages that a milestone's weights were trained in, as its file says.
+
+        Files that were made before runs had pacers do not say it; their tables were fixed.
+
+        Args:
+            content: the loaded milestone file.
+
+        Raises:
+            UserError: it names steps or stages that this run cannot have.
+        """
+        if content.get("begun") is None:
+            return self.pacer().begun(content["step"])
+        return placed(self.curriculum, content["begun"])
 
 
 def resolve_plan(config: RunConfig, num_train: int) -> Plan:
@@ -52,13 +77,16 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
         )
     process = config.process
     levels = (process.beta1, process.beta2, process.n_T)
-    curriculum = (replace(c, density=to_index_clock(c.density, *levels)) for c in config.curriculum)
+    curriculum = tuple(
+        replace(c, density=to_index_clock(c.density, *levels)) for c in config.curriculum
+    )
+    check_order(curriculum)
     try:
-        stages = resolve_stages(tuple(curriculum), total)
+        pacer = config.pacing.pacer(curriculum, total)
         milestones = {
             step
             for spec in training.milestones
-            for step in _steps_of(spec, stages, steps_per_epoch)
+            for step in _steps_of(spec, config.pacing.kind, pacer, total, steps_per_epoch)
         }
     except UserError as error:
         if training.epochs is None:
@@ -67,16 +95,23 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
             f"{error} An epoch of {num_train} training images at training.global_batch "
             f"{training.global_batch} is {steps_per_epoch:.3g} steps."
         ) from None
-    for stage in stages:
+    for stage in curriculum:
         # Refused here, not when the stage is entered after hours.
-        stage.density.bounds(process.n_T)
-    return Plan(total, stages, tuple(sorted(milestones)))
+        on_index(stage.density).bounds(process.n_T)
+    return Plan(total, tuple(sorted(milestones)), curriculum, config.pacing)
 
 
-def _steps_of(spec: str | int, stages: tuple[Stage, ...], steps_per_epoch: float) -> list[int]:
-    if spec == "stages":
-        return [stage.end for stage in stages]
-    return [milestone_step(spec, stages[-1].end, steps_per_epoch)]
+def _steps_of(
+    spec: str | int, kind: str, pacer: Pacer, total_steps: int, steps_per_epoch: float
+) -> list[int]:
+    if spec != "stages":
+        return [milestone_step(spec, total_steps, steps_per_epoch)]
+    if not pacer.is_decided:
+        raise UserError(
+            f"training.milestones has 'stages', but pacing.kind {kind} finds only during the run "
+            "when stages end; give steps, '25%' or '10 epochs'."
+        )
+    return stage_ends(pacer.stages, total_steps)
 
 
 def milestone_step(spec: str | int, total_steps: int, steps_per_epoch: float) -> int:

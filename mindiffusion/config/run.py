@@ -19,6 +19,7 @@ from mindiffusion.chain import Chain
 from mindiffusion.config.mistakes import first_mistake
 from mindiffusion.config.model import USUAL_NETWORK, AnyModelConfig, NaiveUnetConfig
 from mindiffusion.curriculum.loss_weight import LossWeight
+from mindiffusion.curriculum.pacing import AnyPacing, FixedPacing
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
@@ -47,6 +48,7 @@ _LEAST_SIGNAL = 1e-20
 _LEAST_BETA = 1e-9
 _LATER: dict[str, Any] = {
     "noise_stream": 0,
+    "pacing": {"kind": "fixed"},
     "training.length": 1.0,
     "training.keep_scored": "all",
     "model.width": 1.0,
@@ -222,6 +224,7 @@ class RunConfig:
         samples: folder of sample grids, likewise; None: ``samples/`` inside the run's folder.
         noise_stream: other draws of order, flips, time and noise for the same initial weights; arms
             to be compared as pairs share it.
+        pacing: how it is found when the stages of the curriculum begin.
     """
 
     arm: Name
@@ -230,6 +233,7 @@ class RunConfig:
     samples: _Place | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     noise_stream: int = Field(default=0, ge=0, lt=2**16)
+    pacing: AnyPacing = FixedPacing()
     data: DataConfig = DataConfig()
     model: AnyModelConfig = NaiveUnetConfig()
     process: ProcessConfig = ProcessConfig()

@@ -1,10 +1,12 @@
 """Stages: a curriculum is a table of frozen rows and a pure look-up.
 
-Lengths are weights: stage i ends at round(cumulative share · total steps), half up.
+In a fixed table lengths are weights: stage i ends at round(cumulative share · total steps), half
+up. When stages of other curricula begin is decided during the run: see ``pacing.py``.
 """
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ConfigDict, Field
@@ -12,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mindiffusion.curriculum.density import IndexDensity, TimeDensity, Window, on_index
 from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import Name
+from mindiffusion.outside.documents import Name, shown_value
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
@@ -36,18 +38,16 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run, with its place: steps start ≤ step < end.
+    """One stage of a run, with its place: from ``start`` until the next one starts.
 
     Attributes:
         index: position, from 0.
         start: first step, from 0.
-        end: first step of the next stage, or the run's length.
         config: what is trained.
     """
 
     index: int
     start: int
-    end: int
     config: StageConfig
 
     @property
@@ -56,11 +56,11 @@ class Stage:
         return on_index(self.config.density)
 
 
-def resolve_stages(configs: tuple[StageConfig, ...], total_steps: int) -> tuple[Stage, ...]:
-    """Place the stages on the steps of a run.
+def check_order(configs: tuple[StageConfig, ...]) -> None:
+    """Refuse a sequence of stages that no run can go through.
 
     Raises:
-        UserError: there is no stage, one would have no step, or sparsity rises.
+        UserError: there is no stage, or sparsity rises.
     """
     if not configs:
         raise UserError("curriculum has no stage; give at least one.")
@@ -70,6 +70,14 @@ def resolve_stages(configs: tuple[StageConfig, ...], total_steps: int) -> tuple[
                 f"stage {after.name!r} has sparsity {after.sparsity:g}, more than the stage before "
                 f"({before.sparsity:g}); channels only grow, so let sparsity fall."
             )
+
+
+def resolve_stages(configs: tuple[StageConfig, ...], total_steps: int) -> tuple[Stage, ...]:
+    """Place the stages on the steps of a run by their weights.
+
+    Raises:
+        UserError: one would have no step.
+    """
     total_weight = math.fsum(c.weight for c in configs)
     shares = [
         math.fsum(c.weight for c in configs[: i + 1]) / total_weight for i in range(len(configs))
@@ -82,18 +90,36 @@ def resolve_stages(configs: tuple[StageConfig, ...], total_steps: int) -> tuple[
                 f"stage {config.name!r} would have no step of {total_steps}; "
                 "raise training.steps or the stage's weight."
             )
-    return tuple(
-        Stage(i, start, end, config)
-        for i, (start, end, config) in enumerate(zip(starts, ends, configs, strict=True))
-    )
+    return placed(configs, starts)
+
+
+def placed(configs: tuple[StageConfig, ...], starts: Sequence[int]) -> tuple[Stage, ...]:
+    """The first stages of a curriculum at known first steps.
+
+    Args:
+        configs: all stages, in order.
+        starts: first steps of one or more of them.
+
+    Raises:
+        UserError: more stages than there are, or steps that no run has.
+    """
+    is_rising = all(before < after for before, after in itertools.pairwise(starts))
+    if not 1 <= len(starts) <= len(configs) or starts[0] != 0 or not is_rising:
+        raise UserError(
+            f"stages that began at steps {shown_value(list(starts))}: allowed are 1 to "
+            f"{len(configs)} rising steps, the first of them 0."
+        )
+    return tuple(map(Stage, range(len(starts)), starts, configs))
+
+
+def stage_ends(stages: tuple[Stage, ...], total_steps: int) -> list[int]:
+    """One past the last step of each stage, where the last one goes on to the run's end."""
+    return [*(stage.start for stage in stages[1:]), total_steps]
 
 
 def stage_at(stages: tuple[Stage, ...], step: int) -> Stage:
-    """The stage that trains ``step`` (the last one for steps past the end)."""
-    for stage in stages:
-        if step < stage.end:
-            return stage
-    return stages[-1]
+    """The stage that trains ``step``."""
+    return next(stage for stage in reversed(stages) if stage.start <= step)
 
 
 def trained_on_all_levels(

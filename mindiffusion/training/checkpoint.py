@@ -64,6 +64,19 @@ class _Statistics(BaseModel):
     std: Annotated[float, Field(gt=0, le=1)]
 
 
+_Begun = Annotated[list[_Step], Field(max_length=10_000)]
+"""First steps of the stages so far."""
+
+
+class _Pacing(BaseModel):
+    """What all kinds of pacing keep; a kind may add plain values."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    begun: _Begun
+    losses: list[float]
+
+
 class _Described(BaseModel):
     """What every checkpoint says beside its tensors."""
 
@@ -81,6 +94,7 @@ class _MilestoneFile(_Described):
     """A milestone's file: its weights by name are looked at where they are used."""
 
     weights: dict[Name, Any]
+    begun: _Begun | None = None
 
 
 class _StateFile(_Described):
@@ -92,6 +106,7 @@ class _StateFile(_Described):
     averages: dict[str, Any]
     optimizer: dict[str, Any]
     unlogged: Any
+    pacing: _Pacing | None = None
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -139,7 +154,9 @@ def load(path: Path) -> dict[str, Any]:
         described = kind.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{source}: {first_fault(error)}; it is not one of ours.") from None
-    for part in (described.config, described.runtime, content["stage_log"]):
+    # Losses may be many, and are known to be numbers.
+    pacing = {k: v for k, v in (content.get("pacing") or {}).items() if k != "losses"}
+    for part in (described.config, described.runtime, content["stage_log"], pacing):
         check_plain(part, source)
     if described.step != _step_of(path):
         raise UserError(f"{source} holds step {described.step}; it was renamed.")

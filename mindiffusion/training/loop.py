@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindiffusion.curriculum.stages import stage_at
 from mindiffusion.errors import UserError
 from mindiffusion.training.metrics_log import METRICS_FILE, MetricsLog
 from mindiffusion.training.resume import go_on, save_milestone, save_state
@@ -88,7 +87,8 @@ def train(
 def _advance(trainer: Trainer, clock: "Clock", is_first: bool) -> None:
     """One step, on the stage it belongs to."""
     ranks, step = trainer.ranks, trainer.step + 1
-    stage = stage_at(trainer.plan.stages, trainer.step)
+    trainer.pacer.look(trainer.step)
+    stage = trainer.pacer.stage_at(trainer.step)
     is_compiling = is_first and trainer.runtime.compile
     with leaving_at_once() if is_compiling else contextlib.nullcontext():
         if is_first or trainer.step == stage.start:
@@ -115,7 +115,7 @@ def _keep_books(
     is_log = step % settings.log_every == 0 or step == total
     with ranks.phase(f"step {step}: stop agreement"):
         stop = ranks.max(received[0] if received else 0)
-    if not (is_checkpoint or is_log or stop):
+    if not (is_checkpoint or is_log or stop or trainer.pacer.looks_at(step)):
         return
     with clock, ranks.phase(f"step {step}: log"):
         # The first look at a number waits for the device: its work is training time.
@@ -142,7 +142,7 @@ def _keep_books(
 
 def log_entry(trainer: Trainer, clock: "Clock") -> dict[str, Any]:
     """The log's line for the steps since the last one."""
-    stage = stage_at(trainer.plan.stages, trainer.step - 1)
+    stage = trainer.pacer.stage_at(trainer.step - 1)
     return {
         "step": trainer.step,
         "stage": stage.config.name,
@@ -191,7 +191,7 @@ class Clock:
 
 def _divergence_error(trainer: Trainer, diverged: Divergence) -> UserError:
     """What the user reads: step, rank, noise times, and what to do."""
-    stage = stage_at(trainer.plan.stages, diverged.step - 1)
+    stage = trainer.pacer.stage_at(diverged.step - 1)
     if diverged.t_range is None:
         what, where = "gradient or the weights are", "all ranks"
         levels = trainer.process.num_levels

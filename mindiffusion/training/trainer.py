@@ -1,7 +1,7 @@
 """One run in progress: its network, optimizer and averages, one step at a time.
 
-The trainer knows no arm. It asks the stage table what to train, the network for a penalty, and the
-batch source for data and noise; all of these are pure functions of the step, so a run that was
+The trainer knows no arm. It asks the pacer what to train, the network for a penalty, and the batch
+source for data and noise; these are functions of the step and of the run's state, so a run that was
 interrupted goes on as if it had not been.
 """
 
@@ -20,6 +20,7 @@ from mindiffusion.build import build_network, build_process
 from mindiffusion.config.plan import Plan, rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, ema_name, to_kept
 from mindiffusion.curriculum.density import IndexDensity
+from mindiffusion.curriculum.pacing import Pacer
 from mindiffusion.curriculum.stages import Stage
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.errors import UserError
@@ -90,6 +91,7 @@ class Trainer:
         self.runtime = runtime
         self.ranks = ranks
         self.plan: Plan = resolve_plan(config, len(images))
+        self.pacer: Pacer = self.plan.pacer()
         self.source = BatchSource(
             images,
             seed=config.seed,
@@ -106,12 +108,14 @@ class Trainer:
         self.network.to(runtime.dtype)
         self.network.to(memory_format=torch.channels_last)
         self.network.to(device)
-        self.density: IndexDensity = self.plan.stages[0].density
+        self.density: IndexDensity = self.pacer.stages[0].density
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.training.lr, fused=runtime.precision != "fp64"
         )
         self.averages = Averages(self.network, config.training.ema_decays)
-        self.watch = Watch(ranks, config.training.log_every, self.share, device, runtime.dtype)
+        self.watch = Watch(
+            ranks, config.training.log_every, self.share, device, runtime.dtype, self.pacer.take
+        )
         self.step = 0
         self.train_seconds = 0.0
         self.stage_log: list[dict[str, Any]] = []
@@ -222,6 +226,7 @@ class Trainer:
             "train_seconds": self.train_seconds,
             "stage_log": self.stage_log,
             "unlogged": self.watch.unlogged,
+            "pacing": self.pacer.state_dict(self.step),
             **statistics_part(self.statistics),
         }
 
@@ -234,6 +239,7 @@ class Trainer:
         self.train_seconds = state["train_seconds"]
         self.stage_log = state["stage_log"]
         self.watch.unlogged = state["unlogged"]
+        self.pacer.load_state_dict(state.get("pacing"))
 
     def is_finite(self) -> bool:
         """Whether all weights and averages are finite, at the cost of one wait for the device."""
@@ -247,7 +253,8 @@ class Trainer:
         keys = ("step", "config", "runtime", "train_seconds", "stage_log")
         whole = self.state()
         described = {key: whole[key] for key in keys} | statistics_part(self.statistics)
-        return described | {"weights": averages | {"raw": raw}}
+        begun = [stage.start for stage in self.pacer.begun(self.step)]
+        return described | {"begun": begun, "weights": averages | {"raw": raw}}
 
 
 def statistics_for(config: RunConfig, images: np.ndarray) -> ImageStatistics | None:

@@ -8,6 +8,7 @@ log line is the same whether or not the run was interrupted.
 import math
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,12 +52,20 @@ class Watch:
         share: images of this rank in a step.
         device: where the losses are.
         dtype: of the losses.
+        on_losses: called at each reading with the mean loss of each step since the last one.
     """
 
     def __init__(
-        self, ranks: Ranks, capacity: int, share: int, device: torch.device, dtype: torch.dtype
+        self,
+        ranks: Ranks,
+        capacity: int,
+        share: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        on_losses: Callable[[list[float]], None] = lambda losses: None,
     ) -> None:
         self._ranks = ranks
+        self._on_losses = on_losses
         self._losses = torch.zeros(capacity, share, device=device, dtype=dtype)
         self._times = torch.zeros(capacity, share, device=device, dtype=dtype)
         self._grad_norms = torch.zeros(capacity, device=device, dtype=dtype)
@@ -101,6 +110,7 @@ class Watch:
             merged = by_rank[..., : _GRAD_NORM + 1].sum(0)
             merged[:, _GRAD_NORM] = by_rank[0, :, _GRAD_NORM]
             self.unlogged = torch.cat((self.unlogged, torch.from_numpy(merged)))
+            self._on_losses((merged[:, _SUM].sum(1) / merged[:, _COUNT].sum(1)).tolist())
         return diverged
 
     def entry(self) -> dict[str, object]:

@@ -35,15 +35,15 @@ def test_plan_of_epochs_counts_steps_by_the_data(tiny_config):
     plan = resolve_plan(config, 162_770)
     assert plan.total_steps == 1_627_700
     ends = [plan.total_steps * share // 80 for share in (5, 15, 30, 50, 80)]
-    assert [s.end for s in plan.stages] == pytest.approx(ends, abs=1)
-    assert plan.milestones == tuple(s.end for s in plan.stages)
+    assert plan.milestones == pytest.approx(ends, abs=1)
+    assert [0, *plan.milestones[:-1]] == [s.start for s in plan.pacer().stages]
     part = tiny_config("c", "training.epochs=0.9", "training.milestones=[]")
     assert resolve_plan(part, 100).total_steps == 11
 
 
-def test_plan_stages_tile_the_steps(tiny_config):
+def test_plan_places_the_stages_on_the_steps(tiny_config):
     plan = resolve_plan(tiny_config("cs"), 256)
-    assert [(s.start, s.end) for s in plan.stages] == [(0, 2), (2, 5), (5, 9), (9, 15), (15, 24)]
+    assert [s.start for s in plan.pacer().stages] == [0, 2, 5, 9, 15]
     assert plan.milestones == (12, 24)
 
 
@@ -71,6 +71,6 @@ def test_plan_of_a_shorter_length_scales_stages_and_percentages(tiny_config):
     words = ("training.steps=100", 'training.milestones=["50%", "100%"]', "training.length=0.8")
     plan = resolve_plan(tiny_config("c", *words), 256)
     assert (plan.total_steps, plan.milestones) == (80, (40, 80))
-    assert [s.end for s in plan.stages] == [5, 15, 30, 50, 80]
+    assert [s.start for s in plan.pacer().stages] == [0, 5, 15, 30, 50]
     by_epochs = tiny_config("b", "training.epochs=2", words[1], "training.length=0.25")
     assert resolve_plan(by_epochs, 256).total_steps == 16

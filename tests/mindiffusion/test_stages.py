@@ -6,8 +6,11 @@ from mindiffusion.config.presets import load_preset
 from mindiffusion.curriculum.density import Window
 from mindiffusion.curriculum.stages import (
     StageConfig,
+    check_order,
+    placed,
     resolve_stages,
     stage_at,
+    stage_ends,
     trained_on_all_levels,
 )
 from mindiffusion.errors import UserError
@@ -31,18 +34,26 @@ def stages(total, ladder=LADDER):
 )
 def test_resolve_stages_ends_at_the_rounded_cumulative_share(total, ends):
     resolved = stages(total)
-    assert [s.end for s in resolved] == ends
+    assert stage_ends(resolved, total) == ends
     assert [s.start for s in resolved] == [0, *ends[:-1]]
     assert [s.index for s in resolved] == list(range(5))
 
 
-def test_resolve_stages_tiles_any_run_without_gap_for_any_scale_of_weights():
+def test_resolve_stages_gives_every_stage_a_step_for_any_scale_of_weights():
     for total in range(16, 400):
         resolved = stages(total)
-        assert resolved[0].start == 0 and resolved[-1].end == total
-        assert all(a.end == b.start for a, b in itertools.pairwise(resolved))
+        assert resolved[0].start == 0
+        assert all(a < b for a, b in itertools.pairwise(s.start for s in resolved))
         scaled = stages(total, [(0.1 * w, t) for w, t in LADDER])
-        assert all(abs(s.end - r.end) <= 1 for s, r in zip(scaled, resolved, strict=True))
+        assert all(abs(s.start - r.start) <= 1 for s, r in zip(scaled, resolved, strict=True))
+
+
+@pytest.mark.parametrize("starts", [[], [1], [0, 0], [0, 5, 4], [0, 1, 2, 3, 4, 5]])
+def test_placed_refuses_steps_that_no_run_has(starts):
+    configs = tuple(stage.config for stage in stages(80))
+    with pytest.raises(UserError) as error:
+        placed(configs, starts)
+    assert str(starts) in str(error.value) and "1 to 5 rising steps" in str(error.value)
 
 
 def test_resolve_stages_refuses_a_stage_without_a_step():
@@ -50,9 +61,9 @@ def test_resolve_stages_refuses_a_stage_without_a_step():
         stages(7)
 
 
-def test_resolve_stages_refuses_an_empty_curriculum():
+def test_an_empty_curriculum_is_refused():
     with pytest.raises(UserError, match="no stage"):
-        resolve_stages((), 10)
+        check_order(())
 
 
 @pytest.mark.parametrize(
@@ -99,7 +110,7 @@ def test_sparsity_that_rises_is_refused_before_training():
         StageConfig(name=n, weight=1.0, sparsity=s) for n, s in (("a", 0.2), ("b", 0.4))
     )
     with pytest.raises(UserError, match=r"stage 'b' has sparsity 0.4, more than the stage before"):
-        resolve_stages(configs, 10)
+        check_order(configs)
 
 
 @pytest.mark.parametrize(

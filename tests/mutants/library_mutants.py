@@ -159,8 +159,8 @@ CURRICULUM_MUTANTS = (
     Mutant(
         "stage-ends-a-step-late",
         "mindiffusion/curriculum/stages.py",
-        "if step < stage.end:",
-        "if step <= stage.end:",
+        "if stage.start <= step)",
+        "if stage.start < max(step, 1))",
         (f"{UNITS}/test_stages.py",),
     ),
     Mutant(

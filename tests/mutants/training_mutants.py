@@ -154,7 +154,7 @@ LOOP_MUTANTS = (
         "probe-drawn-in-the-window-before",
         "mindiffusion/training/trainer.py",
         "self.noisy(batch, stage.density)",
-        "self.noisy(batch, self.plan.stages[stage.index - 1].density)",
+        "self.noisy(batch, self.pacer.stages[stage.index - 1].density)",
         (f"{TRAINING}/test_trainer_stages.py",),
     ),
     Mutant(
@@ -168,7 +168,7 @@ LOOP_MUTANTS = (
         "lambda-of-the-first-stage",
         "mindiffusion/training/trainer.py",
         "stage.config.penalty_lambda, self.config.seed",
-        "self.plan.stages[0].config.penalty_lambda, self.config.seed",
+        "self.pacer.stages[0].config.penalty_lambda, self.config.seed",
         (f"{TRAINING}/test_trainer_stages.py",),
     ),
 )

@@ -28,9 +28,9 @@ def load(arm, /, **changes):
 def test_arm_file_loads_and_covers_all_levels_at_its_end(arm):
     config = load(arm)
     plan = resolve_plan(config, 162_770)
-    assert trained_on_all_levels(plan.stages, plan.total_steps)
+    assert trained_on_all_levels(plan.pacer().stages, plan.total_steps)
     assert math.fsum(s.weight for s in config.curriculum) == pytest.approx(80)
-    last = plan.stages[-1]
+    last = plan.pacer().stages[-1]
     assert last.density.bounds(config.process.n_T) == (1, config.process.n_T)
     assert (last.config.sparsity, last.config.penalty_lambda) == (0, 0)
 
@@ -135,7 +135,7 @@ def test_arm_trains_for_a_step(arm, avatars, tiny_content):
         config, resolve_runtime(config, 1), Ranks(), torch.device("cpu"), avatars.train
     )
     before = [p.detach().clone() for p in trainer.network.parameters()]
-    trainer.enter_stage(trainer.plan.stages[0])
+    trainer.enter_stage(trainer.pacer.stages[0])
     trainer.train_step()
     assert trainer.watch.read(1) is None and trainer.is_finite()
     after = trainer.network.parameters()

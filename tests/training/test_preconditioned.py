@@ -138,7 +138,7 @@ def test_parts_of_a_process_are_moved_and_compiled_as_ever(tiny_config, avatars)
     """bf16 with exact ends, micro-batches, channels-last: the bare network is what they act on."""
     config = tiny_config("cr", PRE, "training.precision=bf16", "training.micro_batch=3")
     trainer = Trainer(config, resolve_runtime(config, 1), Ranks(), CPU, avatars.train)
-    trainer.enter_stage(trainer.plan.stages[0])
+    trainer.enter_stage(trainer.pacer.stages[0])
     trainer.train_step()
     assert trainer.watch.read(1) is None and trainer.is_finite()
     assert trainer.network.penalty() is not None
@@ -158,7 +158,7 @@ def test_a_probe_is_read_as_the_training_is(tiny_config, avatars, monkeypatch):
     monkeypatch.setattr(
         trainer.network, "enter_stage", lambda capacity, probe: probes.append(probe) or {}
     )
-    trainer.enter_stage(trainer.plan.stages[1])
+    trainer.enter_stage(trainer.pacer.stages[1])
     batch = next(iter(probes[0](1, 8)))
     assert batch.process is trainer.process
     with torch.no_grad():

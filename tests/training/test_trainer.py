@@ -18,7 +18,7 @@ def trainer(avatars, tiny_config):
         made = Trainer(
             config, resolve_runtime(config, 1), Ranks(), torch.device("cpu"), avatars.train
         )
-        made.enter_stage(made.plan.stages[0])
+        made.enter_stage(made.pacer.stages[0])
         return made
 
     return make

@@ -30,9 +30,9 @@ def test_probe_is_drawn_in_the_window_of_the_new_stage(make_trainer):
         return {}
 
     trainer.network.enter_stage = enter
-    for stage in trainer.plan.stages:
+    for stage in trainer.pacer.stages:
         trainer.enter_stage(stage)
-    for stage in trainer.plan.stages[:-1]:
+    for stage in trainer.pacer.stages[:-1]:
         low, high = stage.config.density.bounds(trainer.process.num_levels)
         t = seen[stage.index] * trainer.process.num_levels
         assert low - 0.5 < t.min() and t.max() < high + 0.5
@@ -45,21 +45,21 @@ def test_enter_stage_hands_on_the_sparsity_and_lambda_of_the_stage(make_trainer)
     trainer = make_trainer("cr")
     handed = []
     trainer.network.enter_stage = lambda capacity, probe: handed.append(capacity) or {}
-    for stage in trainer.plan.stages:
+    for stage in trainer.pacer.stages:
         trainer.enter_stage(stage)
-    expected = [(s.index, s.config.sparsity, s.config.penalty_lambda) for s in trainer.plan.stages]
+    expected = [(s.index, s.config.sparsity, s.config.penalty_lambda) for s in trainer.pacer.stages]
     assert [(c.index, c.sparsity, c.penalty_lambda) for c in handed] == expected
     assert len({c.penalty_lambda for c in handed}) == len(handed)
 
 
 def test_entering_a_stage_again_changes_nothing(make_trainer):
     trainer = make_trainer("cs")
-    for stage in trainer.plan.stages[:3]:
+    for stage in trainer.pacer.stages[:3]:
         trainer.step = stage.start
         trainer.enter_stage(stage)
     masks = [trainer.network.channel_mask.clone()]
     trainer.step += 1
-    trainer.enter_stage(trainer.plan.stages[2])
+    trainer.enter_stage(trainer.pacer.stages[2])
     masks.append(trainer.network.channel_mask)
     assert torch.equal(*masks) and len(trainer.stage_log) == 3
 
@@ -67,7 +67,7 @@ def test_entering_a_stage_again_changes_nothing(make_trainer):
 def test_reported_loss_is_the_error_without_the_penalty(make_trainer):
     word = "curriculum=[{name: all, weight: 1, penalty_lambda: 10.0}]"
     trainer, fresh = make_trainer("cr", word), make_trainer("cr", word)
-    trainer.enter_stage(trainer.plan.stages[0])
+    trainer.enter_stage(trainer.pacer.stages[0])
     assert trainer.network.penalty().item() > 10
     trainer.train_step()
     assert trainer.watch.read(1) is None
@@ -82,7 +82,7 @@ def test_reported_loss_is_the_error_without_the_penalty(make_trainer):
 def test_gradient_is_clipped_to_the_limit_and_reported_whole(limit, make_trainer):
     words = [] if limit is None else [f"training.clip_grad_norm={limit}"]
     trainer = make_trainer("c", *words)
-    trainer.enter_stage(trainer.plan.stages[0])
+    trainer.enter_stage(trainer.pacer.stages[0])
     trainer.train_step()
     trainer.watch.read(1)
     whole = trainer.watch.entry()["grad_norm"]

@@ -18,7 +18,7 @@ from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import Plan
 from mindiffusion.config.run import RunConfig, check, config_hash
 from mindiffusion.curriculum.exposure import relative_exposure
-from mindiffusion.curriculum.stages import stage_at, trained_on_all_levels
+from mindiffusion.curriculum.stages import Stage, stage_at, trained_on_all_levels
 from mindiffusion.outside.paths import MOST_PATH
 from mindiffusion.printable import printable
 from mindiffusion.runtime import Runtime, resolve_sampler
@@ -37,7 +37,7 @@ class Milestone:
     Attributes:
         study: the study.
         config: the run.
-        plan: its steps, stages and milestones.
+        plan: its steps and milestones.
         manifest: the data's manifest id.
         content: the loaded milestone file.
         folder: where pictures of its samples go; in the study's folder.
@@ -54,6 +54,11 @@ class Milestone:
     def step(self) -> int:
         """Optimizer steps done."""
         return int(self.content["step"])
+
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that it was trained in, with their first steps; as its file says."""
+        return self.plan.begun(self.content)
 
     @property
     def evaluation(self) -> EvaluationConfig:
@@ -74,7 +79,7 @@ class Milestone:
     def row(self, metric: str, value: float, **fields: Any) -> Row:
         """A row of this milestone; ``fields`` replace what rows have by default."""
         runtime = self.runtime
-        stages = self.plan.stages
+        stages = self.stages
         base = Row(
             study=self.study.name,
             arm=self.config.arm,
@@ -121,7 +126,7 @@ class Milestone:
         for entry in self.content["stage_log"]:
             if not (before[-1] if before else 0) <= entry["step"] < self.step:
                 continue
-            stage = stage_at(self.plan.stages, entry["step"])
+            stage = stage_at(self.stages, entry["step"])
             lows, highs = zip(*stage.density.intervals, strict=True)
             numbers = {"t_min": min(lows), "t_max": max(highs)}
             numbers |= {name: entry.get(name) for name in _OF_STAGES}

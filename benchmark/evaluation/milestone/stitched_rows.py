@@ -76,6 +76,6 @@ def stitched_rows(
             n_generated=n,
             n_reference=net.reference.n,
             direction="lower",
-            full_range=trained_on_all_levels(milestone.plan.stages, milestone.step, low, high),
+            full_range=trained_on_all_levels(milestone.stages, milestone.step, low, high),
             **fields,
         )

@@ -34,8 +34,9 @@ _WHERE = (
 )
 """Settings of a run that say where or how often, not what."""
 _OF_STITCHING = ("finisher", "stitch_levels")
+_TRAINED_BY = ("data", "model", "process", "pacing", "training", "noise_stream")
 _GROUPS = {
-    "Configuration of training": ("data", "model", "process", "training", "noise_stream"),
+    "Configuration of training": _TRAINED_BY,
     "Configuration of sampling and scoring": ("sampler", "evaluation"),
 }
 

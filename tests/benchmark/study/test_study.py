@@ -62,7 +62,7 @@ def test_studies_have_four_milestones_two_of_them_in_the_full_range(name):
     """The demo, which decides nothing, has three."""
     for run in load_study(name).runs:
         plan = resolve_plan(run, 162_770)
-        begin = plan.stages[-1].start
+        begin = plan.pacer().stages[-1].start
         if run.training.milestones == ("100%",):
             # A check, or a pilot, of the end alone.
             assert plan.milestones == (plan.total_steps,)
