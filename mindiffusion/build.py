@@ -15,6 +15,7 @@ from mindiffusion.config.model import (
     SparseUnetConfig,
 )
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.network import Network
@@ -23,19 +24,18 @@ from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.unet import NaiveUnet
 
-IMAGE_CHANNELS = 3
-_OF_EDM = ImageStatistics(np.zeros((1, 1, IMAGE_CHANNELS)), 0.5)
+_OF_EDM = ImageStatistics(np.zeros((1, 1, PIXELS.channels)), 0.5)
 """Before any data are known: mean 0 and σ_d .5, as Karras et al. 2022 take them."""
 
 
 def _naive(model: NaiveUnetConfig, run: RunConfig) -> Network:
-    return NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, model.base_width)
+    return NaiveUnet(PIXELS.channels, PIXELS.channels, model.base_width)
 
 
 def _sparse(model: SparseUnetConfig, run: RunConfig) -> Network:
     return SparseNaiveUnet(
-        IMAGE_CHANNELS,
-        IMAGE_CHANNELS,
+        PIXELS.channels,
+        PIXELS.channels,
         model.base_width,
         run.curriculum[0].sparsity,
         placement=model.placement,
@@ -47,7 +47,7 @@ def _sparse(model: SparseUnetConfig, run: RunConfig) -> Network:
 
 
 def _reg(model: RegUnetConfig, run: RunConfig) -> Network:
-    return RegNaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, model.base_width)
+    return RegNaiveUnet(PIXELS.channels, PIXELS.channels, model.base_width)
 
 
 NETWORKS: dict[type[ModelConfig], Callable[[Any, RunConfig], Network]] = {

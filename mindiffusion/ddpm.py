@@ -22,6 +22,7 @@ from mindiffusion.process import (
     Prediction,
     add_noise,
     eps_error,
+    given,
 )
 from mindiffusion.schedules import linear_tables
 
@@ -94,9 +95,12 @@ class DDPMProcess(nn.Module):
         t = index.double() / self.num_levels
         return Level(t, alpha, sigma, t, weight)
 
-    def predict(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
+    def predict(
+        self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
+    ) -> Prediction:
         """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
-        return Prediction(x_t, level, self.parameterization.eps(network, x_t, level))
+        asked = given(network, condition)
+        return Prediction(x_t, level, self.parameterization.eps(asked, x_t, level))
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of the chain, rising.

@@ -40,12 +40,14 @@ class ProbeBatch:
         level: their noise levels.
         noise: (B, C, H, W), the noise to predict.
         process: reads the network's answer.
+        condition: what the images show, one entry for each, or None.
     """
 
     x_t: Tensor
     level: Level
     noise: Tensor
     process: Process
+    condition: Tensor | None = None
 
 
 class Probe(Protocol):

@@ -5,19 +5,22 @@ time t in (0, 1] is the share of plain training's draws that have no more noise.
 rows, τ and exposure count in t, whatever the process.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mindiffusion.errors import UserError
 
-Forward = Callable[[Tensor, Tensor], Tensor]
-"""A network's forward: (B, C, H, W) and what it is told of the noise (B,) → (B, C, H, W)."""
+Forward = Callable[..., Tensor]
+"""A network's forward: (B, C, H, W) and what it is told of the noise (B,) → (B, C, H, W). A network
+that knows of conditions also takes ``condition``."""
 # Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
 _SAME_TIME = 1e-9
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +74,17 @@ class Prediction:
         return (self.x_t - sigma * self.eps) / alpha
 
 
-Denoiser = Callable[[Tensor, Level], Prediction]
-"""(B, C, H, W) noisy images and their levels → what is said of them."""
+Denoiser = Callable[..., Prediction]
+"""(B, C, H, W) noisy images and their levels → what is said of them. A denoiser that knows of
+conditions also takes ``condition``, what the images show."""
+
+
+def given(ask: Callable[..., _Answer], condition: Tensor | None) -> Callable[..., _Answer]:
+    """A network or a denoiser with a condition, one entry for each image; None: as it is.
+
+    So a function that knows of no conditions can be asked where there are none.
+    """
+    return ask if condition is None else functools.partial(ask, condition=condition)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +119,9 @@ class Process(Protocol):
     def level(self, t: Tensor) -> Level:
         """The levels of noise times t (B,) in (0, 1]; a chain takes the nearest of its own."""
 
-    def predict(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
+    def predict(
+        self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
+    ) -> Prediction:
         """Read a network's answer to noisy images (B, C, H, W)."""
 
     def grid(self, count: int) -> tuple[Level, ...]:
@@ -133,9 +147,9 @@ class Model:
     network: nn.Module
     process: Process
 
-    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+    def __call__(self, x_t: Tensor, level: Level, condition: Tensor | None = None) -> Prediction:
         """What the network says of noisy images (B, C, H, W)."""
-        return self.process.predict(self.network, x_t, level)
+        return self.process.predict(self.network, x_t, level, condition)
 
 
 def factors(level: Level, like: Tensor) -> tuple[float | Tensor, float | Tensor]:
@@ -173,8 +187,8 @@ def eps_error(prediction: Prediction, noise: Tensor) -> Tensor:
 def clipped(denoise: Denoiser) -> Denoiser:
     """A denoiser whose x̂₀ stays in [-1, 1], the range of images, and whose ε̂ agrees with it."""
 
-    def denoise_clipped(x_t: Tensor, level: Level) -> Prediction:
-        return from_x0(x_t, level, denoise(x_t, level).x0.clamp(-1.0, 1.0))
+    def denoise_clipped(x_t: Tensor, level: Level, condition: Tensor | None = None) -> Prediction:
+        return from_x0(x_t, level, given(denoise, condition)(x_t, level).x0.clamp(-1.0, 1.0))
 
     return denoise_clipped
 
@@ -198,11 +212,11 @@ def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
         raise UserError(f"networks stitched at tau {tau:g}: give a noise time from 0 to 1.")
     last_below = tau + _SAME_TIME
 
-    def denoise_in_turns(x_t: Tensor, level: Level) -> Prediction:
+    def denoise_in_turns(x_t: Tensor, level: Level, condition: Tensor | None = None) -> Prediction:
         if level.t.numel() == 1:
-            return (above if level.time > last_below else below)(x_t, level)
+            return given(above if level.time > last_below else below, condition)(x_t, level)
         is_above = (level.t > last_below).to(x_t.device).view(-1, 1, 1, 1)
-        high, low = above(x_t, level), below(x_t, level)
+        high, low = (given(part, condition)(x_t, level) for part in (above, below))
         eps = torch.where(is_above, high.eps, low.eps)
         return Prediction(x_t, level, eps, torch.where(is_above, high.x0, low.x0))
 

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mindiffusion.ancestral import ancestral_sample
-from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process, expected_tensors
+from mindiffusion.build import build_network, build_process, expected_tensors
 from mindiffusion.config.run import RunConfig, SamplerConfig, ema_name, from_kept
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.ddim import ddim_sample
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
@@ -25,20 +26,11 @@ from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.network import Network
 from mindiffusion.noise import sample_noise
 from mindiffusion.outside.weights import check_tensors, named_tensors
-from mindiffusion.process import Denoiser, Model, Process, clipped
+from mindiffusion.process import Denoiser, Model, Process, clipped, given
 from mindiffusion.runtime import SamplerRuntime, chunk_size
 
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """Images (B, C, H, W) in [-1, 1] as (B, H, W, C) uint8: clamp, scale, round to nearest.
-
-    Raises:
-        UserError: an image is not finite.
-    """
-    if not bool(images.isfinite().all()):
-        raise UserError("the sampler gave images that are not finite; the weights have diverged.")
-    scaled = images.clamp(-1.0, 1.0) * 127.5 + 127.5
-    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+Conditions = Callable[[Tensor], Tensor]
+"""Image indices (B,) int64 → what these images are to show, one entry for each, on their device."""
 
 
 def config_of(content: Mapping[str, Any]) -> RunConfig:
@@ -112,10 +104,10 @@ class SamplingNetwork(nn.Module):
         if runtime.compile:
             network.compile()
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor, condition: Tensor | None = None) -> Tensor:
         """As the network's."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._use_bf16):
-            return self.network(x, t)
+            return given(self.network, condition)(x, told)
 
 
 def sampling_network(
@@ -172,6 +164,7 @@ def sample_chunk(
     number: int,
     side: int,
     on_step: Callable[[], object] = lambda: None,
+    conditions: Conditions | None = None,
 ) -> np.ndarray:
     """Images number · chunk … (number + 1) · chunk − 1, (chunk, side, side, 3) uint8.
 
@@ -182,16 +175,20 @@ def sample_chunk(
         number: which chunk, from 0.
         side: pixels.
         on_step: called before every network call; may raise to leave.
+        conditions: what the images are to show; None: the denoiser is told nothing.
     """
     device = process.device
     chunk = chunk_size(sampler, side, device.type)
     index = torch.arange(number * chunk, (number + 1) * chunk, device=device)
-    start, noise = sample_noise(sampler.seed, index, (IMAGE_CHANNELS, side, side))
+    start, noise = sample_noise(sampler.seed, index, (PIXELS.channels, side, side))
+    asked = given(denoise, None if conditions is None else conditions(index))
     if sampler.name == "ddpm":
-        return to_uint8(ancestral_sample(denoise, process.chain_jumps(), start, noise, on_step))
-    asked = clipped(denoise) if sampler.clip else denoise
-    jumps = process.jumps(sampler.steps)
-    return to_uint8(ddim_sample(asked, jumps, start, noise, on_step, eta=sampler.eta))
+        found = ancestral_sample(asked, process.chain_jumps(), start, noise, on_step)
+    else:
+        asked = clipped(asked) if sampler.clip else asked
+        jumps = process.jumps(sampler.steps)
+        found = ddim_sample(asked, jumps, start, noise, on_step, eta=sampler.eta)
+    return PIXELS.images(found)
 
 
 def sample_images(
@@ -202,6 +199,7 @@ def sample_images(
     side: int,
     on_chunk: Callable[[int], None] = lambda done: None,
     on_step: Callable[[], object] = lambda: None,
+    conditions: Conditions | None = None,
 ) -> np.ndarray:
     """Images 0 … count − 1, (count, side, side, 3) uint8.
 
@@ -213,11 +211,12 @@ def sample_images(
         side: pixels.
         on_chunk: called with the number of images done after every chunk.
         on_step: called before every network call; may raise to leave.
+        conditions: what the images are to show; None: the denoiser is told nothing.
     """
     size = chunk_size(sampler, side, process.device.type)
     chunks = []
     for number in range(-(-count // size)):
-        chunks.append(sample_chunk(denoise, process, sampler, number, side, on_step))
+        chunks.append(sample_chunk(denoise, process, sampler, number, side, on_step, conditions))
         on_chunk(min(count, (number + 1) * size))
     return np.concatenate(chunks)[:count]
 

@@ -87,7 +87,7 @@ def channel_saliency(network: MaskedNetwork, batches: Sequence[ProbeBatch]) -> t
         # ``forward`` is never compiled: a compiled probe would cost minutes, and what the compiler
         # makes of the next training step would depend on whether a run was resumed just here.
         masked = functools.partial(network.forward, channel_mask=mask)
-        said = batch.process.predict(masked, batch.x_t, batch.level)
+        said = batch.process.predict(masked, batch.x_t, batch.level, batch.condition)
         (gradient,) = torch.autograd.grad(eps_error(said, batch.noise).sum(), mask)
         squares = gradient.double().square().cpu()
         for half, total in enumerate(halves):

@@ -154,7 +154,7 @@ def train_run(avatars):
     from mindiffusion.training.run_folder import run
 
     def train(config, make_hooks=lambda trainer: Hooks(), stop_after=None):
-        return run(config, avatars.train, avatars.manifest_id, Ranks(), make_hooks, stop_after)
+        return run(config, avatars.training, Ranks(), make_hooks, stop_after)
 
     return train
 

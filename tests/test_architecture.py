@@ -241,6 +241,15 @@ def test_one_module_builds_networks_and_no_other_knows_one(ours):
             }, path
 
 
+def test_one_module_knows_the_range_of_pixels(ours):
+    users = {
+        name
+        for name, (_, tree) in ours.items()
+        if 127.5 in {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    }
+    assert users == {"mindiffusion.data.codec"}
+
+
 def test_files_and_functions_stay_small(ours):
     for name, (path, tree) in ours.items():
         assert len(path.read_text().splitlines()) <= 400, path

@@ -166,5 +166,5 @@ def _train(
             on_milestone=lambda step, path: scorer.score_up_to(step),
         )
 
-    run(config, data.train, data.manifest_id, Ranks(runs_on_machine=side_by_side), hooks)
+    run(config, data.training, Ranks(runs_on_machine=side_by_side), hooks)
     return scorers[0]

@@ -8,10 +8,11 @@ from benchmark.cells.progress import study_proofs
 from benchmark.study.index import FLOPS, INDEX_FILE
 from benchmark.study.study import Study
 from benchmark.study.terms import written_terms
-from mindiffusion.build import IMAGE_CHANNELS, network_without_memory
+from mindiffusion.build import network_without_memory
 from mindiffusion.config.model import ModelConfig
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig, to_kept
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.store import num_train_images
 from mindiffusion.files import write_json
 from mindiffusion.step_cost import step_cost
@@ -63,7 +64,7 @@ def _counts(config: RunConfig) -> tuple[int, int]:
     """Weights of a run's network, and floating-point operations of a training step on one image."""
     network = network_without_memory(config)
     parameters = sum(weights.numel() for weights in network.parameters())
-    return parameters, step_cost(network, IMAGE_CHANNELS, config.data.size).flops
+    return parameters, step_cost(network, PIXELS.channels, config.data.size).flops
 
 
 def _arm_entry(config: RunConfig, parameters: int) -> dict[str, Any]:

@@ -133,7 +133,8 @@ def _time_steps(config: RunConfig) -> float:
     """
     import torch
 
-    from mindiffusion.build import IMAGE_CHANNELS, build_network
+    from mindiffusion.build import build_network
+    from mindiffusion.data.codec import PIXELS
     from mindiffusion.runtime import resolve_runtime
 
     runtime = resolve_runtime(config, 1)
@@ -142,7 +143,7 @@ def _time_steps(config: RunConfig) -> float:
     network.to(memory_format=torch.channels_last)
     count, side = config.training.micro_batch or config.training.global_batch, config.data.size
     images = torch.zeros(
-        (count, IMAGE_CHANNELS, side, side), device=runtime.device, dtype=runtime.dtype
+        (count, PIXELS.channels, side, side), device=runtime.device, dtype=runtime.dtype
     ).contiguous(memory_format=torch.channels_last)
     told = torch.ones(count, device=runtime.device, dtype=runtime.dtype)
 

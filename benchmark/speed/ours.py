@@ -8,6 +8,7 @@ import torch
 from benchmark.speed.setting import wait_for
 from benchmark.speed.timing import Loop
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.runtime import resolve_runtime
 from mindiffusion.training.loop import Hooks, train
@@ -47,7 +48,7 @@ class OurLoop(Loop):
         self._run_dir = run_dir
         run_dir.mkdir(parents=True, exist_ok=True)
         runtime = resolve_runtime(config, ranks.local_world)
-        self.trainer = Trainer(config, runtime, ranks, self._device, images)
+        self.trainer = Trainer(config, runtime, ranks, self._device, TrainingData(images, "speed"))
         stages = self.trainer.pacer.stages
         self.trainer.step = stages[len(stages) // 2].start
         self._before: tuple[float, float] | None = None
@@ -62,7 +63,7 @@ class OurLoop(Loop):
                 "few to measure; leave both out."
             )
         torch.set_num_threads(trainer.runtime.threads)
-        train(trainer, self._run_dir, Hooks(), "speed", stop_after=last_step)
+        train(trainer, self._run_dir, Hooks(), stop_after=last_step)
         wait_for(self._device)
         # The first run compiles, which is no training time.
         self._before = self._before or self._clocks()

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from mindiffusion.data.codec import GREY
+
 _BLOCK = 1024
-_GREY = 127.5
-"""Grey levels of 0–255 to a unit of [-1, 1]."""
 _Unit = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -69,4 +69,4 @@ def image_statistics(images: NDArray[np.uint8]) -> ImageStatistics:
     # As Python's integers, which have no end; their quotient is rounded once.
     above = count * squares - sum(value * value for value in total.ravel().tolist())
     variance = above / (count * count * total.size)
-    return ImageStatistics(total / count / _GREY - 1.0, math.sqrt(variance) / _GREY)
+    return ImageStatistics(total / count / GREY - 1.0, math.sqrt(variance) / GREY)

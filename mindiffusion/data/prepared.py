@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mindiffusion.data.mean_and_spread import ImageSummary
+from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_json, write_json
 from mindiffusion.outside.arrays import Wanted, map_open, read_npz
@@ -71,6 +72,11 @@ class PreparedData:
     manifest: dict[str, Any]
     manifest_id: str
     stated: ImageSummary | None = None
+
+    @property
+    def training(self) -> TrainingData:
+        """What runs are trained on: the images alone."""
+        return TrainingData(self.train, self.manifest_id)
 
 
 def is_whole(folder: Path) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindiffusion.data.training_data import TrainingData
 from mindiffusion.noise import Stream, normals, permutation, uniforms
 
 
@@ -37,21 +38,23 @@ class Batch:
     """A slice of the global batch of one step.
 
     Attributes:
-        images: (B, 3, H, W) in [-1, 1], in channels-last memory.
+        images: (B, C, H, W), a network's inputs, in channels-last memory.
         u: (B,) uniforms behind the noise times.
-        noise: (B, 3, H, W), standard normal.
+        noise: (B, C, H, W), standard normal.
+        condition: (B, …), what the images show; None: the network is told nothing.
     """
 
     images: Tensor
     u: Tensor
     noise: Tensor
+    condition: Tensor | None = None
 
 
 class BatchSource:
-    """Gathers, flips and normalises training images, and draws their noise.
+    """Gathers, flips and encodes training images, and draws their noise.
 
     Args:
-        images: (N, H, W, 3) uint8, usually memory-mapped; copied to a GPU once.
+        data: images, and labels if there are any; copied to a GPU once.
         seed: the run's seed.
         global_batch: images per step over all ranks.
         flip: mirror images at random.
@@ -68,7 +71,7 @@ class BatchSource:
 
     def __init__(
         self,
-        images: np.ndarray,
+        data: TrainingData,
         *,
         seed: int,
         global_batch: int,
@@ -78,10 +81,10 @@ class BatchSource:
         compile_draws: bool = False,
         noise_stream: int = 0,
     ) -> None:
-        self._images: np.ndarray | Tensor = images
-        if device.type != "cpu":
-            self._images = torch.tensor(images, device=device)
-        self.size = len(images)
+        self._images = _placed(data.images, device)
+        self._labels = None if data.labels is None else _placed(data.labels, device)
+        self._codec = data.codec
+        self.size = len(data)
         self.wait_seconds = 0.0
         self._seed = seed
         self._global_batch = global_batch
@@ -108,7 +111,8 @@ class BatchSource:
         """
         started, seed, variant = time.perf_counter(), self._seed, self._variant
         index = image_indices(seed, step, self._global_batch, self.size, variant)[start:stop]
-        images = self._gather(index)
+        images = self._gather(self._images, index)
+        condition = None if self._labels is None else self._gather(self._labels, index)
         self.wait_seconds += time.perf_counter() - started
         position = torch.arange(start, stop, device=self._device)
         # As a tensor, so that a compiled drawing serves all steps; filled there, not copied over,
@@ -117,16 +121,22 @@ class BatchSource:
         if self._flip:
             flip = uniforms(seed, Stream.FLIP, position, at, 1, variant)[:, 0] < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(2), images)
-        floats = images.to(self._dtype) / 127.5 - 1.0
-        shape = (floats.shape[3], floats.shape[1], floats.shape[2])
+        inputs = self._codec.inputs(images, self._dtype)
+        shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
         noise = self._normals(seed, streams[1], position, at, shape, variant).to(self._dtype)
         return Batch(
-            images=floats.permute(0, 3, 1, 2),
+            images=inputs,
             u=uniforms(seed, streams[0], position, at, 1, variant)[:, 0],
             noise=noise.contiguous(memory_format=torch.channels_last),
+            condition=condition,
         )
 
-    def _gather(self, index: Tensor) -> Tensor:
-        if isinstance(self._images, Tensor):
-            return self._images[index.pin_memory().to(self._device, non_blocking=True)]
-        return torch.from_numpy(self._images[index.numpy()])
+    def _gather(self, array: np.ndarray | Tensor, index: Tensor) -> Tensor:
+        if isinstance(array, Tensor):
+            return array[index.pin_memory().to(self._device, non_blocking=True)]
+        return torch.from_numpy(array[index.numpy()])
+
+
+def _placed(array: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """On a CPU it stays where it is, which may be a file; a GPU takes it whole."""
+    return array if device.type == "cpu" else torch.tensor(array, device=device)

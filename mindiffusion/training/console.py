@@ -78,7 +78,7 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
             return _hooks(trainer, stack, stop_after or trainer.plan.total_steps)
 
         try:
-            trainer = run(config, data.train, data.manifest_id, ranks, hooks, stop_after)
+            trainer = run(config, data.training, ranks, hooks, stop_after)
         except Interrupted as stop:
             stack.close()
             if ranks.is_main:

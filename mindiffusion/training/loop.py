@@ -42,16 +42,13 @@ class Hooks:
     on_resume: Callable[[], None] = lambda: None
 
 
-def train(
-    trainer: Trainer, run_dir: Path, hooks: Hooks, manifest_id: str, stop_after: int | None = None
-) -> None:
+def train(trainer: Trainer, run_dir: Path, hooks: Hooks, stop_after: int | None = None) -> None:
     """Train to the end, from wherever ``run_dir`` says the run is.
 
     Args:
         trainer: a fresh Trainer.
         run_dir: the run's folder, on a file system all ranks see.
         hooks: what to report.
-        manifest_id: short hash of the data's manifest.
         stop_after: leave after this step although the plan is longer (for smoke runs).
 
     Raises:
@@ -79,7 +76,7 @@ def train(
             _advance(trainer, clock, is_first=trainer.step == first_step)
             if ranks.is_main:
                 hooks.on_step(trainer.step, total)
-            _keep_books(trainer, run_dir, manifest_id, hooks, clock, metrics, received)
+            _keep_books(trainer, run_dir, hooks, clock, metrics, received)
         # Asked during the last sample grid: nothing is left to save.
         raise_if_stopped()
 
@@ -101,7 +98,6 @@ def _advance(trainer: Trainer, clock: "Clock", is_first: bool) -> None:
 def _keep_books(
     trainer: Trainer,
     run_dir: Path,
-    manifest_id: str,
     hooks: Hooks,
     clock: "Clock",
     metrics: MetricsLog | None,
@@ -131,7 +127,7 @@ def _keep_books(
     with ranks.main_alone(f"step {step}: checkpoint"):
         if ranks.is_main and (is_checkpoint or stop):
             path = save_milestone(trainer, run_dir) if is_milestone else None
-            save_state(trainer, run_dir, manifest_id)
+            save_state(trainer, run_dir)
             if path is not None:
                 hooks.on_milestone(step, path)
     with ranks.phase(f"step {step}: checkpoint"):

@@ -14,7 +14,7 @@ from mindiffusion.training.metrics_log import METRICS_FILE, MOST_LOG_BYTES
 from mindiffusion.training.trainer import Trainer
 
 
-def save_state(trainer: Trainer, run_dir: Path, manifest_id: str) -> None:
+def save_state(trainer: Trainer, run_dir: Path) -> None:
     """Write a rolling state; called on the main rank.
 
     With the trainer's state it holds the log so far and the data's name, so that damage to the
@@ -22,7 +22,7 @@ def save_state(trainer: Trainer, run_dir: Path, manifest_id: str) -> None:
     """
     log = run_dir / METRICS_FILE
     content = read_file(log, MOST_LOG_BYTES) if log.exists() else b""
-    extra = {"manifest": manifest_id, "log": content.decode("utf-8", "replace")}
+    extra = {"manifest": trainer.data.manifest_id, "log": content.decode("utf-8", "replace")}
     path = checkpoint.checkpoint_path(run_dir, trainer.step)
     checkpoint.save(path, trainer.state() | extra)
     checkpoint.prune(run_dir, trainer.step)

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from mindiffusion.config.run import RunConfig, check, differences, to_kept
+from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock, remove_temporaries, sha256_of_json, write_json
 from mindiffusion.outside.documents import Name, read_json
@@ -114,11 +114,11 @@ def trained_on(run_dir: Path) -> str | None:
     return None if known is None else str(known["manifest"])
 
 
-def _write_run_file(path: Path, trainer: Trainer, manifest_id: str) -> None:
+def _write_run_file(path: Path, trainer: Trainer) -> None:
     content = {
         "config": to_kept(trainer.config),
         "runtime": asdict(trainer.runtime),
-        "manifest": manifest_id,
+        "manifest": trainer.data.manifest_id,
         "plan": {
             "total_steps": trainer.plan.total_steps,
             "milestones": list(trainer.plan.milestones),
@@ -129,8 +129,7 @@ def _write_run_file(path: Path, trainer: Trainer, manifest_id: str) -> None:
 
 def run(
     config: RunConfig,
-    images: np.ndarray,
-    manifest_id: str,
+    data: TrainingData,
     ranks: Ranks,
     make_hooks: Callable[[Trainer], Hooks],
     stop_after: int | None = None,
@@ -139,8 +138,7 @@ def run(
 
     Args:
         config: the run.
-        images: (N, H, W, 3) uint8 training array.
-        manifest_id: short hash of the data's manifest.
+        data: what it is trained on.
         ranks: this process among its peers.
         make_hooks: builds the hooks, given the trainer.
         stop_after: for smoke runs, the last step to do.
@@ -153,12 +151,12 @@ def run(
     # Whoever made the folder, nothing is written outside it.
     refuse_links(inside(Path(config.output), config.run_dir.name))
     if not ranks.is_main:
-        return _run_locked(config, images, manifest_id, ranks, make_hooks, stop_after)
+        return _run_locked(config, data, ranks, make_hooks, stop_after)
     lock = config.run_dir / ".lock"
     with exclusive_lock(lock, wait_seconds=LOCK_WAIT_SECONDS, on_wait=lambda: _say_waiting(lock)):
         files = (checkpoint.FILES, re.escape(CONFIG_FILE), re.escape(METRICS_FILE))
         remove_temporaries(config.run_dir, "|".join(files))
-        return _run_locked(config, images, manifest_id, ranks, make_hooks, stop_after)
+        return _run_locked(config, data, ranks, make_hooks, stop_after)
 
 
 def _say_waiting(lock: Path) -> None:
@@ -169,20 +167,19 @@ def _say_waiting(lock: Path) -> None:
 
 def _run_locked(
     config: RunConfig,
-    images: np.ndarray,
-    manifest_id: str,
+    data: TrainingData,
     ranks: Ranks,
     make_hooks: Callable[[Trainer], Hooks],
     stop_after: int | None,
 ) -> Trainer:
-    runtime = settle_runtime(config, manifest_id, ranks)
+    runtime = settle_runtime(config, data.manifest_id, ranks)
     with process_group(ranks, runtime.device, config.training.timeout_seconds) as device:
         with ranks.phase("start"):
-            trainer = Trainer(config, runtime, ranks, device, images)
+            trainer = Trainer(config, runtime, ranks, device, data)
         path = config.run_dir / CONFIG_FILE
         # Only now is it known that this config can run: a refused one claims no folder. What may
         # change is what was last asked for.
         if ranks.is_main and (_read_run_file(path) or {}).get("config") != to_kept(config):
-            _write_run_file(path, trainer, manifest_id)
-        train(trainer, config.run_dir, make_hooks(trainer), manifest_id, stop_after)
+            _write_run_file(path, trainer)
+        train(trainer, config.run_dir, make_hooks(trainer), stop_after)
     return trainer

@@ -23,6 +23,7 @@ from mindiffusion.curriculum.density import IndexDensity
 from mindiffusion.curriculum.pacing import Pacer
 from mindiffusion.curriculum.stages import Stage
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
+from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.kept_statistics import statistics_part
 from mindiffusion.machine import keep_freed_memory
@@ -67,7 +68,7 @@ class Trainer:
         runtime: resolved device, precision, compiler and threads.
         ranks: this process among its peers.
         device: this rank's device.
-        images: (N, H, W, 3) uint8 training array.
+        data: what it is trained on.
 
     Raises:
         UserError: the global batch does not divide by the ranks, sizes do not fit, or the process
@@ -80,7 +81,7 @@ class Trainer:
         runtime: Runtime,
         ranks: Ranks,
         device: torch.device,
-        images: np.ndarray,
+        data: TrainingData,
     ) -> None:
         global_batch = config.training.global_batch
         self.share = rank_share(global_batch, ranks.world)
@@ -90,10 +91,11 @@ class Trainer:
         self.config = config
         self.runtime = runtime
         self.ranks = ranks
-        self.plan: Plan = resolve_plan(config, len(images))
+        self.plan: Plan = resolve_plan(config, len(data))
         self.pacer: Pacer = self.plan.pacer()
+        self.data = data
         self.source = BatchSource(
-            images,
+            data,
             seed=config.seed,
             global_batch=global_batch,
             flip=config.data.horizontal_flip,
@@ -102,7 +104,7 @@ class Trainer:
             compile_draws=runtime.compile and device.type == "cuda",
             noise_stream=config.noise_stream,
         )
-        self.statistics = statistics_for(config, images)
+        self.statistics = statistics_for(config, data.images)
         self.process = build_process(config, self.statistics).to(device)
         self.network: Network = build_network(config)
         self.network.to(runtime.dtype)
@@ -176,7 +178,8 @@ class Trainer:
         """A micro-batch's part of the mean loss of this rank's share, a scalar."""
         with self.runtime.autocast():
             x_t, level = self.noisy(batch, self.density)
-            losses = eps_error(self.process.predict(self._wrapped, x_t, level), batch.noise)
+            said = self.process.predict(self._wrapped, x_t, level, batch.condition)
+            losses = eps_error(said, batch.noise)
         self.watch.add_losses(first, losses.detach(), level.t)
         return (losses * level.weight.to(losses.dtype)).sum() / self.share
 
@@ -208,7 +211,7 @@ class Trainer:
             for step in range(stage.start, stage.start + num_batches):
                 batch = self.source.batch(step, 0, size, streams)
                 x_t, level = self.noisy(batch, stage.density)
-                yield ProbeBatch(x_t, level, batch.noise, self.process)
+                yield ProbeBatch(x_t, level, batch.noise, self.process, batch.condition)
 
         return probe
 

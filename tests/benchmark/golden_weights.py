@@ -24,6 +24,7 @@ import torch
 
 from benchmark.study.study import load_study
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.training_data import TrainingData
 from mindiffusion.sampling import model_of, sample_images
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
@@ -121,7 +122,7 @@ def bits_of(config: RunConfig) -> dict[str, str]:
         trainer.source.batch = noted  # type: ignore[method-assign]
         return Hooks()
 
-    state = run(config, images(), "golden", Ranks(), hooks).state()
+    state = run(config, TrainingData(images(), "golden"), Ranks(), hooks).state()
     parts = {name: state[name] for name in ("network", "averages", "optimizer")}
     parts |= {"draws": seen, "samples": samples_of(config)}
     return {name: sha256_of(part) for name, part in parts.items()}

@@ -33,7 +33,6 @@ from mindiffusion.sampling import (
     sampling_network,
     save_png,
     tile,
-    to_uint8,
 )
 from mindiffusion.unet import NaiveUnet
 
@@ -84,46 +83,6 @@ def checkpoint(weights=("raw", "ema0.995")):
 
 
 # -- pixels --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "grey"),
-    [
-        (-1.0, 0),
-        (1.0, 255),
-        (-7.0, 0),
-        (7.0, 255),
-        (100.4 / 127.5 - 1, 100),
-        (100.6 / 127.5 - 1, 101),
-        (254.4 / 127.5 - 1, 254),
-        (254.6 / 127.5 - 1, 255),
-    ],
-)
-def test_to_uint8_clamps_scales_and_rounds_to_nearest(value, grey):
-    assert to_uint8(torch.full((1, 3, 1, 1), value)).tolist() == [[[[grey] * 3]]]
-
-
-def test_to_uint8_gives_every_grey_level_back():
-    grey = np.arange(256, dtype=np.uint8)
-    images = torch.from_numpy(grey).float().view(1, 1, 16, 16).expand(1, 3, 16, 16) / 127.5 - 1
-    result = to_uint8(images)
-    assert result.dtype == np.uint8 and result.shape == (1, 16, 16, 3)
-    assert (result == grey.reshape(16, 16, 1)).all()
-
-
-def test_to_uint8_moves_channels_last():
-    images = torch.rand(2, 3, 4, 5) * 2 - 1
-    result = to_uint8(images)
-    assert result.shape == (2, 4, 5, 3)
-    assert result[1, 2, 3].tolist() == to_uint8(images[1:, :, 2:3, 3:4]).ravel().tolist()
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_to_uint8_refuses_images_that_are_not_finite(bad):
-    images = torch.zeros(2, 3, 4, 4)
-    images[1, 2, 3, 3] = bad
-    with pytest.raises(UserError, match="not finite"):
-        to_uint8(images)
 
 
 @pytest.mark.parametrize(("count", "columns"), [(6, 3), (5, 3), (1, 4), (4, 1)])

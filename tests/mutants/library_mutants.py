@@ -71,8 +71,8 @@ PROCESS_MUTANTS = (
     Mutant(
         "probe-takes-the-answer-for-the-noise",
         "mindiffusion/sparsity.py",
-        "said = batch.process.predict(masked, batch.x_t, batch.level)",
-        "said = batch.process.predict(masked, batch.x_t, batch.level)\n"
+        "said = batch.process.predict(masked, batch.x_t, batch.level, batch.condition)",
+        "said = batch.process.predict(masked, batch.x_t, batch.level, batch.condition)\n"
         "        object.__setattr__(said, 'eps', masked(batch.x_t, batch.level.told))",
         (f"{UNITS}/test_parameterization.py",),
     ),
@@ -128,7 +128,7 @@ PROCESS_MUTANTS = (
     Mutant(
         "ddim-clips-without-recomputing-the-noise",
         "mindiffusion/process.py",
-        "return from_x0(x_t, level, denoise(x_t, level).x0.clamp(-1.0, 1.0))",
+        "return from_x0(x_t, level, given(denoise, condition)(x_t, level).x0.clamp(-1.0, 1.0))",
         "return Prediction(x_t, level, (s := denoise(x_t, level)).eps, s.x0.clamp(-1, 1))",
         (f"{UNITS}/test_ddim.py",),
     ),

@@ -60,7 +60,7 @@ def make_sources(folder: Path) -> None:
     if not (folder / "prepared").exists():
         shutil.copytree(data.folder, folder / "prepared")
         content = merge(load_preset("celeba_cs_32"), TINY | {"output": str(folder / "run")})
-        run(build_config(content, "tiny"), data.train, data.manifest_id, Ranks(), lambda t: Hooks())
+        run(build_config(content, "tiny"), data.training, Ranks(), lambda t: Hooks())
     _sources.append(folder)
 
 

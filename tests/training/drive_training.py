@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from mindiffusion.config.presets import build_config
+from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import guarded, leave
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.ranks import ranks_from_environment
@@ -89,7 +90,8 @@ def drive(images, job) -> None:
 
         return Hooks(on_step=on_step)
 
-    trainer = run(config, images, job["manifest"], ranks, hooks, job.get("stop_after"))
+    data = TrainingData(images, job["manifest"])
+    trainer = run(config, data, ranks, hooks, job.get("stop_after"))
     if "dump" in job:
         path = Path(job["dump"]) / f"rank{ranks.rank}.npz"
         np.savez(path, **recorders[0].arrays(), **state_arrays(trainer))

@@ -132,7 +132,7 @@ def test_arm_trains_for_a_step(arm, avatars, tiny_content):
     small = {"model": {"n_feat": 16}, "training": {"milestones": ["100%"]}}
     config = build_config(merge(content, small), arm)
     trainer = Trainer(
-        config, resolve_runtime(config, 1), Ranks(), torch.device("cpu"), avatars.train
+        config, resolve_runtime(config, 1), Ranks(), torch.device("cpu"), avatars.training
     )
     before = [p.detach().clone() for p in trainer.network.parameters()]
     trainer.enter_stage(trainer.pacer.stages[0])

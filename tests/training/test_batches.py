@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from mindiffusion.data.codec import PIXELS
+from mindiffusion.data.training_data import TrainingData
+from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream
 from mindiffusion.training.batches import BatchSource, image_indices
 
@@ -11,12 +14,12 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
 
 
-def source(images, **changes):
+def source(images, labels=None, codec=PIXELS, **changes):
     settings = {
         "seed": 3, "global_batch": 8, "flip": True,
         "device": torch.device("cpu"), "dtype": torch.float32,
     } | changes  # fmt: skip
-    return BatchSource(images, **settings)
+    return BatchSource(TrainingData(images, "m", labels, codec), **settings)
 
 
 def test_order_visits_every_image_once_an_epoch_also_across_batches():
@@ -142,3 +145,30 @@ def test_noise_streams_share_initial_weights(tiny_config):
     one, other = (build_network(tiny_config("cs", f"noise_stream={n}")) for n in (0, 1))
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_batch_has_the_labels_of_its_images_and_none_without(images):
+    labels = np.arange(40).reshape(20, 2)
+    for start, stop in ((0, 8), (3, 5)):
+        batch = source(images, labels).batch(7, start, stop)
+        index = image_indices(3, 7, 8, 20)[start:stop]
+        assert batch.condition.tolist() == labels[index.numpy()].tolist()
+    assert source(images).batch(7, 0, 8).condition is None
+
+
+def test_labels_are_one_for_each_image(images):
+    with pytest.raises(UserError, match="19 labels came with 20 training images; give one"):
+        TrainingData(images, "m", np.zeros(19, np.int64))
+
+
+def test_batch_is_what_the_codec_makes_of_the_images(images):
+    class Halves:
+        channels = 6
+
+        def inputs(self, images, dtype):
+            whole = PIXELS.inputs(images, dtype)
+            return torch.cat([whole[:, :, :2], whole[:, :, 2:]], 1)
+
+    batch, plain = (source(images, codec=c, flip=False).batch(1, 0, 8) for c in (Halves(), PIXELS))
+    assert batch.images.shape == batch.noise.shape == (8, 6, 2, 4)
+    assert torch.equal(batch.images[:, 3:], plain.images[:, :, 2:])

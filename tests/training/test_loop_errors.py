@@ -85,7 +85,7 @@ def test_global_batch_that_ranks_do_not_divide_suggests_one(world, near, avatars
             resolve_runtime(config, 1),
             Ranks(0, world, 0, world),
             torch.device("cpu"),
-            avatars.train,
+            avatars.training,
         )
     assert f"--global-batch {near}" in str(e.value)
 
@@ -112,7 +112,9 @@ def test_other_data_under_a_folder_are_refused(workdir, train_run, tiny_config, 
     config = tiny_config("c")
     train_run(config, stop_after=7)
     with pytest.raises(UserError, match=f"data {avatars.manifest_id}.*is other"):
-        run_module.run(config, avatars.train, "other", Ranks(), lambda trainer: Hooks())
+        run_module.run(
+            config, replace(avatars.training, manifest_id="other"), Ranks(), lambda trainer: Hooks()
+        )
 
 
 def test_second_process_on_a_folder_is_refused_and_changes_nothing(

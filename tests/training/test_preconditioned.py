@@ -6,6 +6,7 @@ import torch
 
 from mindiffusion.build import build_process
 from mindiffusion.data.mean_and_spread import image_statistics
+from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.process import Model, stitched
 from mindiffusion.runtime import SamplerRuntime, resolve_runtime
@@ -121,7 +122,7 @@ def test_images_that_are_all_the_same_are_refused_in_one_line(word, tiny_config,
     config = tiny_config("b", word, output=tmp_path / "run")
     same = np.full((64, 32, 32, 3), 7, np.uint8)
     with pytest.raises(UserError, match="64 training images are all the same") as error:
-        run(config, same, "0123456789ab", Ranks(), lambda trainer: Hooks())
+        run(config, TrainingData(same, "0123456789ab"), Ranks(), lambda trainer: Hooks())
     assert "\n" not in str(error.value) and not config.run_dir.joinpath("config.json").exists()
 
 
@@ -131,13 +132,13 @@ def test_a_state_of_other_images_is_refused(workdir, train_run, tiny_config, ava
     others = np.array(avatars.train)
     others[0] = 255 - others[0]
     with pytest.raises(UserError, match="another mean picture or spread"):
-        run(config, others, avatars.manifest_id, Ranks(), lambda trainer: Hooks())
+        run(config, TrainingData(others, avatars.manifest_id), Ranks(), lambda trainer: Hooks())
 
 
 def test_parts_of_a_process_are_moved_and_compiled_as_ever(tiny_config, avatars):
     """bf16 with exact ends, micro-batches, channels-last: the bare network is what they act on."""
     config = tiny_config("cr", PRE, "training.precision=bf16", "training.micro_batch=3")
-    trainer = Trainer(config, resolve_runtime(config, 1), Ranks(), CPU, avatars.train)
+    trainer = Trainer(config, resolve_runtime(config, 1), Ranks(), CPU, avatars.training)
     trainer.enter_stage(trainer.pacer.stages[0])
     trainer.train_step()
     assert trainer.watch.read(1) is None and trainer.is_finite()
@@ -153,7 +154,7 @@ def test_parts_of_a_process_are_moved_and_compiled_as_ever(tiny_config, avatars)
 
 def test_a_probe_is_read_as_the_training_is(tiny_config, avatars, monkeypatch):
     config = tiny_config("cs", PRE)
-    trainer = Trainer(config, resolve_runtime(config, 1), Ranks(), CPU, avatars.train)
+    trainer = Trainer(config, resolve_runtime(config, 1), Ranks(), CPU, avatars.training)
     probes = []
     monkeypatch.setattr(
         trainer.network, "enter_stage", lambda capacity, probe: probes.append(probe) or {}

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -122,7 +123,8 @@ def test_damaged_config_file_does_not_let_another_run_in(workdir, train_run, tin
     with pytest.raises(UserError, match=r"another config \(different: training\.lr\)"):
         train_run(tiny_config("c", "training.lr=5e-4"))
     with pytest.raises(UserError, match=f"trained on data {avatars.manifest_id}"):
-        run_module.run(config, avatars.train, "other", Ranks(), lambda trainer: Hooks())
+        other = replace(avatars.training, manifest_id="other")
+        run_module.run(config, other, Ranks(), lambda trainer: Hooks())
 
 
 # -- milestones ---------------------------------------------------------------------------------

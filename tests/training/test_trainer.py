@@ -16,7 +16,7 @@ def trainer(avatars, tiny_config):
     def make(arm="c", *words):
         config = tiny_config(arm, "training.precision=fp64", *words)
         made = Trainer(
-            config, resolve_runtime(config, 1), Ranks(), torch.device("cpu"), avatars.train
+            config, resolve_runtime(config, 1), Ranks(), torch.device("cpu"), avatars.training
         )
         made.enter_stage(made.pacer.stages[0])
         return made

@@ -16,7 +16,7 @@ def make_trainer(avatars, tiny_config):
     def make(arm, *words):
         config = tiny_config(arm, *words)
         runtime = resolve_runtime(config, 1)
-        return Trainer(config, runtime, Ranks(), torch.device("cpu"), avatars.train)
+        return Trainer(config, runtime, Ranks(), torch.device("cpu"), avatars.training)
 
     return make
 

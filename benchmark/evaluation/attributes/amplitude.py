@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindiffusion.data.avatars import AvatarSource, label_names
+from mindiffusion.data.codec import GREY
 from mindiffusion.errors import UserError
 
 _CHOICE_STREAM = 0x636F756E746572  # key of the Philox stream, apart from the backgrounds'
@@ -75,7 +76,7 @@ def _distances(source: AvatarSource, item: int) -> dict[str, float]:
         others = [value for value in values if value != current[name]]
         changed = source.counterfactual(item, name, others[int(generator.random() * len(others))])
         difference = changed.pixels.astype(np.float64) - portrait.pixels
-        found[name] = math.sqrt(np.square(difference / 127.5).mean())
+        found[name] = math.sqrt(np.square(difference / GREY).mean())
     return found
 
 

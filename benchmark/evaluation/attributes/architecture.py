@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mindiffusion.build import IMAGE_CHANNELS
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.noise import Stream, normals
 
 _LAST_SIDE = 4
@@ -28,7 +28,7 @@ class AttributeNet(nn.Module):
         super().__init__()
         self.head_sizes = tuple(head_sizes)
         stages = max(1, int(math.log2(side / _LAST_SIDE)))
-        channels = [IMAGE_CHANNELS, *(width * min(2**i, _WIDEST) for i in range(stages))]
+        channels = [PIXELS.channels, *(width * min(2**i, _WIDEST) for i in range(stages))]
         self.stages = nn.Sequential(
             *(_stage(channels[i], channels[i + 1]) for i in range(stages)), nn.Flatten()
         )

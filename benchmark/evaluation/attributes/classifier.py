@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmark.evaluation.attributes.architecture import AttributeNet
 from benchmark.evaluation.attributes.scores import UNKNOWN
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 
@@ -193,7 +194,7 @@ class AttributeClassifier:
 def to_float(images: NDArray[np.uint8]) -> torch.Tensor:
     """Uint8 images (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1]."""
     # np.array: a copy that torch may own; memory-mapped arrays are read-only.
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return PIXELS.inputs(torch.from_numpy(np.array(images)), torch.float32)
 
 
 def joined(parts: list[Readings]) -> Readings:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mindiffusion.data.codec import GREY
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_json
 from mindiffusion.outside.arrays import Wanted, read_npz
@@ -25,8 +26,6 @@ from mindiffusion.process import Level, Prediction, from_x0
 # Part of the cache key: raise it when the fit changes.
 _VERSION = 1
 _BATCH = 256
-_GREY = 127.5
-"""Grey levels of 0–255 to a unit of [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ def fit_linear_oracle(images: NDArray[np.uint8]) -> LinearOracle:
     variances, directions = variances[kept].flip(0), directions[:, kept].flip(1)
     rank = len(variances)
     return LinearOracle(
-        mean=(mean / _GREY - 1).view(height, width, 3).permute(2, 0, 1).flatten(),
-        eigenvalues=variances / _GREY**2,
+        mean=(mean / GREY - 1).view(height, width, 3).permute(2, 0, 1).flatten(),
+        eigenvalues=variances / GREY**2,
         eigenvectors=directions.view(height, width, 3, rank).permute(2, 0, 1, 3).reshape(dim, rank),
         n=len(images),
     )

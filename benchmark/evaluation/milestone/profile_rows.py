@@ -28,8 +28,9 @@ from benchmark.rows.metric_names import (
     REALISED_SPARSITY,
 )
 from benchmark.rows.row import Row
-from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process
+from mindiffusion.build import build_network, build_process
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.network import Network
 from mindiffusion.noise import Stream, normals
 from mindiffusion.process import Denoiser, Level, Model, Process
@@ -83,7 +84,7 @@ def known_profiles(yardstick: Yardstick, config: RunConfig) -> dict[str, Profile
 
 def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
     """The noise of (level, image) that every predictor meets."""
-    shape = (IMAGE_CHANNELS, config.data.size, config.data.size)
+    shape = (PIXELS.channels, config.data.size, config.data.size)
 
     def noise(level_index: int, index: Tensor) -> Tensor:
         seed = config.sampler.seed

@@ -10,8 +10,9 @@ from benchmark.speed.report import Report, measured_row, run_setting
 from benchmark.speed.rivals.reference_loop import plain_ancestral, plain_ddim
 from benchmark.speed.setting import device_of, speed_config, wait_for
 from benchmark.speed.timing import Loop, measure
-from mindiffusion.build import IMAGE_CHANNELS, build_network, build_process
+from mindiffusion.build import build_network, build_process
 from mindiffusion.config.run import RunConfig, SamplerConfig
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.process import Model
 from mindiffusion.runtime import chunk_size, resolve_runtime, resolve_sampler
 from mindiffusion.sampling import sample_chunk, sampling_network
@@ -103,7 +104,7 @@ def sampling(preset: str, overrides: list[str], repeats: int) -> Report:
 def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     side = config.data.size
     chunk = chunk_size(config.sampler, side, device.type)
-    shape = (chunk, IMAGE_CHANNELS, side, side)
+    shape = (chunk, PIXELS.channels, side, side)
     short = replace(config, process=replace(config.process, n_T=TIMED_LEVELS))
     ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
     ancestral = SamplerConfig(name="ddpm", chunk=chunk)

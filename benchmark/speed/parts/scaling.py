@@ -14,8 +14,8 @@ from benchmark.speed.child import run_python
 from benchmark.speed.report import Report, run_setting
 from benchmark.speed.setting import n_feat_of, speed_config, uses_gpu
 from benchmark.speed.timing import spread
-from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.files import write_json
 from mindiffusion.machine import available_cores
 from mindiffusion.runtime import resolve_runtime
@@ -122,7 +122,7 @@ def time_point(preset: str, overrides: Sequence[str], point: Point, repeats: int
         )
         measured = json.loads(result.read_text(encoding="utf-8"))
     cost = step_cost(
-        NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, point.n_feat), IMAGE_CHANNELS, point.side
+        NaiveUnet(PIXELS.channels, PIXELS.channels, point.n_feat), PIXELS.channels, point.side
     )
     rate = spread(measured["images_per_second"])
     return {

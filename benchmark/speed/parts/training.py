@@ -20,8 +20,8 @@ from benchmark.speed.rivals.reference_loop import (
 )
 from benchmark.speed.setting import PRESETS, device_of, n_feat_of, speed_configs, uses_gpu
 from benchmark.speed.timing import Loop, Measurement, measure
-from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.machine import available_cores
 from mindiffusion.step_cost import StepCost, step_cost
 from mindiffusion.unet import NaiveUnet
@@ -62,8 +62,8 @@ def training(presets: Sequence[str], overrides: list[str], repeats: int) -> Repo
             measured = measure(loops, repeats, on_turn)
     refused = why_not(config, len(names(folder)))
     cost = step_cost(
-        NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, n_feat_of(config)),
-        IMAGE_CHANNELS,
+        NaiveUnet(PIXELS.channels, PIXELS.channels, n_feat_of(config)),
+        PIXELS.channels,
         config.data.size,
     )
     limits, notes = limit_rows(cost, measure_rates(device_of(config)))

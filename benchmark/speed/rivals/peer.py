@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from benchmark.speed.setting import device_of, n_feat_of, wait_for
 from benchmark.speed.timing import Loop
-from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.unet import NaiveUnet
 
 PACKAGE = "denoising_diffusion_pytorch"
@@ -32,14 +32,14 @@ class PeerNetwork(nn.Module):
         n_T: number of noise levels; the package counts them from 0.
     """
 
-    channels = IMAGE_CHANNELS
-    out_dim = IMAGE_CHANNELS
+    channels = PIXELS.channels
+    out_dim = PIXELS.channels
     self_condition = False
     random_or_learned_sinusoidal_cond = False
 
     def __init__(self, n_feat: int, n_T: int) -> None:
         super().__init__()
-        self.network = NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, n_feat)
+        self.network = NaiveUnet(PIXELS.channels, PIXELS.channels, n_feat)
         self.n_T = n_T
 
     def forward(self, x: Tensor, level: Tensor, x_self_cond: Tensor | None = None) -> Tensor:

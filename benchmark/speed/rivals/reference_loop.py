@@ -17,8 +17,8 @@ from torchvision.datasets import ImageFolder
 
 from benchmark.speed.setting import device_of, n_feat_of, wait_for
 from benchmark.speed.timing import Loop
-from mindiffusion.build import IMAGE_CHANNELS
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.process import Forward
 from mindiffusion.schedules import linear_tables
 from mindiffusion.unet import NaiveUnet
@@ -34,7 +34,7 @@ def picture_set(folder: Path, side: int) -> ImageFolder:
     steps = [
         transforms.Resize((side, side)),
         transforms.ToTensor(),
-        transforms.Normalize((0.5,) * IMAGE_CHANNELS, (0.5,) * IMAGE_CHANNELS),
+        transforms.Normalize((0.5,) * PIXELS.channels, (0.5,) * PIXELS.channels),
     ]
     return ImageFolder(str(folder), transforms.Compose(steps))
 
@@ -81,7 +81,7 @@ class ReferenceLoop(Loop):
         self._threads = threads
         self._device = device_of(config)
         self._n_T = config.process.n_T
-        self._network = NaiveUnet(IMAGE_CHANNELS, IMAGE_CHANNELS, n_feat_of(config))
+        self._network = NaiveUnet(PIXELS.channels, PIXELS.channels, n_feat_of(config))
         self._network.to(self._device)
         tables = linear_tables(config.process.beta1, config.process.beta2, self._n_T)
         alpha_bar = tables.alpha_bar.float().to(self._device)

@@ -26,7 +26,7 @@ WORDS = ["evaluation.num_generated=8", "evaluation.num_reference=32", "evaluatio
 @pytest.fixture(scope="module")
 def trained_once(tmp_path_factory, avatars, tiny_config):
     config = tiny_config("b", output=tmp_path_factory.mktemp("trained") / "run")
-    run(config, avatars.train, avatars.manifest_id, Ranks(), lambda trainer: Hooks())
+    run(config, avatars.training, Ranks(), lambda trainer: Hooks())
     return config.run_dir
 
 

@@ -1,0 +1,40 @@
+"""What a run is trained on, as one object."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindiffusion.data.codec import PIXELS, Codec
+from mindiffusion.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Training images and what belongs to them.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, usually memory-mapped.
+        manifest_id: short hash of their manifest; runs are refused on data with another one.
+        labels: (N, …), what each image shows: the network's condition, such as int64 classes. None:
+            networks are told nothing.
+        codec: how images become a network's inputs.
+
+    Raises:
+        UserError: not as many labels as images.
+    """
+
+    images: np.ndarray
+    manifest_id: str
+    labels: np.ndarray | None = None
+    codec: Codec = PIXELS
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != len(self.images):
+            raise UserError(
+                f"{len(self.labels)} labels came with {len(self.images)} training images; give one "
+                "for each image, or none at all."
+            )
+
+    def __len__(self) -> int:
+        """Number of training images."""
+        return len(self.images)
