@@ -196,8 +196,9 @@ class SparseNaiveUnet(NaiveUnet):
     def _freeze_masked(self) -> None:
         """Zero the gradient of all weights that serve masked channels alone.
 
-        Adam leaves a weight with an all-zero gradient history untouched, so hooks are enough. The
-        time embedding is not frozen: its rows are shared with ``up1``.
+        Adam leaves a weight with an all-zero gradient history untouched, so hooks are enough; a run
+        with weight decay is refused. The time embedding is not frozen: its rows are shared with
+        ``up1``.
         """
         last: Any = self.down3[0]
         produces: nn.Sequential = last.conv[1]

@@ -63,6 +63,11 @@ class ModelConfig:
         """Whether bf16 and the compiler are worth it for this network on a CPU."""
         return False
 
+    @property
+    def freezes(self) -> bool:
+        """Whether it keeps weights as they are by zero gradients, as weight decay would not."""
+        return False
+
 
 @dataclass(frozen=True, config=_STRICT)
 class UnetConfig(ModelConfig):
@@ -125,6 +130,11 @@ class SparseUnetConfig(UnetConfig):
     regrow_method: Literal["gradient", "random"] = "gradient"
     probe_batches: int = Field(default=4, ge=1, le=10_000)
     probe_batch_size: int = Field(default=64, ge=2, le=1_000_000)
+
+    @property
+    def freezes(self) -> bool:
+        """With silent masks: weights that serve masked channels alone."""
+        return self.placement == "silent"
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mindiffusion.config.run import MOST_STEPS, RunConfig
+from mindiffusion.config.run import MOST_STEPS, RunConfig, TrainingConfig
 from mindiffusion.curriculum.clock import to_index_clock
 from mindiffusion.curriculum.density import on_index
 from mindiffusion.curriculum.pacing import Pacer, Pacing
@@ -59,22 +59,11 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
         num_train: number of training images.
 
     Raises:
-        UserError: no length or two, a stage without a step, a milestone past the end.
+        UserError: no length or two, a warm-up or a milestone past the end, a stage without a step.
     """
     training = config.training
-    if (training.epochs is None) == (training.steps is None):
-        raise UserError(
-            f"training.epochs is {training.epochs} and training.steps is {training.steps}; "
-            "give exactly one of the two (set the other to null)."
-        )
+    total = _total_steps(training, num_train)
     steps_per_epoch = num_train / training.global_batch
-    whole = training.steps or (training.epochs or 0) * steps_per_epoch
-    total = max(1, math.floor(whole * training.length + 0.5))
-    if total > MOST_STEPS:
-        raise UserError(
-            f"training.epochs {training.epochs:g} of {num_train} images are {total} steps; at most "
-            f"{MOST_STEPS} are trained, so give fewer epochs or a larger training.global_batch."
-        )
     process = config.process
     levels = (process.beta1, process.beta2, process.n_T)
     curriculum = tuple(
@@ -99,6 +88,33 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
         # Refused here, not when the stage is entered after hours.
         on_index(stage.density).bounds(process.n_T)
     return Plan(total, tuple(sorted(milestones)), curriculum, config.pacing)
+
+
+def _total_steps(training: TrainingConfig, num_train: int) -> int:
+    """How many steps are trained.
+
+    Raises:
+        UserError: no length or two, too many steps, or a warm-up that would not end.
+    """
+    if (training.epochs is None) == (training.steps is None):
+        raise UserError(
+            f"training.epochs is {training.epochs} and training.steps is {training.steps}; "
+            "give exactly one of the two (set the other to null)."
+        )
+    whole = training.steps or (training.epochs or 0) * (num_train / training.global_batch)
+    total = max(1, math.floor(whole * training.length + 0.5))
+    if total > MOST_STEPS:
+        raise UserError(
+            f"training.epochs {training.epochs:g} of {num_train} images are {total} steps; at most "
+            f"{MOST_STEPS} are trained, so give fewer epochs or a larger training.global_batch."
+        )
+    warm_up = training.optimizer.warm_up_steps
+    if warm_up > total:
+        raise UserError(
+            f"training.optimizer.warm_up_steps is {warm_up}, but the run has {total} steps, so it "
+            "would never reach training.lr; give at most that, or train longer."
+        )
+    return total
 
 
 def _steps_of(

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from mindiffusion.chain import Chain
 from mindiffusion.config.mistakes import first_mistake
 from mindiffusion.config.model import USUAL_NETWORK, AnyModelConfig, NaiveUnetConfig
+from mindiffusion.config.optimizer import AdamConfig, AnyOptimizer
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.curriculum.pacing import AnyPacing, FixedPacing
 from mindiffusion.curriculum.stages import StageConfig
@@ -51,6 +52,7 @@ _LATER: dict[str, Any] = {
     "pacing": {"kind": "fixed"},
     "training.length": 1.0,
     "training.keep_scored": "all",
+    "training.optimizer": {"name": "adam", "betas": [0.9, 0.999], "warm_up_steps": 0},
     "model.width": 1.0,
     "process.loss_weight": None,
     "process.parameterization": "eps",
@@ -134,7 +136,8 @@ class TrainingConfig:
             in % refer to the shortened run.
         global_batch: images per step over all ranks.
         micro_batch: images per forward pass of a rank; None: the rank's whole share.
-        lr: Adam's learning rate.
+        lr: the learning rate.
+        optimizer: what changes the weights, and how the learning rate begins.
         clip_grad_norm: largest norm of the gradient of all weights together, to which it is scaled
             down; None: never.
         ema_decays: lengths of the weight averages, in (0, 1); the first is the primary one.
@@ -156,6 +159,7 @@ class TrainingConfig:
     global_batch: int = Field(default=256, ge=1, le=_MOST_IMAGES)
     micro_batch: int | None = Field(default=None, ge=1, le=_MOST_IMAGES)
     lr: float = Field(default=2e-5, gt=0)
+    optimizer: AnyOptimizer = AdamConfig()
     clip_grad_norm: float | None = Field(default=None, gt=0)
     ema_decays: Annotated[tuple[float, ...], Field(max_length=16)] = (0.9999, 0.999)
     milestones: Annotated[tuple[_Milestone, ...], Field(max_length=10_000)] = ("stages",)
@@ -239,6 +243,15 @@ class RunConfig:
     process: ProcessConfig = ProcessConfig()
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse to decay weights that the network means to keep."""
+        if self.training.optimizer.decays and self.model.freezes:
+            raise UserError(
+                f"training.optimizer {self.training.optimizer.name} decays all weights, but this "
+                f"{self.model.network} keeps some of them as they are; give weight_decay: 0, or "
+                "name: adam."
+            )
 
     @property
     def run_dir(self) -> Path:

@@ -91,7 +91,8 @@ class Pacer:
 
     def state_dict(self, step: int) -> dict[str, Any]:
         """What it needs to go on after ``step`` steps, as plain types."""
-        return {"begun": [stage.start for stage in self.begun(step)], "losses": self._losses}
+        begun = [stage.start for stage in self.begun(step)]
+        return {"begun": begun, "losses": list(self._losses)}
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
         """Go on from a state; None: it was made before there were pacers, by a fixed table.

@@ -33,6 +33,7 @@ from mindiffusion.process import Level, add_noise, eps_error
 from mindiffusion.runtime import Runtime
 from mindiffusion.training.batches import Batch, BatchSource
 from mindiffusion.training.ema import Averages
+from mindiffusion.training.optimizer import lr_at, make_optimizer
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Watch
 
@@ -111,8 +112,8 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)
         self.network.to(device)
         self.density: IndexDensity = self.pacer.stages[0].density
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=config.training.lr, fused=runtime.precision != "fp64"
+        self.optimizer = make_optimizer(
+            self.network.parameters(), config.training, fused=runtime.precision != "fp64"
         )
         self.averages = Averages(self.network, config.training.ema_decays)
         self.watch = Watch(
@@ -149,10 +150,21 @@ class Trainer:
                 penalty = self.network.penalty() if is_last else None
                 (loss if penalty is None else loss + penalty).backward()
         self.watch.end_step(self._clip_gradient())
-        self.optimizer.step()
+        self._change_weights()
         self.optimizer.zero_grad(set_to_none=True)
         self.averages.update()
         self.step += 1
+
+    def _change_weights(self) -> None:
+        """One step of the optimizer; between steps, and so in states, it has the config's rate."""
+        training = self.config.training
+        self._set_rate(lr_at(training, self.step))
+        self.optimizer.step()
+        self._set_rate(training.lr)
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def _clip_gradient(self) -> Tensor:
         """Scale the gradient down to the config's limit, if any; returns its norm before."""

@@ -1,0 +1,126 @@
+"""The optimizer that a config names, and its learning rate."""
+
+import pytest
+import torch
+
+from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.run import config_hash, to_kept
+from mindiffusion.errors import UserError
+from mindiffusion.runtime import resolve_runtime
+from mindiffusion.training import checkpoint
+from mindiffusion.training.optimizer import lr_at, make_optimizer
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.trainer import Trainer
+
+ADAMW = "training.optimizer={name: adamw, betas: [0.8, 0.95], weight_decay: 0.1}"
+
+
+def weights():
+    return [torch.linspace(-1, 1, 12).view(3, 4).requires_grad_() for _ in range(2)]
+
+
+def descend(optimizer, parameters, steps=5):
+    for step in range(steps):
+        for number, parameter in enumerate(parameters):
+            parameter.grad = torch.cos(parameter.detach() * (step + number + 1))
+        optimizer.step()
+    return torch.stack([parameter.detach() for parameter in parameters])
+
+
+def test_default_is_adam_and_adamw_is_torchs_own(tiny_config):
+    plain, decayed = tiny_config("b").training, tiny_config("b", ADAMW).training
+    settings = {"lr": 1e-3, "fused": True}
+    pairs = [
+        (plain, torch.optim.Adam, settings),
+        (decayed, torch.optim.AdamW, settings | {"betas": (0.8, 0.95), "weight_decay": 0.1}),
+    ]
+    ends = []
+    for training, kind, expected in pairs:
+        ours, theirs = weights(), weights()
+        end = descend(make_optimizer(ours, training, fused=True), ours)
+        assert torch.equal(end, descend(kind(theirs, **expected), theirs))
+        ends.append(end)
+    assert not torch.equal(*ends)
+
+
+def test_warm_up_rises_evenly_to_the_rate_and_stays(tiny_config):
+    training = tiny_config("b", "training.optimizer.warm_up_steps=4").training
+    assert [lr_at(training, step) for step in (0, 1, 2, 3, 4, 99)] == pytest.approx(
+        [0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3]
+    )
+    plain = tiny_config("b").training
+    assert {lr_at(plain, step) for step in range(5)} == {plain.lr}
+
+
+def test_first_step_moves_weights_by_the_rate_of_the_warm_up(tiny_config, avatars):
+    moved = []
+    for words in ((), ("training.optimizer.warm_up_steps=4",)):
+        config = tiny_config("b", *words)
+        trainer = Trainer(
+            config, resolve_runtime(config, 1), Ranks(), torch.device("cpu"), avatars.training
+        )
+        before = [p.detach().clone() for p in trainer.network.parameters()]
+        trainer.enter_stage(trainer.pacer.stages[0])
+        trainer.train_step()
+        after = [p.detach() for p in trainer.network.parameters()]
+        moved.append(max(float((p - b).abs().max()) for p, b in zip(after, before, strict=True)))
+    # Adam's first step is lr for every weight with a gradient that is not tiny.
+    assert moved == pytest.approx([1e-3, 0.25e-3], rel=1e-2)
+
+
+def test_run_is_resumed_in_its_warm_up_to_the_same_bits(
+    tiny_config, workdir, train_run, assert_same
+):
+    words = (ADAMW, "training.optimizer.warm_up_steps=12")
+    whole, parts = (tiny_config("b", *words, output=name) for name in ("whole", "parts"))
+    trained = train_run(whole)
+    assert isinstance(trained.optimizer, torch.optim.AdamW)
+    train_run(parts, stop_after=10)
+    train_run(parts)
+    assert_same(
+        *(checkpoint.load(checkpoint.checkpoint_path(c.run_dir, 24)) for c in (whole, parts))
+    )
+
+
+def test_optimizer_is_a_setting_that_old_runs_do_not_miss(tiny_config):
+    plain, said = tiny_config("b"), tiny_config("b", "training.optimizer={name: adam}")
+    assert "optimizer" not in to_kept(plain)["training"]
+    assert config_hash(said) == config_hash(plain)
+    words = (
+        ADAMW, "training.optimizer.betas=[0.9, 0.99]", "training.optimizer.warm_up_steps=1",
+        "training.optimizer={name: adamw}",
+    )  # fmt: skip
+    hashes = {config_hash(tiny_config("b", word)) for word in words} | {config_hash(plain)}
+    assert len(hashes) == 5
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("name=sgd", "key 'training.optimizer.name' is 'sgd'; allowed are adam, adamw."),
+        (
+            "weight_decay=0.1",
+            "unknown key 'training.optimizer.weight_decay' of adam; it is a key of adamw. "
+            "Take it out, or give another name.",
+        ),
+        ("betas=[0.9, 1.0]", "key 'training.optimizer.betas.1' is 1.0: input should be less"),
+        ("warm_up_steps=-1", "key 'training.optimizer.warm_up_steps' is -1: input should be"),
+        ("warm_up_steps=25", "warm_up_steps is 25, but the run has 24 steps"),
+    ],
+)
+def test_mistake_in_the_optimizer_is_one_line(word, message, tiny_config):
+    with pytest.raises(UserError) as error:
+        resolve_plan(tiny_config("b", f"training.optimizer.{word}"), 256)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_weight_decay_of_a_network_that_freezes_weights_is_refused(tiny_config):
+    silent = "model.placement=silent"
+    with pytest.raises(UserError) as error:
+        tiny_config("cs", silent, ADAMW)
+    assert str(error.value).endswith(
+        "training.optimizer adamw decays all weights, but this sparse_unet keeps some of them as "
+        "they are; give weight_decay: 0, or name: adam."
+    )
+    for words in ((ADAMW,), (silent, "training.optimizer={name: adamw, weight_decay: 0.0}")):
+        assert tiny_config("cs", *words).training.optimizer.name == "adamw"
