@@ -66,8 +66,9 @@ class Pacer:
 
     def looks_at(self, step: int) -> bool:
         """Whether it decides after ``step`` steps if the next stage begins."""
-        may_look = self.look_every is not None and not self.is_decided
-        return may_look and step > 0 and step % (self.look_every or 1) == 0
+        if self.look_every is None or self.is_decided:
+            return False
+        return step > 0 and step % self.look_every == 0
 
     def look(self, step: int) -> None:
         """After ``step`` steps, at a step at which it looks: begin the next stage, or go on.

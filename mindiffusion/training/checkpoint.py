@@ -7,6 +7,7 @@ it whole. Files are written beside their name, synced and renamed. The newest wh
 
 import hashlib
 import io
+import itertools
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from mindiffusion.config.run import differences
@@ -64,7 +65,15 @@ class _Statistics(BaseModel):
     std: Annotated[float, Field(gt=0, le=1)]
 
 
-_Begun = Annotated[list[_Step], Field(max_length=10_000)]
+def _from_the_start(begun: list[int]) -> list[int]:
+    if begun[0] != 0 or any(after <= before for before, after in itertools.pairwise(begun)):
+        raise ValueError("stages begin at rising steps, the first of them at 0")
+    return begun
+
+
+_Begun = Annotated[
+    list[_Step], Field(min_length=1, max_length=10_000), AfterValidator(_from_the_start)
+]
 """First steps of the stages so far."""
 
 

@@ -184,6 +184,19 @@ def test_files_made_before_there_were_pacers_have_the_stages_of_their_table(
         resolve_plan(slowdown(), 256).pacer().load_state_dict(None)
 
 
+@pytest.mark.parametrize("begun", [[], [1], [0, 0], [0, 5, 4], [0, 1.0], [0, "1"], 3])
+def test_file_with_stages_that_no_run_has_is_refused_in_one_line(begun, tmp_path):
+    path = checkpoint.weights_path(tmp_path, 12)
+    content = {"step": 12, "config": {}, "runtime": {}, "train_seconds": 1.0, "stage_log": []}
+    checkpoint.save(path, content | {"weights": {}, "begun": [0, 5]})
+    assert checkpoint.load(path)["begun"] == [0, 5]
+    checkpoint.save(path, content | {"weights": {}, "begun": begun})
+    with pytest.raises(UserError) as error:
+        checkpoint.load(path)
+    assert str(path) in str(error.value) and "begun" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_milestones_at_ends_that_are_not_known_are_refused(slowdown):
     config = slowdown("unused", 'training.milestones=[stages, "50%"]')
     with pytest.raises(UserError) as error:
