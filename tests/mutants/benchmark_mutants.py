@@ -233,7 +233,7 @@ BENCHMARK_MUTANTS = (
     ),
     Mutant(
         "proof-free-of-the-settings",
-        "benchmark/evaluation/milestone/score.py",
+        "benchmark/evaluation/milestone/proof.py",
         "settings = asdict(evaluation) | {",
         "settings = {",
         (f"{BENCHMARK}/evaluation/test_evaluate_run.py",),

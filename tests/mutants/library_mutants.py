@@ -141,10 +141,10 @@ PROCESS_MUTANTS = (
     ),
     Mutant(
         "to-uint8-truncates",
-        "mindiffusion/sampling.py",
-        "scaled.round().to(torch.uint8)",
-        "scaled.to(torch.uint8)",
-        (f"{UNITS}/test_sampling.py",),
+        "mindiffusion/data/codec.py",
+        "scaled.round().byte()",
+        "scaled.byte()",
+        ("tests/data/test_codec.py",),
     ),
     Mutant(
         "primary-weights-are-the-last-average",
