@@ -2,7 +2,9 @@
 
 It has one thread and has computed nothing, so a fork is as good as a new process: it takes the
 words, environment, folder and open files of the client that asks (``client.py``), then runs the
-module or script as Python would, and ends as Python does.
+module or script as Python would, and ends as Python does. Two things differ. All forks hash strings
+alike, so a test about the order of a set starts real processes (PYTHONHASHSEED in the
+environment). And a fork is in a session of its own: it dies a moment after a client that is killed.
 
 Use: ``python server.py CLIENT REPOSITORY``. CLIENT is a copy of ``client.py`` that can be started;
 the socket is made beside it. The server ends, with all its forks, when its stdin is closed.
@@ -73,9 +75,13 @@ def warm_up(repository: str) -> None:
 def receive(connection: socket.socket) -> Request:
     """Read a client's request."""
     size, files, _, _ = socket.recv_fds(connection, 4, 3)
+    (length,) = struct.unpack("!I", size)
     content = b""
-    while len(content) < struct.unpack("!I", size)[0]:
-        content += connection.recv(1 << 20)
+    while len(content) < length:
+        piece = connection.recv(1 << 20)
+        if not piece:
+            raise ConnectionError("the client was killed while it asked")
+        content += piece
     return Request(**json.loads(content.decode("utf-8", "surrogateescape")), files=files)
 
 
@@ -97,7 +103,11 @@ def serve(listener: socket.socket, own: list[Any]) -> Request:
             for key, _ in selector.select():
                 if key.fileobj is listener:
                     connection, _ = listener.accept()
-                    request = receive(connection)
+                    try:
+                        request = receive(connection)
+                    except (OSError, struct.error):  # a client that was killed at once
+                        connection.close()
+                        continue
                     pid = os.fork() if request.settings == own else None
                     if pid == 0:
                         signal.set_wakeup_fd(-1)
@@ -107,7 +117,8 @@ def serve(listener: socket.socket, own: list[Any]) -> Request:
                         return request
                     for number in request.files:
                         os.close(number)
-                    connection.sendall(struct.pack("!i", pid or 0))
+                    with contextlib.suppress(OSError):  # who was killed is noticed below
+                        connection.sendall(struct.pack("!i", pid or 0))
                     if pid:
                         forks[pid] = connection
                         selector.register(connection, selectors.EVENT_READ, pid)

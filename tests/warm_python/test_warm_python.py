@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -62,6 +63,14 @@ def test_what_counts_when_python_starts_gets_a_real_one(words, environment, scri
     (script.parent / "sitecustomize.py").touch()
     code, whole, _ = seen(words, script.parent, **environment)
     assert code == 0 and not whole["warm"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"\0\0\1\0", b"\0\0\1\0{"])
+def test_a_client_that_dies_while_it_asks_leaves_the_server_alive(sent, script, warm_python):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(Path(sys.executable).with_name("socket")))
+        client.sendall(sent)
+    assert seen([script], script.parent)[1]["warm"]
 
 
 def test_an_error_is_told_as_by_python(script, warm_python):
