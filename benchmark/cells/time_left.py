@@ -18,6 +18,8 @@ from mindiffusion.training.run_files import newest_checkpoint
 
 SCORED = "scored"
 TO_DO = "to do"
+_TIMED_ON_A_CPU = 16
+"""Images of a timed step: in a larger batch an image takes a CPU as long."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def _time_steps(config: RunConfig) -> float:
     network = build_network(config).to(runtime.device, runtime.dtype)
     network.to(memory_format=torch.channels_last)
     count, side = config.training.micro_batch or config.training.global_batch, config.data.size
+    if runtime.device == "cpu":
+        count = min(count, _TIMED_ON_A_CPU)
     images = torch.zeros(
         (count, PIXELS.channels, side, side), device=runtime.device, dtype=runtime.dtype
     ).contiguous(memory_format=torch.channels_last)
