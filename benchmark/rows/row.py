@@ -13,6 +13,8 @@ from mindiffusion.outside.paths import MOST_PATH
 _Text = Annotated[str, Field(max_length=MOST_NAME)]
 _Place = Annotated[str, Field(max_length=MOST_PATH)]
 _Count = Annotated[int, Field(ge=0, le=2**53)]
+# Packages and instruments; a line of many short ones would take twenty times its size.
+_Versions = Annotated[dict[str, str], Field(max_length=64)]
 # A name that ends otherwise could be that of a file that is run or read as something else.
 _Picture = Annotated[str, Field(max_length=1024, pattern=r"^[^/].*\.png$")]
 
@@ -57,7 +59,7 @@ class Row:
     manifest: _Text
     config_hash: _Text
     git: _Text
-    versions: dict[str, str]
+    versions: _Versions
     device: _Text
     host: _Text
     threads: _Count
