@@ -34,8 +34,8 @@ from mindiffusion.outside.paths import is_file, open_file, open_to_change
 LOGGER = logging.getLogger(__name__)
 ROWS_FILE = "rows.jsonl"
 COMPRESSED = ".xz"
-MOST_ROWS = 1_000_000
-"""Of a study. A few bytes may stand for many rows, and a row takes up to 2 kB of memory."""
+MOST_ROWS = 2_000_000
+"""Of a study. A few bytes may stand for many rows, and a row takes 600 bytes of memory."""
 _MOST_BYTES = 1 << 30
 _BOM = b"\xef\xbb\xbf"
 

@@ -13,7 +13,6 @@ There are three kinds of lines:
 Rows are exchanged between people: a line is bounded, and its texts can be shown as they are.
 """
 
-import dataclasses
 import itertools
 import json
 import operator
@@ -27,7 +26,7 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from benchmark.rows.metric_names import is_of_data_alone
-from benchmark.rows.row import FIELDS, Row
+from benchmark.rows.row import FIELDS, Row, fields_of
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.compressed import how_to_change
@@ -129,7 +128,7 @@ def _as_read(row: Row) -> Row:
         UserError: it could not be read again.
     """
     try:
-        return _row_of(json.dumps(dataclasses.asdict(row), ensure_ascii=False).encode("utf-8"))
+        return _row_of(json.dumps(fields_of(row), ensure_ascii=False).encode("utf-8"))
     except ValueError as error:
         raise UserError(f"Row {row.arm}/{row.metric}: {_fault(error)}.") from None
 
@@ -145,7 +144,7 @@ def _curves(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def _fields_of(curve: Sequence[Row]) -> dict[str, Any]:
-    fields = dict(vars(curve[0]))
+    fields = fields_of(curve[0])
     if len(curve) > 1:
         fields |= {name: [getattr(row, name) for row in curve] for name in _POINT}
     return fields
@@ -270,7 +269,7 @@ def _row_of(content: bytes) -> Row:
     _refuse_long(content)
     row = _ROW.validate_json(content)
     if content.translate(None, _PLAIN):
-        _refuse_unshown(vars(row))
+        _refuse_unshown(fields_of(row))
     return row
 
 

@@ -13,7 +13,7 @@ import mutate
 from benchmark.__main__ import main
 from benchmark.rows.file import read_rows
 from benchmark.rows.lines import lines_of
-from benchmark.rows.row import Row
+from benchmark.rows.row import Row, fields_of
 from benchmark.study.study import load_study
 from mindiffusion.errors import guarded
 from mindiffusion.files import sha256_of_json
@@ -27,7 +27,7 @@ Action = Callable[[], int]
 def demo_rows() -> list[dict[str, Any]]:
     """A few rows of each kind of the committed demo."""
     kept: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in map(vars, read_rows(REPOSITORY / "docs/demo/rows.jsonl")):
+    for row in map(fields_of, read_rows(REPOSITORY / "docs/demo/rows.jsonl")):
         kept.setdefault((row["arm"], row["metric"].split("@")[0]), row | {"samples": None})
     return list(kept.values())[:40]
 

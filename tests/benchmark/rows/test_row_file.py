@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import pytest
@@ -361,6 +362,14 @@ def test_rows_are_neither_read_nor_written_through_a_link_or_pipe(tmp_path):
             with pytest.raises(UserError, match=kind):
                 action(path)
     assert mine.read_text() == "precious"
+
+
+def test_a_row_takes_little_memory_beside_its_values():
+    tracemalloc.start()
+    rows = [row() for _ in range(100)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 400 * len(rows)
 
 
 def test_a_data_set_may_lie_deep(tmp_path):
