@@ -242,12 +242,11 @@ def _scored(rows: Path) -> dict[str, set[int]]:
     """Scored milestones by arm/seed: those that have the rows that prove all others."""
     wanted = set(_index(rows.parent).get("proofs", ()))
     found: dict[str, dict[int, set[str]]] = {}
-    with contextlib.suppress(OSError, UserError):
-        for row in read_loosely(rows):
-            metric = str(row.get("metric"))
-            if metric in wanted or (not wanted and metric.startswith(_PROOF)):
-                name = f"{row.get('arm')}/{row.get('seed')}"
-                found.setdefault(name, {}).setdefault(_as_int(row.get("step")), set()).add(metric)
+    for row in read_loosely(rows):
+        metric = str(row.get("metric"))
+        if metric in wanted or (not wanted and metric.startswith(_PROOF)):
+            name = f"{row.get('arm')}/{row.get('seed')}"
+            found.setdefault(name, {}).setdefault(_as_int(row.get("step")), set()).add(metric)
     return {
         name: {step for step, metrics in steps.items() if metrics >= wanted}
         for name, steps in found.items()

@@ -11,6 +11,7 @@ Line ends of another system, a byte-order mark and blank lines do no harm.
 import contextlib
 import fcntl
 import functools
+import io
 import itertools
 import json
 import logging
@@ -26,15 +27,15 @@ from benchmark.rows.lines import MOST_LINE_BYTES, MOST_TAKEN, Decoder, ids_in, l
 from benchmark.rows.row import Row, key
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write
-from mindiffusion.outside.compressed import open_xz
+from mindiffusion.outside.compressed import how_to_change, open_xz, unpacked
 from mindiffusion.outside.documents import read_json_lines
 from mindiffusion.outside.paths import is_file, open_file, open_to_change
 
 LOGGER = logging.getLogger(__name__)
 ROWS_FILE = "rows.jsonl"
 COMPRESSED = ".xz"
-MOST_ROWS = 5_000_000
-"""A line may stand for many rows, so their number is bounded too."""
+MOST_ROWS = 2_000_000
+"""Of a study. A few bytes may stand for many rows, and a row takes 600 bytes of memory."""
 _MOST_BYTES = 1 << 30
 _BOM = b"\xef\xbb\xbf"
 
@@ -148,11 +149,13 @@ def write_rows(path: Path, rows: Sequence[Row], replaced: int) -> None:
         replaced: size that ``rows.jsonl`` had before it was read. If it has grown since, it stays.
 
     Raises:
-        UserError: a row has a value its field does not allow (nothing is written).
+        UserError: a row has a value its field does not allow, or what would be written would not be
+            read as these rows (nothing is written then, and nothing deleted).
     """
-    lines = lines_of(rows)
+    packed = lzma.compress(b"".join(line for _, line in lines_of(rows)))
+    _refuse_other(compressed_file(path), packed, rows)
     with atomic_write(compressed_file(path)) as handle:
-        handle.write(lzma.compress(b"".join(line for _, line in lines)))
+        handle.write(packed)
     if not is_file(path):
         return
     descriptor = _open_locked(path)
@@ -161,6 +164,18 @@ def write_rows(path: Path, rows: Sequence[Row], replaced: int) -> None:
             path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _refuse_other(path: Path, packed: bytes, rows: Sequence[Row]) -> None:
+    """Refuse what a reader would not take for ``rows``: other copies of them are deleted for it."""
+    with unpacked(io.BytesIO(packed), path) as handle:
+        pairs = itertools.zip_longest(rows, _Reading(path).rows(handle))
+        is_same = all(row == other for row, other in pairs)
+    if not is_same or len(rows) > MOST_ROWS:
+        raise UserError(
+            f"{path} would not hold these {len(rows):,} rows in a way that can be read (at most "
+            f"{MOST_ROWS:,}); nothing was changed. Keep the files as they are."
+        )
 
 
 class _Reading:
@@ -222,16 +237,25 @@ class Follower:
     def _start_over(self) -> None:
         self._appended = _Reading(self.path)
         self._compressed: tuple[int, ...] | None = None
+        self._left = MOST_ROWS
 
     def news(self) -> tuple[list[Row], bool]:
         """Rows added since the last call, and whether these are all: the first call, or a new file.
 
-        A cut last line is passed over with a warning; it is read when it is whole.
+        A cut last line is passed over with a warning; it is read when it is whole. After an error
+        the next call is a first one.
 
         Raises:
-            UserError: another line is no row, or two lines of a first reading give one key two
-                values.
+            UserError: another line is no row, two lines of a first reading give one key two values,
+                or there are more bytes or rows than any study has.
         """
+        try:
+            return self._news()
+        except BaseException:
+            self._start_over()
+            raise
+
+    def _news(self) -> tuple[list[Row], bool]:
         with contextlib.ExitStack() as stack:
             # This file first: who compresses rows deletes it last.
             handle = self._opened(stack)
@@ -244,7 +268,7 @@ class Follower:
                 found += self._whole()
             if handle is not None:
                 handle.seek(self._appended.offset)
-                found += _bounded(self.path, self._appended.rows(handle))
+                found += self._bounded(self._appended.rows(handle))
             self._compressed = compressed
         return (_distinct(self.path, found) if is_anew else found), is_anew
 
@@ -254,12 +278,27 @@ class Follower:
         except FileNotFoundError:
             return None
         fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.fstat(handle.fileno()).st_size > _MOST_BYTES:
+            raise UserError(
+                f"{self.path} has more than {_MOST_BYTES:,} bytes, the most that is read of such a "
+                "file."
+            )
         return handle
 
     def _whole(self) -> list[Row]:
         path = compressed_file(self.path)
         with open_xz(path) as handle:
-            return _bounded(path, _Reading(path).rows(handle))
+            return self._bounded(_Reading(path).rows(handle))
+
+    def _bounded(self, found: Iterator[Row]) -> list[Row]:
+        rows = list(itertools.islice(found, self._left + 1))
+        self._left -= len(rows)
+        if self._left < 0:
+            raise UserError(
+                f"{self.path.parent} has more than {MOST_ROWS:,} rows, the most that are read of a "
+                "study."
+            )
+        return rows
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
@@ -269,13 +308,6 @@ def _state(path: Path) -> tuple[int, ...] | None:
     except FileNotFoundError:
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _bounded(path: Path, found: Iterator[Row]) -> list[Row]:
-    rows = list(itertools.islice(found, MOST_ROWS + 1))
-    if len(rows) > MOST_ROWS:
-        raise UserError(f"{path} has more than {MOST_ROWS:,} rows, the most that are read.")
-    return rows
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -296,23 +328,26 @@ def read_rows(path: Path) -> list[Row]:
 def read_loosely(path: Path) -> Iterator[dict[str, Any]]:
     """The fields of each line of rows; what can't be read is passed over, nothing is checked.
 
+    Of a file that is damaged, what stands before the damage is read, and so is the other file.
+
     Args:
         path: the study's ``rows.jsonl``.
-
-    Raises:
-        UserError: a file is no file, or too large.
-        OSError: a file can't be read.
     """
     for one in rows_files(path):
-        shared: dict[str, dict[str, Any]] = {}
-        for fields in read_json_lines(one, _MOST_BYTES):
-            if "id" in fields:
-                shared[str(fields["id"])] = fields
-                continue
-            names = fields.get("of")
-            taken = names[:MOST_TAKEN] if isinstance(names, list) else []
-            parts = [shared.get(str(name), {}) for name in taken]
-            yield functools.reduce(operator.or_, [*parts, fields])
+        with contextlib.suppress(OSError, UserError):
+            yield from _lines_loosely(one)
+
+
+def _lines_loosely(path: Path) -> Iterator[dict[str, Any]]:
+    shared: dict[str, dict[str, Any]] = {}
+    for fields in read_json_lines(path, _MOST_BYTES):
+        if "id" in fields:
+            shared[str(fields["id"])] = fields
+            continue
+        names = fields.get("of")
+        taken = names[:MOST_TAKEN] if isinstance(names, list) else []
+        parts = [shared.get(str(name), {}) for name in taken]
+        yield functools.reduce(operator.or_, [*parts, fields])
 
 
 def _distinct(path: Path, rows: Iterable[Row]) -> list[Row]:
@@ -320,25 +355,37 @@ def _distinct(path: Path, rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         first = seen.setdefault(key(row), row)
         if (first.value, first.error) != (row.value, row.error):
-            level = "" if row.level is None else f" at level {row.level:g}"
-            raise UserError(
-                f"{_places(path, (first, row))}: two results for arm {row.arm!r}, "
-                f"seed {row.seed}, step {row.step}, {row.metric}{level} "
-                f"(sampling seed {row.sampling_seed}, config {row.config_hash}): "
-                f"{first.value!r} (error {first.error!r}) and {row.value!r} "
-                f"(error {row.error!r}). Find out which is right and delete the other line."
-            )
+            raise UserError(_conflict(path, first, row))
     return list(seen.values())
 
 
-def _places(path: Path, wanted: Sequence[Row]) -> str:
-    """Where rows stand, such as "rows.jsonl, line 7, and rows.jsonl, line 9"; asked for rarely."""
-    found: dict[int, str] = {}
+def _conflict(path: Path, first: Row, row: Row) -> str:
+    """What is said of two rows that give one key two values; asked for rarely."""
+    places = [place for place in (_place(path, one) for one in (first, row)) if place]
+    level = "" if row.level is None else f" at level {row.level:g}"
+    return (
+        f"{', and '.join(text for _, text in places)}: two results for arm {row.arm!r}, "
+        f"seed {row.seed}, step {row.step}, {row.metric}{level} "
+        f"(sampling seed {row.sampling_seed}, config {row.config_hash}): "
+        f"{first.value!r} (error {first.error!r}) and {row.value!r} (error {row.error!r}). Find "
+        "out which is right and delete the other line."
+        f"{''.join(sorted({how_to_change(one) for one, _ in places}))}"
+    )
+
+
+def _place(path: Path, wanted: Row) -> tuple[Path, str] | None:
+    """The file that a row stands in, and where, such as "rows.jsonl, line 7"."""
     for one in rows_files(path):
-        reading = _Reading(one)
-        with open_xz(one) if one.suffix == COMPRESSED else open_file(one) as handle:
-            for row in reading.rows(handle):
-                for number, other in enumerate(wanted):
-                    if row == other:
-                        found.setdefault(number, f"{one}, line {reading.lines + 1}")
-    return ", and ".join(found[number] for number in sorted(found))
+        for number, rows in _rows_by_line(one):
+            if wanted in rows:
+                curve = f" (a curve of {len(rows)} rows)" if len(rows) > 1 else ""
+                return one, f"{one}, line {number}{curve}"
+    return None
+
+
+def _rows_by_line(path: Path) -> Iterator[tuple[int, list[Row]]]:
+    """The rows of each line that has some, with the line's number."""
+    reading = _Reading(path)
+    with open_xz(path) if path.suffix == COMPRESSED else open_file(path) as handle:
+        for number, rows in itertools.groupby(reading.rows(handle), lambda _: reading.lines + 1):
+            yield number, list(rows)

@@ -48,7 +48,8 @@ def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     Numbers of more than ``LARGEST``, or less than ``SMALLEST`` but not 0, become those.
     """
-    frame = pd.DataFrame([vars(row) for row in rows], columns=list(FIELDS))
+    rows = list(rows)
+    frame = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in FIELDS})
     frame = frame.astype({"level": "float64", **dict.fromkeys(_MEASURED, "float64")})
     frame[_MEASURED] = frame[_MEASURED].apply(_bounded)
     return frame.sort_values(list(IDENTITY), kind="stable", ignore_index=True)

@@ -104,7 +104,9 @@ def _refuse(folder: Path) -> None:
         raise UserError(f"{folder} has no {ROWS_FILE}; give a study's folder, as results/demo.")
     for lock in folder.glob("*/*/.lock"):
         if is_running(lock.parent):
-            raise UserError(f"{lock.parent} is being run; wait for it to end, then merge.")
+            raise UserError(
+                f"{lock.parent} is being run; wait for it to end, then give the command again."
+            )
 
 
 def merged_rows(folders: Sequence[Path]) -> list[Row]:

@@ -32,7 +32,13 @@ from mindiffusion.files import atomic_write, sha256_of_file, write_json
 from mindiffusion.outside.documents import Name, read_json
 from mindiffusion.outside.paths import inside, is_file, open_file, read_file, refuse_links
 from mindiffusion.outside.pictures import png_bytes
-from mindiffusion.outside.tars import MOST_BYTES, MOST_MEMBER_BYTES, add_files, read_files
+from mindiffusion.outside.tars import (
+    MOST_BYTES,
+    MOST_MEMBER_BYTES,
+    add_files,
+    members_of,
+    read_files,
+)
 from mindiffusion.training.metrics_log import METRICS_FILE
 from mindiffusion.training.run_files import is_running
 from mindiffusion.writable import gigabytes
@@ -120,13 +126,15 @@ def pack(folder: Path, output: Path) -> list[Path]:
         raise UserError(f"{folder / busy[0]} is being run; wait for it to end, then pack.")
     names = sorted(set(_names(folder, cells)))
     _refuse_much(folder, names)
-    # First: without it, no parts are taken for a packed study.
+    # Before anything is deleted: an earlier pack stays where this one is refused.
+    members = members_of(folder, names)
+    # The manifest first: without it, no parts are taken for a packed study.
     for old in (output / MANIFEST, *output.glob(part_name(_STEM, "*"))):
         old.unlink(missing_ok=True)
     writer = PartsWriter(output, _STEM)
     # The same files give the same bytes.
     with gzip.GzipFile(fileobj=writer, mode="wb", mtime=0) as packed:
-        add_files(packed, folder, names)
+        add_files(packed, folder, members)
     writer.finish()
     manifest = {"study": read_index(folder)["study"], "parts": writer.parts}
     write_json(output / MANIFEST, manifest)

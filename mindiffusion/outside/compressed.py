@@ -6,7 +6,7 @@ Of the format only what we write ourselves is read: one stream, and nothing behi
 import io
 import lzma
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import open_file
@@ -31,13 +31,33 @@ def open_xz(path: Path) -> io.BufferedReader:
         UserError: it is no file.
         OSError: there is none, or it can't be read.
     """
-    return io.BufferedReader(_Unpacked(path), _READ_BYTES)
+    return unpacked(open_file(path), path)
+
+
+def unpacked(file: BinaryIO, path: Path) -> io.BufferedReader:
+    """As :func:`open_xz`, of an open file.
+
+    Args:
+        file: what xz has compressed; closed with the result.
+        path: what to call it in messages.
+    """
+    return io.BufferedReader(_Unpacked(file, path), _READ_BYTES)
+
+
+def how_to_change(path: Path) -> str:
+    """What a person must know to edit the lines of a file; empty if it is not compressed."""
+    if path.suffix != ".xz":
+        return ""
+    return (
+        f" To change {path.name}, unpack it in another folder (xz -d), then compress it (xz) and "
+        "put it back."
+    )
 
 
 class _Unpacked(io.RawIOBase):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
         self._path = path
-        self._file = open_file(path)
+        self._file = file
         self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
         self._packed = self._unpacked = 0
 

@@ -33,11 +33,10 @@ class Readable(Protocol):
         """At most so many bytes; none at its end."""
 
 
-def add_files(archive: gzip.GzipFile, folder: Path, names: Iterable[str]) -> None:
-    """Write files as a tar; the same files give the same bytes.
+def members_of(folder: Path, names: Iterable[str]) -> list[tarfile.TarInfo]:
+    """Files as members of a tar that ``read_files`` takes.
 
     Args:
-        archive: what is packed into.
         folder: where the files are.
         names: their names below it, with "/" between the parts.
 
@@ -45,27 +44,47 @@ def add_files(archive: gzip.GzipFile, folder: Path, names: Iterable[str]) -> Non
         UserError: a name that leads out of the folder, no file of that name, a link, a name of
             more than 256 bytes, or more than ``read_files`` takes.
     """
-    count = total = 0
-    with tarfile.open(fileobj=archive, mode="w|", format=tarfile.USTAR_FORMAT) as packed:
-        for name in names:
-            path = inside(folder, name)
-            try:
-                handle = open_file(path)
-            except OSError:
-                raise UserError(f"{path} is missing; restore it, then pack.") from None
-            with handle:
-                member = tarfile.TarInfo(name)
+    members: list[tarfile.TarInfo] = []
+    total = 0
+    for name in names:
+        path = inside(folder, name)
+        member = tarfile.TarInfo(name)
+        try:
+            with open_file(path) as handle:
                 member.size = handle.seek(0, 2)
+        except OSError:
+            raise UserError(f"{path} is missing; restore it, then pack.") from None
+        members.append(member)
+        total += member.size
+        _check_amount(str(folder), len(members), total, MOST_BYTES)
+        _check_depth(str(folder), name)
+        try:
+            member.tobuf(tarfile.USTAR_FORMAT)
+        except ValueError as error:
+            raise UserError(f"{path} can't be packed: {printable(error, 120)}.") from None
+    return members
+
+
+def add_files(archive: gzip.GzipFile, folder: Path, members: Iterable[tarfile.TarInfo]) -> None:
+    """Write files as a tar; the same files give the same bytes.
+
+    Args:
+        archive: what is packed into.
+        folder: where the files are.
+        members: as of ``members_of``.
+
+    Raises:
+        UserError: a file has changed meanwhile.
+        OSError: of the disk.
+    """
+    with tarfile.open(fileobj=archive, mode="w|", format=tarfile.USTAR_FORMAT) as packed:
+        for member in members:
+            path = inside(folder, member.name)
+            with open_file(path) as handle:
+                if handle.seek(0, 2) != member.size:
+                    raise UserError(f"{path} has just changed; wait for its writer, then pack.")
                 handle.seek(0)
-                count, total = count + 1, total + member.size
-                _check_amount(str(folder), count, total, MOST_BYTES)
-                _check_depth(str(folder), name)
-                try:
-                    packed.addfile(member, handle)
-                except (ValueError, OSError) as error:
-                    if isinstance(error, OSError) and error.errno is not None:
-                        raise
-                    raise UserError(f"{path} can't be packed: {printable(error, 120)}.") from None
+                packed.addfile(member, handle)
 
 
 def read_files(

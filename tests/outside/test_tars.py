@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from mindiffusion.errors import UserError
 from mindiffusion.outside import tars
-from mindiffusion.outside.tars import add_files, read_files
+from mindiffusion.outside.tars import add_files, members_of, read_files
 
 
 def packed(folder, names):
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as archive:
-        add_files(archive, folder, names)
+        add_files(archive, folder, members_of(folder, names))
     return gzip.decompress(buffer.getvalue())
 
 
@@ -76,6 +76,17 @@ def test_what_is_added_is_a_file_inside_of_bounded_size(tmp_path, monkeypatch):
     monkeypatch.setattr(tars, "MOST_BYTES", 99)
     with pytest.raises(UserError, match="to pack or unpack"):
         packed(tmp_path, ["file"])
+
+
+def test_a_file_that_changes_while_it_is_packed_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    members = members_of(tmp_path, ["file"])
+    (tmp_path / "file").write_bytes(b"x" * 99)
+    with (
+        gzip.GzipFile(fileobj=io.BytesIO(), mode="wb") as archive,
+        pytest.raises(UserError, match="file has just changed"),
+    ):
+        add_files(archive, tmp_path, members)
 
 
 def test_folders_in_folders_are_bounded_for_both(tmp_path):

@@ -13,9 +13,10 @@ import mutate
 from benchmark.__main__ import main
 from benchmark.rows.file import read_rows
 from benchmark.rows.lines import lines_of
-from benchmark.rows.row import Row
+from benchmark.rows.row import Row, fields_of
 from benchmark.study.study import load_study
 from mindiffusion.errors import guarded
+from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.documents import read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ Action = Callable[[], int]
 def demo_rows() -> list[dict[str, Any]]:
     """A few rows of each kind of the committed demo."""
     kept: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in map(vars, read_rows(REPOSITORY / "docs/demo/rows.jsonl")):
+    for row in map(fields_of, read_rows(REPOSITORY / "docs/demo/rows.jsonl")):
         kept.setdefault((row["arm"], row["metric"].split("@")[0]), row | {"samples": None})
     return list(kept.values())[:40]
 
@@ -52,6 +53,8 @@ def write_study(rng: random.Random, folder: Path) -> None:
     elif rng.random() < 0.7:
         written = [json.loads(line) for _, line in lines_of([Row(**row) for row in rows])]
         rows = [{k: v for k, v in one.items() if k != "crc"} for one in written]
+        if rng.random() < 0.3:
+            _change_shared(rng, rows)
     lines = [
         mutate.as_json(rng, mutate.document(rng, row) if rng.random() < 0.2 else row)
         for row in rows
@@ -66,6 +69,20 @@ def write_study(rng: random.Random, folder: Path) -> None:
     if rng.random() < 0.7:
         index = mutate.document(rng, demo_index())
         (folder / "study.json").write_bytes(mutate.as_json(rng, index))
+
+
+def _change_shared(rng: random.Random, lines: list[dict[str, Any]]) -> None:
+    """Change a shared line, and its id with it, which the lines that took from it name."""
+    number = rng.choice([k for k, line in enumerate(lines) if "id" in line])
+    old = lines[number].pop("id")
+    fields = {k: v for k, v in lines[number].items() if k != "format"}
+    fields[rng.choice(("of", "level", "step", "arm"))] = rng.choice(([old], [0.5], [], "C", None))
+    new = sha256_of_json(fields)[:12]
+    lines[number] = {"format": lines[number]["format"], "id": new} | fields
+    for line in lines:
+        line |= (
+            {"of": [new if one == old else one for one in line["of"]]} if "id" not in line else {}
+        )
 
 
 def add_links(rng: random.Random, folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from benchmark.rows.lines import Decoder
+from benchmark.rows.row import fields_of
 from mindiffusion.training.watch import VOLATILE
 
 ROW_CLOCK = ("time", "host", "train_seconds", "git")
@@ -71,7 +72,7 @@ def row_lines(path: Path) -> list[str]:
     """Rows but for clock and host; one that stands there twice is there twice."""
     decoder, lines = Decoder(path), enumerate(path.read_bytes().splitlines(), 1)
     rows = (row for number, line in lines for row in decoder.rows_of(number, line))
-    return [_stripped(vars(row), ROW_CLOCK) for row in rows]
+    return [_stripped(fields_of(row), ROW_CLOCK) for row in rows]
 
 
 def log_lines(path: Path) -> list[str]:

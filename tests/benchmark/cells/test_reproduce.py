@@ -17,6 +17,7 @@ from benchmark.cells.__main__ import main as follow
 from benchmark.cells.progress import scored_steps, work_of
 from benchmark.cells.time_left import cell_states
 from benchmark.rows.file import append_rows, read_rows
+from benchmark.rows.row import fields_of
 from benchmark.study.study import load_study
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
@@ -74,7 +75,7 @@ def do_cells(call, write_job):
 
 def comparable(folder):
     """Rows but for clock and host fields, in an order of their own."""
-    rows = map(vars, read_rows(folder / "rows.jsonl"))
+    rows = map(fields_of, read_rows(folder / "rows.jsonl"))
     return sorted(
         json.dumps({k: v for k, v in row.items() if k not in CLOCK}, sort_keys=True) for row in rows
     )

@@ -12,6 +12,7 @@ from benchmark.__main__ import main
 from benchmark.cells.__main__ import main as follow
 from benchmark.cells.status import read_status
 from benchmark.rows.file import read_rows
+from benchmark.rows.row import fields_of
 
 STUDY = """
 seeds: [0]
@@ -49,7 +50,7 @@ ON_JOBS = [*COMMAND, "--cluster", "local"]
 
 def comparable(folder):
     """Rows but for clock and host fields, in an order of their own."""
-    rows = map(vars, read_rows(folder / "rows.jsonl"))
+    rows = map(fields_of, read_rows(folder / "rows.jsonl"))
     return sorted(
         json.dumps({k: v for k, v in row.items() if k not in CLOCK}, sort_keys=True) for row in rows
     )

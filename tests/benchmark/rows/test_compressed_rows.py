@@ -1,5 +1,6 @@
 """Compressed rows: read in place, gone on with, and never lost on the way."""
 
+import dataclasses
 import json
 import lzma
 import os
@@ -98,8 +99,14 @@ def test_a_follower_sees_what_is_appended_and_that_rows_were_compressed(study, p
 
 def test_two_files_that_contradict_each_other_are_named(study, path):
     append_rows(path, [row(step=1, value=7.0)])
-    with pytest.raises(UserError, match=r"rows\.jsonl\.xz, line 2, and .*rows\.jsonl, line 2: two"):
+    with pytest.raises(
+        UserError, match=r"rows\.jsonl\.xz, line 2, and .*rows\.jsonl, line 2: two"
+    ) as caught:
         read_rows(path)
+    assert str(caught.value).endswith(
+        "delete the other line. To change rows.jsonl.xz, unpack it in another folder (xz -d), then "
+        "compress it (xz) and put it back."
+    )
     before = [one.read_bytes() for one in rows_files(path)]
     with pytest.raises(UserError, match="two results"):
         compress(study)
@@ -109,7 +116,7 @@ def test_two_files_that_contradict_each_other_are_named(study, path):
 def test_damage_is_told_with_file_and_line(study, path):
     lines = lzma.decompress(compressed_file(path).read_bytes()).splitlines(keepends=True)
     compressed_file(path).write_bytes(lzma.compress(lines[0] + b"{}\n" + lines[1]))
-    with pytest.raises(UserError, match=r"rows\.jsonl\.xz, line 2: study is missing"):
+    with pytest.raises(UserError, match=r"rows\.jsonl\.xz, line 2: study is missing.* \(xz -d\)"):
         read_rows(path)
     compressed_file(path).write_bytes(b"no xz at all")
     for action in (lambda: load_rows(study), lambda: compress(study)):
@@ -117,10 +124,49 @@ def test_damage_is_told_with_file_and_line(study, path):
             action()
 
 
-def test_a_line_stands_for_bounded_rows(path, monkeypatch):
-    monkeypatch.setattr(row_file, "MOST_ROWS", 1)
-    with pytest.raises(UserError, match="more than 1 rows"):
+def test_a_line_that_is_a_curve_is_named_as_one(path):
+    points = [row(step=5, level=level, value=level) for level in (0.25, 0.5, 0.75)]
+    append_rows(path, points)
+    append_rows(path, [dataclasses.replace(points[1], value=7.0)])
+    with pytest.raises(
+        UserError, match=r"line 2 \(a curve of 3 rows\), and .*, line 3: two"
+    ) as one:
         read_rows(path)
+    assert str(one.value).endswith("delete the other line.")
+
+
+def test_the_rows_of_a_study_are_bounded(path, monkeypatch):
+    append_rows(path, SECOND)
+    follower = Follower(path)
+    monkeypatch.setattr(row_file, "MOST_ROWS", 3)
+    assert len(read_rows(path)) == 3
+    follower = Follower(path)
+    follower.news()
+    append_rows(path, [row(step=4)])
+    for action in (follower.news, lambda: read_rows(path)):
+        with pytest.raises(UserError, match="study has more than 3 rows"):
+            action()
+
+
+def test_nothing_is_replaced_by_what_would_not_be_read(study, path, monkeypatch):
+    append_rows(path, SECOND)
+    before = [one.read_bytes() for one in rows_files(path)]
+    lines_of = row_file.lines_of
+    for changed in (lambda rows: lines_of(rows)[:-1], lambda rows: [("", b"{}\n")]):
+        monkeypatch.setattr(row_file, "lines_of", changed)
+        with pytest.raises(UserError, match=r"rows\.jsonl\.xz"):
+            compress(study)
+    monkeypatch.undo()
+    monkeypatch.setattr(row_file, "MOST_ROWS", 2)
+    with pytest.raises(UserError, match=r"3 rows in a way that can be read \(at most 2\)"):
+        write_rows(path, FIRST + SECOND, row_file.appended_bytes(path))
+    assert [one.read_bytes() for one in rows_files(path)] == before
+
+
+def test_damage_of_one_file_hides_no_row_of_the_other(path):
+    append_rows(path, SECOND)
+    compressed_file(path).write_bytes(b"no xz at all")
+    assert [line["step"] for line in read_loosely(path)] == [3]
 
 
 def test_status_reads_compressed_rows(study, path):

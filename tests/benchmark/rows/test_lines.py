@@ -110,8 +110,43 @@ def test_a_newer_format_is_named_and_nothing_is_to_be_deleted(tmp_path):
     assert "another version" in str(one.value) and "elete" not in str(one.value)
 
 
+@pytest.mark.parametrize("metric", ["FID@10k", "amplitude/hair"])
+def test_a_whole_number_is_written_as_it_is_read(tmp_path, metric):
+    path = tmp_path / "rows.jsonl"
+    append_rows(path, [row(metric=metric, value=3, error=1, train_seconds=2)])
+    (found,) = read_rows(path)
+    assert (found.value, found.error, found.train_seconds) == (3.0, 1.0, 2.0)
+    append_rows(path, [found])
+    assert read_rows(path) == [found]
+
+
+def test_shared_lines_are_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    append_rows(path, [row(), row(arm="C")])
+    monkeypatch.setattr(row_lines, "_MOST_SHARED", 2)
+    assert len(read_rows(path)) == 2
+    append_rows(path, [row(arm="D")])
+    with pytest.raises(UserError, match="line 5: the file has more than 2 lines with an id"):
+        read_rows(path)
+
+
 SHARED, OWN = (json.loads(line) for _, line in lines_of([row(), *curve()])[:2])
 CURVE = json.loads(lines_of(curve())[1][1])
+RUN, MEASUREMENT, OF_DATA = (
+    json.loads(line) for _, line in lines_of(curve(metric="eps-MSE-linear"))
+)
+LONG = {name: [0.5] * 513 for name in ("level", "value", "error")}
+
+
+def named(line, **changes):
+    """A shared line with other fields, and the id that fits them."""
+    fields = {k: v for k, v in (line | changes).items() if k not in ("format", "id", "crc")}
+    return {"format": line["format"], "id": row_lines._id_of(fields)} | fields
+
+
+def of(*shared, **own):
+    """Shared lines, and a line that takes from them."""
+    return [*shared, {"of": [line["id"] for line in shared]} | own]
 
 
 @pytest.mark.parametrize(
@@ -131,8 +166,19 @@ CURVE = json.loads(lines_of(curve())[1][1])
         ([SHARED, CURVE | {"value": [float("nan")] * 20}], "line 2: value.0 is nan"),
         ([SHARED, OWN | {"metric": "FID\x1b"}], "line 2: metric has characters"),
         ([SHARED, OWN | {"stage": "x" * 70_000}], "line 2: the line has more than 65536 bytes"),
+        ([named(RUN, of=[RUN["id"]])], "line 1: of is not known here"),
+        ([named(RUN, **LONG)], "line 1: value is a list of 513: list should have at most 512"),
+        ([named(RUN, level=[1.0], value=[1.0], error=[1.0])], "line 1: its fields are neither"),
+        ([named(MEASUREMENT, step=1)], "line 1: its fields are neither those of a run nor those"),
+        ([{k: v for k, v in RUN.items() if k != "id"}], "line 1: id is missing"),
+        ([RUN | {"format": 1}], "line 1: format is 1: input should be greater"),
+        ([RUN, OF_DATA | {"id": RUN["id"]}], "line 2: id is not known here"),
+        ([SHARED, CURVE | LONG], "line 2: value is a list of 513: list should have at most 512"),
+        (of(RUN, named(RUN, arm="C")), "line 3: study stands in two of the lines"),
+        (of(RUN, MEASUREMENT, arm="C"), "line 3: arm stands in two of the lines"),
+        ([RUN | {"versions": dict.fromkeys(map(str, range(65)), "")}], "line 1: versions is a map"),
     ],
-    ids=range(14),
+    ids=range(25),
 )
 def test_a_line_that_is_none_is_named(tmp_path, lines, message):
     path = tmp_path / "rows.jsonl"

@@ -336,11 +336,32 @@ def test_declared_sizes_are_bounded_before_anything_is_written(tmp_path, monkeyp
         unpack(packed_by_a_stranger(tmp_path / "many", many), tmp_path / "there")
 
 
-def test_pack_makes_nothing_that_unpack_refuses(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(tars, "MOST_MEMBERS", 2)
-    with pytest.raises(UserError, match="have fewer cells under way"):
+def test_pack_makes_nothing_that_unpack_refuses_and_keeps_what_it_made(
+    study, tmp_path, monkeypatch
+):
+    before = [path.read_bytes() for path in pack(study, tmp_path / "packed")]
+    for limit, most, message in (
+        ("MOST_MEMBERS", 2, "have fewer cells under way"),
+        ("MOST_PARTS", 2, "lies too deep"),
+    ):
+        monkeypatch.setattr(tars, limit, most)
+        for output in (tmp_path / "packed", tmp_path / "new"):
+            with pytest.raises(UserError, match=message):
+                pack(study, output)
+        monkeypatch.undo()
+    assert not (tmp_path / "new").exists()
+    kept = [tmp_path / "packed" / name for name in ("travel.tar.gz.0", "travel.json")]
+    assert [path.read_bytes() for path in kept] == before
+
+
+def test_a_name_that_does_not_fit_leaves_the_earlier_pack(study, tmp_path):
+    before = [path.read_bytes() for path in pack(study, tmp_path / "packed")]
+    long = "x" * 101 + ".png"
+    (study / "b" / "seed0" / long).write_bytes(PNG_SIGNATURE)
+    append_rows(study / "rows.jsonl", [dataclasses.replace(ROW, step=5, samples=f"b/seed0/{long}")])
+    with pytest.raises(UserError, match=f"{long} can't be packed: name is too long"):
         pack(study, tmp_path / "packed")
-    assert not (tmp_path / "packed").exists()
+    assert [path.read_bytes() for path in sorted((tmp_path / "packed").iterdir())][::-1] == before
 
 
 @pytest.mark.parametrize("end", [0, 1, 100, 600, -1, -9])

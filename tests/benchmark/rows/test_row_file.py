@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import pytest
@@ -259,6 +260,20 @@ def test_a_follower_names_the_line_in_the_whole_file(tmp_path):
             follower.news()
 
 
+def test_a_follower_forgets_no_row_over_an_error(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    append_rows(path, [row(step=1)])
+    follower = Follower(path)
+    follower.news()
+    append_rows(path, [row(step=2)])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"{}\n")
+    with pytest.raises(UserError, match="line 4"):
+        follower.news()
+    path.write_bytes(whole)
+    assert follower.news() == ([row(step=1), row(step=2)], True)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -327,8 +342,12 @@ def test_texts_of_rows_can_be_shown_and_numbers_are_counts(tmp_path, change):
 def test_a_line_without_end_takes_no_memory(tmp_path):
     path = tmp_path / "rows.jsonl"
     with path.open("wb") as handle:
-        handle.truncate(1 << 36)
+        handle.truncate(1 << 30)
     with pytest.raises(UserError, match="line 1: the line has more than 65536 bytes"):
+        read_rows(path)
+    with path.open("ab") as handle:
+        handle.write(b"\n")
+    with pytest.raises(UserError, match=r"rows\.jsonl has more than 1,073,741,824 bytes"):
         read_rows(path)
 
 
@@ -343,6 +362,14 @@ def test_rows_are_neither_read_nor_written_through_a_link_or_pipe(tmp_path):
             with pytest.raises(UserError, match=kind):
                 action(path)
     assert mine.read_text() == "precious"
+
+
+def test_a_row_takes_little_memory_beside_its_values():
+    tracemalloc.start()
+    rows = [row() for _ in range(100)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 400 * len(rows)
 
 
 def test_a_data_set_may_lie_deep(tmp_path):
