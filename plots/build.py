@@ -126,14 +126,14 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "Order against exposure",
         "Is it the order of the noise levels, or only how often each is trained (the exposure)? "
         "Left: each arm's distance at the end, as a change against B. Along x is the exposure: "
-        "that of plain training (B, C-flat) or that of the curriculum (density*, C). The colour "
-        "is the order: high noise first (C-flat, C), or not (B, density*). At one exposure, the "
-        "height of blue above or below black is the effect of the order; along one colour, the "
-        "rise or fall is the effect of the exposure. density* ends with the curriculum's last "
-        "stage, so its step from B holds exposure and last stage together. Right: these effects "
-        "with their 95 % intervals. total = early order + (exposure + last stage); where static, "
-        "which has the exposure and no order at all, was trained, the latter two stand apart. "
-        "An arm that is not there was not trained.",
+        "that of plain training or that of the curriculum. The colour is the order: that of the "
+        "curriculum, or none before the end. At one exposure, the height of the curriculum's "
+        "colour above or below black is the effect of the order; along one colour, the rise or "
+        "fall is the effect of the exposure. The density control (density*) ends with the "
+        "curriculum's last stage, so its step from B holds exposure and last stage together. "
+        "Right: these effects with their 95 % intervals. total = early order + (exposure + last "
+        "stage); where the static control, which has the exposure and no order at all, was "
+        "trained, the latter two stand apart. An arm that is not there was not trained.",
         order_exposure.has_rows,
         order_exposure.figure,
         of_all_arms=True,

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark.study.terms import Gate, Hypotheses, PrimaryMetric, SmallestEffect
+from benchmark.study.hypotheses import Hypotheses
+from benchmark.study.terms import Gate, PrimaryMetric, SmallestEffect
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
 from mindiffusion.outside.paths import inside, read_file

@@ -16,7 +16,7 @@ from benchmark.study.arm_entries import (
     with_controls,
 )
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.hypotheses import USUAL_HYPOTHESES, check_hypotheses
+from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses, check_hypotheses
 from benchmark.study.metric_catalogue import (
     METRICS,
     USUAL_METRICS,
@@ -27,7 +27,6 @@ from benchmark.study.terms import (
     SMALLEST_EFFECT,
     USUAL,
     Gate,
-    Hypotheses,
     PrimaryMetric,
     SmallestEffect,
     Terms,

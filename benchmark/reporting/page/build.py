@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark.analysis.answer import headline
+from benchmark.analysis.answer import QUESTION, headline, question
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import margin_text
 from benchmark.reporting.page import effects, origins, words
@@ -106,6 +106,8 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
         "arm_note": arm_note,
+        "question": question(study),
+        "usual_question": QUESTION,
         "answer": headline(study),
         "cautions": cautions(study) + beyond_caution(frame),
         "main_figure": pictures.get(MAIN_FIGURE),
