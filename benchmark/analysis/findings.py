@@ -260,7 +260,7 @@ def _seeds_needed(
     """
     size, margin = abs(contrast.estimate), evidence.margin
     gap = abs(size - margin) if contrast.estimate * direction > 0 else max(size, margin - size)
-    return seeds_needed(gap, contrast.standard_error * math.sqrt(n), alpha=evidence.alpha)
+    return seeds_needed(gap, contrast.standard_error * math.sqrt(n), evidence.alpha)
 
 
 def _why(

@@ -4,6 +4,7 @@ Each part is worked out when it is first asked for, and once. So no two pages ca
 """
 
 import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,11 @@ from benchmark.analysis.learning import Floats, baseline_curve
 from benchmark.analysis.mask_check import MaskEffect, known_masks
 from benchmark.analysis.statistics import ALPHA
 from benchmark.rows.frames import load_rows
-from benchmark.study.index import read_index
+from benchmark.study.declaration import EXPLORATORY
+from benchmark.study.index import DECLARED, INDEX_FILE, read_index
 from benchmark.study.terms import USUAL, Terms, terms_of
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,5 +132,27 @@ def analyse(study_dir: Path) -> StudyAnalysis:
     Raises:
         UserError: the study has no rows, or rows that contradict each other.
     """
-    frame, index = load_rows(study_dir), read_index(study_dir)
+    index = read_index(study_dir)
+    frame = _as_declared(load_rows(study_dir), index.get(DECLARED), study_dir)
     return StudyAnalysis(frame, terms_of(index), index)
+
+
+def _as_declared(frame: pd.DataFrame, declared: str | None, study_dir: Path) -> pd.DataFrame:
+    """The rows, exploratory where they were declared with other terms than the index has now.
+
+    Args:
+        frame: the frame of a study's rows.
+        declared: of the index; None in one of an earlier version, which says nothing of it.
+        study_dir: the study's folder, named in a warning.
+    """
+    if declared is None:
+        return frame
+    is_other = ~frame["declared"].isin([declared, EXPLORATORY])
+    if is_other.any():
+        LOGGER.warning(
+            "%s: %d rows were declared as %s, but the study is %s by what its file says now. They "
+            "count as %s; give the study's command with the file as it was declared.",
+            study_dir / INDEX_FILE, is_other.sum(), frame.loc[is_other, "declared"].iloc[0],
+            declared, EXPLORATORY,
+        )  # fmt: skip
+    return frame.assign(declared=frame["declared"].mask(is_other, EXPLORATORY))

@@ -4,12 +4,8 @@ An entry says what a metric needs, which way is better and where its rows are sh
 computed stands in ``benchmark/evaluation/``, which needs torch.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
-
-from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import shown_value
 
 Direction = Literal["lower", "higher", "none"]
 Need = Literal[
@@ -30,7 +26,6 @@ class MetricEntry:
         direction: which way is better.
         rows: how the names of its rows begin.
         table: file of the tables that show them; empty: none.
-        endpoints: how the names of those rows begin that may be a study's primary endpoint.
         is_usual: whether it is measured where a study's file names no metrics.
         of_every_seed: whether the images of every sampling seed are scored.
     """
@@ -40,7 +35,6 @@ class MetricEntry:
     direction: Direction
     rows: tuple[str, ...]
     table: str = ""
-    endpoints: tuple[str, ...] = ()
     is_usual: bool = False
     of_every_seed: bool = False
 
@@ -48,15 +42,15 @@ class MetricEntry:
 CATALOGUE = (
     MetricEntry(
         "profile", frozenset({"held-out", "oracle"}), "lower", ("eps-MSE",), "denoising",
-        endpoints=("eps-MSE/",), is_usual=True,
+        is_usual=True,
     ),
     MetricEntry(
         "fd", frozenset({"samples"}), "lower", ("FID", "FD-"), "fid_vs_steps",
-        endpoints=("FID", "FD-"), is_usual=True, of_every_seed=True,
+        is_usual=True, of_every_seed=True,
     ),
     MetricEntry(
         "kd", frozenset({"samples", "features", "kernel sums"}), "lower", ("KID", "KD-"),
-        "kid_and_eps_mse", endpoints=("KID", "KD-"), is_usual=True, of_every_seed=True,
+        "kid_and_eps_mse", is_usual=True, of_every_seed=True,
     ),
     MetricEntry(
         "prdc", frozenset({"samples", "features"}), "higher",
@@ -99,23 +93,3 @@ def metrics_of_every_seed() -> frozenset[str]:
 def rows_shown_in(table: str) -> tuple[str, ...]:
     """How the names of the rows begin that a file of tables shows, in its order."""
     return tuple(start for entry in CATALOGUE if entry.table == table for start in entry.rows)
-
-
-def check_endpoint(metric: str, measured: Collection[str], source: str) -> None:
-    """Refuse a primary metric that a study does not measure, or of which less is not better.
-
-    Args:
-        metric: as in ``endpoint.metric``; empty: the usual distance.
-        measured: names of the study's metrics.
-        source: the study's file, named in messages.
-
-    Raises:
-        UserError: it is none of those that may decide.
-    """
-    allowed = [one for entry in CATALOGUE if entry.name in measured for one in entry.endpoints]
-    if metric and ("@" in metric or not metric.startswith(tuple(allowed))):
-        raise UserError(
-            f"{source}: endpoint.metric is {shown_value(metric)}; name a distance or an error that "
-            f"evaluation.metrics measures, without its number of images. Such names begin with "
-            f"{', '.join(allowed) or 'nothing here'}."
-        )

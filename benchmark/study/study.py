@@ -20,7 +20,6 @@ from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses, check_hypot
 from benchmark.study.metric_catalogue import (
     METRICS,
     USUAL_METRICS,
-    check_endpoint,
     metrics_needing,
 )
 from benchmark.study.terms import (
@@ -292,7 +291,10 @@ def load_study(
             config = build_config(merge(run, where), f"{path}, arm {entry.key}")
             runs.append(with_controls(config, entry, str(path)))
     _refuse_twins(runs, path)
-    _refuse_unused(shared_settings({}, rest), runs, path)
+    _refuse_unused(shared_settings({}, rest), runs, path, "--set ")
+    # Presets that a file extends may have settings for arms that it leaves out.
+    written = {key: value for key, value in parsed.run.items() if key != "extends"}
+    _refuse_unused(shared_settings(written), runs, path, "run.")
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
     terms = _terms(parsed, {run.arm for run in runs}, str(path))
@@ -307,20 +309,26 @@ def load_study(
     return study
 
 
-def _refuse_unused(settings: Set[str], runs: Sequence[RunConfig], path: Path) -> None:
-    """Refuse settings of ``model`` that were asked for and that no arm's network has."""
+def _refuse_unused(settings: Set[str], runs: Sequence[RunConfig], path: Path, where: str) -> None:
+    """Refuse settings of ``model`` that were asked for and that no arm's network has.
+
+    Args:
+        settings: their names.
+        runs: those of all arms.
+        path: the study's file.
+        where: what stands before ``model`` where they were asked for.
+    """
     used = set().union(*(fields_of(type(run.model)) for run in runs))
     for name in sorted(settings - used):
         owners = [tag for tag, kind in MODELS.items() if name in fields_of(kind)]
         raise UserError(
-            f"--set model.{name}: no arm of {path} has a network with this key; it is a key of "
+            f"{where}model.{name}: no arm of {path} has a network with this key; it is a key of "
             f"{', '.join(owners)}. Take it out, or add an arm with such a network."
         )
 
 
 def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
     """How a study of these arms is judged: as its file declares, else as usual."""
-    check_endpoint(parsed.endpoint.metric, parsed.evaluation.metrics, source)
     if parsed.hypotheses is not None:
         check_hypotheses(parsed.hypotheses, arms, source)
     return Terms(

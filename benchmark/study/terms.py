@@ -42,8 +42,9 @@ class PrimaryMetric:
     """The metric whose logarithm at each arm's last step decides.
 
     Attributes:
-        metric: its name in rows without the number of images, such as FD-EffNet-Lite0-64px or KID;
-            empty: the FID where most cells have one, else another Fréchet distance.
+        metric: its name in rows without the number of images, a Fréchet distance or a summary of
+            the held-out ε-MSE, such as FD-EffNet-Lite0-64px or eps-MSE/L_simple; empty: the FID
+            where most cells have one, else another Fréchet distance.
     """
 
     metric: Name = ""

@@ -106,9 +106,7 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
         "arm_note": arm_note,
-        "question": question(study),
-        "usual_question": QUESTION,
-        "answer": headline(study),
+        **_answered(study),
         "cautions": cautions(study) + beyond_caution(frame),
         "main_figure": pictures.get(MAIN_FIGURE),
         "main_table": None if main is None else shown("main", main),
@@ -125,6 +123,13 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
         "facts": origins.facts(frame, study_dir),
         "configs": shown("configs", origins.config_table(frame)),
     }
+
+
+def _answered(study: StudyAnalysis) -> dict[str, str]:
+    """The page's question, what stands behind the usual one, and the answer."""
+    asked = question(study)
+    explained = words.QUESTION_IN_FULL if asked == QUESTION else ""
+    return {"question": asked, "explained": explained, "answer": headline(study)}
 
 
 def _claims(study: StudyAnalysis) -> list[tuple[str, list[effects.Claimed]]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from remade import paper_of, report_of
@@ -124,3 +125,22 @@ def test_a_primary_metric_without_rows_is_named():
     terms = Terms(endpoint=PrimaryMetric("FD-EffNet-Lite0-64px"))
     text = headline(StudyAnalysis(study({"B": 0.0, "C": -0.2}, seeds=2), terms))
     assert text.startswith("No row has the study's primary metric, FD-EffNet-Lite0-64px, of an arm")
+
+
+@pytest.mark.parametrize(
+    ("declared", "is_declared"), [("prereg-0123", True), (None, True), ("exploratory", False)]
+)
+def test_rows_are_declared_under_the_terms_that_were_declared_alone(
+    folder, tmp_path, declared, is_declared, caplog
+):
+    """Whoever changes hypotheses, endpoint or smallest effect after the run has another study."""
+    index = json.loads((folder / "study.json").read_text())
+    index |= {} if declared is None else {"declared": declared}
+    (tmp_path / "study.json").write_text(json.dumps(index))
+    shutil.copy(folder / "rows.jsonl", tmp_path)
+    analysis = analyse(tmp_path)
+    assert analysis.endpoint.is_declared == is_declared
+    assert ("exploratory" in headline(analysis)) == (not is_declared)
+    assert bool(caplog.messages) == (not is_declared)
+    if not is_declared:
+        assert "rows were declared as prereg-0123, but the study is exploratory" in caplog.text

@@ -375,7 +375,7 @@ def test_undecided_names_the_seeds_that_would_decide():
     # The estimate must come clear of 3 %.
     ratios = np.diff(primary_endpoint(rows).values.to_numpy(), axis=1)
     gap = abs(abs(ratios.mean()) - USUAL.margin)
-    assert finding.seeds_needed == seeds_needed(gap, float(ratios.std(ddof=1)))
+    assert finding.seeds_needed == seeds_needed(gap, float(ratios.std(ddof=1)), 0.05 / 3)
 
 
 def test_supported_hypotheses_need_holms_p_too():

@@ -27,7 +27,7 @@ DECLARED = """
 hypotheses:
   - {name: main, contrast: '"my arm" - B', title: Main, question: Does it help?}
   - {name: same, contrast: C − "my arm", expected: equal}
-endpoint: {metric: KD-EffNet-Lite0-64px}
+endpoint: {metric: eps-MSE/ELBO}
 smallest_effect: 0.05
 """
 
@@ -96,7 +96,7 @@ def test_a_study_declares_its_own(load):
     terms = load(STUDY + DECLARED).terms
     assert [one.name for one in terms.hypotheses] == ["main", "same"]
     assert dict(terms.hypotheses[0].weights) == {"my arm": 1, "B": -1}
-    assert terms.endpoint.metric == "KD-EffNet-Lite0-64px" and terms.smallest_effect == 0.05
+    assert terms.endpoint.metric == "eps-MSE/ELBO" and terms.smallest_effect == 0.05
     other = load(STUDY + DECLARED, overrides=["smallest_effect=0.1"]).terms
     assert other.smallest_effect == 0.1
 
