@@ -5,8 +5,8 @@ Each part is worked out when it is first asked for, and once. So no two pages ca
 
 import functools
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ from benchmark.analysis.learning import Floats, baseline_curve
 from benchmark.analysis.mask_check import MaskEffect, known_masks
 from benchmark.analysis.statistics import ALPHA
 from benchmark.rows.frames import load_rows
-from benchmark.study.declaration import EXPLORATORY
-from benchmark.study.index import DECLARED, INDEX_FILE, read_index
+from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, read_index
 from benchmark.study.terms import USUAL, Terms, terms_of
 
 LOGGER = logging.getLogger(__name__)
@@ -46,6 +45,15 @@ class StudyAnalysis:
     frame: pd.DataFrame
     terms: Terms = USUAL
     index: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_rows_of(self, arms: Collection[str]) -> "StudyAnalysis":
+        """The rows of some arms, with what follows from the rows of all: nothing is judged anew."""
+        rows = self.frame[self.frame["arm"].isin(arms)].reset_index(drop=True)
+        part = replace(self, frame=rows)
+        for name, value in vars(StudyAnalysis).items():
+            if isinstance(value, functools.cached_property):
+                vars(part)[name] = getattr(self, name)
+        return part
 
     @functools.cached_property
     def endpoint(self) -> Endpoint | None:
@@ -69,14 +77,24 @@ class StudyAnalysis:
 
     @functools.cached_property
     def measures(self) -> tuple[Endpoint, ...]:
-        """Summaries of the held-out ε-MSE of the endpoint's cells; none without an endpoint."""
-        if self.endpoint is None:
+        """Summaries of the held-out ε-MSE of the endpoint's cells, but for the endpoint itself.
+
+        None without an endpoint.
+        """
+        endpoint = self.endpoint
+        if endpoint is None:
             return ()
-        return tuple(held_out_endpoints(self.frame, self.endpoint))
+        found = held_out_endpoints(self.frame, endpoint)
+        return tuple(one for one in found if one.metric != endpoint.metric)
 
     @property
     def held_out(self) -> Endpoint | None:
-        """The held-out ε-MSE over all noise levels, which stands beside every distance."""
+        """The held-out ε-MSE over all noise levels, which stands beside every distance.
+
+        None stands beside an endpoint that is such an error itself.
+        """
+        if self.endpoint is None or not self.endpoint.is_distance:
+            return None
         return next((one for one in self.measures if one.metric == HELD_OUT), None)
 
     @functools.cached_property

@@ -21,8 +21,7 @@ from benchmark.rows.file import (
 )
 from benchmark.rows.keeper import INSTRUMENT
 from benchmark.rows.row import IDENTITY, Row, key
-from benchmark.study.declaration import EXPLORATORY
-from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE, read_index
+from benchmark.study.index import DECLARED, EXPLORATORY, FLOPS, INDEX_FILE, read_index
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.outside.paths import inside, is_file, refuse_links

@@ -20,6 +20,8 @@ INDEX_FILE = "study.json"
 FLOPS = "flops_per_image"
 # Of the study whose terms stand in the index; rows may be of an earlier one.
 DECLARED = "declared"
+EXPLORATORY = "exploratory"
+"""What rows and index say of a study that is not declared."""
 _MOST_CELLS, _MOST_MILESTONES = 10_000, 10_000
 _Step = Annotated[int, Field(ge=0, le=2**53)]
 

@@ -1,7 +1,7 @@
 """A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -291,10 +291,7 @@ def load_study(
             config = build_config(merge(run, where), f"{path}, arm {entry.key}")
             runs.append(with_controls(config, entry, str(path)))
     _refuse_twins(runs, path)
-    _refuse_unused(shared_settings({}, rest), runs, path, "--set ")
-    # Presets that a file extends may have settings for arms that it leaves out.
-    written = {key: value for key, value in parsed.run.items() if key != "extends"}
-    _refuse_unused(shared_settings(written), runs, path, "run.")
+    _refuse_unused(parsed.run, rest, runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
     terms = _terms(parsed, {run.arm for run in runs}, str(path))
@@ -309,22 +306,28 @@ def load_study(
     return study
 
 
-def _refuse_unused(settings: Set[str], runs: Sequence[RunConfig], path: Path, where: str) -> None:
+def _refuse_unused(
+    run: Mapping[str, Any], overrides: Sequence[str], runs: Sequence[RunConfig], path: Path
+) -> None:
     """Refuse settings of ``model`` that were asked for and that no arm's network has.
 
     Args:
-        settings: their names.
+        run: the file's ``run`` as written.
+        overrides: ``--set`` arguments for runs.
         runs: those of all arms.
         path: the study's file.
-        where: what stands before ``model`` where they were asked for.
     """
-    used = set().union(*(fields_of(type(run.model)) for run in runs))
-    for name in sorted(settings - used):
-        owners = [tag for tag, kind in MODELS.items() if name in fields_of(kind)]
-        raise UserError(
-            f"{where}model.{name}: no arm of {path} has a network with this key; it is a key of "
-            f"{', '.join(owners)}. Take it out, or add an arm with such a network."
-        )
+    used = set().union(*(fields_of(type(one.model)) for one in runs))
+    # Presets that a file extends may have settings for arms that it leaves out.
+    written = {key: value for key, value in run.items() if key != "extends"}
+    asked = {"--set ": shared_settings({}, overrides), "run.": shared_settings(written)}
+    for where, settings in asked.items():
+        for name in sorted(settings - used):
+            owners = [tag for tag, kind in MODELS.items() if name in fields_of(kind)]
+            raise UserError(
+                f"{where}model.{name}: no arm of {path} has a network with this key; it is a key "
+                f"of {', '.join(owners)}. Take it out, or add an arm with such a network."
+            )
 
 
 def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:

@@ -30,6 +30,7 @@ from benchmark.reporting.page.pictures import (
 from benchmark.reporting.tables.as_text import Table, to_csv, to_latex
 from benchmark.reporting.tables.build import TABLES, Built
 from benchmark.reporting.tables.milestones import MISSING
+from benchmark.rows.metric_names import noun_of
 from benchmark.study.arm_catalogue import arm_note
 from mindiffusion.files import write_text
 from mindiffusion.printable import spreadsheet_cell
@@ -114,7 +115,6 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
         "evidence": evidence(study),
         "missing": _missing(pictures, samples, under),
         "groups": _claims(study),
-        "smallest_effect": margin_text(study.terms.margin),
         "training_figure": pictures.get(_TRAINING_FIGURE),
         "training_files": [files[name] for name in _TRAINING_TABLES if name in files],
         "figures": [pictures[name] for name in drawn],
@@ -126,10 +126,15 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
 
 
 def _answered(study: StudyAnalysis) -> dict[str, str]:
-    """The page's question, what stands behind the usual one, and the answer."""
+    """The page's question, what stands behind the usual one, the answer, and its terms in words."""
     asked = question(study)
-    explained = words.QUESTION_IN_FULL if asked == QUESTION else ""
-    return {"question": asked, "explained": explained, "answer": headline(study)}
+    return {
+        "question": asked,
+        "explained": words.QUESTION_IN_FULL if asked == QUESTION else "",
+        "answer": headline(study),
+        "noun": noun_of(study.terms.endpoint.metric),
+        "smallest_effect": margin_text(study.terms.margin),
+    }
 
 
 def _claims(study: StudyAnalysis) -> list[tuple[str, list[effects.Claimed]]]:
