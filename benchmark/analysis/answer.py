@@ -65,7 +65,8 @@ def baseline_line(study_dir: Path) -> str:
     gate = terms_of(read_index(study_dir)).gate
     if baseline is None:
         return ""
-    state = "enough" if baseline.passed(gate) else "not yet enough"
+    is_over = baseline.step >= baseline.total_steps
+    state = "enough" if baseline.passed(gate) else "not enough" if is_over else "not yet enough"
     return (
         f"learned {state} for verdicts at step {baseline.step} of {baseline.total_steps}: "
         f"{baseline_text(baseline, gate)}"
