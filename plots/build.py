@@ -1,6 +1,5 @@
 """Every figure of a study: one entry each, drawn from its rows and the sample strips they name."""
 
-import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import margin_text
 from benchmark.rows.frames import arm_order, distance_rows
-from benchmark.rows.metric_names import EPS_MSE
+from benchmark.rows.metric_names import EPS_MSE, noun_of
 from benchmark.study.terms import USUAL, Terms
 from mindiffusion.errors import UserError
 from mindiffusion.files import remove_stale
@@ -50,7 +49,7 @@ class FigureEntry:
         name: of its files.
         title: what it is called.
         caption: what it shows, and what would mean what; with ``{smallest}`` for the study's
-            smallest effect.
+            smallest effect and ``{noun}`` for what its primary metric is.
         has_rows: whether a study has the rows for it.
         draw: the figure of a study that has.
         of_all_arms: whether it is about the study as a whole, so that no arm is left out.
@@ -98,18 +97,18 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "not yet been trained on all noise levels; no verdict uses them. The number after @ is the "
         "number of generated images. A change compares two distances from equally many images. "
         "Curves may be drawn from fewer images than the end: their distances are then higher, and "
-        "their changes less exact. Verdicts use the end alone, which the lowest panel shows where "
-        "it has a number of images of its own. A band of changes that lies below the grey zone of "
-        "±{smallest} at the last step speaks for an arm. Changes of early milestones may lie "
-        "outside the panel.",
+        "their changes less exact. Verdicts on distances use the end alone, which the lowest panel "
+        "shows where it has a number of images of its own. A band of changes that lies below the "
+        "grey zone of ±{smallest} at the last step speaks for an arm. Changes of early milestones "
+        "may lie outside the panel.",
         _any_rows(distance_rows),
         fid_vs_steps.figure,
     ),
     FigureEntry(
         "forest",
         "Effects with their intervals",
-        "Every comparison of the study: the change of the distance at the end with its 95 % "
-        "interval. Each line is a claim: that its first arm is better (has the lower distance), or "
+        "Every comparison of the study: the change of the {noun} at the end with its 95 % "
+        "interval. Each line is a claim: that its first arm is better (has the lower {noun}), or "
         "what its words say. A claim is supported if the interval lies wholly beyond the grey zone "
         "of ±{smallest} on the claimed side, and refuted if it lies wholly on the other side of 0; "
         "arms are equal if the effect is shown to be smaller than the zone; all else is undecided. "
@@ -125,15 +124,15 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "order_exposure",
         "Order against exposure",
         "Is it the order of the noise levels, or only how often each is trained (the exposure)? "
-        "Left: each arm's distance at the end, as a change against B. Along x is the exposure: "
-        "that of plain training (B, C-flat) or that of the curriculum (density*, C). The colour "
-        "is the order: high noise first (C-flat, C), or not (B, density*). At one exposure, the "
-        "height of blue above or below black is the effect of the order; along one colour, the "
-        "rise or fall is the effect of the exposure. density* ends with the curriculum's last "
-        "stage, so its step from B holds exposure and last stage together. Right: these effects "
-        "with their 95 % intervals. total = early order + (exposure + last stage); where static, "
-        "which has the exposure and no order at all, was trained, the latter two stand apart. "
-        "An arm that is not there was not trained.",
+        "Left: each arm's {noun} at the end, as a change against B. Along x is the exposure: "
+        "that of plain training or that of the curriculum. The colour is the order: that of the "
+        "curriculum, or none before the end. At one exposure, the height of the curriculum's "
+        "colour above or below black is the effect of the order; along one colour, the rise or "
+        "fall is the effect of the exposure. The density control (density*) ends with the "
+        "curriculum's last stage, so its step from B holds exposure and last stage together. "
+        "Right: these effects with their 95 % intervals. total = early order + (exposure + last "
+        "stage); where the static control, which has the exposure and no order at all, was "
+        "trained, the latter two stand apart. An arm that is not there was not trained.",
         order_exposure.has_rows,
         order_exposure.figure,
         of_all_arms=True,
@@ -222,9 +221,9 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
     FigureEntry(
         "cost_vs_quality",
         "Cost against quality",
-        "Distance against the time of training: along the runs, and at their end relative to "
-        "plain training (B). Below and left of B is better and cheaper. Shorter and narrower runs "
-        "show what the same saving costs without any curriculum.",
+        "Against the time of training: the distance along the runs, and the {noun} at their end "
+        "relative to plain training (B). Below and left of B is better and cheaper. Shorter and "
+        "narrower runs show what the same saving costs without any curriculum.",
         _any_rows(cost_vs_quality.cost_rows),
         cost_vs_quality.figure,
     ),
@@ -249,11 +248,8 @@ class Legend(NamedTuple):
 
 def legends(terms: Terms = USUAL) -> dict[str, Legend]:
     """Figure's name → its legend in a study of these terms, in the order of the report."""
-    smallest = margin_text(terms.margin)
-    return {
-        entry.name: Legend(entry.title, entry.caption.format(smallest=smallest))
-        for entry in ENTRIES
-    }
+    own = {"smallest": margin_text(terms.margin), "noun": noun_of(terms.endpoint.metric)}
+    return {entry.name: Legend(entry.title, entry.caption.format(**own)) for entry in ENTRIES}
 
 
 def drawable(study: StudyAnalysis) -> dict[str, Callable[[StudyAnalysis], Figure]]:
@@ -266,14 +262,13 @@ def _of_rows_alone() -> list[FigureEntry]:
 
 
 def some_arms(study: StudyAnalysis) -> tuple[StudyAnalysis, str]:
-    """The study with as many arms as figures have room for, and what to say of it."""
+    """The study with the rows of as many arms as figures have room for, and what to say of it."""
     arms = arm_order(study.frame)
     shown = main_arms(arms, MOST_ARMS)
     if len(shown) == len(arms):
         return study, ""
     note = f"{len(shown)} of {len(arms)} arms shown, all are in the tables"
-    rows = study.frame[study.frame["arm"].isin(shown)].reset_index(drop=True)
-    return dataclasses.replace(study, frame=rows), note
+    return study.with_rows_of(shown), note
 
 
 def drawn(study: StudyAnalysis) -> Iterator[tuple[str, Figure]]:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmark.analysis.claims import EXPECTED
 from benchmark.analysis.competence import Competence, competence
 from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.findings import Finding, Verdict
@@ -25,6 +26,8 @@ from benchmark.study.hypotheses import MINUS, USUAL_HYPOTHESES
 from benchmark.study.index import read_index
 from benchmark.study.terms import Gate, terms_of
 
+QUESTION = "Does a noise curriculum train better diffusion models?"
+"""Of the usual hypotheses, short enough for a heading."""
 NOT_LEARNED = "not answered: the networks have not learned enough for the question"
 
 
@@ -62,7 +65,8 @@ def baseline_line(study_dir: Path) -> str:
     gate = terms_of(read_index(study_dir)).gate
     if baseline is None:
         return ""
-    state = "enough" if baseline.passed(gate) else "not yet enough"
+    is_over = baseline.step >= baseline.total_steps
+    state = "enough" if baseline.passed(gate) else "not enough" if is_over else "not yet enough"
     return (
         f"learned {state} for verdicts at step {baseline.step} of {baseline.total_steps}: "
         f"{baseline_text(baseline, gate)}"
@@ -90,7 +94,12 @@ def headline(study: StudyAnalysis) -> str:
     B. With what the arm's order adds, where its own density control is there.
     """
     endpoint, compared = study.endpoint, _compared(study)
-    benefit = next((f for f in compared if f.verdict != "not tested"), None)
+    benefit = _answering(compared)
+    if endpoint is None and (metric := study.terms.endpoint.metric):
+        return (
+            f"No row has the study's primary metric, {metric}, of an arm at its last step, so "
+            "there is no answer."
+        )
     if endpoint is not None and benefit is None and compared:
         return f"Not tested. {compared[0].contrast}: {compared[0].why}"
     if endpoint is None or benefit is None:
@@ -114,6 +123,18 @@ def headline(study: StudyAnalysis) -> str:
         return f"Mixed: {benefit.why} By the first, {ends}{beside}."
     answer = _answer(benefit, study.terms.margin)
     return f"{answer}: {ends}{beside}{_order_text(benefit, study.findings)}."
+
+
+def question(study: StudyAnalysis) -> str:
+    """What the answer answers: the hypothesis's own question where the study declares its own."""
+    benefit = _answering(compared := _compared(study)) or next(iter(compared), None)
+    if benefit is None or study.terms.hypotheses == USUAL_HYPOTHESES:
+        return QUESTION
+    return benefit.question
+
+
+def _answering(compared: Sequence[Finding]) -> Finding | None:
+    return next((f for f in compared if f.verdict != "not tested"), None)
 
 
 def _compared(study: StudyAnalysis) -> list[Finding]:
@@ -186,11 +207,20 @@ def _beside(finding: Finding) -> str:
 
 
 def _answer(benefit: Finding, margin: float) -> str:
+    if benefit.direction != -1:
+        return f"{_verdict_word(benefit)}: {benefit.contrast} is {EXPECTED[benefit.direction]}"
     if benefit.verdict == "undecided" and benefit.high < -margin:
         return "Lower, but not beyond chance once all hypotheses are counted"
     if benefit.verdict == "undecided" and benefit.high < 0:
         return f"Lower, but perhaps by less than the {margin_text(margin)} that matter"
     return _ANSWERS[benefit.verdict]
+
+
+def _verdict_word(finding: Finding) -> str:
+    """The verdict on a claim that is not "better": whether the claim holds, not which arm wins."""
+    if finding.verdict != "equal":
+        return finding.verdict.capitalize()
+    return "No difference that matters, against the claim" if finding.direction else "Supported"
 
 
 def _order_text(benefit: Finding, found: Sequence[Finding]) -> str:

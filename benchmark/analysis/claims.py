@@ -28,6 +28,7 @@ GROUPS: tuple[Group, ...] = ("hypothesis", "decomposition", "claim", "check")
 # What the sign of a contrast is claimed to be; 0 claims that there is no difference.
 Direction = Literal[-1, 0, 1]
 _SIGN: dict[Expected, Direction] = {"better": -1, "equal": 0, "worse": 1}
+EXPECTED: dict[Direction, Expected] = {sign: expected for expected, sign in _SIGN.items()}
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,22 @@ class Claim:
         """The arms of the contrast, in its own order."""
         return tuple(arm for arm, _ in self.weights)
 
+    @property
+    def contrasted(self) -> frozenset[tuple[str, float]]:
+        """The contrast, however it is written."""
+        return frozenset(self.weights)
+
+    @property
+    def asked(self) -> tuple[frozenset[tuple[str, float]], Direction]:
+        """What is claimed, however it is written."""
+        return self.contrasted, self.direction
+
 
 def _of_hypothesis(one: Hypothesis) -> Claim:
-    title, contrast = one.title or one.name, one.shown_contrast
+    contrast = one.shown_contrast
+    title = one.title or one.name
+    if not one.title or one.expected != "better":
+        title = f"{title} (expected: {one.expected})"
     question = one.question or f"Is {contrast} {one.expected}?"
     direction = _SIGN[one.expected]
     return Claim(one.name, "hypothesis", title, question, contrast, one.weights, direction)
@@ -84,24 +98,26 @@ def claims_about(arms: Collection[str], hypotheses: Sequence[Hypothesis]) -> lis
     """
     declared = [_of_hypothesis(one) for one in hypotheses]
     known = [_of_comparison(one) for one in _known_comparisons()]
-    others = [
-        _of_comparison(comparison)
-        for arm in sorted(arm for arm in arms if arm != BASELINE and not is_control(arm, arms))
-        for comparison in _comparisons_of(arm)
-    ]
-    claimed, asked = ({claim.arms for claim in claims} for claims in (declared, known))
-    # What a hypothesis asks is not asked again as a part of something else.
+    asked = {claim.contrasted for claim in known}
     others = [
         claim
-        for claim in others
-        if claim.arms not in asked and (claim.group == "claim" or claim.arms not in claimed)
+        for arm in sorted(arm for arm in arms if arm != BASELINE and not is_control(arm, arms))
+        for claim in map(_of_comparison, _comparisons_of(arm))
+        if claim.contrasted not in asked
+    ]
+    # What a hypothesis asks is not asked again as a part of something else.
+    claimed = {claim.contrasted for claim in declared}
+    further = [
+        claim
+        for claim in (*known, *others)
+        if claim.group != "decomposition" or claim.contrasted not in claimed
     ]
     names = {claim.key for claim in declared}
     return [
         dataclasses.replace(claim, key=f"{claim.key} ({claim.group})")
         if claim.key in names and claim.group != "hypothesis"
         else claim
-        for claim in (*declared, *known, *others)
+        for claim in (*declared, *further)
         if set(claim.arms) <= set(arms)
     ]
 

@@ -18,7 +18,7 @@ from benchmark.rows.frames import (
     cells_of,
     distance_rows,
 )
-from benchmark.rows.metric_names import base_name, is_smoke
+from benchmark.rows.metric_names import base_name, is_smoke, noun_of
 from benchmark.rows.provenance import is_committed
 from benchmark.study.terms import USUAL, Terms
 from mindiffusion.errors import UserError
@@ -56,6 +56,16 @@ class Endpoint:
     def is_declared(self) -> bool:
         """Whether the rows are of a preregistered study."""
         return self.declared.startswith(PREREGISTERED)
+
+    @property
+    def noun(self) -> str:
+        """What it is in a sentence: "distance" or "error"."""
+        return noun_of(self.metric)
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether it is made of generated images; else it is a held-out error."""
+        return self.noun == "distance"
 
     @property
     def provisional(self) -> str:

@@ -20,7 +20,15 @@ from benchmark.analysis.learning import Floats, worth_in_steps
 from benchmark.analysis.log_ratios import percent_change
 from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect
 from benchmark.analysis.power import seeds_needed
-from benchmark.analysis.statistics import ALPHA, Contrast, holm, paired, sign_flip, verdict
+from benchmark.analysis.statistics import (
+    ALPHA,
+    Contrast,
+    equivalence,
+    holm,
+    paired,
+    sign_flip,
+    verdict,
+)
 from benchmark.analysis.verdict_words import (
     listed,
     percent,
@@ -49,6 +57,7 @@ class Finding:
     ``estimate``, ``low`` and ``high`` are the log ratio of the distance and its 95 % interval;
     NaN where nothing was tested, and the interval is NaN with one seed. ``held_out`` are the same
     three numbers of the held-out ε-MSE over all noise levels; NaN where it was not measured.
+    ``p`` is that of a difference, but of a hypothesis that expects none it is that of equivalence.
     ``p_holm`` is adjusted over the hypotheses tested. ``p_sign_flip`` is None below 6 seeds.
     ``seeds_needed`` is given where the verdict is undecided.
     ``steps_equivalent`` is the share of B's steps, counted from the end, over which B's own
@@ -123,7 +132,7 @@ def findings(hypotheses: Sequence[Hypothesis], evidence: Evidence) -> list[Findi
         evidence: the primary endpoint and what bears on it.
     """
     claims = claims_about(evidence.endpoint.values.columns, hypotheses)
-    return _adjusted([_finding(claim, evidence) for claim in claims], evidence)
+    return _adjusted(claims, [_finding(claim, evidence) for claim in claims], evidence)
 
 
 def secondary(
@@ -222,13 +231,16 @@ def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: Evidenc
     values = table.to_numpy() @ _weights(claim)
     contrast = paired(values)
     answer = verdict(contrast, evidence.margin, claim.direction)
+    p = contrast.p
+    if claim.group == "hypothesis" and claim.direction == 0 and evidence.margin > 0:
+        p = equivalence(contrast, evidence.margin)
     needed = _seeds_needed(contrast, len(values), evidence, claim.direction)
     return dataclasses.replace(
         blank,
         estimate=contrast.estimate,
         low=contrast.low,
         high=contrast.high,
-        p=None if math.isnan(contrast.p) else contrast.p,
+        p=None if math.isnan(p) else p,
         p_sign_flip=sign_flip(values),
         verdict=answer,
         why=_why(answer, contrast, evidence.margin, claim.direction, needed),
@@ -248,7 +260,7 @@ def _seeds_needed(
     """
     size, margin = abs(contrast.estimate), evidence.margin
     gap = abs(size - margin) if contrast.estimate * direction > 0 else max(size, margin - size)
-    return seeds_needed(gap, contrast.standard_error * math.sqrt(n), alpha=evidence.alpha)
+    return seeds_needed(gap, contrast.standard_error * math.sqrt(n), evidence.alpha)
 
 
 def _why(
@@ -271,16 +283,21 @@ def _why(
     return text
 
 
-def _adjusted(found: list[Finding], evidence: Evidence) -> list[Finding]:
+def _adjusted(claims: list[Claim], found: list[Finding], evidence: Evidence) -> list[Finding]:
     """What is to be taken into account beside a contrast's own interval.
 
-    Holm's p values of the hypotheses, which a supported one needs too; the held-out error, which
-    must not contradict; and whether B has learned enough for any verdict.
+    Holm's p values of the hypotheses, which one that comes true needs too; the held-out error,
+    which must not contradict; and whether B has learned enough for any verdict.
+
+    Args:
+        claims: what is asked.
+        found: the finding of each claim.
+        evidence: the primary endpoint and what bears on it.
     """
     tested = {f.key: f.p for f in found if f.group == "hypothesis" and f.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     held = [_held_to(finding, adjusted.get(finding.key), len(tested)) for finding in found]
-    as_one = [_contradicted(finding) for finding in _as_hypotheses(held)]
+    as_one = [_contradicted(finding) for finding in _as_hypotheses(claims, held)]
     return _without_spare_seeds([_held_back(finding, evidence) for finding in as_one])
 
 
@@ -304,20 +321,28 @@ def _held_back(finding: Finding, evidence: Evidence) -> Finding:
     return dataclasses.replace(finding, verdict="not answered", why=why)
 
 
-def _as_hypotheses(found: list[Finding]) -> list[Finding]:
-    """A claim about the contrast of a hypothesis is decided as that is: one test, one answer."""
-    hypotheses = {finding.contrast: finding for finding in found if finding.group == "hypothesis"}
+def _as_hypotheses(claims: list[Claim], found: list[Finding]) -> list[Finding]:
+    """What claims the very thing that a hypothesis claims is decided as that is.
+
+    A check is not: it tests the instrument by its own result.
+    """
+    decided = {
+        claim.asked: finding
+        for claim, finding in zip(claims, found, strict=True)
+        if claim.group == "hypothesis"
+    }
     return [
         finding
-        if (same := hypotheses.get(finding.contrast)) is None
+        if claim.group in ("hypothesis", "check") or (same := decided.get(claim.asked)) is None
         else dataclasses.replace(
             finding,
             declared=same.declared,
+            p=same.p,
             p_holm=same.p_holm,
             verdict=same.verdict,
             why=same.why,
         )
-        for finding in found
+        for claim, finding in zip(claims, found, strict=True)
     ]
 
 
@@ -335,7 +360,8 @@ def _held_to(finding: Finding, p_holm: float | None, tested: int) -> Finding:
     if p_holm is None:
         return finding
     finding = dataclasses.replace(finding, p_holm=float(p_holm))
-    if finding.verdict != "supported" or p_holm < ALPHA:
+    came_true = "supported" if finding.direction else "equal"
+    if finding.verdict != came_true or p_holm < ALPHA:
         return finding
     why = (
         f"{finding.why.removesuffix('.')}, but among {tested} hypotheses its p is {p_holm:.2g} "

@@ -7,15 +7,11 @@ it is used, for it takes a second.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Three hypotheses are declared; seeds are planned for the strictest level Holm may ask of one.
-PLANNED_ALPHA = 0.05 / 3
 MOST_SEEDS = 1000
 _LARGEST_SHIFT = 1e3
 
 
-def power(
-    effect: float, sd: float, n: ArrayLike, alpha: float = PLANNED_ALPHA
-) -> NDArray[np.float64]:
+def power(effect: float, sd: float, n: ArrayLike, alpha: float) -> NDArray[np.float64]:
     """Probability that a two-sided paired t test sees an effect, by the noncentral t.
 
     Args:
@@ -34,9 +30,7 @@ def power(
     return np.asarray(stats.nct.sf(critical, seeds - 1, shift))
 
 
-def seeds_needed(
-    effect: float, sd: float, target: float = 0.8, alpha: float = PLANNED_ALPHA
-) -> int | None:
+def seeds_needed(effect: float, sd: float, alpha: float, target: float = 0.8) -> int | None:
     """Fewest seeds whose ``power`` reaches ``target``; None above 1,000."""
     if sd == 0:
         return 2
@@ -45,9 +39,7 @@ def seeds_needed(
     return int(seeds[np.argmax(enough)]) if enough.any() else None
 
 
-def minimum_detectable_effect(
-    sd: float, n: int, target: float = 0.8, alpha: float = PLANNED_ALPHA
-) -> float:
+def minimum_detectable_effect(sd: float, n: int, alpha: float, target: float = 0.8) -> float:
     """The smallest effect that ``n`` ≥ 2 seeds see with power ``target``, in units of ``sd``'s."""
     from scipy import optimize, stats
 

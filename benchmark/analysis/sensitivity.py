@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.analysis.endpoint import Endpoint
-from benchmark.analysis.power import PLANNED_ALPHA, minimum_detectable_effect
+from benchmark.analysis.power import minimum_detectable_effect
 from benchmark.analysis.statistics import (
     QUARTILE_SEEDS,
     interquartile_mean,
@@ -28,7 +28,7 @@ _COLUMNS = (
 )
 
 
-def sensitivity(endpoint: Endpoint, alpha: float = PLANNED_ALPHA) -> pd.DataFrame:
+def sensitivity(endpoint: Endpoint, alpha: float) -> pd.DataFrame:
     """How each arm's values lie beside B's of the same seeds, and what such a comparison can see.
 
     Args:
@@ -63,6 +63,6 @@ def _line(table: np.ndarray, alpha: float) -> tuple[float, ...]:
         interquartile_mean(ratios) if many else math.nan,
         sd,
         float(realised_correlation(table)[0, 1]) if n > 2 else math.nan,
-        minimum_detectable_effect(sd, n, alpha=alpha) if n > 1 else math.nan,
+        minimum_detectable_effect(sd, n, alpha) if n > 1 else math.nan,
         probability_of_improvement(*table) if many else math.nan,
     )

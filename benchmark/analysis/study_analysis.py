@@ -4,8 +4,9 @@ Each part is worked out when it is first asked for, and once. So no two pages ca
 """
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from benchmark.analysis.learning import Floats, baseline_curve
 from benchmark.analysis.mask_check import MaskEffect, known_masks
 from benchmark.analysis.statistics import ALPHA
 from benchmark.rows.frames import load_rows
-from benchmark.study.index import read_index
+from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, read_index
 from benchmark.study.terms import USUAL, Terms, terms_of
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,15 @@ class StudyAnalysis:
     frame: pd.DataFrame
     terms: Terms = USUAL
     index: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_rows_of(self, arms: Collection[str]) -> "StudyAnalysis":
+        """The rows of some arms, with what follows from the rows of all: nothing is judged anew."""
+        rows = self.frame[self.frame["arm"].isin(arms)].reset_index(drop=True)
+        part = replace(self, frame=rows)
+        for name, value in vars(StudyAnalysis).items():
+            if isinstance(value, functools.cached_property):
+                vars(part)[name] = getattr(self, name)
+        return part
 
     @functools.cached_property
     def endpoint(self) -> Endpoint | None:
@@ -65,14 +77,24 @@ class StudyAnalysis:
 
     @functools.cached_property
     def measures(self) -> tuple[Endpoint, ...]:
-        """Summaries of the held-out ε-MSE of the endpoint's cells; none without an endpoint."""
-        if self.endpoint is None:
+        """Summaries of the held-out ε-MSE of the endpoint's cells, but for the endpoint itself.
+
+        None without an endpoint.
+        """
+        endpoint = self.endpoint
+        if endpoint is None:
             return ()
-        return tuple(held_out_endpoints(self.frame, self.endpoint))
+        found = held_out_endpoints(self.frame, endpoint)
+        return tuple(one for one in found if one.metric != endpoint.metric)
 
     @property
     def held_out(self) -> Endpoint | None:
-        """The held-out ε-MSE over all noise levels, which stands beside every distance."""
+        """The held-out ε-MSE over all noise levels, which stands beside every distance.
+
+        None stands beside an endpoint that is such an error itself.
+        """
+        if self.endpoint is None or not self.endpoint.is_distance:
+            return None
         return next((one for one in self.measures if one.metric == HELD_OUT), None)
 
     @functools.cached_property
@@ -128,5 +150,27 @@ def analyse(study_dir: Path) -> StudyAnalysis:
     Raises:
         UserError: the study has no rows, or rows that contradict each other.
     """
-    frame, index = load_rows(study_dir), read_index(study_dir)
+    index = read_index(study_dir)
+    frame = _as_declared(load_rows(study_dir), index.get(DECLARED), study_dir)
     return StudyAnalysis(frame, terms_of(index), index)
+
+
+def _as_declared(frame: pd.DataFrame, declared: str | None, study_dir: Path) -> pd.DataFrame:
+    """The rows, exploratory where they were declared with other terms than the index has now.
+
+    Args:
+        frame: the frame of a study's rows.
+        declared: of the index; None in one of an earlier version, which says nothing of it.
+        study_dir: the study's folder, named in a warning.
+    """
+    if declared is None:
+        return frame
+    is_other = ~frame["declared"].isin([declared, EXPLORATORY])
+    if is_other.any():
+        LOGGER.warning(
+            "%s: %d rows were declared as %s, but the study is %s by what its file says now. They "
+            "count as %s; give the study's command with the file as it was declared.",
+            study_dir / INDEX_FILE, is_other.sum(), frame.loc[is_other, "declared"].iloc[0],
+            declared, EXPLORATORY,
+        )  # fmt: skip
+    return frame.assign(declared=frame["declared"].mask(is_other, EXPLORATORY))

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmark.cells.progress import study_proofs
-from benchmark.study.index import FLOPS, INDEX_FILE
+from benchmark.study.declaration import declaration
+from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE
 from benchmark.study.study import Study
 from benchmark.study.terms import written_terms
 from mindiffusion.build import network_without_memory
@@ -48,6 +49,7 @@ def write_index(study: Study) -> None:
         "proofs": proofs,
         "evaluation": asdict(study.evaluation),
         **written_terms(study.terms),
+        DECLARED: declaration(study),
         "arms": {arm: _arm_entry(config, of_arm[arm][0]) for arm, config in arms.items()},
         # Apart from the arms, which must agree between folders: another torch may count otherwise.
         FLOPS: {arm: flops for arm, (_, flops) in of_arm.items()},

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.cells.progress import is_unfinished, refuse_stale_rows
 from benchmark.cells.tasks import graph_of
+from benchmark.evaluation.milestone.primary import check_primary_metric
 from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.study.study import Study, check_counts
@@ -36,13 +37,15 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         What to know beforehand, a line each.
 
     Raises:
-        UserError: a mistake in a run or in how it is scored, a finisher that cannot finish a run's
+        UserError: a mistake in a run or in how it is scored, a primary metric that is not
+            measured, a finisher that cannot finish a run's
             samples, tasks that wait for each other, rows or runs of other settings, a link in the
             folder, or no room on the disk.
         OSError: a folder that can't be written to.
     """
     refuse_links(study.folder)
     graph_of(study)
+    check_primary_metric(study.terms.endpoint.metric, study.evaluation)
     said: dict[str, None] = {}
     for config in study.runs:
         num_train, num_held_out = num_images(config.data)

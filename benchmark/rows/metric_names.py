@@ -37,6 +37,11 @@ def base_name(metric: str) -> str:
     return metric.split("@")[0]
 
 
+def noun_of(metric: str) -> str:
+    """What a primary metric is in a sentence: a distance between sets of images, or an error."""
+    return "error" if metric in SUMMARIES else "distance"
+
+
 def is_smoke(n: int) -> bool:
     """Whether ``n`` images are too few for a distance that means anything (n < 2048)."""
     return n < SMOKE_BELOW

@@ -9,13 +9,13 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmark.study.index import EXPLORATORY
 from benchmark.study.study import Study
 from benchmark.study.terms import USUAL, written_terms
 from mindiffusion.config.run import config_hash
 from mindiffusion.files import sha256_of_json
 
 PREREG = Path(__file__).parents[2] / "docs" / "PREREG.md"
-EXPLORATORY = "exploratory"
 # The lines that declare follow this one, such as: - `avatars32`: `0123456789ab`
 _LIST = "## Declared studies"
 _DECLARED = re.compile(r"^- `(?P<study>[^`]+)`: `(?P<fingerprint>[0-9a-f]{12})`", re.MULTILINE)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mindiffusion.errors import UserError, did_you_mean
@@ -21,6 +21,9 @@ Expected = Literal["better", "worse", "equal"]
 Weights = tuple[tuple[str, float], ...]
 """Arms in the order of the contrast, each with its weight."""
 _LONGEST_CONTRAST = 2000
+"""In a file."""
+_LONGEST_RENAMED = 100_000
+"""With any names that figures may give to so many arms."""
 MINUS = "\N{MINUS SIGN}"
 _SIGNS = {"+": 1.0, "-": -1.0, MINUS: -1.0}
 # A name in quotes; a parenthesis; a sign or a name; or what is none of these.
@@ -45,7 +48,8 @@ class Hypothesis:
             a name with spaces or parentheses stands in double quotes.
         expected: what is claimed of the contrast, by the endpoint's metric: better, worse, or equal
             within the smallest effect.
-        title: a few words for tables and figures; the name if empty.
+        title: a few words for tables and figures; the name if empty. What is expected stands beside
+            it, but for a title whose claim is the usual one, better.
         question: what is asked, a sentence.
     """
 
@@ -72,14 +76,25 @@ class Hypothesis:
 
     @property
     def shown_contrast(self) -> str:
-        """The contrast as tables show it, with true minus signs: ``(CS − C) − (S − B)``."""
+        """The contrast as tables show it, with true minus signs: ``(CS − C) − (S − B)``.
+
+        Two arms are shown without the parentheses and names that cancel: ``C − B``.
+        """
+        first, *others = sorted(self.weights, key=lambda pair: -pair[1])
+        if first[1] == 1 and len(others) == 1:
+            return f"{first[0]} {MINUS} {others[0][0]}"
         return _joined(
             token._replace(text=MINUS) if token == _Token("-", False) else token
             for token in _tokens(self.contrast)
         )
 
     def renamed(self, names: Mapping[str, str]) -> "Hypothesis":
-        """The same hypothesis about arms of other names: new one by old one; others stay."""
+        """The same hypothesis about arms of other names: new one by old one; others stay.
+
+        A file's limit on the length of a contrast does not hold for it.
+        """
+        if all(names.get(arm, arm) == arm for arm, _ in self.weights):
+            return self
         contrast = _joined(
             token._replace(text=_quoted(names.get(token.text, token.text)))
             if token.is_arm
@@ -89,14 +104,28 @@ class Hypothesis:
         return replace(self, contrast=contrast)
 
 
+def _short_enough(hypotheses: tuple[Hypothesis, ...]) -> tuple[Hypothesis, ...]:
+    for one in hypotheses:
+        if len(one.contrast) > _LONGEST_CONTRAST:
+            raise UserError(
+                f"the contrast of hypothesis {shown_value(one.name)} has {len(one.contrast)} "
+                f"characters; write at most {_LONGEST_CONTRAST}."
+            )
+    return hypotheses
+
+
+Hypotheses = Annotated[tuple[Hypothesis, ...], Field(max_length=100), AfterValidator(_short_enough)]
+"""Those of a file."""
+
+
 def contrast_weights(text: str) -> Weights:
     """The weights of a contrast, arms in the order in which it names them.
 
     Raises:
         ValueError: what is wrong, as the end of a sentence about the contrast.
     """
-    if len(text) > _LONGEST_CONTRAST or not is_printable(text):
-        raise ValueError(f"has over {_LONGEST_CONTRAST} characters, or some that cannot be shown")
+    if len(text) > _LONGEST_RENAMED or not is_printable(text):
+        raise ValueError(f"has over {_LONGEST_RENAMED} characters, or some that cannot be shown")
     weights: dict[str, float] = {}
     # The sign before each parenthesis that is open, all those outside it included.
     outer, sign, wants_arm = [1.0], 1.0, True

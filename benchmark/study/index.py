@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark.study.terms import Gate, Hypotheses, PrimaryMetric, SmallestEffect
+from benchmark.study.hypotheses import Hypotheses
+from benchmark.study.terms import Gate, PrimaryMetric, SmallestEffect
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
 from mindiffusion.outside.paths import inside, read_file
@@ -17,6 +18,10 @@ from mindiffusion.outside.paths import inside, read_file
 INDEX_FILE = "study.json"
 # Counted, not chosen: folders of two versions may differ in it.
 FLOPS = "flops_per_image"
+# Of the study whose terms stand in the index; rows may be of an earlier one.
+DECLARED = "declared"
+EXPLORATORY = "exploratory"
+"""What rows and index say of a study that is not declared."""
 _MOST_CELLS, _MOST_MILESTONES = 10_000, 10_000
 _Step = Annotated[int, Field(ge=0, le=2**53)]
 
@@ -56,6 +61,7 @@ class _Index(_Open):
     endpoint: PrimaryMetric | None = None
     hypotheses: Hypotheses | None = None
     smallest_effect: SmallestEffect | None = None
+    declared: Name | None = None
     arms: dict[Name, _Arm] = {}
     flops_per_image: dict[Name, _Step] = {}
 
@@ -65,7 +71,8 @@ def read_index(study_dir: Path) -> dict[str, Any]:
 
     Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
     ``evaluation`` (how milestones are scored), ``gate``, ``endpoint``, ``hypotheses`` and
-    ``smallest_effect`` (how it is judged: ``benchmark.study.terms``), ``arms`` (by name: ``config``
+    ``smallest_effect`` (how it is judged: ``benchmark.study.terms``), ``declared`` (of the very
+    study that the index describes: ``benchmark.study.declaration``), ``arms`` (by name: ``config``
     without what differs between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm:
     operations of a training step) and ``cells`` (arm, seed, run's folder inside the study's,
     steps).

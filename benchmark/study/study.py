@@ -1,7 +1,7 @@
 """A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,18 +16,16 @@ from benchmark.study.arm_entries import (
     with_controls,
 )
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.hypotheses import USUAL_HYPOTHESES, check_hypotheses
+from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses, check_hypotheses
 from benchmark.study.metric_catalogue import (
     METRICS,
     USUAL_METRICS,
-    check_endpoint,
     metrics_needing,
 )
 from benchmark.study.terms import (
     SMALLEST_EFFECT,
     USUAL,
     Gate,
-    Hypotheses,
     PrimaryMetric,
     SmallestEffect,
     Terms,
@@ -293,7 +291,7 @@ def load_study(
             config = build_config(merge(run, where), f"{path}, arm {entry.key}")
             runs.append(with_controls(config, entry, str(path)))
     _refuse_twins(runs, path)
-    _refuse_unused(shared_settings({}, rest), runs, path)
+    _refuse_unused(parsed.run, rest, runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
     terms = _terms(parsed, {run.arm for run in runs}, str(path))
@@ -308,20 +306,32 @@ def load_study(
     return study
 
 
-def _refuse_unused(settings: Set[str], runs: Sequence[RunConfig], path: Path) -> None:
-    """Refuse settings of ``model`` that were asked for and that no arm's network has."""
-    used = set().union(*(fields_of(type(run.model)) for run in runs))
-    for name in sorted(settings - used):
-        owners = [tag for tag, kind in MODELS.items() if name in fields_of(kind)]
-        raise UserError(
-            f"--set model.{name}: no arm of {path} has a network with this key; it is a key of "
-            f"{', '.join(owners)}. Take it out, or add an arm with such a network."
-        )
+def _refuse_unused(
+    run: Mapping[str, Any], overrides: Sequence[str], runs: Sequence[RunConfig], path: Path
+) -> None:
+    """Refuse settings of ``model`` that were asked for and that no arm's network has.
+
+    Args:
+        run: the file's ``run`` as written.
+        overrides: ``--set`` arguments for runs.
+        runs: those of all arms.
+        path: the study's file.
+    """
+    used = set().union(*(fields_of(type(one.model)) for one in runs))
+    # Presets that a file extends may have settings for arms that it leaves out.
+    written = {key: value for key, value in run.items() if key != "extends"}
+    asked = {"--set ": shared_settings({}, overrides), "run.": shared_settings(written)}
+    for where, settings in asked.items():
+        for name in sorted(settings - used):
+            owners = [tag for tag, kind in MODELS.items() if name in fields_of(kind)]
+            raise UserError(
+                f"{where}model.{name}: no arm of {path} has a network with this key; it is a key "
+                f"of {', '.join(owners)}. Take it out, or add an arm with such a network."
+            )
 
 
 def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
     """How a study of these arms is judged: as its file declares, else as usual."""
-    check_endpoint(parsed.endpoint.metric, parsed.evaluation.metrics, source)
     if parsed.hypotheses is not None:
         check_hypotheses(parsed.hypotheses, arms, source)
     return Terms(

@@ -13,14 +13,13 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypothesis
+from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses
 from mindiffusion.outside.documents import Name
 
 SMALLEST_EFFECT = 0.03
 """Smallest effect of interest where a study's file declares none: 3 % of the metric."""
-Hypotheses = Annotated[tuple[Hypothesis, ...], Field(max_length=100)]
-SmallestEffect = Annotated[float, Field(gt=0, le=1)]
-"""Share of the metric."""
+SmallestEffect = Annotated[float, Field(ge=1e-6, le=1)]
+"""Share of the metric. A smaller one than these is none that anybody could measure."""
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -43,8 +42,9 @@ class PrimaryMetric:
     """The metric whose logarithm at each arm's last step decides.
 
     Attributes:
-        metric: its name in rows without the number of images, such as FD-EffNet-Lite0-64px or KID;
-            empty: the FID where most cells have one, else another Fréchet distance.
+        metric: its name in rows without the number of images, a Fréchet distance or a summary of
+            the held-out ε-MSE, such as FD-EffNet-Lite0-64px or eps-MSE/L_simple; empty: the FID
+            where most cells have one, else another Fréchet distance.
     """
 
     metric: Name = ""
@@ -60,7 +60,7 @@ class Terms:
         gate: how far the baseline must have come.
         endpoint: what is measured.
         hypotheses: what is claimed, and counted by Holm's correction.
-        smallest_effect: share of the metric, in (0, 1]; smaller changes do not matter.
+        smallest_effect: share of the metric, in [1e-6, 1]; smaller changes do not matter.
     """
 
     num_generated: int | None = None
@@ -72,7 +72,7 @@ class Terms:
     @property
     def margin(self) -> float:
         """The smallest effect of interest as a log ratio, > 0."""
-        return math.log(1 + self.smallest_effect)
+        return math.log1p(self.smallest_effect)
 
     def with_arms_named(self, names: Mapping[str, str]) -> "Terms":
         """The same terms where arms have other names: new one by old one."""

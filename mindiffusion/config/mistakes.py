@@ -10,6 +10,7 @@ from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import first_fault, shown_value
 from mindiffusion.tagged_union import TaggedUnion
 
+_MOST_OF_KEY = 200
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
 
@@ -25,24 +26,26 @@ def first_mistake(kind: type[Any], content: Mapping[str, Any], error: Validation
     first = next((e for e in found if e["type"] in _UNKNOWN_KEY), found[0])
     if first["type"] == "json_invalid":
         return f"{first_fault(error)}."
-    key, about = ".".join(map(str, first["loc"])), first.get("ctx", {})
+    path, about = ".".join(map(str, first["loc"])), first.get("ctx", {})
+    # Keys may be a stranger's, of any length.
+    key = shown_value(path, _MOST_OF_KEY)
     if first["type"] in _UNKNOWN_KEY:
         *above, last = first["loc"]
         return _unknown_key(key, str(last), *_place(kind, content, above))
     if first["type"] in ("missing", "missing_argument"):
-        return f"key {key!r} is missing."
+        return f"key {key} is missing."
     if isinstance(about.get("error"), UserError):
-        return f"key {key!r}: {about['error']}"
+        return f"key {key}: {about['error']}"
     if first["type"] == "union_tag_not_found":
-        return f"key {_tag_of(key, about)!r} is missing."
+        return f"key {_tag_of(path, about)} is missing."
     if first["type"] == "union_tag_invalid":
         tag = shown_value(about["tag"])
-        return f"key {_tag_of(key, about)!r} is {tag}; allowed are {about['expected_tags']}."
-    return f"key {key!r} is {shown_value(first['input'])}: {_said(first)}."
+        return f"key {_tag_of(path, about)} is {tag}; allowed are {about['expected_tags']}."
+    return f"key {key} is {shown_value(first['input'])}: {_said(first)}."
 
 
-def _tag_of(key: str, about: Mapping[str, Any]) -> str:
-    return f"{key}.{about['discriminator'].strip(chr(39))}"
+def _tag_of(path: str, about: Mapping[str, Any]) -> str:
+    return shown_value(f"{path}.{about['discriminator'].strip(chr(39))}", _MOST_OF_KEY)
 
 
 def _said(fault: Mapping[str, Any]) -> str:
@@ -57,10 +60,10 @@ def _unknown_key(key: str, name: str, kind: Any, union: TaggedUnion | None) -> s
     if union and owners:
         own = next(tag for tag, member in members.items() if member is kind)
         return (
-            f"unknown key {key!r} of {own}; it is a key of {', '.join(owners)}. Take it out, or "
+            f"unknown key {key} of {own}; it is a key of {', '.join(owners)}. Take it out, or "
             f"give another {union.key}."
         )
-    return f"unknown key {key!r}.{did_you_mean(name, known)}"
+    return f"unknown key {key}.{did_you_mean(name, known)}"
 
 
 def _names(kind: Any) -> list[str]:

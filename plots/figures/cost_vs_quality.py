@@ -12,7 +12,7 @@ from benchmark.analysis.over_seeds import over_seeds
 from benchmark.analysis.statistics import mean_and_interval
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import arm_order, distance_rows, split_conditions
-from benchmark.rows.metric_names import is_smoke
+from benchmark.rows.metric_names import is_smoke, noun_of
 from benchmark.study.arm_names import BASELINE
 from plots.arm_lines import arm_lines
 from plots.figures.fid_vs_steps import log_axis
@@ -40,7 +40,7 @@ def cost_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def end_costs(study: StudyAnalysis) -> pd.DataFrame:
-    """Cost and distance of each arm's end against the baseline's; none without a baseline.
+    """Cost and distance, or error, of each arm's end against the baseline's; none without one.
 
     Returns:
         Index arm; columns cost, distance (mean log ratios to B of the same seed), half_width (of
@@ -113,7 +113,6 @@ def at_the_end(ends: pd.DataFrame, margin: float, looks: dict[str, Any], ax: Axe
         points |= {} if is_inside else {"marker": ""}
         ax.errorbar(cost, bar[1], yerr=np.diff(bar)[:, None], **points)
     ax.set_xlabel(f"training time against {BASELINE}")
-    ax.set_ylabel(f"distance against {BASELINE}")
     return ax
 
 
@@ -130,6 +129,8 @@ def figure(study: StudyAnalysis) -> Figure:
     axes[0].set_ylabel(str(rows["metric"].iloc[0]))
     if not ends.empty:
         at_the_end(ends, study.terms.margin, all_looks, axes[1])
+        noun = noun_of(study.terms.endpoint.metric)
+        axes[1].set_ylabel(f"{noun} against {BASELINE}")
     handles, labels = axes[0].get_legend_handles_labels()
     columns = -(-len(labels) // lines)
     result.legend(handles, labels, loc="outside upper left", ncols=columns)

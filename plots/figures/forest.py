@@ -62,7 +62,8 @@ def has_rows(study: StudyAnalysis) -> bool:
 def comparisons(found: Sequence[Finding]) -> list[Finding]:
     """The findings group by group in the order of the groups, each contrast once.
 
-    A claim about the contrast of a hypothesis has that one's verdict: the hypothesis stands for it.
+    A hypothesis stands for the claim about its contrast too. A check of it is shown beside it, for
+    a check is about the instrument.
     """
     order, hypotheses = list(_GROUPS), {f.contrast for f in found if f.group == "hypothesis"}
     kept = [f for f in found if f.group != "claim" or f.contrast not in hypotheses]

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.analysis.answer import reservations
+from benchmark.analysis.claims import EXPECTED
 from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.findings import Finding
 from benchmark.analysis.study_analysis import StudyAnalysis
@@ -27,7 +28,8 @@ from plots.percent_axis import covering, cut, margin_zone, percent_axis, zone_no
 from plots.style import GREY, PAGE_INCHES, arm_style, new_figure, note_below, text_beside
 
 _EXPOSURES = ("as plain\ntraining", "as the\ncurriculum")
-_ORDERS = ("no early order", "high noise first")
+_ORDERS = ("no early order", "the curriculum's order")
+_BETTER = -1
 # seaborn sets strips of two kinds so far apart.
 DODGE = 0.4
 
@@ -151,7 +153,10 @@ def effects(found: Mapping[str, Finding], arm: str, margin: float, ax: Axes) -> 
         half = np.diff(ends)[:, None]
         marker = "o" if ends[1] == finding.estimate else ""
         ax.errorbar(ends[1], place, xerr=half, color="black", linestyle="none", marker=marker)
-        text_beside(ax, 6, place, f"{interval_text(finding)}\n{finding.verdict}", color=GREY)
+        verdict: str = finding.verdict
+        if finding.direction != _BETTER:
+            verdict += f" (expected: {EXPECTED[finding.direction]})"
+        text_beside(ax, 6, place, f"{interval_text(finding)}\n{verdict}", color=GREY)
     labels = [f"{names[contrast]}\n{contrast}" for contrast in shown]
     ax.set_yticks(range(len(shown)), labels)
     ax.set_ylim(len(shown) - 0.4, -0.5)

@@ -108,6 +108,7 @@ def build(*words, preset="celeba_c_32"):
         ("curriculum=[{name: a, weight: 1e300}]", ["'curriculum.0.weight'"]),
         ("curriculum=[{name: a, weight: 1, density: {kind: levels, masses: [0.1]}}]", ["sum 1"]),
         ("output=" + "x" * 5000, ["'output'", "a path"]),
+        ("model." + "x" * 5000 + "=1", ["unknown key 'model.xxx", "…"]),
     ],
 )
 def test_config_mistake_is_one_line_with_source_key_and_what_is_allowed(word, parts):

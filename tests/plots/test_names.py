@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
 from plots.build import MOST_ARMS, drawn, some_arms
+from plots.figures import cost_vs_quality
 from plots.figures.forest import interval_text
 from plots.names import shortened, with_names_that_fit
 
@@ -50,11 +51,25 @@ def test_no_name_is_maths_or_left_out_of_a_legend():
     assert ax.title._preprocess_math(dollars) == (r"w$\alpha_{$", False)
 
 
-def test_figures_have_room_for_some_of_very_many_arms_and_say_so():
-    study, note = some_arms(StudyAnalysis(frame_of("B", *(f"arm{k}" for k in range(100)))))
+def test_figures_have_room_for_some_of_very_many_arms_and_say_so(make):
+    rows = [make.row(arm=arm) for arm in ("B", *(f"arm{k}" for k in range(100)))]
+    study, note = some_arms(StudyAnalysis(to_frame(rows)))
     frame = study.frame
     assert frame["arm"].nunique() == MOST_ARMS and "B" in set(frame["arm"])
     assert note.startswith(f"{MOST_ARMS} of 101 arms")
+
+
+def test_a_study_with_some_of_its_rows_is_judged_as_the_whole(make, monkeypatch):
+    monkeypatch.setattr("plots.build.MOST_ARMS", 2)
+    cells = [(arm, seed) for arm in ("B", "C", "one", "two") for seed in (0, 1)]
+    rows = [make.row(arm=arm, seed=seed, value=50.0 + seed) for arm, seed in cells]
+    # Of the two arms that are shown, most cells have an FID; of all four, they have not.
+    rows += [make.row(arm=arm, seed=0, metric="FID@2048") for arm in ("B", "C")]
+    whole = StudyAnalysis(to_frame(rows))
+    some, _ = some_arms(whole)
+    assert set(some.frame["arm"]) == {"B", "C"} and whole.endpoint.values.shape[1] == 4
+    assert some.endpoint is whole.endpoint and some.findings is whole.findings
+    assert set(cost_vs_quality.end_costs(some).index) <= {"B", "C"}
 
 
 def test_figures_of_verdicts_judge_all_arms(make, paper, monkeypatch):

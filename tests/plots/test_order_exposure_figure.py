@@ -44,7 +44,7 @@ def test_lines_join_the_arms_with_and_without_the_order(wide):
     ax = Figure().subplots()
     interaction(values, "C", USUAL.margin, ax)
     handles, labels = ax.get_legend_handles_labels()
-    assert labels == ["no early order", "high noise first"]
+    assert labels == ["no early order", "the curriculum's order"]
     colours = [arm_style(arm, [arm])["color"] for arm in ("B", "C")]
     assert all(same_color(h.get_color(), c) for h, c in zip(handles, colours, strict=True))
     plain, ordered = (

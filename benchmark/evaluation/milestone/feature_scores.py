@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
+from typing import Literal
 
 from numpy.typing import NDArray
 
@@ -13,8 +14,9 @@ from benchmark.evaluation.metrics.kid import kid_full
 from benchmark.evaluation.metrics.memorisation import Memorisation, memorisation
 from benchmark.evaluation.metrics.neighbours import neighbour_scores
 from benchmark.rows.metric_names import is_smoke, limit_name, metric_label
-from benchmark.study.metric_catalogue import CATALOGUE, Direction, metric_entry
+from benchmark.study.metric_catalogue import CATALOGUE
 
+Direction = Literal["lower", "higher", "none"]
 _SPLITS = 10
 
 
@@ -108,14 +110,16 @@ def _memorisation(of: _Scored) -> Iterator[_Number]:
     yield name, found.share, found.standard_error, found.n_train
 
 
-_SCORERS: dict[str, Callable[[_Scored], Iterator[_Number]]] = {
-    "fd": _distance,
-    "kd": _kernel_distance,
-    "prdc": _neighbours,
-    "is": _inception_score,
-    "memorisation": _memorisation,
+# More than expected is copying, much less is no virtue: it has no better direction.
+_OF_MEMORISATION: Direction = "none"
+_SCORERS: dict[str, tuple[Direction, Callable[[_Scored], Iterator[_Number]]]] = {
+    "fd": ("lower", _distance),
+    "kd": ("lower", _kernel_distance),
+    "prdc": ("higher", _neighbours),
+    "is": ("higher", _inception_score),
+    "memorisation": (_OF_MEMORISATION, _memorisation),
 }
-"""Metrics of features by their names in the catalogue."""
+"""Metrics of features by their names in the catalogue: which way is better, and their numbers."""
 
 
 def net_scores(
@@ -141,11 +145,12 @@ def net_scores(
     for entry in CATALOGUE:
         has_features = found.features is not None or "features" not in entry.needs
         if entry.name in metrics and entry.name in _SCORERS and has_features:
-            for name, value, error, n_reference in _SCORERS[entry.name](of):
-                yield Score(name, value, error, entry.direction, found.n, n_reference)
+            direction, numbers = _SCORERS[entry.name]
+            for name, value, error, n_reference in numbers(of):
+                yield Score(name, value, error, direction, found.n, n_reference)
 
 
 def memorisation_score(name: str, found: Memorisation) -> Score:
     """Share of samples nearer to the training images than 1 % of unseen real images are."""
-    label, direction = metric_label(name, found.n), metric_entry("memorisation").direction
-    return Score(label, found.share, found.standard_error, direction, found.n, found.n_train)
+    label, error = metric_label(name, found.n), found.standard_error
+    return Score(label, found.share, error, _OF_MEMORISATION, found.n, found.n_train)

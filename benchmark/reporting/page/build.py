@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark.analysis.answer import headline
+from benchmark.analysis.answer import QUESTION, headline, question
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import margin_text
 from benchmark.reporting.page import effects, origins, words
@@ -30,6 +30,7 @@ from benchmark.reporting.page.pictures import (
 from benchmark.reporting.tables.as_text import Table, to_csv, to_latex
 from benchmark.reporting.tables.build import TABLES, Built
 from benchmark.reporting.tables.milestones import MISSING
+from benchmark.rows.metric_names import noun_of
 from benchmark.study.arm_catalogue import arm_note
 from mindiffusion.files import write_text
 from mindiffusion.printable import spreadsheet_cell
@@ -106,7 +107,7 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
         "seeds": words.counted(frame["seed"].nunique(), "training seed"),
         "words": words,
         "arm_note": arm_note,
-        "answer": headline(study),
+        **_answered(study),
         "cautions": cautions(study) + beyond_caution(frame),
         "main_figure": pictures.get(MAIN_FIGURE),
         "main_table": None if main is None else shown("main", main),
@@ -114,7 +115,6 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
         "evidence": evidence(study),
         "missing": _missing(pictures, samples, under),
         "groups": _claims(study),
-        "smallest_effect": margin_text(study.terms.margin),
         "training_figure": pictures.get(_TRAINING_FIGURE),
         "training_files": [files[name] for name in _TRAINING_TABLES if name in files],
         "figures": [pictures[name] for name in drawn],
@@ -122,6 +122,18 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
         "gallery": samples,
         "facts": origins.facts(frame, study_dir),
         "configs": shown("configs", origins.config_table(frame)),
+    }
+
+
+def _answered(study: StudyAnalysis) -> dict[str, str]:
+    """The page's question, what stands behind the usual one, the answer, and its terms in words."""
+    asked = question(study)
+    return {
+        "question": asked,
+        "explained": words.QUESTION_IN_FULL if asked == QUESTION else "",
+        "answer": headline(study),
+        "noun": noun_of(study.terms.endpoint.metric),
+        "smallest_effect": margin_text(study.terms.margin),
     }
 
 

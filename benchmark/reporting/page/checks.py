@@ -52,12 +52,11 @@ def evidence(study: StudyAnalysis) -> list[Check]:
         return []
     return [
         _learned(study.baseline, study.terms.gate),
-        _images(endpoint),
-        _sampling(endpoint),
+        *([_images(endpoint), _sampling(endpoint)] if endpoint.is_distance else []),
         _complete(endpoint, study.absent),
         _declared(endpoint),
         _committed(endpoint),
-        *_agreement(study, endpoint),
+        *(_agreement(study, endpoint) if endpoint.is_distance else []),
     ]
 
 

@@ -14,8 +14,10 @@ from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.words import counted, listed, percent_of, ranges
 from benchmark.reporting.tables.as_text import Table, decimals_for, written
 from benchmark.rows.frames import LARGEST, SMALLEST, arm_order, beyond_bounds
+from benchmark.rows.metric_names import noun_of
 from benchmark.study.arm_names import BASELINE
 
+_NONE_OF = {"distance": "No arm has a distance", "error": "No arm has an error"}
 FEW_SEEDS = 5
 """Below it an exact sign-flip test cannot reach p < .05, whatever the effect."""
 
@@ -40,8 +42,8 @@ def cautions(study: StudyAnalysis) -> list[str]:
     endpoint = study.endpoint
     if endpoint is None:
         return [
-            "No arm has a distance at its last step with all noise levels trained: there is "
-            "nothing to compare yet."
+            f"{_NONE_OF[noun_of(study.terms.endpoint.metric)]} at its last step with all noise "
+            "levels trained: there is nothing to compare yet."
         ]
     texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
     if study.absent:
@@ -151,7 +153,7 @@ def main_table(study: StudyAnalysis) -> Table | None:
         caption="Lower is better; in brackets the 95 % interval of the change.",
         header=(
             "arm",
-            "distance",
+            endpoint.noun,
             f"against {BASELINE}",
             *([f"held-out ε-MSE against {BASELINE}"] if held_out else []),
             *(["seeds"] if differ else []),
@@ -191,11 +193,16 @@ def _distance_text(row: pd.Series, decimals: int) -> str:
 def _notes(endpoint: Endpoint, summary: pd.DataFrame) -> list[str]:
     n_generated = int(str(endpoint.condition["n_generated"]))
     seeds = sorted(set(summary["seeds"]))
+    images = (
+        f"{counted(len(endpoint.sampling_seeds), 'sampling seed')}, "
+        f"{counted(n_generated, 'generated image')}, "
+        if endpoint.is_distance
+        else ""
+    )
     notes = [
         f"{endpoint.step_rule[:1].upper()}{endpoint.step_rule[1:]}. "
         f"{counted(seeds[0], 'training seed') if len(seeds) == 1 else 'Training seeds as listed'}, "
-        f"{counted(len(endpoint.sampling_seeds), 'sampling seed')}, "
-        f"{counted(n_generated, 'generated image')}, {endpoint.condition['weights']} weights."
+        f"{images}{endpoint.condition['weights']} weights."
     ]
     if summary["seeds"].max() > 1:
         notes.append(
@@ -204,7 +211,7 @@ def _notes(endpoint: Endpoint, summary: pd.DataFrame) -> list[str]:
         )
     if summary["error"].notna().any() and summary["seeds"].max() == 1:
         notes.append("(se): standard error over the images of one seed, not over seeds.")
-    if not is_full_distance(endpoint.metric):
+    if endpoint.is_distance and not is_full_distance(endpoint.metric):
         notes.append(
             "A Fréchet distance in this network’s features, not the FID of other papers: compare "
             "it within this study only."

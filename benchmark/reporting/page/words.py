@@ -1,4 +1,4 @@
-"""How the report says things: the question, numbers with their signs, lists."""
+"""How the report says things: what is asked, numbers with their signs, lists."""
 
 import math
 import re
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from benchmark.analysis.log_ratios import BEYOND, is_beyond, percent_change
 
-QUESTION = "Does a noise curriculum train better diffusion models?"
-"""The study's question, short enough for a heading."""
 QUESTION_IN_FULL = (
     "A noise curriculum (C) trains on high noise first and widens step by step to all noise "
     "levels. If that helps, is it the order, or only that other noise levels get more training? "

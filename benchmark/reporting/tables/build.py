@@ -46,7 +46,7 @@ from benchmark.rows.frames import (
 )
 from benchmark.rows.metric_names import EPS_MSE, SUMMARIES, limit_name
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.metric_catalogue import rows_shown_in
+from benchmark.study.metric_catalogue import quality_rows
 from mindiffusion.files import remove_stale, write_text
 
 _SUFFIXES = (".csv", ".md", ".tex")
@@ -96,7 +96,7 @@ def _same_condition(rows: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
 
 def quality(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     """Precision to coverage, Inception score, memorised shares, attributes, stitched distances."""
-    return by_prefix(frame, rows_shown_in("quality"))
+    return by_prefix(frame, quality_rows())
 
 
 def denoising(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:

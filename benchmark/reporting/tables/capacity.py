@@ -25,6 +25,8 @@ _PENALTY = {
     "control": "λ of each stage",
     "values": "continuous",
 }
+_NORMS = "group-norm-"
+"""Rows of what a penalty acts on."""
 _SILENT = "bottleneck channels, innermost skip, time embedding"
 _ORDER = ("bottleneck", "init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out")
 _NOTE = (
@@ -68,10 +70,16 @@ def _mechanisms(frame: pd.DataFrame, rows: pd.DataFrame, index: Mapping[str, Any
     for arm in arm_order(rows):
         mine = stages[stages["arm"] == arm]
         first = mine[mine["seed"] == mine["seed"].min()]
-        is_masked = BOTTLENECK in set(rows.loc[rows["arm"] == arm, "place"])
+        has_norms = frame.loc[frame["arm"] == arm, "metric"].str.startswith(_NORMS).any()
+        is_masked = not (has_norms or (first["penalty_lambda"] > 0).any())
         facts = _MASK if is_masked else _PENALTY
         model = part_of(index, "arms", arm, "config", "model")
-        location = _SILENT if model.get("placement") == "silent" else facts["location"]
+        location = facts["location"]
+        if is_masked:
+            # The mask says itself where it is; only of this place do we know what its units are.
+            (place, *_) = sorted(set(rows.loc[rows["arm"] == arm, "place"]))
+            location = location if place == BOTTLENECK else place
+            location = _SILENT if model.get("placement") == "silent" else location
         control = facts["control"]
         if is_masked and model.get("regrow_method") == "random":
             control = "random regrowth at each stage"

@@ -72,17 +72,16 @@ def secondary(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
 def _finding_table(
     title: str, found: Sequence[Finding], endpoint: Endpoint, state: Sequence[str]
 ) -> Table:
-    seeds = (
-        "one sampling seed"
-        if len(endpoint.sampling_seeds) == 1
-        else (f"a mean of {len(endpoint.sampling_seeds)} sampling seeds")
-    )
+    seeds, beside = "", ""
+    if endpoint.is_distance:
+        count = len(endpoint.sampling_seeds)
+        seeds = ", one sampling seed" if count == 1 else f", a mean of {count} sampling seeds"
+        beside = "Held-out ε-MSE: the same change of the denoising error over all noise levels. "
     caption = (
-        f"{endpoint.metric}, {endpoint.step_rule}, {seeds}; {', '.join(state)}. Effects are "
-        "changes of the distance in percent: below zero the first arm is better. Held-out ε-MSE: "
-        "the same change of the denoising error over all noise levels. Last column: the effect "
-        f"expressed as training time, that is the final share of {BASELINE}'s own steps over which "
-        f"{BASELINE}'s distance changes by the same amount."
+        f"{endpoint.metric}, {endpoint.step_rule}{seeds}; {', '.join(state)}. Effects are changes "
+        f"of the {endpoint.noun} in percent: below zero the first arm is better. {beside}Last "
+        f"column: the effect expressed as training time, that is the final share of {BASELINE}'s "
+        f"own steps over which {BASELINE}'s {endpoint.noun} changes by the same amount."
     )
     body = tuple(_finding_line(one) for one in found)
     notes = (
@@ -152,8 +151,8 @@ def learning(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
         f"{curve} by step, {endpoint.metric} at the end. Each arm's curve beside {BASELINE}'s of "
         f"the same seed, at milestones valid in both; the step at which {BASELINE}'s end is "
         "reached, where all seeds get there. The last column is the share of "
-        f"{BASELINE}'s steps that gives the distance the arm ends with; {MISSING} where any seed "
-        f"ends outside what {BASELINE}'s curve covers. ±: 95 % Student-t interval."
+        f"{BASELINE}'s steps that gives the {endpoint.noun} the arm ends with; {MISSING} where any "
+        f"seed ends outside what {BASELINE}'s curve covers. ±: 95 % Student-t interval."
     )
     return [Table("How fast the arms learn", caption, header, body)], numbers
 

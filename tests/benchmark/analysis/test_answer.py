@@ -2,16 +2,17 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from remade import paper_of, report_of
 from test_findings import change, study
 
-from benchmark.analysis.answer import headline, interim_note
+from benchmark.analysis.answer import QUESTION, headline, interim_note, question
 from benchmark.analysis.study_analysis import StudyAnalysis, analyse
 from benchmark.rows.file import append_rows
 from benchmark.study.hypotheses import Hypothesis
-from benchmark.study.terms import Terms
+from benchmark.study.terms import PrimaryMetric, Terms
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +96,51 @@ def test_a_larger_smallest_effect_takes_a_larger_effect():
     terms = Terms(hypotheses=(Hypothesis("H", "mine - B"),), smallest_effect=0.5)
     finding = StudyAnalysis(study(OWN), terms).findings[0]
     assert finding.verdict == "equal" and "smallest effect of 50 %" in finding.why
+
+
+@pytest.mark.parametrize(
+    ("expected", "effect", "said"),
+    [
+        ("worse", 0.2, "Supported: mine − B is worse: "),
+        ("worse", -0.2, "Refuted: mine − B is worse: "),
+        ("worse", 0.0, "No difference that matters, against the claim: mine − B is worse: "),
+        ("equal", 0.0, "Supported: mine − B is equal: "),
+        ("equal", -0.2, "Refuted: mine − B is equal: "),
+    ],
+)
+def test_a_claim_that_is_not_better_is_answered_by_its_verdict_and_asked_as_it_is(
+    expected, effect, said
+):
+    own = (Hypothesis("H", "mine - B", expected),)
+    analysis = StudyAnalysis(study({"B": 0.0, "mine": effect}), Terms(hypotheses=own))
+    assert headline(analysis).startswith(said)
+    assert question(analysis) == f"Is mine − B {expected}?"
+
+
+def test_the_question_of_the_usual_hypotheses_is_that_of_the_project():
+    assert question(StudyAnalysis(study({"B": 0.0, "C": -0.2}, seeds=2))) == QUESTION
+
+
+def test_a_primary_metric_without_rows_is_named():
+    terms = Terms(endpoint=PrimaryMetric("FD-EffNet-Lite0-64px"))
+    text = headline(StudyAnalysis(study({"B": 0.0, "C": -0.2}, seeds=2), terms))
+    assert text.startswith("No row has the study's primary metric, FD-EffNet-Lite0-64px, of an arm")
+
+
+@pytest.mark.parametrize(
+    ("declared", "is_declared"), [("prereg-0123", True), (None, True), ("exploratory", False)]
+)
+def test_rows_are_declared_under_the_terms_that_were_declared_alone(
+    folder, tmp_path, declared, is_declared, caplog
+):
+    """Whoever changes hypotheses, endpoint or smallest effect after the run has another study."""
+    index = json.loads((folder / "study.json").read_text())
+    index |= {} if declared is None else {"declared": declared}
+    (tmp_path / "study.json").write_text(json.dumps(index))
+    shutil.copy(folder / "rows.jsonl", tmp_path)
+    analysis = analyse(tmp_path)
+    assert analysis.endpoint.is_declared == is_declared
+    assert ("exploratory" in headline(analysis)) == (not is_declared)
+    assert bool(caplog.messages) == (not is_declared)
+    if not is_declared:
+        assert "rows were declared as prereg-0123, but the study is exploratory" in caplog.text

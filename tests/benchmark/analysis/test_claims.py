@@ -92,7 +92,7 @@ def test_hypotheses_of_the_study_stand_in_the_place_of_the_usual_ones():
         "order", "P2-B",
     ]  # fmt: skip
     assert (found["order"].title, found["order"].question) == ("Order", "Does it help?")
-    assert (found["P2-B"].title, found["P2-B"].direction) == ("P2-B", 0)
+    assert (found["P2-B"].title, found["P2-B"].direction) == ("P2-B (expected: equal)", 0)
     # What a hypothesis asks is no part of something else; a claim of its name has another key.
     contrasts = [(claim.contrast, claim.group) for claim in found.values()]
     assert ("mine − mine-density*", "decomposition") not in contrasts
@@ -106,3 +106,16 @@ def test_about_another_measure_changes_the_name_alone():
     claim = about(first, "eps-MSE/ELBO")
     assert (claim.key, claim.title) == ("H1 eps-MSE/ELBO", "Early order: eps-MSE/ELBO")
     assert claim.weights == first.weights
+
+
+@pytest.mark.parametrize("contrast", ["static - B", "(static - B)", "static - (B - C) - C"])
+def test_a_part_of_the_catalogue_that_a_hypothesis_asks_is_asked_once(contrast):
+    claims = claims_about(ALL, [Hypothesis("H", contrast, "worse", title="Exposure")])
+    (asked,) = (one for one in claims if set(one.arms) == {"static", "B"})
+    assert (asked.group, asked.contrast) == ("hypothesis", "static − B")
+    assert asked.title == "Exposure (expected: worse)"
+
+
+def test_a_check_is_asked_whatever_a_hypothesis_says_of_it():
+    claims = claims_about(["B", "A/A"], [Hypothesis("H", "A/A - B", "worse")])
+    assert [(one.group, one.direction) for one in claims] == [("hypothesis", 1), ("check", 0)]

@@ -221,8 +221,16 @@ def test_status_says_how_far_the_baseline_has_come(folder, call):
     code, out, errors = call(main, ["status", str(folder(11.6))])
     assert (code, errors) == (0, "")
     assert out.splitlines()[-1].startswith(
-        "learned not yet enough for verdicts at step 400 of 400: B's held-out ε-MSE is 11.6 times"
+        "learned not enough for verdicts at step 400 of 400: B's held-out ε-MSE is 11.6 times"
     )
+
+
+def test_what_may_still_be_learned_is_not_enough_yet(folder):
+    path = folder(11.6)
+    rows = [dataclasses.replace(row, total_steps=800) for row in read_rows(path / "rows.jsonl")]
+    (path / "rows.jsonl").unlink()
+    append_rows(path / "rows.jsonl", rows)
+    assert baseline_line(path).startswith("learned not yet enough for verdicts at step 400 of 800:")
 
 
 def test_there_is_no_line_before_the_first_profile(tmp_path):

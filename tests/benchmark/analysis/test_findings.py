@@ -18,6 +18,7 @@ from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import digits_for, listed, percent
 from benchmark.rows.frames import to_frame
 from benchmark.rows.metric_names import EPS_MSE, SUMMARIES
+from benchmark.study.hypotheses import Hypothesis
 from benchmark.study.terms import USUAL, Terms
 from mindiffusion.errors import UserError
 
@@ -374,7 +375,7 @@ def test_undecided_names_the_seeds_that_would_decide():
     # The estimate must come clear of 3 %.
     ratios = np.diff(primary_endpoint(rows).values.to_numpy(), axis=1)
     gap = abs(abs(ratios.mean()) - USUAL.margin)
-    assert finding.seeds_needed == seeds_needed(gap, float(ratios.std(ddof=1)))
+    assert finding.seeds_needed == seeds_needed(gap, float(ratios.std(ddof=1)), 0.05 / 3)
 
 
 def test_supported_hypotheses_need_holms_p_too():
@@ -575,3 +576,44 @@ def test_an_answer_before_all_cells_are_measured_says_so(frame):
     assert "interim" not in answer(frame)
     text = answer(frame, ("C", 8), ("C", 9), ("B", 8))
     assert "n = 8 seeds, interim: 3 cells are not measured yet, how far B" in text
+
+
+# --- hypotheses of a study's own ---
+
+
+def judged(rows, *hypotheses, **terms):
+    """Findings by key of a study with hypotheses of its own."""
+    study = StudyAnalysis(rows, Terms(hypotheses=hypotheses, **terms))
+    return {finding.key: finding for finding in study.findings}
+
+
+def test_a_claim_has_the_verdict_of_a_hypothesis_that_claims_the_same_alone(frame):
+    worse = judged(frame, Hypothesis("H", "C - B", "worse"))
+    assert worse["H"].verdict == "refuted" and worse["C-B"].verdict == "supported"
+    assert worse["C-B"].p_holm is None and not worse["C-B"].declared
+    pair = judged(frame, Hypothesis("H", "C - B"), Hypothesis("K", "C - B", "worse"))
+    assert (pair["H"].verdict, pair["K"].verdict) == ("supported", "refuted")
+    same = judged(frame, Hypothesis("H", "(C - B)"), Hypothesis("K", "C - CS"))
+    assert same["C-B"].declared and same["C-B"].p_holm == same["H"].p_holm is not None
+
+
+@pytest.mark.parametrize("expected", ["worse", "equal", "better"])
+def test_no_hypothesis_lets_a_check_pass(expected):
+    rows = study({"B": 0.0, "A/A": 0.2, "B-half": -0.2}, seeds=4)
+    asked = [Hypothesis(arm, f"{arm} - B", expected) for arm in ("A/A", "B-half")]
+    found = judged(rows, *asked)
+    checks = [finding for finding in found.values() if finding.group == "check"]
+    assert [finding.passed for finding in checks] == [False, False]
+    assert not any(finding.declared for finding in checks)
+    assert all(found[one.name].passed is None for one in asked)
+
+
+def test_holm_reaches_a_hypothesis_that_expects_no_difference():
+    spread = np.array([1, -1, 1, -1, 1, -1])[:, None] * [0, 0.0275, 0.0275, 0.0275]
+    rows = last_values(4 + spread, ("B", "C", "P2", "mine"))
+    asked = [Hypothesis(arm, f"{arm} - B", "equal") for arm in ("C", "P2", "mine")]
+    alone, among = judged(rows, asked[0])["C"], judged(rows, *asked)["C"]
+    # The p is that of equivalence: that of a difference is 1.
+    assert alone.verdict == "equal" and alone.p == alone.p_holm == pytest.approx(0.03, abs=0.005)
+    assert among.verdict == "undecided" and among.p_holm == pytest.approx(3 * among.p)
+    assert "among 3 hypotheses its p is 0.092 (Holm)" in among.why

@@ -6,6 +6,8 @@ from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.power import power
 from benchmark.analysis.sensitivity import sensitivity
 
+ALPHA = 0.05 / 3
+
 
 def endpoint(**columns):
     values = pd.DataFrame(columns)
@@ -17,7 +19,7 @@ def test_sensitivity_of_paired_arms_is_seen_in_spread_and_correlation():
     block = rng.normal(size=8)
     own = {arm: 0.01 * rng.normal(size=8) for arm in ("B", "C")}
     paired, loose = block + own["C"] - 0.3, rng.normal(size=8) - 9
-    table = sensitivity(endpoint(B=block + own["B"], C=paired, loose=loose)).set_index("arm")
+    table = sensitivity(endpoint(B=block + own["B"], C=paired, loose=loose), ALPHA).set_index("arm")
     ratios = own["C"] - own["B"] - 0.3
     assert table.index.tolist() == ["C", "loose"]
     assert table.loc["C", "mean"] == pytest.approx(ratios.mean())
@@ -25,14 +27,16 @@ def test_sensitivity_of_paired_arms_is_seen_in_spread_and_correlation():
     assert table.loc["C", "interquartile_mean"] == pytest.approx(np.sort(ratios)[2:6].mean())
     assert table.loc["C", "correlation"] > 0.99 > abs(table.loc["loose", "correlation"])
     effect = table.loc["C", "minimum_detectable_effect"]
-    assert power(effect, ratios.std(ddof=1), 8) == pytest.approx(0.8, abs=1e-6)
+    assert power(effect, ratios.std(ddof=1), 8, ALPHA) == pytest.approx(0.8, abs=1e-6)
     assert table.loc["loose", "probability_of_improvement"] == 1.0
 
 
 def test_sensitivity_leaves_open_what_few_seeds_cannot_say():
-    few = sensitivity(endpoint(B=[1.0, 2.0, 4.0], C=[1.5, np.nan, np.nan], D=[1.0, 2.5, 3.0]))
+    few = sensitivity(
+        endpoint(B=[1.0, 2.0, 4.0], C=[1.5, np.nan, np.nan], D=[1.0, 2.5, 3.0]), ALPHA
+    )
     few = few.set_index("arm")
     assert few["seeds"].tolist() == [1, 3]
     assert few.loc["C"].drop(["seeds", "mean"]).isna().all()
     assert few.loc["D"].isna().tolist() == [False, False, True, False, False, False, True]
-    assert sensitivity(endpoint(C=[1.0, 2.0])).empty
+    assert sensitivity(endpoint(C=[1.0, 2.0]), ALPHA).empty

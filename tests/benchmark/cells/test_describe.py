@@ -50,6 +50,12 @@ def test_index_counts_the_network_of_every_arm(study, monkeypatch):
         assert index[FLOPS][config.arm] == flops
 
 
+def test_index_says_whether_the_very_study_is_declared(study, monkeypatch):
+    monkeypatch.setattr(describe, "declaration", lambda whole: f"prereg-{whole.name}")
+    describe.write_index(study)
+    assert json.loads((study.folder / INDEX_FILE).read_text())["declared"] == "prereg-mine"
+
+
 def test_index_keeps_the_settings_that_left_a_network(study):
     """An index of before must agree with one of now: folders of one study are merged."""
     describe.write_index(study)

@@ -7,8 +7,10 @@ import pytest
 
 from benchmark.cells import local, time_left
 from benchmark.cells.preflight import check_study
+from benchmark.evaluation.milestone import primary
 from benchmark.rows.file import ROWS_FILE
 from benchmark.study.study import EvaluationConfig, Study
+from benchmark.study.terms import PrimaryMetric, Terms
 from mindiffusion.errors import UserError
 from mindiffusion.training.preflight import run_bytes
 
@@ -92,6 +94,41 @@ def test_arms_of_other_loss_weights_and_parameterizations_can_be_stitched(make, 
 def test_held_out_images_are_not_asked_for_where_nothing_reads_them(make):
     study = make("data.num_held_out=1", metrics=("fd",), profile_images=1024)
     assert check_study(study, study.runs) == []
+
+
+@pytest.mark.parametrize(
+    "metric", ["", "FD-EffNet-Lite0-64px", "eps-MSE/L_simple", "eps-MSE/sigma-0.1-3"]
+)
+def test_a_primary_metric_that_is_measured_may_decide(metric, make):
+    study = replace(make(), terms=Terms(endpoint=PrimaryMetric(metric)))
+    assert check_study(study, study.runs) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "measured"),
+    [
+        *((name, ("fd", "kd", "profile")) for name in (
+            "FIDx", "FD-Inceptoin", "FD-EffNet-Lite0-224px", "KIDney", "KID", "eps-MSE/", "eps-MSE",
+            "FD-EffNet-Lite0-64px@16", "KD-EffNet-Lite0-64px", "precision-EffNet-Lite0-64px",
+        )),
+        ("FD-EffNet-Lite0-64px", ("profile",)), ("eps-MSE/ELBO", ("fd",)), ("FID", ()),
+    ],
+)  # fmt: skip
+def test_a_primary_metric_that_nothing_measures_is_refused_in_one_line(metric, measured, make):
+    study = replace(make(metrics=measured), terms=Terms(endpoint=PrimaryMetric(metric)))
+    with pytest.raises(UserError, match=r"^endpoint\.metric is .*measures") as error:
+        check_study(study, study.runs)
+    assert "\n" not in str(error.value)
+
+
+def test_the_distance_of_the_usual_net_is_that_of_the_weights_that_are_there(make, monkeypatch):
+    study = make(feature_nets=("auto",))
+    for net, name in (("inception", "FID"), ("effnet-lite0-224", "FD-EffNet-Lite0-224px")):
+        chosen = (net, Path())
+        monkeypatch.setattr(primary, "choose_feature_net", lambda auto, chosen=chosen: chosen)
+        primary.check_primary_metric(name, study.evaluation)
+        with pytest.raises(UserError, match=name):
+            primary.check_primary_metric("FD-DINOv2-S", study.evaluation)
 
 
 def test_study_that_fits_leaves_nothing(make, workdir):

@@ -167,6 +167,13 @@ def test_capacity_is_compared_by_mechanism_then_by_place_and_step():
     assert "Realised sparsity of CR" in of_cr.title and len(numbers) == 5
     (alone, *_), _ = capacity(to_frame(CURRICULA + REALISED), {})
     assert lines(alone)["CS"][1] == "bottleneck channels"
+    elsewhere = [
+        dataclasses.replace(row, metric=row.metric.replace("bottleneck", "blocks"))
+        for row in REALISED
+    ]
+    (moved, *_), _ = capacity(to_frame(CURRICULA + elsewhere), {})
+    assert lines(moved)["CS"][:2] == ("hard mask", "blocks")
+    assert lines(moved)["CR"][:2] == ("group-L1 penalty", "output channels of all convolutions")
     assert capacity(to_frame(CURRICULA), INDEX)[0] == []
 
 

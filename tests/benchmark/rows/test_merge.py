@@ -188,6 +188,24 @@ def test_counts_of_operations_are_joined_and_never_contradict(machines, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (("prereg-1", "prereg-1"), "prereg-1"),
+        (("prereg-1", None), "prereg-1"),
+        (("prereg-1", "exploratory"), "exploratory"),
+        ((None, None), None),
+    ],
+)
+def test_a_whole_is_declared_as_all_its_parts_that_say_so(machines, tmp_path, said, kept):
+    for machine, declared in zip(machines[1:], said, strict=True):
+        index = json.loads((machine / "study.json").read_text())
+        index |= {} if declared is None else {"declared": declared}
+        (machine / "study.json").write_text(json.dumps(index))
+    merge(machines, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "study.json").read_text()).get("declared") == kept
+
+
+@pytest.mark.parametrize(
     "name", ["../../torch.png", "/tmp/torch.png", "b/../../x.png", "b/seed0/../seed0/x.png", "."]
 )
 def test_pictures_go_nowhere_but_into_the_folder(tmp_path, name):

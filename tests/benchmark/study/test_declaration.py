@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from benchmark.study.declaration import EXPLORATORY, PREREG, declaration, fingerprint
+from benchmark.study.declaration import PREREG, declaration, fingerprint
+from benchmark.study.index import EXPLORATORY
 from benchmark.study.study import load_study, study_names
 
 

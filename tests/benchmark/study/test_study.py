@@ -241,10 +241,21 @@ def test_setting_of_all_arms_goes_to_those_whose_network_has_it(tmp_path):
 
 def test_setting_that_was_asked_for_and_that_no_arm_has_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(SHARED.replace("  cs: {extends: [arms/cs]}\n", ""))
-    assert load_study(str(path)).runs[0].model == NaiveUnetConfig(n_feat=8)
+    alone = SHARED.replace("  cs: {extends: [arms/cs]}\n", "")
+    path.write_text(alone.replace(", probe_batches: 2", ""))
     with pytest.raises(UserError, match=r"--set model.regrow_method: no arm .* of sparse_unet\."):
         load_study(str(path), overrides=["model.regrow_method=random"])
+    path.write_text(alone.replace("probe_batches: 2", "placement: nonsense"))
+    with pytest.raises(UserError, match=r"run\.model\.placement: no arm of .* of sparse_unet\."):
+        load_study(str(path))
+
+
+def test_setting_of_a_preset_goes_nowhere_where_no_arm_has_it(tmp_path, monkeypatch):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seeds: [0]\narms: {b: {extends: [arms/b]}}\nrun: {extends: [runs/demo_32]}\n")
+    preset = {"output": "", "curriculum": [], "model": {"n_feat": 8, "placement": "silent"}}
+    monkeypatch.setattr("benchmark.study.study.extended", lambda content, source: preset)
+    assert load_study(str(path)).runs[0].model == NaiveUnetConfig(n_feat=8)
 
 
 def test_setting_of_an_arm_that_its_network_lacks_is_refused(tmp_path):

@@ -5,11 +5,17 @@ import re
 import numpy as np
 import pytest
 
+from benchmark.analysis.answer import headline
 from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import primary_endpoint
 from benchmark.analysis.study_analysis import StudyAnalysis
+from benchmark.reporting.page.checks import evidence
 from benchmark.reporting.page.overview import cautions, cells_text, effect_on, main_table
+from benchmark.reporting.tables.verdicts import verdicts
 from benchmark.rows.frames import to_frame
+from benchmark.rows.metric_names import SUMMARIES
+from benchmark.study.terms import PrimaryMetric, Terms
+from plots.build import legends
 
 LEARNED = Competence(
     step=1000, total_steps=1000, seeds=8, level=np.array([0.25, 0.75]), error=np.full(2, 0.1),
@@ -159,3 +165,33 @@ def test_main_table_is_of_the_sampling_seeds_that_count(whole, planted):
     assert [line[1] for line in table.body if line[0] != "C"] == [
         line[1] for line in before.body if line[0] != "C"
     ]
+
+
+def test_nothing_speaks_of_images_where_the_primary_metric_is_an_error(planted):
+    rows = [
+        *planted(("B", "C"), range(3)),
+        *(
+            dataclasses.replace(
+                row, metric=metric, n_generated=0, sampler="", sampler_steps=0, value=row.value / 99
+            )
+            for row in planted(("B", "C"), range(3))
+            if row.metric.endswith("@2048") and row.sampling_seed == 0
+            for metric in SUMMARIES
+        ),
+    ]
+    study = StudyAnalysis(to_frame(rows), Terms(endpoint=PrimaryMetric(SUMMARIES[0])))
+    table = main_table(study)
+    assert table.header == ("arm", "error", "against B")
+    notes = " ".join(table.notes)
+    assert "generated image" not in notes and "Fréchet" not in notes and "sampling" not in notes
+    names = {check.name for check in evidence(study)}
+    assert "Complete" in names
+    assert not names & {"Enough images", "Sampling repeated", "Distance and held-out error agree"}
+    # It does not stand beside itself, nor among the other measures.
+    assert study.held_out is None and "held-out" not in headline(study)
+    assert {one.metric for one in study.measures} == set(SUMMARIES[1:])
+    caption = verdicts(study)[0][0].caption
+    assert "changes of the error" in caption and "sampling seed" not in caption
+    assert "distance" not in caption and "distance" not in legends(study.terms)["forest"].caption
+    nothing = StudyAnalysis(study.frame[study.frame["step"] == 0], study.terms)
+    assert cautions(nothing)[0].startswith("No arm has an error at its last step")

@@ -3,6 +3,7 @@ import dataclasses
 import hashlib
 import html
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 
@@ -77,6 +78,18 @@ def test_first_screen_has_answer_figure_and_table(text):
     assert 'class="answer">Yes: ' in first and "95\u00a0% interval" in first
     assert "n\u00a0=\u00a08 seeds" in first
     assert 'id="figure-fid_vs_steps"' in first and 'id="table-main"' in first
+
+
+def test_a_study_with_hypotheses_of_its_own_has_its_own_question(planted, tmp_path, text):
+    folder = small_study(tmp_path, planted(("B", "C"), range(3)))
+    asked = {"name": "H", "contrast": "C - B", "expected": "worse", "question": "Is C <worse>?"}
+    index = {"study": "planted", "cells": [], "hypotheses": [asked]}
+    (folder / "study.json").write_text(json.dumps(index))
+    own = report_of(folder).read_text(encoding="utf-8")
+    assert "<h1>Is C &lt;worse&gt;?</h1>" in own and "Does a noise curriculum train" not in own
+    assert 'class="answer">Refuted: C − B is worse: ' in own
+    explained = '<p class="question">A noise curriculum (C)'
+    assert explained in text and explained not in own
 
 
 def test_swapping_two_arms_labels_changes_the_answer(planted, tmp_path, text):
