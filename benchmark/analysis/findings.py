@@ -296,7 +296,12 @@ def _adjusted(claims: list[Claim], found: list[Finding], evidence: Evidence) -> 
     """
     tested = {f.key: f.p for f in found if f.group == "hypothesis" and f.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    held = [_held_to(finding, adjusted.get(finding.key), len(tested)) for finding in found]
+    held = [
+        _held_to(finding, adjusted.get(finding.key), len(tested))
+        if finding.group == "hypothesis"
+        else finding
+        for finding in found
+    ]
     as_one = [_contradicted(finding) for finding in _as_hypotheses(claims, held)]
     return _without_spare_seeds([_held_back(finding, evidence) for finding in as_one])
 

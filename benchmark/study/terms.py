@@ -19,7 +19,7 @@ from mindiffusion.outside.documents import Name
 SMALLEST_EFFECT = 0.03
 """Smallest effect of interest where a study's file declares none: 3 % of the metric."""
 SmallestEffect = Annotated[float, Field(ge=1e-6, le=1)]
-"""Share of the metric. A smaller one than these is none that anybody could measure."""
+"""Share of the metric. The bound is chosen: no study measures a smaller one."""
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
