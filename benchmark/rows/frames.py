@@ -18,7 +18,7 @@ from benchmark.rows.metric_names import (
 )
 from benchmark.rows.row import FIELDS, IDENTITY, Row
 from benchmark.study.arm_catalogue import in_order
-from benchmark.study.index import INDEX_FILE
+from benchmark.study.index import INDEX_FILE, unproved_milestones
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import refuse_links
 
@@ -116,13 +116,7 @@ def milestones_without_rows(
         index: the study's, which says which milestones there should be; it may be empty.
     """
     columns = (frame[name] for name in ("arm", "seed", "step", "metric"))
-    found, proofs = set(zip(*columns, strict=True)), index.get("proofs", ())
-    return [
-        (cell["arm"], cell["seed"], step)
-        for cell in index.get("cells", ())
-        for step in cell["milestones"]
-        if any((cell["arm"], cell["seed"], step, proof) not in found for proof in proofs)
-    ]
+    return unproved_milestones(index, set(zip(*columns, strict=True)))
 
 
 def _check_levels(frame: pd.DataFrame, path: Path) -> None:

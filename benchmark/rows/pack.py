@@ -25,7 +25,7 @@ from benchmark.rows.file import COMPRESSED, ROWS_FILE, read_rows, rows_files
 from benchmark.rows.merge import CHOOSE, merge
 from benchmark.rows.parts import PART_BYTES, PartsReader, PartsWriter, part_name
 from benchmark.rows.row import Row
-from benchmark.study.index import INDEX_FILE, read_index
+from benchmark.study.index import INDEX_FILE, read_index, unproved_milestones
 from mindiffusion.config.run import differences
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_file, write_json
@@ -197,18 +197,14 @@ def _left(
     folder: Path, cells: Sequence[_Cell], rows: Sequence[Row]
 ) -> list[tuple[_Cell, tuple[int, ...]]]:
     """Cells with milestones that lack a proof, and these milestones."""
-    proofs = set(read_index(folder).get("proofs", ()))
-    proved = {(row.arm, row.seed, row.step, row.metric) for row in rows if row.metric in proofs}
-    found = []
+    found = {(row.arm, row.seed, row.step, row.metric) for row in rows}
+    lacking = set(unproved_milestones(read_index(folder), found))
+    left = []
     for cell in cells:
-        open_ones = tuple(
-            step
-            for step in cell.milestones
-            if any((cell.arm, cell.seed, step, proof) not in proved for proof in proofs)
-        )
-        if open_ones:
-            found.append((cell, open_ones))
-    return found
+        steps = tuple(s for s in cell.milestones if (cell.arm, cell.seed, s) in lacking)
+        if steps:
+            left.append((cell, steps))
+    return left
 
 
 def _finisher_names(folder: Path, cells: Sequence[_Cell]) -> Iterator[str]:

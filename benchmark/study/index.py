@@ -4,6 +4,7 @@ Written when a study starts (``benchmark.cells.local``), kept beside the rows; n
 """
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,3 +99,21 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     # As it was written: tables list settings in its order.
     whole: dict[str, Any] = json.loads(content)
     return whole
+
+
+def unproved_milestones(
+    index: Mapping[str, Any], found: Collection[tuple[str, int, int, str]]
+) -> list[tuple[str, int, int]]:
+    """Arm, seed and step of milestones that lack the row of a proof, in the order of the index.
+
+    Args:
+        index: a study's; it may be empty.
+        found: arm, seed, step and metric of rows, of those that prove at least.
+    """
+    proofs = index.get("proofs", ())
+    return [
+        (cell["arm"], cell["seed"], step)
+        for cell in index.get("cells", ())
+        for step in cell["milestones"]
+        if any((cell["arm"], cell["seed"], step, proof) not in found for proof in proofs)
+    ]
