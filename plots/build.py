@@ -31,6 +31,7 @@ from plots.figures import (
     learnable,
     order_exposure,
     samples,
+    specifications,
     stitched,
 )
 from plots.names import with_names_that_fit
@@ -135,6 +136,19 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "trained, the latter two stand apart. An arm that is not there was not trained.",
         order_exposure.has_rows,
         order_exposure.figure,
+        of_all_arms=True,
+    ),
+    FigureEntry(
+        "specifications",
+        "Does the answer depend on how it is measured?",
+        "The hypotheses by every way to measure the end of training. The top line is the primary "
+        "endpoint, which alone decides. The others change the feature net, the number of images, "
+        "the average of the weights, the sampler or the step, or take a held-out error in place of "
+        "a distance. If the lines of a column agree, the answer does not rest on that choice. The "
+        "grey zone of ±{smallest} is declared for the top line alone. The ways share networks and "
+        "images, so their agreement is not further evidence.",
+        specifications.has_rows,
+        specifications.figure,
         of_all_arms=True,
     ),
     FigureEntry(

@@ -24,6 +24,7 @@ from benchmark.analysis.findings import (
 )
 from benchmark.analysis.learning import Floats, baseline_curve
 from benchmark.analysis.mask_check import MaskEffect, known_masks
+from benchmark.analysis.specifications import Specification, specifications
 from benchmark.analysis.statistics import ALPHA
 from benchmark.rows.frames import load_rows
 from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, read_index
@@ -142,6 +143,14 @@ class StudyAnalysis:
         if self._evidence is None:
             return ()
         return tuple(secondary(self.measures, self.terms.hypotheses, self._evidence))
+
+    @functools.cached_property
+    def specifications(self) -> tuple[Specification, ...]:
+        """The hypotheses by every way to measure the end; none but the first decides."""
+        if self.endpoint is None:
+            return ()
+        hypotheses = self.terms.hypotheses
+        return specifications(self.frame, self.endpoint, self.measures, hypotheses, self.findings)
 
 
 def analyse(study_dir: Path) -> StudyAnalysis:

@@ -8,11 +8,12 @@ from benchmark.evaluation.milestone.primary import check_primary_metric
 from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.study.study import Study, check_counts
+from benchmark.study.variants import check_variants_of
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.store import num_images
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import refuse_links
-from mindiffusion.training.preflight import check_room_for, check_run, notes
+from mindiffusion.training.preflight import check_room_for, check_run, check_sampler, notes
 from mindiffusion.training.run_folder import refuse_other_config
 from mindiffusion.writable import try_folder
 
@@ -51,6 +52,7 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         check_run(config, num_train)
         check_counts(study.evaluation, num_train, num_held_out, f"dataset {config.data.dataset}")
         _check_seeds(study, config)
+        _check_variants(study, config)
         if "stitched" in study.evaluation.metrics and study.finisher is not None:
             check_finisher(config, study.finisher)
         refuse_stale_rows(study, config)
@@ -67,6 +69,13 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         are_scored = "stitched" not in study.evaluation.metrics
         check_room_for(same, num_images(data)[0], study.folder, are_scored=are_scored)
     return list(said)
+
+
+def _check_variants(study: Study, config: RunConfig) -> None:
+    variants = study.evaluation.variants
+    check_variants_of(config, variants, "evaluation.variants")
+    for variant in variants:
+        check_sampler(variant.of(config))
 
 
 def _check_seeds(study: Study, config: RunConfig) -> None:

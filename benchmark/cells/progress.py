@@ -124,9 +124,11 @@ def work_of(study: Study, config: RunConfig) -> Work:
     profiles = 4 * evaluation.profile_levels * evaluation.profile_images
     draws = 1 + 2 * len(evaluation.stitch_levels) * ("stitched" in evaluation.metrics)
     samples = evaluation.curve_size * sampler_steps(config) * draws
-    all_sets = evaluation.num_generated * evaluation.num_sampling_seeds
+    ways = [config] * evaluation.num_sampling_seeds
+    ways += [variant.of(config) for variant in evaluation.variants]
+    at_end = evaluation.num_generated * sum(map(sampler_steps, ways))
     return Work(
         step=3.0 * config.training.global_batch,
         milestone=float(samples + profiles),
-        end=float((all_sets - evaluation.curve_size) * sampler_steps(config)),
+        end=float(at_end - evaluation.curve_size * sampler_steps(config)),
     )

@@ -16,6 +16,8 @@ SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 # What else no network is needed for: the linear oracle's readings, and how much each option moves.
 EMERGENCE_ORACLE, AMPLITUDE = "emergence-oracle", "amplitude"
 _OF_DATA_ALONE = (EPS_MSE_LINEAR, EPS_MSE_MEAN, EMERGENCE_ORACLE, AMPLITUDE)
+VARIANT = "variant/"
+"""How names begin of what is drawn in another way; the variant's and the metric's name follow."""
 EXPOSURE = "exposure"
 """Metric of a stage's rows: ``level`` is a bin's upper edge, ``step`` the stage's first one."""
 

@@ -6,7 +6,6 @@ without its docs declares nothing.
 """
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.study.index import EXPLORATORY
@@ -30,7 +29,7 @@ def fingerprint(study: Study) -> str:
     runs = sorted((run.arm, run.seed, config_hash(run)) for run in study.runs)
     own, usual = written_terms(study.terms), written_terms(USUAL)
     judged = {name: own[name] for name in own if name == "gate" or own[name] != usual[name]}
-    return sha256_of_json({"runs": runs, "evaluation": asdict(study.evaluation), **judged})[:12]
+    return sha256_of_json({"runs": runs, "evaluation": study.evaluation.settings, **judged})[:12]
 
 
 def declaration(study: Study, document: Path = PREREG) -> str:

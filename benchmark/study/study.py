@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from benchmark.study.metric_catalogue import (
     METRICS,
     USUAL_METRICS,
     metrics_needing,
+    metrics_of_every_seed,
 )
 from benchmark.study.terms import (
     SMALLEST_EFFECT,
@@ -30,6 +31,7 @@ from benchmark.study.terms import (
     SmallestEffect,
     Terms,
 )
+from benchmark.study.variants import Variant, check_variants
 from mindiffusion.config.model import MODELS, fields_of
 from mindiffusion.config.presets import (
     apply_overrides,
@@ -77,6 +79,7 @@ class EvaluationConfig:
         profile_images: held-out images behind the ε-MSE.
         profile_levels: noise levels of the ε-MSE.
         strip: images kept as a picture with every milestone.
+        variants: other ways to draw the last milestone's images, each scored by distances.
     """
 
     num_generated: int = Field(default=10_000, ge=8, le=_MOST_IMAGES)
@@ -88,6 +91,7 @@ class EvaluationConfig:
     profile_images: int = Field(default=1024, ge=FEWEST_PROFILE, le=_MOST_IMAGES)
     profile_levels: int = Field(default=20, ge=1, le=10_000)
     strip: int = Field(default=8, ge=1, le=1024)
+    variants: Annotated[tuple[Variant, ...], Field(max_length=16)] = ()
     finisher: Name = BASELINE
     stitch_levels: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(max_length=100)
@@ -103,11 +107,22 @@ class EvaluationConfig:
         for name in self.metrics:
             if name not in METRICS:
                 raise UserError(f"evaluation.metrics has {name!r}.{did_you_mean(name, METRICS)}")
+        check_variants(self.variants, "evaluation.variants")
+        if self.variants and not metrics_of_every_seed() & set(self.metrics):
+            raise UserError(
+                "evaluation.variants are scored by distances, but evaluation.metrics has neither "
+                "fd nor kd; add one of these, or leave variants out."
+            )
 
     @property
     def curve_size(self) -> int:
         """Images at every milestone."""
         return self.num_generated if self.num_curve is None else self.num_curve
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What hashes of it are made of: as before there were variants, where there are none."""
+        return {name: value for name, value in asdict(self).items() if name != "variants" or value}
 
 
 def check_counts(

@@ -24,7 +24,7 @@ TEN_PERCENT = Terms(smallest_effect=0.1)
 ALL = {
     "fid_vs_steps", "forest", "order_exposure", "denoising_profile", "learnable", "stitched",
     "feature_emergence", "samples", "curriculum", "capacity", "channel_births", "group_norms",
-    "cost_vs_quality", "closest",
+    "cost_vs_quality", "closest", "specifications",
 }  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def all_figures(frame, pictures=None):
 @pytest.mark.usefixtures("paper")
 def test_text_of_many_arms_is_readable_inside_and_clear_of_the_data(wide):
     drawn = all_figures(wide)
-    assert len(drawn) == 9
+    assert len(drawn) == 10
     check_text(drawn)
 
 

@@ -15,6 +15,7 @@ from benchmark.rows.provenance import git_revision, host, now, versions
 from benchmark.rows.row import Row
 from benchmark.study.declaration import declaration
 from benchmark.study.study import EvaluationConfig, Study
+from benchmark.study.variants import Variant
 from mindiffusion.config.plan import Plan
 from mindiffusion.config.run import RunConfig, check, config_hash
 from mindiffusion.curriculum.exposure import relative_exposure
@@ -138,13 +139,15 @@ class Milestone:
                 place = {"step": stage.start, "stage": stage.config.name, "level": level}
                 yield self.row(EXPOSURE, value, **place)
 
-    def sampler_fields(self) -> dict[str, Any]:
-        """How this milestone's images were drawn."""
-        runtime = resolve_sampler(self.config, str(self.content["runtime"]["device"]))
+    def sampler_fields(self, variant: Variant | None = None) -> dict[str, Any]:
+        """How this milestone's images were drawn: as its config says, or by a variant of that."""
+        config = self.config if variant is None else variant.of(self.config)
+        runtime = resolve_sampler(config, str(self.content["runtime"]["device"]))
+        weights = None if variant is None else variant.weights
         return {
-            "weights": primary_weights(self.config),
-            "sampler": sampler_name(self.config.sampler, runtime),
-            "sampler_steps": sampler_steps(self.config),
+            "weights": weights or primary_weights(config),
+            "sampler": sampler_name(config.sampler, runtime),
+            "sampler_steps": sampler_steps(config),
         }
 
 

@@ -1,7 +1,6 @@
 """What proves that a part of a milestone is scored, and what a finisher must be for that."""
 
 import functools
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.evaluation.features.nets import choose_feature_net
@@ -29,7 +28,7 @@ def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:
     """
     chosen = [choose_feature_net(name) for name in evaluation.feature_nets]
     nets = [(name, _sha256_of_weights(path)) for name, path in chosen]
-    settings = asdict(evaluation) | {"feature_nets": nets, "version": METRIC_VERSION}
+    settings = evaluation.settings | {"feature_nets": nets, "version": METRIC_VERSION}
     if part == "own":
         for name in ("finisher", "stitch_levels", "strip"):
             del settings[name]

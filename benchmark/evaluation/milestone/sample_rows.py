@@ -32,17 +32,17 @@ from benchmark.evaluation.milestone.feature_scores import (
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.yardstick import NetYardstick, Yardstick, image_store
 from benchmark.rows.keeper import INSTRUMENT
-from benchmark.rows.metric_names import MEMORISED_PIXELS, metric_label
+from benchmark.rows.metric_names import MEMORISED_PIXELS, VARIANT, metric_label
 from benchmark.rows.provenance import versions
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing, metrics_of_every_seed
 from benchmark.study.study import EvaluationConfig
+from benchmark.study.variants import Variant
 from mindiffusion.config.run import RunConfig
-from mindiffusion.process import Denoiser, Model, Process
+from mindiffusion.process import Denoiser, Process
 from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
     load_weights,
-    primary_weights,
     sample_chunk,
     save_png,
     tile,
@@ -61,15 +61,17 @@ class ImageSet:
         sampling_seed: the seed.
         sizes: how many of the first images are scored, rising; all are as many as the last says.
         metrics: by what.
+        variant: how they are drawn, where it is not as the run's config says.
     """
 
     sampling_seed: int
     sizes: tuple[int, ...]
     metrics: frozenset[str]
+    variant: Variant | None = None
 
 
 def image_sets(evaluation: EvaluationConfig, sampling_seed: int, is_last: bool) -> list[ImageSet]:
-    """What is drawn at a milestone: the curve's images, at the last one all, and further seeds'.
+    """What is drawn at a milestone: the curve's images; at the last one all, and in other ways.
 
     Args:
         evaluation: the settings.
@@ -82,9 +84,11 @@ def image_sets(evaluation: EvaluationConfig, sampling_seed: int, is_last: bool) 
     whole = evaluation.num_generated
     sizes = tuple(sorted({evaluation.curve_size, whole}))
     further = range(sampling_seed + 1, sampling_seed + evaluation.num_sampling_seeds)
+    distances = metrics & metrics_of_every_seed()
     return [
         ImageSet(sampling_seed, sizes, metrics),
-        *(ImageSet(seed, (whole,), metrics & metrics_of_every_seed()) for seed in further),
+        *(ImageSet(seed, (whole,), distances) for seed in further),
+        *(ImageSet(sampling_seed, (whole,), distances, one) for one in evaluation.variants),
     ]
 
 
@@ -98,29 +102,31 @@ def sample_rows(
         yardstick: feature nets and references.
         on_progress: told how far the milestone's scoring is.
     """
-    config = milestone.config
-    network = yardstick.sampling_network(config)
-    model = load_weights(network, milestone.content, primary_weights(config))
     is_last = milestone.step == milestone.plan.total_steps
-    sets = image_sets(milestone.evaluation, config.sampler.seed, is_last)
+    sets = image_sets(milestone.evaluation, milestone.config.sampler.seed, is_last)
     for number, one in enumerate(sets):
 
         def tell(what: str, fraction: float, number: int = number) -> None:
             on_progress(what, 0.3 + 0.7 * (number + fraction) / len(sets))
 
-        yield from _set_rows(milestone, yardstick, model, one, tell)
+        rows = _set_rows(milestone, yardstick, one, tell)
+        if one.variant is None:
+            yield from rows
+        else:
+            start = f"{VARIANT}{one.variant.name}/"
+            yield from (replace(row, metric=start + row.metric) for row in rows)
 
 
 def _set_rows(
-    milestone: Milestone,
-    yardstick: Yardstick,
-    model: Model,
-    images_of: ImageSet,
-    on_progress: OnProgress,
+    milestone: Milestone, yardstick: Yardstick, images_of: ImageSet, on_progress: OnProgress
 ) -> Iterator[Row]:
     """Draw one set of images and score it, at each of its sizes."""
-    n, seed = images_of.sizes[-1], images_of.sampling_seed
-    config = replace(milestone.config, sampler=replace(milestone.config.sampler, seed=seed))
+    n, seed, variant = images_of.sizes[-1], images_of.sampling_seed, images_of.variant
+    own = milestone.config if variant is None else variant.of(milestone.config)
+    config = replace(own, sampler=replace(own.sampler, seed=seed))
+    common = milestone.sampler_fields(variant) | {"sampling_seed": seed}
+    network = yardstick.sampling_network(milestone.config)
+    model = load_weights(network, milestone.content, common["weights"])
     images = image_store(n, config.data.size)
 
     def on_chunk(done: int) -> None:
@@ -128,8 +134,7 @@ def _set_rows(
 
     draw_into(images, model, model.process, config, yardstick.ranks, on_chunk)
     on_progress("features", 0.7)
-    common = milestone.sampler_fields() | {"sampling_seed": seed}
-    if seed == milestone.config.sampler.seed:
+    if seed == milestone.config.sampler.seed and variant is None:
         strip = milestone.folder / f"samples-{milestone.step:09d}.png"
         count = milestone.evaluation.strip
         if yardstick.ranks.is_main:

@@ -26,6 +26,7 @@ from benchmark.reporting.tables.milestones import (
     short,
     stack,
 )
+from benchmark.reporting.tables.specifications import specifications
 from benchmark.reporting.tables.training_cost import training_cost
 from benchmark.reporting.tables.verdicts import (
     competence,
@@ -233,6 +234,7 @@ TABLES = (
     TableEntry("verdicts", "Verdicts", verdicts),
     TableEntry("learning", "Speed of learning", learning),
     TableEntry("secondary", "The claims by other measures", secondary),
+    TableEntry("specifications", "The claims by other ways to measure", specifications),
     TableEntry("sensitivity", "Sensitivity", sensitivity),
     TableEntry("arms", "What each arm is", _of_rows_and_index(arms)),
     TableEntry(

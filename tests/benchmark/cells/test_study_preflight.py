@@ -11,6 +11,7 @@ from benchmark.evaluation.milestone import primary
 from benchmark.rows.file import ROWS_FILE
 from benchmark.study.study import EvaluationConfig, Study
 from benchmark.study.terms import PrimaryMetric, Terms
+from benchmark.study.variants import Variant
 from mindiffusion.errors import UserError
 from mindiffusion.training.preflight import run_bytes
 
@@ -43,6 +44,8 @@ WRONG = {
     "profile": ((), {"profile_images": 33}, "profile_images is 33, but the data has 32 held-out"),
     "one held-out": (("data.num_held_out=1",), {"profile_images": 2}, "1 held-out image; scoring"),
     "few": (("data.num_train=7",), {}, "7 training images; scoring compares"),
+    "variant": (("process.n_T=40",), {"variants": (Variant(steps=41),)}, "n_T = 40"),
+    "weights": ((), {"variants": (Variant(weights="ema0.5"),)}, "keeps no such weights"),
     "seeds": ((f"sampler.seed={2**32 - 1}",), {"num_sampling_seeds": 2}, "seeds end at"),
 }
 

@@ -13,10 +13,11 @@ from benchmark.evaluation.milestone.proof import proof
 from benchmark.evaluation.milestone.score import score_milestone
 from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.rows.lines import lines_of
-from benchmark.rows.metric_names import SUMMARIES
+from benchmark.rows.metric_names import SUMMARIES, VARIANT
 from benchmark.rows.row import key
 from benchmark.study.metric_catalogue import METRICS
 from benchmark.study.study import EvaluationConfig, Study
+from benchmark.study.variants import Variant
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
@@ -98,6 +99,27 @@ def test_last_milestone_alone_is_drawn_whole_and_from_every_sampling_seed(scored
         (first, one), (second, other) = found(last, name)
         assert (first, second) == (0, 1) and one != other
     assert [seed for seed, _ in found(last, "memorised-pixels@16")] == [0]
+
+
+def test_variants_are_drawn_at_the_last_milestone_as_they_say(scored):
+    """One that is the run's own way gives the run's own distance; the others give others."""
+    ways = (Variant(steps=2), Variant(weights="raw"), Variant(steps=3), Variant(eta=0.0))
+    evaluation = replace(EVALUATION, variants=ways)
+    *_, (early, last), _, _ = scored("b", "sampler.chunk=8", evaluation=evaluation)
+    assert not any(row.metric.startswith(VARIANT) for row in early)
+    name = "FD-EffNet-Lite0-64px@8"
+    (own,) = [row for row in last if row.metric == name]
+    found = {way.name: row for row in last for way in ways
+             if row.metric == f"{VARIANT}{way.name}/{name}"}  # fmt: skip
+    told = {key: (row.weights, row.sampler.split("/")[0], row.sampler_steps)
+            for key, row in found.items()}  # fmt: skip
+    assert told == {
+        "2 steps": ("ema0.99", "ddim-eta1", 2), "raw": ("raw", "ddim-eta1", 2),
+        "3 steps": ("ema0.99", "ddim-eta1", 3), "eta 0": ("ema0.99", "ddim-eta0", 2),
+    }  # fmt: skip
+    assert found["2 steps"].value == own.value
+    assert len({row.value for row in found.values()}) == 4
+    assert any(row.metric == f"{VARIANT}raw/KD-EffNet-Lite0-64px@8" for row in last)
 
 
 def test_strip_holds_the_first_images(scored):

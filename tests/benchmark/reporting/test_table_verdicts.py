@@ -7,6 +7,7 @@ import pytest
 
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.tables.as_text import alignment
+from benchmark.reporting.tables.specifications import specifications
 from benchmark.reporting.tables.verdicts import exposure, learning, secondary, sensitivity, verdicts
 from benchmark.rows.frames import to_frame
 from benchmark.rows.row import Row
@@ -138,3 +139,23 @@ def test_sensitivity_says_what_the_seeds_can_see(frame):
     assert abs(float(correlation.replace("−", "-"))) < 0.9
     few = sensitivity(StudyAnalysis(study(seeds=1)))[0][0].body[0]
     assert few[3:] == ("–", "–", "–", "–", "–")
+
+
+def test_specifications_have_a_line_for_each_way_and_say_how_many_agree(frame):
+    (table,), numbers = specifications(StudyAnalysis(frame))
+    assert table.header == ("measured by", "C − density* (H1)", "C − B (H2)")
+    assert [line[0] for line in table.body] == [
+        "FD-Net@4k", "25 % of the steps, FD-Net@4k", "50 % of the steps, FD-Net@4k",
+        "75 % of the steps, FD-Net@4k",
+    ]  # fmt: skip
+    assert all(cell.startswith("−2") and " to " in cell for line in table.body for cell in line[1:])
+    assert table.notes[1] == (
+        "C − B: 3 of 3 other ways have the sign of the primary one; 0 have an interval that lies "
+        "wholly on the other side of 0."
+    )
+    assert len(numbers) == 8 and set(numbers["seeds"]) == {8}
+
+
+def test_one_way_to_measure_has_no_table_of_ways(frame):
+    last = frame[frame["step"].isin([0, 100])]
+    assert specifications(StudyAnalysis(last))[0] == []

@@ -1,0 +1,88 @@
+"""Other ways to draw the images at a run's end: does the answer depend on how they are drawn?
+
+Verdicts are about images from one average of the weights by one sampler. A study may name others.
+Their distances stand in rows of their own, ``variant/<which>/<metric>``, and never decide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from mindiffusion.config.run import RunConfig, SamplerConfig, ema_name
+from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.outside.documents import Name
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class Variant:
+    """One other way; what it does not name is as in the run's own config.
+
+    Attributes:
+        weights: "raw", or an average that the run keeps, such as "ema0.999".
+        steps: network calls of the sampler.
+        eta: DDIM's stochasticity in [0, 1].
+    """
+
+    weights: Name | None = None
+    steps: int | None = Field(default=None, ge=1, le=1_000_000)
+    eta: float | None = Field(default=None, ge=0, le=1)
+
+    @property
+    def name(self) -> str:
+        """Such as "ema0.999, 20 steps, eta 0"."""
+        parts = [
+            self.weights,
+            None if self.steps is None else f"{self.steps} steps",
+            None if self.eta is None else f"eta {self.eta:g}",
+        ]
+        return ", ".join(part for part in parts if part is not None)
+
+    def of(self, config: RunConfig) -> RunConfig:
+        """The run with this variant's sampler."""
+        own: SamplerConfig = config.sampler
+        steps = own.steps if self.steps is None else self.steps
+        eta = own.eta if self.eta is None else self.eta
+        return replace(config, sampler=replace(own, steps=steps, eta=eta))
+
+
+def check_variants(variants: Sequence[Variant], source: str) -> None:
+    """Refuse variants that name nothing, and two of one name.
+
+    Raises:
+        UserError: there is one.
+    """
+    names = [one.name for one in variants]
+    if "" in names:
+        raise UserError(f"{source} has an entry without weights, steps or eta; name one of these.")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{source} has {twice!r} twice; give each variant once.")
+
+
+def check_variants_of(config: RunConfig, variants: Sequence[Variant], source: str) -> None:
+    """Refuse variants that a run cannot be drawn by, or is drawn by anyway.
+
+    Raises:
+        UserError: weights that the run does not keep, steps or eta for a sampler that has none, or
+            a variant that changes nothing.
+    """
+    averages = [ema_name(decay) for decay in config.training.ema_decays]
+    for one in variants:
+        where = f"{source} has {one.name!r}, but arm {config.arm!r}"
+        if one.weights is not None and one.weights not in (kept := ("raw", *averages)):
+            raise UserError(
+                f"{where} keeps no such weights.{did_you_mean(one.weights, kept)} "
+                "(training.ema_decays says which averages are kept.)"
+            )
+        if config.sampler.name != "ddim" and (one.steps is not None or one.eta is not None):
+            raise UserError(
+                f"{where} is sampled by {config.sampler.name}, which has neither steps nor eta; "
+                "name other weights, or give sampler.name=ddim."
+            )
+        if one.weights in (None, averages[0]) and one.of(config) == config:
+            raise UserError(
+                f"{where} is drawn so anyway; a variant names another average, or another number "
+                "of steps or eta."
+            )

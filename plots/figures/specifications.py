@@ -1,0 +1,87 @@
+"""The hypotheses by every way to measure the end: is the answer one of how it was measured?"""
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.analysis.answer import reservations
+from benchmark.analysis.specifications import Specification
+from benchmark.analysis.study_analysis import StudyAnalysis
+from plots.percent_axis import (
+    BEYOND_NOTE,
+    ZERO_COLOUR,
+    ZONE_COLOUR,
+    covering,
+    cut,
+    is_wide,
+    percent_axis,
+    zone_note,
+)
+from plots.style import COLOURS, LINE_INCHES, PAGE_INCHES, fitting, new_figure, note_below
+
+MOST_WAYS, MOST_HYPOTHESES = 40, 4
+_NAME_POINTS = 190
+_DECLARED, _OTHER = COLOURS["blue"], "0.25"
+
+
+def has_rows(study: StudyAnalysis) -> bool:
+    """Whether there is more than one way."""
+    return len({one.way for one in study.specifications}) > 1
+
+
+def panel(ways: list[Specification], margin: float, ax: Axes) -> Axes:
+    """One hypothesis: a line per way, the primary endpoint on top in colour.
+
+    Args:
+        ways: of one hypothesis, the primary endpoint first.
+        margin: the smallest effect, a log ratio.
+        ax: axes to draw on.
+    """
+    ax.axvline(0, color=ZERO_COLOUR, linewidth=0.8, zorder=1)
+    # The smallest effect is declared for the primary endpoint alone.
+    ax.fill_betweenx((-0.6, 0.5), -margin, margin, color=ZONE_COLOUR, linewidth=0, zorder=0)
+    ends = [x for one in ways for x in (one.low, one.high, one.estimate)]
+    percent_axis(ax, "x", *covering(ends, margin, room=0.06))
+    for place, one in enumerate(ways):
+        if math.isnan(one.estimate):
+            continue
+        colour = _OTHER if place else _DECLARED
+        low, high = (one.estimate if math.isnan(end) else end for end in (one.low, one.high))
+        shown = cut(ax, "x", place, (low, high), colour)
+        ax.plot(shown, [place, place], color=colour, linewidth=1.2, solid_capstyle="butt")
+        if shown[0] <= one.estimate <= shown[1]:
+            ax.plot([one.estimate], [place], "D" if not place else "o", color=colour, markersize=4)
+    ax.set_ylim(len(ways) - 0.4, -0.6)
+    return ax
+
+
+def figure(study: StudyAnalysis) -> Figure:
+    """All hypotheses of a study with more than one way, side by side."""
+    found = study.specifications
+    keys = list(dict.fromkeys(one.key for one in found))
+    names = list(dict.fromkeys(one.way for one in found))[:MOST_WAYS]
+    shown = keys[:MOST_HYPOTHESES]
+    result = new_figure(PAGE_INCHES, LINE_INCHES * 1.15 * len(names) + 0.9)
+    axes = result.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    lines = {(one.way, one.key): one for one in found}
+    for key, ax in zip(shown, axes, strict=True):
+        own = [lines[way, key] for way in names if (way, key) in lines]
+        panel(own, study.terms.margin, ax)
+        ax.set_title(f"{own[0].contrast} ({key})", fontsize=8)
+        ax.set_xlabel("change (left is better)")
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+    axes[0].set_yticks(range(len(names)), [fitting(name, _NAME_POINTS) for name in names])
+    axes[0].get_yticklabels()[0].set_color(_DECLARED)
+    note_below(result, [*_notes(study, len(keys)), *reservations(study)])
+    return result
+
+
+def _notes(study: StudyAnalysis, hypotheses: int) -> list[str]:
+    notes = ["top line: the primary endpoint, which alone decides", zone_note(study.terms.margin)]
+    if is_wide([x for one in study.specifications for x in (one.low, one.high, one.estimate)]):
+        notes.append(BEYOND_NOTE)
+    if hypotheses > MOST_HYPOTHESES:
+        notes.append(f"{MOST_HYPOTHESES} of {hypotheses} hypotheses shown, all are in the tables")
+    return notes

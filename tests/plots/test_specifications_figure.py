@@ -1,0 +1,55 @@
+import dataclasses
+
+import pytest
+from matplotlib.figure import Figure
+
+from benchmark.analysis.study_analysis import StudyAnalysis
+from benchmark.rows.frames import to_frame
+from plots.figures.specifications import figure, has_rows, panel
+
+pytestmark = pytest.mark.usefixtures("paper")
+
+
+@pytest.fixture(scope="module")
+def study(wide):
+    return StudyAnalysis(wide)
+
+
+def test_every_way_has_its_line_at_its_estimate_and_interval(study):
+    ways = [one for one in study.specifications if one.key == "H2"]
+    assert len(ways) > 2
+    axes = panel(ways, study.terms.margin, Figure().subplots())
+    points = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    assert [line.get_xdata()[0] for line in points] == [one.estimate for one in ways]
+    assert [line.get_ydata()[0] for line in points] == list(range(len(ways)))
+    # The primary endpoint is told apart by shape and colour, and has the zone alone.
+    shapes = [line.get_marker() for line in points]
+    assert shapes == ["D", *["o"] * (len(ways) - 1)]
+    (zone,) = axes.collections
+    assert zone.get_datalim(axes.transData).y1 < 1
+
+
+def test_panels_are_the_tested_hypotheses(study):
+    drawn = figure(study)
+    contrasts = {one.contrast for one in study.specifications}
+    titles = {ax.get_title().rpartition(" (")[0] for ax in drawn.axes}
+    assert titles == contrasts and contrasts
+
+
+def test_a_way_that_lacks_an_arm_leaves_its_line_open(study):
+    """KD was not measured for density*: no value there, and no error."""
+    first = study.specifications[0]
+    ways = [first, dataclasses.replace(first, way="x", estimate=float("nan"), seeds=0), first]
+    axes = panel(ways, study.terms.margin, Figure().subplots())
+    points = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    assert [line.get_ydata()[0] for line in points] == [0, 2]
+
+
+def test_one_way_has_no_figure(make):
+    rows = [
+        make.row(arm=arm, seed=seed, value=value + seed)
+        for seed in range(3)
+        for arm, value in (("B", 100.0), ("C", 90.0))
+    ]
+    one = StudyAnalysis(to_frame(rows))
+    assert one.specifications and not has_rows(one)
