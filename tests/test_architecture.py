@@ -233,12 +233,8 @@ def test_one_module_builds_networks_and_no_other_knows_one(ours):
             assert not imported(tree) & NETWORKS or name == "mindiffusion.build", path
         words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
         if words & NETWORK_NAMES:
-            # Which networks there are, which fields they have lost, and how tables call them.
-            assert name in {
-                "mindiffusion.config.model",
-                "mindiffusion.config.run",
-                "benchmark.reporting.tables.arms",
-            }, path
+            # Which networks there are, and which fields they have lost.
+            assert name in {"mindiffusion.config.model", "mindiffusion.config.run"}, path
 
 
 def test_one_module_knows_the_range_of_pixels(ours):

@@ -145,7 +145,9 @@ def test_foreign_network_is_sampled_and_scored(mixer, workdir, train_run, avatar
     assert any(metric.startswith("FD-") for metric in found)
 
     write_index(study)
-    entry = json.loads((folder / INDEX_FILE).read_text())["arms"][config.arm]
+    index = json.loads((folder / INDEX_FILE).read_text())
+    assert index["networks"][config.arm] == {"words": "mixer", "capacity_limit": None}
+    entry = index["arms"][config.arm]
     assert entry["config"]["model"] == {"network": "mixer", "hidden": 8}
     assert entry["parameters"] == sum(p.numel() for p in Mixer(8).parameters())
 
