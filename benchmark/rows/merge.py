@@ -196,8 +196,8 @@ def merged_index(folders: Sequence[Path]) -> dict[str, Any]:
         path = folder / INDEX_FILE
         if path.exists():
             index = read_index(folder)
-            for name, by_arm in of_versions.items():
-                by_arm |= index.get(name, {})
+            for part, by_arm in of_versions.items():
+                by_arm |= index.get(part, {})
             declared |= {index[DECLARED]} if DECLARED in index else set()
             for name, value in _entries(index):
                 first = joined.setdefault(name, _Said(value, path))
