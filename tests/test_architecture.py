@@ -246,6 +246,22 @@ def test_one_module_knows_the_range_of_pixels(ours):
     assert users == {"mindiffusion.data.codec"}
 
 
+def test_one_function_decides_which_codec_a_run_has(ours):
+    users = {
+        name
+        for name, (_, tree) in ours.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "mindiffusion.data.codec"
+        if any(alias.name == "PIXELS" for alias in node.names)
+    }
+    assert {name for name in users if not name.startswith("benchmark.speed.")} == {
+        "mindiffusion.build",
+        # The classifier of attributes is a network of its own, which sees pixels.
+        "benchmark.evaluation.attributes.architecture",
+        "benchmark.evaluation.attributes.classifier",
+    }
+
+
 def test_files_and_functions_stay_small(ours):
     for name, (path, tree) in ours.items():
         assert len(path.read_text().splitlines()) <= 400, path

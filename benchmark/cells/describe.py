@@ -9,11 +9,10 @@ from benchmark.study.declaration import declaration
 from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE, NETWORKS
 from benchmark.study.study import Study
 from benchmark.study.terms import written_terms
-from mindiffusion.build import network_without_memory
+from mindiffusion.build import build_codec, network_without_memory
 from mindiffusion.config.model import ModelConfig
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig, to_kept
-from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.store import num_train_images
 from mindiffusion.files import write_json
 from mindiffusion.step_cost import step_cost
@@ -68,7 +67,7 @@ def _counts(config: RunConfig) -> tuple[int, int]:
     """Weights of a run's network, and floating-point operations of a training step on one image."""
     network = network_without_memory(config)
     parameters = sum(weights.numel() for weights in network.parameters())
-    return parameters, step_cost(network, PIXELS.channels, config.data.size).flops
+    return parameters, step_cost(network, build_codec(config).channels, config.data.size).flops
 
 
 def _network_entry(model: ModelConfig) -> dict[str, Any]:

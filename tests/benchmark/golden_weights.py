@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmark.study.study import load_study
+from mindiffusion.build import build_codec
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.sampling import model_of, sample_images
@@ -137,7 +138,12 @@ def samples_of(config: RunConfig) -> list[torch.Tensor]:
     model = model_of(content, "raw", torch.device("cpu"))
     drawn = (
         sample_images(
-            model, model.process, replace(config.sampler, chunk=2, **way), 3, config.data.size
+            model,
+            model.process,
+            build_codec(config),
+            replace(config.sampler, chunk=2, **way),
+            3,
+            config.data.size,
         )
         for way in ways
     )
