@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -272,6 +273,20 @@ def test_files_and_functions_stay_small(ours):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 code = node.end_lineno - body[0].lineno + 1 if body else 0
                 assert code <= 40, f"{name}.{node.name}: {length} lines"
+
+
+def test_sections_of_methods_that_are_cited_are_there(repository):
+    text = (repository / "docs" / "methods.md").read_text()
+    assert len(text.splitlines()) <= 250
+    sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    cited = []
+    for package in (*PACKAGES, "tests"):
+        for path in (repository / package).rglob("*.py"):
+            words = " ".join(path.read_text().replace("\n#", " ").split())
+            cited += re.findall(r"docs/methods\.md, ([A-Z][a-zA-Z -]+)", words)
+    assert len(cited) > 10
+    for found in cited:
+        assert any(found.startswith(section) for section in sections), found
 
 
 def test_top_level_holds_the_three_scripts_only(repository):
