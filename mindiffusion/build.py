@@ -1,4 +1,4 @@
-"""From a config to a network and a process: each kind has one entry."""
+"""From a config to a network, a process and a codec: each kind has one entry."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from mindiffusion.config.model import (
     SparseUnetConfig,
 )
 from mindiffusion.config.run import RunConfig
-from mindiffusion.data.codec import PIXELS
+from mindiffusion.data.codec import PIXELS, Codec
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.network import Network
@@ -24,18 +24,28 @@ from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.unet import NaiveUnet
 
-_OF_EDM = ImageStatistics(np.zeros((1, 1, PIXELS.channels)), 0.5)
-"""Before any data are known: mean 0 and σ_d .5, as Karras et al. 2022 take them."""
+_STD_OF_EDM = 0.5
+"""σ_d before any data are known, as Karras et al. 2022 take it."""
+
+
+def build_codec(config: RunConfig) -> Codec:
+    """How images become inputs of a run's network, and its samples become images.
+
+    Training, sampling and scoring ask here. All runs there are have networks that see pixels.
+    """
+    return PIXELS
 
 
 def _naive(model: NaiveUnetConfig, run: RunConfig) -> Network:
-    return NaiveUnet(PIXELS.channels, PIXELS.channels, model.base_width)
+    channels = build_codec(run).channels
+    return NaiveUnet(channels, channels, model.base_width)
 
 
 def _sparse(model: SparseUnetConfig, run: RunConfig) -> Network:
+    channels = build_codec(run).channels
     return SparseNaiveUnet(
-        PIXELS.channels,
-        PIXELS.channels,
+        channels,
+        channels,
         model.base_width,
         run.curriculum[0].sparsity,
         placement=model.placement,
@@ -47,7 +57,8 @@ def _sparse(model: SparseUnetConfig, run: RunConfig) -> Network:
 
 
 def _reg(model: RegUnetConfig, run: RunConfig) -> Network:
-    return RegNaiveUnet(PIXELS.channels, PIXELS.channels, model.base_width)
+    channels = build_codec(run).channels
+    return RegNaiveUnet(channels, channels, model.base_width)
 
 
 NETWORKS: dict[type[ModelConfig], Callable[[Any, RunConfig], Network]] = {
@@ -108,7 +119,8 @@ def build_process(config: RunConfig, statistics: ImageStatistics | None = None) 
         statistics: of its training images, where ``config.process.uses_statistics``; None: mean 0
             and σ_d .5, until they are known.
     """
-    process, known = config.process, statistics or _OF_EDM
+    process, channels = config.process, build_codec(config).channels
+    known = statistics or ImageStatistics(np.zeros((1, 1, channels)), _STD_OF_EDM)
     reads: Parameterization = EpsPrediction()
     if process.parameterization != "eps":
         reads = Preconditioned(known)

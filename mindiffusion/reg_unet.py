@@ -1,6 +1,6 @@
 """RegNaiveUnet: NaiveUnet with a group-L1 penalty on all convolutions.
 
-Source: the CR arm of the seed document: L = MSE + λ(stage) · Σ_convs Σ_c ‖W_c‖₂ with one group per
+Source: docs/methods.md, Group penalty: L = MSE + λ(stage) · Σ_convs Σ_c ‖W_c‖₂ with one group per
 output channel. 31 of the 35 convolutions feed a GroupNorm, which undoes a rescaling of weights:
 read the norms reported with every milestone before believing in sparsity.
 """

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mindiffusion.ancestral import ancestral_sample
 from mindiffusion.build import build_network, build_process, expected_tensors
 from mindiffusion.config.run import RunConfig, SamplerConfig, ema_name, from_kept
-from mindiffusion.data.codec import PIXELS
+from mindiffusion.data.codec import Codec
 from mindiffusion.ddim import ddim_sample
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
@@ -160,6 +160,7 @@ def sampler_steps(config: RunConfig) -> int:
 def sample_chunk(
     denoise: Denoiser,
     process: Process,
+    codec: Codec,
     sampler: SamplerConfig,
     number: int,
     side: int,
@@ -171,6 +172,7 @@ def sample_chunk(
     Args:
         denoise: what predicts.
         process: whose noise levels are gone through.
+        codec: of the run: makes images of what is sampled.
         sampler: how to sample.
         number: which chunk, from 0.
         side: pixels.
@@ -180,7 +182,7 @@ def sample_chunk(
     device = process.device
     chunk = chunk_size(sampler, side, device.type)
     index = torch.arange(number * chunk, (number + 1) * chunk, device=device)
-    start, noise = sample_noise(sampler.seed, index, (PIXELS.channels, side, side))
+    start, noise = sample_noise(sampler.seed, index, (codec.channels, side, side))
     asked = given(denoise, None if conditions is None else conditions(index))
     if sampler.name == "ddpm":
         found = ancestral_sample(asked, process.chain_jumps(), start, noise, on_step)
@@ -188,12 +190,13 @@ def sample_chunk(
         asked = clipped(asked) if sampler.clip else asked
         jumps = process.jumps(sampler.steps)
         found = ddim_sample(asked, jumps, start, noise, on_step, eta=sampler.eta)
-    return PIXELS.images(found)
+    return codec.images(found)
 
 
 def sample_images(
     denoise: Denoiser,
     process: Process,
+    codec: Codec,
     sampler: SamplerConfig,
     count: int,
     side: int,
@@ -206,6 +209,7 @@ def sample_images(
     Args:
         denoise: what predicts.
         process: whose noise levels are gone through.
+        codec: of the run: makes images of what is sampled.
         sampler: how to sample.
         count: number of images.
         side: pixels.
@@ -216,7 +220,9 @@ def sample_images(
     size = chunk_size(sampler, side, process.device.type)
     chunks = []
     for number in range(-(-count // size)):
-        chunks.append(sample_chunk(denoise, process, sampler, number, side, on_step, conditions))
+        chunks.append(
+            sample_chunk(denoise, process, codec, sampler, number, side, on_step, conditions)
+        )
         on_chunk(min(count, (number + 1) * size))
     return np.concatenate(chunks)[:count]
 

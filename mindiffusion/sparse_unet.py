@@ -1,6 +1,6 @@
 """SparseNaiveUnet: NaiveUnet with a hard channel mask at the bottleneck, grown stage by stage.
 
-Source: the CS arm of the seed document (docs/design.md). Two placements:
+Source: docs/methods.md, Channel mask. Two placements:
 
 - ``bottleneck``, the seed's: ``thro = to_vec(down3) * mask`` before ``+ temb``. A masked channel
   is not silent: the time embedding and the skip connection still carry it.

@@ -71,7 +71,8 @@ def channel_saliency(network: MaskedNetwork, batches: Sequence[ProbeBatch]) -> t
 
     ℓ_b is sample b's mean squared ε-error and m_c the mask's entry, so the derivative is not
     zero for a channel that is off. Squares of per-sample derivatives, summed, depend on no batch
-    split (METHODS §1). One mask row per sample makes autograd return them in one pass.
+    split (docs/methods.md, Saliency). One mask row per sample makes autograd return them in one
+    pass.
 
     Args:
         network: takes a mask of shape (B, C).

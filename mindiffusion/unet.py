@@ -1,6 +1,6 @@
 """NaiveUnet, the network of minDiffusion: ε-prediction for images from 32×32 upwards.
 
-Source: cloneofsimo/minDiffusion (architecture facts only, see docs/design.md). Sparse and
+Source: cloneofsimo/minDiffusion (architecture only: docs/methods.md, NaiveUnet). Sparse and
 regularised variants derive from this class and override ``bottleneck`` or ``penalty``, so that
 there is one copy of the layers and one set of state-dict names.
 """

@@ -13,6 +13,7 @@ from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import margin_text
 from benchmark.rows.frames import arm_order, distance_rows
 from benchmark.rows.metric_names import EPS_MSE, noun_of
+from benchmark.study.arm_catalogue import SHORT, checks_that_are, control_name
 from benchmark.study.terms import USUAL, Terms
 from mindiffusion.errors import UserError
 from mindiffusion.files import remove_stale
@@ -50,7 +51,8 @@ class FigureEntry:
         name: of its files.
         title: what it is called.
         caption: what it shows, and what would mean what; with ``{smallest}`` for the study's
-            smallest effect and ``{noun}`` for what its primary metric is.
+            smallest effect and ``{noun}`` for what its primary metric is. Arms but the baseline are
+            named by the catalogue: ``{equal}``, ``{weakened}``, ``{density}``.
         has_rows: whether a study has the rows for it.
         draw: the figure of a study that has.
         of_all_arms: whether it is about the study as a whole, so that no arm is left out.
@@ -115,7 +117,7 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "arms are equal if the effect is shown to be smaller than the zone; all else is undecided. "
         "Nothing is tested by a mask without an effect, or without a seed that has all arms. "
         "Nothing is answered where the networks have not learned enough for the question. Two "
-        "equal arms (A/A) must not be distinguishable, and the weakened arms (B-80%, B-half) must "
+        "equal arms ({equal}) must not be distinguishable, and the weakened arms ({weakened}) must "
         "be worse than B; otherwise no verdict of the study counts.",
         forest.has_rows,
         forest.figure,
@@ -129,7 +131,7 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "that of plain training or that of the curriculum. The colour is the order: that of the "
         "curriculum, or none before the end. At one exposure, the height of the curriculum's "
         "colour above or below black is the effect of the order; along one colour, the rise or "
-        "fall is the effect of the exposure. The density control (density*) ends with the "
+        "fall is the effect of the exposure. The density control ({density}) ends with the "
         "curriculum's last stage, so its step from B holds exposure and last stage together. "
         "Right: these effects with their 95 % intervals. total = early order + (exposure + last "
         "stage); where the static control, which has the exposure and no order at all, was "
@@ -262,7 +264,13 @@ class Legend(NamedTuple):
 
 def legends(terms: Terms = USUAL) -> dict[str, Legend]:
     """Figure's name → its legend in a study of these terms, in the order of the report."""
-    own = {"smallest": margin_text(terms.margin), "noun": noun_of(terms.endpoint.metric)}
+    own = {
+        "smallest": margin_text(terms.margin),
+        "noun": noun_of(terms.endpoint.metric),
+        "equal": ", ".join(checks_that_are("equal")),
+        "weakened": ", ".join(checks_that_are("worse")),
+        "density": control_name("density", SHORT),
+    }
     return {entry.name: Legend(entry.title, entry.caption.format(**own)) for entry in ENTRIES}
 
 

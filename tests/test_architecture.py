@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -233,12 +234,8 @@ def test_one_module_builds_networks_and_no_other_knows_one(ours):
             assert not imported(tree) & NETWORKS or name == "mindiffusion.build", path
         words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
         if words & NETWORK_NAMES:
-            # Which networks there are, which fields they have lost, and how tables call them.
-            assert name in {
-                "mindiffusion.config.model",
-                "mindiffusion.config.run",
-                "benchmark.reporting.tables.arms",
-            }, path
+            # Which networks there are, and which fields they have lost.
+            assert name in {"mindiffusion.config.model", "mindiffusion.config.run"}, path
 
 
 def test_one_module_knows_the_range_of_pixels(ours):
@@ -248,6 +245,22 @@ def test_one_module_knows_the_range_of_pixels(ours):
         if 127.5 in {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
     }
     assert users == {"mindiffusion.data.codec"}
+
+
+def test_one_function_decides_which_codec_a_run_has(ours):
+    users = {
+        name
+        for name, (_, tree) in ours.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "mindiffusion.data.codec"
+        if any(alias.name == "PIXELS" for alias in node.names)
+    }
+    assert {name for name in users if not name.startswith("benchmark.speed.")} == {
+        "mindiffusion.build",
+        # The classifier of attributes is a network of its own, which sees pixels.
+        "benchmark.evaluation.attributes.architecture",
+        "benchmark.evaluation.attributes.classifier",
+    }
 
 
 def test_files_and_functions_stay_small(ours):
@@ -260,6 +273,20 @@ def test_files_and_functions_stay_small(ours):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 code = node.end_lineno - body[0].lineno + 1 if body else 0
                 assert code <= 40, f"{name}.{node.name}: {length} lines"
+
+
+def test_sections_of_methods_that_are_cited_are_there(repository):
+    text = (repository / "docs" / "methods.md").read_text()
+    assert len(text.splitlines()) <= 250
+    sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    cited = []
+    for package in (*PACKAGES, "tests"):
+        for path in (repository / package).rglob("*.py"):
+            words = " ".join(path.read_text().replace("\n#", " ").split())
+            cited += re.findall(r"docs/methods\.md, ([A-Z][a-zA-Z -]+)", words)
+    assert len(cited) > 10
+    for found in cited:
+        assert any(found.startswith(section) for section in sections), found
 
 
 def test_top_level_holds_the_three_scripts_only(repository):

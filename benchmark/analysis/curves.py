@@ -1,7 +1,8 @@
 """Summaries of a learning curve: arrays of steps and distances in, numbers out.
 
 Only valid milestones count: until an arm has been trained on all noise levels, its samples say
-nothing (METHODS §7). Between milestones the log of the distance is taken to be linear in the step.
+nothing (docs/methods.md, Hollow points). Between milestones the log of the distance is taken to be
+linear in the step.
 """
 
 import numpy as np

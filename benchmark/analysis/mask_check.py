@@ -10,7 +10,8 @@ from benchmark.rows.frames import curriculum_frame
 from benchmark.rows.metric_names import EPS_MSE
 
 MASK_EFFECT = "mask-effect"
-# Share of the arm's own ε-MSE by which lifting the mask must change it somewhere (METHODS §1).
+# Share of the arm's own ε-MSE by which lifting the mask must change it somewhere (docs/methods.md,
+# Manipulation check).
 MANIPULATION_MINIMUM = 0.01
 
 

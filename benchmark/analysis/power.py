@@ -1,7 +1,7 @@
 """How many seeds a comparison needs, and what a given number can see: paired t tests.
 
-Source: the noncentral t distribution (Cohen 1988, ch. 2; METHODS §7). scipy.stats is imported where
-it is used, for it takes a second.
+Source: the noncentral t distribution (Cohen 1988, ch. 2; docs/methods.md, Power). scipy.stats is
+imported where it is used, for it takes a second.
 """
 
 import numpy as np

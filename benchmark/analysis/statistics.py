@@ -166,7 +166,7 @@ def _below(gap: float, contrast: Contrast) -> float:
 def verdict(
     contrast: Contrast, margin: float, direction: Literal[-1, 0, 1]
 ) -> Literal["supported", "refuted", "equal", "undecided"]:
-    """What an interval says of a claim, by METHODS §7.
+    """What an interval says of a claim: docs/methods.md, Verdict of an interval.
 
     - equal: equivalence within ±margin; a claimed effect is thereby refuted, and the word says how.
     - supported: the whole interval lies beyond the margin on the claimed side.
@@ -235,7 +235,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Bootstrap interval (BCa) of the mean of 20 or more values.
 
-    With fewer it covers too little: percentile intervals of 3/5/8 seeds cover .76/.84/.89.
+    With fewer it covers too little: docs/methods.md, Bootstrap of few seeds.
     """
     from scipy import stats
 

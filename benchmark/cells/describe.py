@@ -6,14 +6,13 @@ from typing import Any
 
 from benchmark.cells.progress import study_proofs
 from benchmark.study.declaration import declaration
-from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE
+from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE, NETWORKS
 from benchmark.study.study import Study
 from benchmark.study.terms import written_terms
-from mindiffusion.build import network_without_memory
+from mindiffusion.build import build_codec, network_without_memory
 from mindiffusion.config.model import ModelConfig
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig, to_kept
-from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.store import num_train_images
 from mindiffusion.files import write_json
 from mindiffusion.step_cost import step_cost
@@ -51,8 +50,10 @@ def write_index(study: Study) -> None:
         **written_terms(study.terms),
         DECLARED: declaration(study),
         "arms": {arm: _arm_entry(config, of_arm[arm][0]) for arm, config in arms.items()},
-        # Apart from the arms, which must agree between folders: another torch may count otherwise.
+        # Apart from the arms, which must agree between folders: another version may count and
+        # describe otherwise.
         FLOPS: {arm: flops for arm, (_, flops) in of_arm.items()},
+        NETWORKS: {arm: _network_entry(config.model) for arm, config in arms.items()},
         "cells": cells,
     }
     write_json(study.folder / INDEX_FILE, index)
@@ -66,7 +67,13 @@ def _counts(config: RunConfig) -> tuple[int, int]:
     """Weights of a run's network, and floating-point operations of a training step on one image."""
     network = network_without_memory(config)
     parameters = sum(weights.numel() for weights in network.parameters())
-    return parameters, step_cost(network, PIXELS.channels, config.data.size).flops
+    return parameters, step_cost(network, build_codec(config).channels, config.data.size).flops
+
+
+def _network_entry(model: ModelConfig) -> dict[str, Any]:
+    """What an arm's network says of itself."""
+    limit = model.capacity_limit
+    return {"words": model.words, "capacity_limit": None if limit is None else asdict(limit)}
 
 
 def _arm_entry(config: RunConfig, parameters: int) -> dict[str, Any]:

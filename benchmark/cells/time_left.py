@@ -135,8 +135,7 @@ def _time_steps(config: RunConfig) -> float:
     """
     import torch
 
-    from mindiffusion.build import build_network
-    from mindiffusion.data.codec import PIXELS
+    from mindiffusion.build import build_codec, build_network
     from mindiffusion.runtime import resolve_runtime
 
     runtime = resolve_runtime(config, 1)
@@ -147,7 +146,9 @@ def _time_steps(config: RunConfig) -> float:
     if runtime.device == "cpu":
         count = min(count, _TIMED_ON_A_CPU)
     images = torch.zeros(
-        (count, PIXELS.channels, side, side), device=runtime.device, dtype=runtime.dtype
+        (count, build_codec(config).channels, side, side),
+        device=runtime.device,
+        dtype=runtime.dtype,
     ).contiguous(memory_format=torch.channels_last)
     told = torch.ones(count, device=runtime.device, dtype=runtime.dtype)
 

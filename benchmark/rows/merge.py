@@ -21,7 +21,14 @@ from benchmark.rows.file import (
 )
 from benchmark.rows.keeper import INSTRUMENT
 from benchmark.rows.row import IDENTITY, Row, key
-from benchmark.study.index import DECLARED, EXPLORATORY, FLOPS, INDEX_FILE, read_index
+from benchmark.study.index import (
+    DECLARED,
+    EXPLORATORY,
+    FLOPS,
+    INDEX_FILE,
+    NETWORKS,
+    read_index,
+)
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.outside.paths import inside, is_file, refuse_links
@@ -183,13 +190,14 @@ def merged_index(folders: Sequence[Path]) -> dict[str, Any]:
         UserError: two say different things of one cell, of an arm, or of how cells are scored.
     """
     joined: dict[tuple[str, str], _Said] = {}
-    flops: dict[str, int] = {}
+    of_versions: dict[str, dict[str, Any]] = {FLOPS: {}, NETWORKS: {}}
     declared: set[str] = set()
     for folder in sorted(folders):
         path = folder / INDEX_FILE
         if path.exists():
             index = read_index(folder)
-            flops |= index.get(FLOPS, {})
+            for part, by_arm in of_versions.items():
+                by_arm |= index.get(part, {})
             declared |= {index[DECLARED]} if DECLARED in index else set()
             for name, value in _entries(index):
                 first = joined.setdefault(name, _Said(value, path))
@@ -202,16 +210,16 @@ def merged_index(folders: Sequence[Path]) -> dict[str, Any]:
     for kind, label in sorted(joined):
         parts[kind][label] = joined[kind, label].value
     cells = sorted(parts["cell"].values(), key=lambda cell: (cell["seed"], cell["run"]))
-    counted = {FLOPS: flops} if flops else {}
+    told = {name: by_arm for name, by_arm in of_versions.items() if by_arm}
     # Folders may agree on the terms, and one of them be of before the study was declared.
     said = {DECLARED: declared.pop() if len(declared) == 1 else EXPLORATORY} if declared else {}
-    return parts[""] | said | {"arms": parts["arm"]} | counted | {"cells": cells}
+    return parts[""] | said | {"arms": parts["arm"]} | told | {"cells": cells}
 
 
 def _entries(index: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
     """The parts of an index that are joined one by one, each with its kind and name."""
     for name, value in index.items():
-        if name not in ("arms", "cells", DECLARED, FLOPS):
+        if name not in ("arms", "cells", DECLARED, FLOPS, NETWORKS):
             yield ("", name), value
     for name, value in index.get("arms", {}).items():
         yield ("arm", name), value

@@ -255,6 +255,15 @@ def known_arm(name: str) -> KnownArm:
     return _BY_NAME.get(name, KnownArm(name))
 
 
+def checks_that_are(expected: Expected) -> list[str]:
+    """Arms that check the instrument, of which this is known beforehand."""
+    return [
+        arm.name
+        for arm in CATALOGUE
+        if arm.check and expected in (comparison.expected for comparison in arm.comparisons)
+    ]
+
+
 def in_order(arms: Iterable[str]) -> list[str]:
     """Arms as they are shown: those with a place of their own, then the others by name."""
     placed = [arm.name for arm in CATALOGUE if arm.look is not None]

@@ -17,13 +17,13 @@ from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
 from mindiffusion.outside.paths import inside, read_file
 
 INDEX_FILE = "study.json"
-# Counted, not chosen: folders of two versions may differ in it.
-FLOPS = "flops_per_image"
+# Counted, and said in words: folders of two versions may differ in them.
+FLOPS, NETWORKS = "flops_per_image", "networks"
 # Of the study whose terms stand in the index; rows may be of an earlier one.
 DECLARED = "declared"
 EXPLORATORY = "exploratory"
 """What rows and index say of a study that is not declared."""
-_MOST_CELLS, _MOST_MILESTONES = 10_000, 10_000
+_MOST_CELLS, _MOST_MILESTONES, _MOST_PLACES = 10_000, 10_000, 1_000
 _Step = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -47,6 +47,19 @@ class _Arm(_Open):
     parameters: _Step = 0
 
 
+class _Limit(_Open):
+    mechanism: Name = ""
+    location: Name = ""
+    control: Name = ""
+    values: Name = ""
+    places: Annotated[list[Name], Field(max_length=_MOST_PLACES)] = []
+
+
+class _Network(_Open):
+    words: Name
+    capacity_limit: _Limit | None = None
+
+
 class _Scoring(_Open):
     metrics: list[Name] = []
     num_generated: Annotated[int, Field(ge=1, le=2**53)] | None = None
@@ -65,6 +78,7 @@ class _Index(_Open):
     declared: Name | None = None
     arms: dict[Name, _Arm] = {}
     flops_per_image: dict[Name, _Step] = {}
+    networks: dict[Name, _Network] = {}
 
 
 def read_index(study_dir: Path) -> dict[str, Any]:
@@ -75,8 +89,9 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     ``smallest_effect`` (how it is judged: ``benchmark.study.terms``), ``declared`` (of the very
     study that the index describes: ``benchmark.study.declaration``), ``arms`` (by name: ``config``
     without what differs between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm:
-    operations of a training step) and ``cells`` (arm, seed, run's folder inside the study's,
-    steps).
+    operations of a training step), ``networks`` (by arm: what its network says of itself, as
+    ``words`` and ``capacity_limit`` of ``mindiffusion.config.model``) and ``cells`` (arm, seed,
+    run's folder inside the study's, steps).
 
     Raises:
         UserError: it is damaged, or a cell's folder leads out of the study's.

@@ -21,6 +21,8 @@ _WIDTH_MULTIPLE = 8
 MIN_SIDE, MAX_SIDE = 32, 1024
 SIDE_MULTIPLE = 32
 """Three 2×2 poolings, then the 4×4 pooling of ``to_vec`` that ``up0`` undoes, must divide."""
+_BLOCKS = ("init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out")
+"""Parts of a U-Net with convolutions, from its input to its output."""
 _WIDE_FROM_N_FEAT = 32
 """On CPUs bf16 and the compiler were measured slower below this width (docs/design.md)."""
 
@@ -46,14 +48,46 @@ def check_sizes(n_feat: int, image_size: int) -> None:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class CapacityLimit:
+    """How a network limits its capacity, in words for a table.
+
+    Attributes:
+        mechanism: what limits it.
+        location: what is limited.
+        control: what changes the limit during a run.
+        values: what a unit's share in the network may be.
+        places: the places of its sparsity, as rows name them (``Network.mask``,
+            ``Network.group_norms``), in the order of the network.
+    """
+
+    mechanism: str
+    location: str
+    control: str
+    values: str
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
     """What all networks' configs have. A network's own class adds its fields.
+
+    A study's index keeps ``words`` and ``capacity_limit``, and tables show them.
 
     Attributes:
         network: which network; a class of its own has one value, by which it is found.
     """
 
     network: str
+
+    @property
+    def words(self) -> str:
+        """What the network is, with the settings that a reader wants to see; at most 200 chars."""
+        return self.network
+
+    @property
+    def capacity_limit(self) -> CapacityLimit | None:
+        """How it limits its capacity; None: it does not."""
+        return None
 
     def check(self, side: int) -> None:
         """Raise UserError unless the network takes images of this side, in pixels."""
@@ -97,6 +131,16 @@ class UnetConfig(ModelConfig):
         """Width of the network that is built: n_feat · width."""
         return round(self.n_feat * self.width)
 
+    @property
+    def title(self) -> str:
+        """What the network is called in tables."""
+        return "NaiveUnet"
+
+    @property
+    def words(self) -> str:
+        """What it is called, and its base width."""
+        return f"{self.title}, n_feat {self.base_width}"
+
     def check(self, side: int) -> None:
         """Raise UserError unless width and side are sizes that a U-Net takes."""
         check_sizes(self.base_width, side)
@@ -132,6 +176,24 @@ class SparseUnetConfig(UnetConfig):
     probe_batch_size: int = Field(default=64, ge=2, le=1_000_000)
 
     @property
+    def title(self) -> str:
+        """What the network is called in tables."""
+        return "NaiveUnet with a channel mask" + (", silent" if self.freezes else "")
+
+    @property
+    def capacity_limit(self) -> CapacityLimit:
+        """A mask of 0 and 1 on the channels of the bottleneck."""
+        further = ", innermost skip, time embedding" if self.freezes else ""
+        regrowth = {"gradient": "regrowth by saliency", "random": "random regrowth"}
+        return CapacityLimit(
+            mechanism="hard mask",
+            location=f"bottleneck channels{further}",
+            control=f"{regrowth[self.regrow_method]} at each stage",
+            values="0 or 1",
+            places=("bottleneck",),
+        )
+
+    @property
     def freezes(self) -> bool:
         """With silent masks: weights that serve masked channels alone."""
         return self.placement == "silent"
@@ -142,6 +204,22 @@ class RegUnetConfig(UnetConfig):
     """The U-Net with a group-L1 penalty on its convolutions."""
 
     network: Literal["reg_unet"] = "reg_unet"
+
+    @property
+    def title(self) -> str:
+        """What the network is called in tables."""
+        return "NaiveUnet with a group penalty"
+
+    @property
+    def capacity_limit(self) -> CapacityLimit:
+        """A penalty on the norms of all output channels."""
+        return CapacityLimit(
+            mechanism="group-L1 penalty",
+            location="output channels of all convolutions",
+            control="λ of each stage",
+            values="continuous",
+            places=_BLOCKS,
+        )
 
 
 MODELS: dict[str, type[ModelConfig]] = {

@@ -2,7 +2,8 @@
 
 A curriculum changes the order of noise levels, how much each is trained, and what is trained last.
 A control changes one of the first two and only before the last stage: it ends in the curriculum's
-own last stage (METHODS §6, docs/arms.md). ``static`` alone has no last stage, and no order at all.
+own last stage (docs/methods.md, Controls before the last stage; docs/arms.md). ``static`` alone has
+no last stage, and no order at all.
 """
 
 import math

@@ -41,7 +41,7 @@ Intervals = tuple[tuple[float, float], ...]
 class Window:
     """Uniform over the integers max(1, ⌊t_min·n_T⌋) … ⌊t_max·n_T⌋, both ends included.
 
-    Source: the seed document's CurriculumDDPM (METHODS §1). (0, 1) is ordinary training.
+    Source: docs/methods.md, Time windows. (0, 1) is ordinary training.
 
     Attributes:
         t_min: lower end in [0, 1).

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mindiffusion.data.codec import PIXELS, Codec
 from mindiffusion.errors import UserError
 
 
@@ -17,7 +16,6 @@ class TrainingData:
         manifest_id: short hash of their manifest; runs are refused on data with another one.
         labels: (N, …), what each image shows: the network's condition, such as int64 classes. None:
             networks are told nothing.
-        codec: how images become a network's inputs.
 
     Raises:
         UserError: not as many labels as images.
@@ -26,7 +24,6 @@ class TrainingData:
     images: np.ndarray
     manifest_id: str
     labels: np.ndarray | None = None
-    codec: Codec = PIXELS
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.images):

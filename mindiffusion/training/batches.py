@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindiffusion.data.codec import Codec
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.noise import Stream, normals, permutation, uniforms
 
@@ -55,6 +56,7 @@ class BatchSource:
 
     Args:
         data: images, and labels if there are any; copied to a GPU once.
+        codec: how images become a network's inputs.
         seed: the run's seed.
         global_batch: images per step over all ranks.
         flip: mirror images at random.
@@ -72,6 +74,7 @@ class BatchSource:
     def __init__(
         self,
         data: TrainingData,
+        codec: Codec,
         *,
         seed: int,
         global_batch: int,
@@ -83,7 +86,7 @@ class BatchSource:
     ) -> None:
         self._images = _placed(data.images, device)
         self._labels = None if data.labels is None else _placed(data.labels, device)
-        self._codec = data.codec
+        self._codec = codec
         self.size = len(data)
         self.wait_seconds = 0.0
         self._seed = seed

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from mindiffusion.build import build_codec
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.store import num_train_images, prepared_data
 from mindiffusion.files import remove_temporaries
@@ -59,7 +60,9 @@ def write_grid(
     # A picture is no score: no more is drawn than it shows.
     chunk = min(grid, chunk_size(config.sampler, side, device.type))
     sampler = replace(config.sampler, chunk=chunk)
-    images = sample_images(model, model.process, sampler, grid, side, on_step=on_step)
+    images = sample_images(
+        model, model.process, build_codec(config), sampler, grid, side, on_step=on_step
+    )
     path = grid_path(config, content["step"])
     save_png(path, tile(images, GRID_COLUMNS))
     return path

@@ -4,10 +4,9 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from mindiffusion.build import expected_tensors
+from mindiffusion.build import build_codec, expected_tensors
 from mindiffusion.config.plan import rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig
-from mindiffusion.data.codec import PIXELS
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
@@ -135,6 +134,7 @@ def run_bytes(config: RunConfig, num_milestones: int) -> int:
     numbers = sum(math.prod(tensor.shape) for tensor in expected_tensors(config).values())
     once = numbers * _BYTES.get(config.training.precision, 4)
     sets = 1 + len(config.training.ema_decays)
-    mean = 8 * PIXELS.channels * config.data.size**2 * config.process.uses_statistics
+    channels = build_codec(config).channels
+    mean = 8 * channels * config.data.size**2 * config.process.uses_statistics
     states, weights = (once * part + mean for part in (sets + _ADAM, sets))
     return states * (checkpoint.KEEP + 1) + weights * num_milestones

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mindiffusion.build import build_network, build_process
+from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.plan import Plan, rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, ema_name, to_kept
 from mindiffusion.curriculum.density import IndexDensity
@@ -97,6 +97,7 @@ class Trainer:
         self.data = data
         self.source = BatchSource(
             data,
+            build_codec(config),
             seed=config.seed,
             global_batch=global_batch,
             flip=config.data.horizontal_flip,

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from benchmark.study.arm_catalogue import CATALOGUE, by_importance
 from plots.arm_lines import arm_lines
 from plots.style import PAGE_INCHES, arm_style, new_figure, note_below
 
 Rows = Sequence[Mapping[str, Any]]
-_ARMS = ("B", "C", "CS", "CR")
+_ARMS = by_importance(arm.name for arm in CATALOGUE if arm.importance is not None)
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
@@ -85,7 +86,7 @@ def figure(rows: Rows) -> Figure:
 
 
 def _look(index: int) -> dict[str, Any]:
-    """The look that the arm of that place has in the figures of the seeds' four arms."""
+    """The look that the arm of that importance has in the figures of a study."""
     return arm_style(_ARMS[index], _ARMS)
 
 

@@ -2,15 +2,20 @@
 
 Sums of floats depend on the versions and on the CPU's instructions, so a golden names both, and
 holds for nothing else. ``python tests/benchmark/golden_weights.py`` trains the arms with the code
-as it is and keeps their bits for this machine: only where weights are meant to change.
+as it is, and says which of their bits are not those that were kept for this machine. With
+``--record`` it keeps them instead: on a machine that has none yet, with the code before a change;
+on others only where weights are meant to change.
 """
 
+import argparse
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,7 @@ import numpy as np
 import torch
 
 from benchmark.study.study import load_study
+from mindiffusion.build import build_codec
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.sampling import model_of, sample_images
@@ -62,6 +68,12 @@ run:
     compile: "off"
     threads: 1
 """
+HOW_TO_RECORD = (
+    "put your change aside (git stash), record the code before it (python "
+    "tests/benchmark/golden_weights.py --record), and take your change back (git stash pop)"
+)
+Bits = dict[str, dict[str, str]]
+"""Arm → part of a run → SHA-256."""
 ARMS = ("B", "C", "CS", "CR", "P2", "density*", "preconditioned")
 
 
@@ -137,7 +149,12 @@ def samples_of(config: RunConfig) -> list[torch.Tensor]:
     model = model_of(content, "raw", torch.device("cpu"))
     drawn = (
         sample_images(
-            model, model.process, replace(config.sampler, chunk=2, **way), 3, config.data.size
+            model,
+            model.process,
+            build_codec(config),
+            replace(config.sampler, chunk=2, **way),
+            3,
+            config.data.size,
         )
         for way in ways
     )
@@ -151,16 +168,56 @@ def study_runs(folder: Path) -> dict[str, RunConfig]:
     return {arm: runs[arm] for arm in ARMS}
 
 
-def main() -> int:
+def kept_bits() -> Bits | None:
+    """What was kept for this machine; None: nothing was."""
+    everywhere = json.loads(FILE.read_text())
+    bits: list[Bits] = [one["bits"] for one in everywhere if one["holds_for"] == here()]
+    return bits[0] if bits else None
+
+
+def keep(bits: Bits) -> None:
     """Keep this machine's bits in place of those that were kept for it."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chdir(name)
+    others = [one for one in json.loads(FILE.read_text()) if one["holds_for"] != here()]
+    FILE.write_text(json.dumps([*others, {"holds_for": here(), "bits": bits}], indent=1) + "\n")
+
+
+def different(bits: Bits, expected: Bits) -> list[str]:
+    """Parts of runs whose bits are others than expected, as "CS: network"."""
+    return [
+        f"{arm}: {part}"
+        for arm, parts in bits.items()
+        for part, found in parts.items()
+        if expected.get(arm, {}).get(part) != found
+    ]
+
+
+def main(words: Sequence[str]) -> int:
+    """Compare this code's bits with those kept for this machine, or keep them.
+
+    Returns:
+        0: they are the same, or were recorded; 1: some differ, or none were kept.
+    """
+    parser = argparse.ArgumentParser(
+        prog="golden_weights.py",
+        description="Compare what twenty steps come to with the bits kept for this machine.",
+    )
+    parser.add_argument("--record", action="store_true", help="keep the bits of this code")
+    record: bool = parser.parse_args(words).record
+    expected = kept_bits()
+    if expected is None and not record:
+        print(f"no golden weights are kept for {here()}: {HOW_TO_RECORD}.")
+        return 1
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         bits = {arm: bits_of(config) for arm, config in study_runs(Path(name)).items()}
-    kept = json.loads(FILE.read_text()) if FILE.exists() else []
-    kept = [one for one in kept if one["holds_for"] != here()]
-    FILE.write_text(json.dumps([*kept, {"holds_for": here(), "bits": bits}], indent=1) + "\n")
-    return 0
+    changed = different(bits, expected or {})
+    if record:
+        keep(bits)
+    what = "recorded" if record else "different"
+    for part in changed:
+        print(f"{part} {what}")
+    print(f"{len(changed)} of {sum(map(len, bits.values()))} parts {what}, for {here()}")
+    return int(bool(changed) and not record)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -88,6 +88,23 @@ def test_every_network_of_configs_is_under_contract():
     assert {type(model) for model in SMALLEST} == set(MODELS.values())
 
 
+def test_config_says_where_its_network_limits_capacity(run, network):
+    """Tables show the words, and order the rows of realised sparsity by the places."""
+    mask, norms = network.mask(), network.group_norms()
+    places = [] if mask is None else [mask.place]
+    places += [] if norms is None else list(norms)
+    limit = run.model.capacity_limit
+    assert (() if limit is None else limit.places) == tuple(places)
+    assert run.model.words
+
+
+def test_every_config_has_words_of_its_own():
+    assert len({model.words for model in SMALLEST}) == len(SMALLEST)
+    random = SparseUnetConfig(regrow_method="random").capacity_limit
+    assert random.control == "random regrowth at each stage"
+    assert SMALLEST[2].capacity_limit.location.endswith("innermost skip, time embedding")
+
+
 def test_network_predicts_images_of_the_same_shape_each_alone(network):
     assert isinstance(network, Network)
     x_t, level, _ = drawn()

@@ -17,6 +17,7 @@ from mindiffusion.config.run import (
     to_dict,
 )
 from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.process import Model, Prediction, stitched
@@ -71,7 +72,7 @@ def pixelwise():
 
 
 def draw(model, sampler, count, side=8, *told, **options):
-    return sample_images(model, model.process, sampler, count, side, *told, **options)
+    return sample_images(model, model.process, PIXELS, sampler, count, side, *told, **options)
 
 
 def checkpoint(weights=("raw", "ema0.995")):
@@ -114,7 +115,7 @@ def test_image_is_the_same_for_any_number_of_images(sampler):
     for count in (1, 4, 5, 9):
         assert np.array_equal(draw(pixelwise(), sampler, count, 8), ten[:count])
     # A rank or a restart that draws only the third chunk gets the same images too.
-    assert np.array_equal(sample_chunk(pixelwise(), PROCESS, sampler, 2, 8)[:2], ten[8:])
+    assert np.array_equal(sample_chunk(pixelwise(), PROCESS, PIXELS, sampler, 2, 8)[:2], ten[8:])
 
 
 @each_sampler
@@ -292,7 +293,7 @@ def scaled(factor):
 @each_sampler
 def test_stitched_images_of_one_network_are_its_own(sampler):
     one = pixelwise()
-    images = sample_images(stitched(one, one, 0.4), PROCESS, sampler, 6, 8)
+    images = sample_images(stitched(one, one, 0.4), PROCESS, PIXELS, sampler, 6, 8)
     assert np.array_equal(images, draw(pixelwise(), sampler, 6))
 
 
@@ -300,6 +301,6 @@ def test_stitched_images_of_one_network_are_its_own(sampler):
 def test_stitched_images_go_from_one_network_to_the_other_with_tau(sampler):
     above, below = scaled(0.9), scaled(0.5)
     asked = [above, below, *(stitched(above, below, tau) for tau in (0.0, 0.5, 1.0))]
-    own, other, *mixed = (sample_images(one, PROCESS, sampler, 4, 8) for one in asked)
+    own, other, *mixed = (sample_images(one, PROCESS, PIXELS, sampler, 4, 8) for one in asked)
     assert np.array_equal(mixed[0], own) and np.array_equal(mixed[2], other)
     assert not np.array_equal(mixed[1], own) and not np.array_equal(mixed[1], other)

@@ -36,7 +36,7 @@ def test_naive_unet_costs_the_flops_of_mindiffusion(n_feat, gflop):
 
 
 def reference_forward(w, x, t):
-    """NaiveUnet written out from METHODS §1 on a state dict."""
+    """NaiveUnet written out from docs/methods.md, NaiveUnet, on a state dict."""
 
     def block(name, x):
         x = F.conv2d(x, w[f"{name}.0.weight"], w[f"{name}.0.bias"], padding=1)

@@ -22,7 +22,7 @@ def test_windows_without_exposure_rows_are_trained_uniformly(make):
 
 
 def test_average_is_the_seeds_own(make):
-    """METHODS §6: .375/.688/1.0/1.313/1.625 for C, 1 for B, at stages of 5:10:15:20:30."""
+    """docs/methods.md, Exposure: .375/.688/1.0/1.313/1.625 for C, 1 for B."""
     stages = curriculum.exposure(to_frame(make.rows()))
     found = curriculum.run_average(stages[stages["arm"] == "C"])
     assert found.index.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])

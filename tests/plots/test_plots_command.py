@@ -195,6 +195,12 @@ def test_every_figure_has_a_caption():
     assert all(text.endswith(".") and len(text) > 80 for _, text in shown.values())
 
 
+def test_captions_name_arms_as_the_catalogue_does():
+    shown = build.legends()
+    assert "(A/A)" in shown["forest"].caption and "(B-80%, B-half)" in shown["forest"].caption
+    assert "The density control (density*)" in shown["order_exposure"].caption
+
+
 def test_captions_name_the_smallest_effect_of_the_study():
     usual, own = (build.legends(terms)["forest"].caption for terms in (USUAL, TEN_PERCENT))
     assert "the grey zone of ±3 %" in usual and "the grey zone of ±10 %" in own

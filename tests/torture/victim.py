@@ -2,6 +2,12 @@
 
 Starting Python and torch takes seconds, so most faults hit a fork of this process, which has all
 imported and no thread of its own. What runs in it is what the command runs, cell after cell.
+
+``tests/warm_python`` does not fork for it, for two reasons. It takes command lines, but a victim is
+a function with a fault that is armed in its memory. And its forks are children of another process,
+but a victim must be our own child, so that its end is seen at once and nothing outlives a kill.
+The imports are not shared either: those of ``warm_python`` hold Triton, which reports leaks when
+this process ends.
 """
 
 import contextlib

@@ -19,7 +19,7 @@ def source(images, labels=None, codec=PIXELS, **changes):
         "seed": 3, "global_batch": 8, "flip": True,
         "device": torch.device("cpu"), "dtype": torch.float32,
     } | changes  # fmt: skip
-    return BatchSource(TrainingData(images, "m", labels, codec), **settings)
+    return BatchSource(TrainingData(images, "m", labels), codec, **settings)
 
 
 def test_order_visits_every_image_once_an_epoch_also_across_batches():

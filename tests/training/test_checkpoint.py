@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mindiffusion.config.run import to_kept
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file, write_json
 from mindiffusion.sampling import config_of, model_of, primary_weights, sample_images
@@ -217,7 +218,7 @@ def test_milestone_files_are_plain_and_sample(arm, workdir, train_run, tiny_conf
     images = {}
     for name in ("raw", primary_weights(config)):
         model = model_of(content, name, torch.device("cpu"))
-        images[name] = sample_images(model, model.process, config.sampler, 4, 32).tobytes()
+        images[name] = sample_images(model, model.process, PIXELS, config.sampler, 4, 32).tobytes()
     assert images["raw"] != images["ema0.99"]
     with pytest.raises(UserError, match=r"no weights 'ema0\.98'.*Did you mean 'ema0\.9"):
         model_of(content, "ema0.98", torch.device("cpu"))
@@ -233,7 +234,7 @@ def test_sampling_at_milestones_leaves_the_training_as_it_is(
         def draw(step, path):
             before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
             model = model_of(checkpoint.load(path), "ema0.99", torch.device("cpu"))
-            sample_images(model, model.process, drawn.sampler, 4, 32)
+            sample_images(model, model.process, PIXELS, drawn.sampler, 4, 32)
             torch.rand(5)  # someone else's draw from the global generator
             assert all(torch.equal(v, before[k]) for k, v in trainer.network.state_dict().items())
 

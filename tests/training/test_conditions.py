@@ -12,6 +12,7 @@ from torch import nn
 from mindiffusion.build import NETWORKS
 from mindiffusion.config.model import MODELS, ModelConfig
 from mindiffusion.config.presets import build_config
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.network import Network
 from mindiffusion.process import stitched
@@ -106,7 +107,9 @@ def test_images_show_what_they_are_told_to(painter, workdir, shades):
 
     def drawn(denoise, conditions, count=6, **settings):
         sampler = type(config.sampler)(steps=2, chunk=settings.pop("chunk", 4), **settings)
-        return sample_images(denoise, model.process, sampler, count, side, conditions=conditions)
+        return sample_images(
+            denoise, model.process, PIXELS, sampler, count, side, conditions=conditions
+        )
 
     mixed, dark, light = (drawn(model, c) for c in (even_odd, torch.zeros_like, torch.ones_like))
     assert not np.array_equal(dark, light)
@@ -129,7 +132,7 @@ def test_ancestral_samples_are_told_too(painter, workdir, shades):
     trained(config, shades, stop_after=12)
     model = model_of(checkpoint.load(checkpoint.weights_path(config.run_dir, 12)), "raw", CPU)
     dark, light = (
-        sample_images(model, model.process, config.sampler, 4, 32, conditions=c)
+        sample_images(model, model.process, PIXELS, config.sampler, 4, 32, conditions=c)
         for c in (torch.zeros_like, torch.ones_like)
     )
     assert not np.array_equal(dark, light)

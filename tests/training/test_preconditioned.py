@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mindiffusion.build import build_process
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.mean_and_spread import image_statistics
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
@@ -38,7 +39,7 @@ def weights(config, step=12):
 
 
 def draw(model, sampler):
-    return sample_images(model, model.process, sampler, 4, 32)
+    return sample_images(model, model.process, PIXELS, sampler, 4, 32)
 
 
 @pytest.mark.parametrize("words", [(PRE,), (PRE, BALANCED), (BALANCED,)], ids=str)
@@ -110,7 +111,7 @@ def test_sides_of_stitched_models_are_read_each_in_its_own_way(workdir, train_ru
     sampler = configs[0].sampler
     own = [draw(model, sampler) for model in models]
     first, mixed, last = (
-        sample_images(stitched(*models, tau), models[0].process, sampler, 4, 32)
+        sample_images(stitched(*models, tau), models[0].process, PIXELS, sampler, 4, 32)
         for tau in (0.0, 0.5, 1.0)
     )
     assert np.array_equal(first, own[0]) and np.array_equal(last, own[1])

@@ -227,7 +227,7 @@ def stop_in_sampling(monkeypatch):
     """Makes the next sampling of a grid meet a SIGTERM before its second network call."""
     sample_images = console.sample_images
 
-    def stopped(denoise, process, sampler, count, side, on_step):
+    def stopped(denoise, process, codec, sampler, count, side, on_step):
         calls = []
 
         def count_calls():
@@ -238,7 +238,7 @@ def stop_in_sampling(monkeypatch):
             on_step()
 
         monkeypatch.setattr(console, "sample_images", sample_images)
-        return sample_images(denoise, process, sampler, count, side, on_step=count_calls)
+        return sample_images(denoise, process, codec, sampler, count, side, on_step=count_calls)
 
     monkeypatch.setattr(console, "sample_images", stopped)
 

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from benchmark.evaluation.images.image_source import origin_file
+from mindiffusion.build import build_codec
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.runtime import resolve_sampler
@@ -62,7 +63,9 @@ def draw(path: Path, count: int, weights: str | None, output: Path, seed: int | 
         def on_chunk(done: int) -> None:
             bar.update(done - bar.n)
 
-        images = sample_images(model, model.process, sampler, count, config.data.size, on_chunk)
+        images = sample_images(
+            model, model.process, build_codec(config), sampler, count, config.data.size, on_chunk
+        )
     if output.suffix == ".npy":
         origin_file(output).unlink(missing_ok=True)  # of what stood there before
         with atomic_write(output) as handle:

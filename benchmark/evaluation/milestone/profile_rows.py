@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.evaluation.attributes.classifier import to_float
 from benchmark.evaluation.metrics.denoising import (
     NoiseSource,
     denoising_profiles,
@@ -28,9 +27,8 @@ from benchmark.rows.metric_names import (
     REALISED_SPARSITY,
 )
 from benchmark.rows.row import Row
-from mindiffusion.build import build_network, build_process
+from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.run import RunConfig
-from mindiffusion.data.codec import PIXELS
 from mindiffusion.network import Network
 from mindiffusion.noise import Stream, normals
 from mindiffusion.process import Denoiser, Level, Model, Process
@@ -84,18 +82,13 @@ def known_profiles(yardstick: Yardstick, config: RunConfig) -> dict[str, Profile
 
 def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
     """The noise of (level, image) that every predictor meets."""
-    shape = (PIXELS.channels, config.data.size, config.data.size)
+    shape = (build_codec(config).channels, config.data.size, config.data.size)
 
     def noise(level_index: int, index: Tensor) -> Tensor:
         seed = config.sampler.seed
         return normals(seed, Stream.EVALUATION_NOISE, index.to(device), level_index, shape)
 
     return noise
-
-
-def first_images(images: np.ndarray, count: int, device: torch.device) -> Tensor:
-    """The first ``count`` of uint8 images (N, H, W, 3) as (count, 3, H, W) float32 in [-1, 1]."""
-    return to_float(images[:count]).to(device)
 
 
 def _profiles(
@@ -123,8 +116,9 @@ def to_denoise(
         The first images, noise levels, images a call, noise.
     """
     evaluation, device = yardstick.evaluation, yardstick.device
+    first = torch.from_numpy(np.array(images[: evaluation.profile_images]))
     return (
-        first_images(images, evaluation.profile_images, device),
+        build_codec(config).inputs(first, torch.float32).to(device),
         process.grid(evaluation.profile_levels),
         _BATCH,
         noise_source(config, device),

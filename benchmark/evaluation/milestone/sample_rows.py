@@ -38,6 +38,7 @@ from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing, metrics_of_every_seed
 from benchmark.study.study import EvaluationConfig
 from benchmark.study.variants import Variant
+from mindiffusion.build import build_codec
 from mindiffusion.config.run import RunConfig
 from mindiffusion.process import Denoiser, Process
 from mindiffusion.runtime import chunk_size
@@ -161,14 +162,16 @@ def draw_into(
     """
     n = len(images)
     size = chunk_size(config.sampler, config.data.size, process.device.type)
-    groups = group_ranges(n, _groups(n))
+    groups, codec = group_ranges(n, _groups(n)), build_codec(config)
     drawn: set[int] = set()
     # A group of each rank at a time: nobody waits longer than a group takes.
     for first in range(0, len(groups), ranks.world):
         turn = groups[first : first + ranks.world]
         for part in turn[ranks.rank : ranks.rank + 1]:
             for number in sorted({k // size for k in part} - drawn):
-                chunk = sample_chunk(denoise, process, config.sampler, number, config.data.size)
+                chunk = sample_chunk(
+                    denoise, process, codec, config.sampler, number, config.data.size
+                )
                 rows = images[number * size : (number + 1) * size]
                 rows[:] = chunk[: len(rows)]
                 drawn.add(number)

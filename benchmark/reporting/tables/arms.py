@@ -15,14 +15,10 @@ from benchmark.reporting.tables.milestones import MISSING, short
 from benchmark.rows.frames import LARGEST, arm_order, curriculum_frame
 from benchmark.rows.metric_names import EXPOSURE
 from benchmark.study.arm_names import BASELINE
+from benchmark.study.index import NETWORKS
 from mindiffusion.printable import printable
 
 _STAGE = ["arm", "seed", "stage", "from_step"]
-_NETWORKS = {
-    "naive_unet": "NaiveUnet",
-    "sparse_unet": "NaiveUnet with a channel mask",
-    "reg_unet": "NaiveUnet with a group penalty",
-}
 _WHERE = (
     "device",
     "threads",
@@ -54,7 +50,7 @@ def arms(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd
     """
     stages = curriculum_frame(frame).merge(_weighted(frame), on=_STAGE, how="left")
     lines = [
-        _arm_line(arm, stages[stages["arm"] == arm], index.get("arms", {}).get(arm))
+        _arm_line(arm, stages[stages["arm"] == arm], index)
         for arm in arm_order(frame)
         if arm in set(stages["arm"])
     ]
@@ -84,7 +80,8 @@ def _origin(frame: pd.DataFrame) -> str:
     return f"{frame['study'].iloc[0]} on {frame['dataset'].iloc[0]}"
 
 
-def _arm_line(arm: str, stages: pd.DataFrame, entry: Mapping[str, Any] | None) -> dict[str, Any]:
+def _arm_line(arm: str, stages: pd.DataFrame, index: Mapping[str, Any]) -> dict[str, Any]:
+    entry = part_of(index, "arms", arm)
     first = stages[stages["seed"] == stages["seed"].min()]
     windows = [
         f"{short(one.t_min)}–{short(one.t_max)}{one.weighted}"
@@ -94,8 +91,8 @@ def _arm_line(arm: str, stages: pd.DataFrame, entry: Mapping[str, Any] | None) -
     noise = " → ".join(windows) if len(same) == 1 else f"{len(windows)} stages, other by seed"
     return {
         "arm": arm,
-        "network": _network(part_of(entry, "config", "model")) + _reading(entry),
-        "parameters": MISSING if entry is None else entry.get("parameters", MISSING),
+        "network": _network(arm, index) + _reading(entry),
+        "parameters": entry.get("parameters", MISSING),
         "steps": int(first["to_step"].max()),
         "t / n_T by stage": noise if len(set(windows)) > 1 else windows[0],
         "active channels": sequence(first["active_channels"]),
@@ -103,7 +100,7 @@ def _arm_line(arm: str, stages: pd.DataFrame, entry: Mapping[str, Any] | None) -
     }
 
 
-def part_of(entry: Mapping[str, Any] | None, *names: str) -> Mapping[str, Any]:
+def part_of(entry: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     """A part of a part of an index's entry; empty where an older version wrote none."""
     part: Any = entry
     for name in names:
@@ -117,21 +114,17 @@ def number_of(part: Mapping[str, Any], name: str, otherwise: float = math.nan) -
     return float(value) if isinstance(value, int | float) and abs(value) < LARGEST else math.nan
 
 
-def _network(model: Mapping[str, Any]) -> str:
-    if "network" not in model:
-        return MISSING
-    found = _text(model["network"])
-    name = _NETWORKS.get(found, found)
-    width = number_of(model, "n_feat") * number_of(model, "width", 1.0)
-    silent = ", silent" if model.get("placement") == "silent" else ""
-    return f"{name}{silent}" if math.isnan(width) else f"{name}{silent}, n_feat {width:g}"
+def _network(arm: str, index: Mapping[str, Any]) -> str:
+    """What the network says of itself; its bare name where an older version wrote the index."""
+    bare = part_of(index, "arms", arm, "config", "model").get("network")
+    return text_of(part_of(index, NETWORKS, arm).get("words", bare))
 
 
-def _reading(entry: Mapping[str, Any] | None) -> str:
-    """How the network's answer is read, where it is not the noise itself."""
+def _reading(entry: Mapping[str, Any]) -> str:
+    """How the network's answer is read, where that is not as usual: configs leave that out."""
     process = part_of(entry, "config", "process")
-    found = process.get("parameterization", "eps")
-    return "" if found == "eps" else f", {_text(found)}"
+    found = process.get("parameterization")
+    return "" if found is None else f", {text_of(found)}"
 
 
 def sequence(values: pd.Series) -> str:
@@ -140,7 +133,7 @@ def sequence(values: pd.Series) -> str:
     return " → ".join(texts) if len(set(texts)) > 1 else texts[0]
 
 
-def _loss(penalties: pd.Series, entry: Mapping[str, Any] | None) -> str:
+def _loss(penalties: pd.Series, entry: Mapping[str, Any]) -> str:
     weight = part_of(entry, "config", "process", "loss_weight")
     text = "ε-MSE"
     if weight:
@@ -204,15 +197,16 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
         if isinstance(value, Mapping):
             found += _flat(value, f"{prefix}{key}.")
         else:
-            found.append((printable(prefix + key, _MOST_OF_NAME), _text(value)))
+            found.append((printable(prefix + key, _MOST_OF_NAME), text_of(value)))
     return found
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of an index as a cell of a table, of bounded length."""
     if value is None:
         return MISSING
     if isinstance(value, list):
-        return ", ".join(_text(part) for part in value)
+        return ", ".join(text_of(part) for part in value)
     return f"{value:g}" if isinstance(value, float) else printable(value, _MOST_OF_VALUE)
 
 

@@ -1,4 +1,4 @@
-"""How arms limit capacity, and what came of it: the channel mask (CS) beside the penalty (CR)."""
+"""How arms limit capacity, and what came of it: masks beside penalties."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,33 +6,21 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.over_seeds import over_seeds
-from benchmark.reporting.tables.arms import part_of, sequence
+from benchmark.reporting.tables.arms import part_of, sequence, text_of
 from benchmark.reporting.tables.as_text import Table, written
-from benchmark.reporting.tables.milestones import MISSING
+from benchmark.reporting.tables.milestones import MASK_EFFECT, MISSING
 from benchmark.rows.frames import arm_order, curriculum_frame
 from benchmark.rows.metric_names import REALISED_SPARSITY
+from benchmark.study.index import NETWORKS
 
-BOTTLENECK = "bottleneck"
-_MASK = {
-    "mechanism": "hard mask",
-    "location": "bottleneck channels",
-    "control": "regrowth by saliency at each stage",
-    "values": "0 or 1",
+_WORDS = ("mechanism", "location", "control", "values")
+_NOTES = {
+    MASK_EFFECT: "A mask: share of its units that are switched off.",
+    "group-norm-": (
+        "A penalty: share of its weight groups whose norm is below 1 % of the norm at the start."
+    ),
 }
-_PENALTY = {
-    "mechanism": "group-L1 penalty",
-    "location": "output channels of all convolutions",
-    "control": "λ of each stage",
-    "values": "continuous",
-}
-_NORMS = "group-norm-"
-"""Rows of what a penalty acts on."""
-_SILENT = "bottleneck channels, innermost skip, time embedding"
-_ORDER = ("bottleneck", "init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out")
-_NOTE = (
-    "Bottleneck: share of its channels that are masked. Other places: share of output channels "
-    "whose weights fell below 1 % of their norm at the start."
-)
+"""What realised sparsity is a share of, by the rows that only a network with such a limit has."""
 
 
 def capacity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd.DataFrame]:
@@ -48,12 +36,15 @@ def capacity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table]
     rows = rows.assign(place=rows["metric"].str.removeprefix(REALISED_SPARSITY))
     numbers = over_seeds(rows, ("arm", "place", "step")).drop(columns=["error", "full_range"])
     numbers = numbers.rename(columns={"half_width": "half_width_95"})
-    rank = {place: k for k, place in enumerate(_ORDER)}
     order = {arm: k for k, arm in enumerate(arm_order(rows))}
+    known = {arm: list(_limit(index, arm).get("places", ())) for arm in order}
     keys = pd.DataFrame(
         {
             "arm": numbers["arm"].map(order),
-            "place": numbers["place"].map(lambda place: rank.get(place, len(rank))),
+            "place": [
+                known[arm].index(place) if place in known[arm] else len(known[arm])
+                for arm, place in zip(numbers["arm"], numbers["place"], strict=True)
+            ],
             "name": numbers["place"],
             "step": numbers["step"],
         }
@@ -61,7 +52,12 @@ def capacity(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table]
     numbers = numbers.loc[keys.sort_values(["arm", "place", "name", "step"]).index].reset_index(
         drop=True
     )
-    return [_mechanisms(frame, rows, index), *_realised(rows, numbers)], numbers
+    return [_mechanisms(frame, rows, index), *_realised(frame, numbers)], numbers
+
+
+def _limit(index: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
+    """What an arm's network says of its limit; empty where an older version wrote the index."""
+    return part_of(index, NETWORKS, arm, "capacity_limit")
 
 
 def _mechanisms(frame: pd.DataFrame, rows: pd.DataFrame, index: Mapping[str, Any]) -> Table:
@@ -70,34 +66,23 @@ def _mechanisms(frame: pd.DataFrame, rows: pd.DataFrame, index: Mapping[str, Any
     for arm in arm_order(rows):
         mine = stages[stages["arm"] == arm]
         first = mine[mine["seed"] == mine["seed"].min()]
-        has_norms = frame.loc[frame["arm"] == arm, "metric"].str.startswith(_NORMS).any()
-        is_masked = not (has_norms or (first["penalty_lambda"] > 0).any())
-        facts = _MASK if is_masked else _PENALTY
-        model = part_of(index, "arms", arm, "config", "model")
-        location = facts["location"]
-        if is_masked:
-            # The mask says itself where it is; only of this place do we know what its units are.
-            (place, *_) = sorted(set(rows.loc[rows["arm"] == arm, "place"]))
-            location = location if place == BOTTLENECK else place
-            location = _SILENT if model.get("placement") == "silent" else location
-        control = facts["control"]
-        if is_masked and model.get("regrow_method") == "random":
-            control = "random regrowth at each stage"
-        values = (facts["mechanism"], location, control, facts["values"])
+        values = (text_of(_limit(index, arm).get(name)) for name in _WORDS)
         by_stage = (sequence(first["active_channels"]), sequence(first["penalty_lambda"]))
         body.append((arm, *values, *(by_stage if len(first) else (MISSING, MISSING))))
-    header = ("arm", "mechanism", "location", "control", "values", "active channels", "λ")
+    header = ("arm", *_WORDS, "active channels", "λ")
     caption = f"{frame['study'].iloc[0]} on {frame['dataset'].iloc[0]}; by stage, left to right."
     return Table("How capacity is limited", caption, header, tuple(body))
 
 
-def _realised(rows: pd.DataFrame, numbers: pd.DataFrame) -> list[Table]:
+def _realised(frame: pd.DataFrame, numbers: pd.DataFrame) -> list[Table]:
     """A table for each arm: places by milestones, in percent."""
     tables = []
-    for arm in arm_order(rows):
+    for arm in arm_order(numbers):
         mine = numbers[numbers["arm"] == arm]
         steps = sorted(set(mine["step"]))
         cells = {(one.place, one.step): _percent(one) for one in mine.itertuples()}
+        metrics = frame.loc[frame["arm"] == arm, "metric"]
+        notes = (note for rows, note in _NOTES.items() if metrics.str.startswith(rows).any())
         places = list(dict.fromkeys(mine["place"]))
         caption = f"Percent, {int(mine['seeds'].max())} training seeds, ± 95 % Student-t interval."
         tables.append(
@@ -109,7 +94,7 @@ def _realised(rows: pd.DataFrame, numbers: pd.DataFrame) -> list[Table]:
                     (place, *(cells.get((place, step), MISSING) for step in steps))
                     for place in places
                 ),
-                notes=(_NOTE,),
+                notes=tuple(notes),
             )
         )
     return tables

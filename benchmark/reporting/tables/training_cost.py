@@ -34,11 +34,11 @@ def training_cost(
         return [], pd.DataFrame()
     seconds = ends.groupby(["seed", "arm"])["train_seconds"].max().unstack()
     steps = ends.groupby("arm")["total_steps"].max()
-    entries = index.get("arms", {})
+    flops = index.get(FLOPS, {})
     numbers = pd.DataFrame(
         [
             {"arm": arm, "runs": int(seconds[arm].notna().sum())}
-            | _operations(int(steps[arm]), entries.get(arm), index.get(FLOPS, {}).get(arm))
+            | _operations(int(steps[arm]), part_of(index, "arms", arm), flops.get(arm))
             | _seconds(seconds, arm)
             for arm in arm_order(ends)
         ]
@@ -54,7 +54,7 @@ def training_cost(
     return [Table("What training takes", caption, _HEADER, body)], numbers
 
 
-def _operations(steps: int, entry: Mapping[str, Any] | None, flops: int | None) -> dict[str, float]:
+def _operations(steps: int, entry: Mapping[str, Any], flops: int | None) -> dict[str, float]:
     batch = number_of(part_of(entry, "config", "training"), "global_batch")
     images, per_image = float(steps * batch), float("nan" if flops is None else flops)
     return {"images": images, "flops_per_image": per_image, "flops": images * per_image}

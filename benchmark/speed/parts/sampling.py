@@ -10,9 +10,8 @@ from benchmark.speed.report import Report, measured_row, run_setting
 from benchmark.speed.rivals.reference_loop import plain_ancestral, plain_ddim
 from benchmark.speed.setting import device_of, speed_config, wait_for
 from benchmark.speed.timing import Loop, measure
-from mindiffusion.build import build_network, build_process
+from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.run import RunConfig, SamplerConfig
-from mindiffusion.data.codec import PIXELS
 from mindiffusion.process import Model
 from mindiffusion.runtime import chunk_size, resolve_runtime, resolve_sampler
 from mindiffusion.sampling import sample_chunk, sampling_network
@@ -104,7 +103,8 @@ def sampling(preset: str, overrides: list[str], repeats: int) -> Report:
 def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     side = config.data.size
     chunk = chunk_size(config.sampler, side, device.type)
-    shape = (chunk, PIXELS.channels, side, side)
+    codec = build_codec(config)
+    shape = (chunk, codec.channels, side, side)
     short = replace(config, process=replace(config.process, n_T=TIMED_LEVELS))
     ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
     ancestral = SamplerConfig(name="ddpm", chunk=chunk)
@@ -117,10 +117,10 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     ours, ours_short = (_untrained(one, device) for one in (config, short))
     actions: Mapping[str, Callable[[int], Tensor | object]] = {
         "DDIM-50, plain": lambda k: plain_ddim(plain, alpha_bar, shape, levels),
-        "DDIM-50, ours": lambda k: sample_chunk(ours, ours.process, ddim, k, side),
+        "DDIM-50, ours": lambda k: sample_chunk(ours, ours.process, codec, ddim, k, side),
         "ancestral, plain": lambda k: plain_ancestral(plain, short_alpha_bar, shape),
         "ancestral, ours": lambda k: sample_chunk(
-            ours_short, ours_short.process, ancestral, k, side
+            ours_short, ours_short.process, codec, ancestral, k, side
         ),
     }
     return [SamplingLoop(name, chunk, device, threads, action) for name, action in actions.items()]

@@ -190,7 +190,7 @@ def test_bootstrap_of_many_is_close_to_the_t_interval():
 
 
 def test_percentile_bootstrap_of_five_covers_too_little():
-    """Why it is refused below 20: METHODS §7 has .84 at n = 5."""
+    """Why it is refused below 20: docs/methods.md, Bootstrap of few seeds, has .84 at n = 5."""
     rng = np.random.default_rng(12)
     values = rng.normal(size=(2000, 5))
     means = values[np.arange(2000)[:, None, None], rng.integers(5, size=(2000, 400, 5))].mean(-1)

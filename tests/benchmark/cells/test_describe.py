@@ -5,10 +5,9 @@ import json
 import pytest
 
 from benchmark.cells import describe
-from benchmark.study.index import FLOPS, INDEX_FILE
+from benchmark.study.index import FLOPS, INDEX_FILE, NETWORKS, read_index
 from benchmark.study.study import load_study
-from mindiffusion.build import build_network
-from mindiffusion.data.codec import PIXELS
+from mindiffusion.build import build_codec, build_network
 from mindiffusion.step_cost import step_cost
 
 STUDY = """
@@ -46,8 +45,22 @@ def test_index_counts_the_network_of_every_arm(study, monkeypatch):
         network = build_network(config)
         parameters = sum(weights.numel() for weights in network.parameters())
         assert index["arms"][config.arm]["parameters"] == parameters
-        flops = step_cost(network, PIXELS.channels, config.data.size).flops
+        flops = step_cost(network, build_codec(config).channels, config.data.size).flops
         assert index[FLOPS][config.arm] == flops
+
+
+def test_index_keeps_what_the_networks_say_of_themselves(study):
+    describe.write_index(study)
+    networks = read_index(study.folder)[NETWORKS]
+    words = {arm: network["words"] for arm, network in networks.items()}
+    assert words == {
+        "B": "NaiveUnet, n_feat 16",
+        "C": "NaiveUnet, n_feat 16",
+        "CS": "NaiveUnet with a channel mask, n_feat 16",
+        "B-half": "NaiveUnet, n_feat 8",
+    }
+    assert networks["B"]["capacity_limit"] is None
+    assert networks["CS"]["capacity_limit"]["places"] == ["bottleneck"]
 
 
 def test_index_says_whether_the_very_study_is_declared(study, monkeypatch):

@@ -24,6 +24,7 @@ from mindiffusion.config.model import MODELS, ModelConfig
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import build_config
 from mindiffusion.config.run import config_hash
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.errors import UserError
 from mindiffusion.network import Mask, Network
 from mindiffusion.sampling import model_of, sample_images
@@ -129,7 +130,8 @@ def test_foreign_network_is_sampled_and_scored(mixer, workdir, train_run, avatar
     train_run(config)
     content = checkpoint.load(checkpoint.weights_path(config.run_dir, 12))
     model = model_of(content, "raw", torch.device("cpu"))
-    assert sample_images(model, model.process, config.sampler, 3, 32).shape == (3, 32, 32, 3)
+    images = sample_images(model, model.process, PIXELS, config.sampler, 3, 32)
+    assert images.shape == (3, 32, 32, 3)
 
     plan = resolve_plan(config, len(avatars.train))
     milestone = Milestone(study, config, plan, avatars.manifest_id, content, config.run_dir)
@@ -145,7 +147,9 @@ def test_foreign_network_is_sampled_and_scored(mixer, workdir, train_run, avatar
     assert any(metric.startswith("FD-") for metric in found)
 
     write_index(study)
-    entry = json.loads((folder / INDEX_FILE).read_text())["arms"][config.arm]
+    index = json.loads((folder / INDEX_FILE).read_text())
+    assert index["networks"][config.arm] == {"words": "mixer", "capacity_limit": None}
+    entry = index["arms"][config.arm]
     assert entry["config"]["model"] == {"network": "mixer", "hidden": 8}
     assert entry["parameters"] == sum(p.numel() for p in Mixer(8).parameters())
 

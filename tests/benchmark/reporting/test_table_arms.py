@@ -79,6 +79,29 @@ INDEX = {
         "density*": entry(training={"length": 0.8}),
         "not run": entry(training={"lr": 1.0}),
     },
+    "networks": {
+        "B": {"words": "Plainnet, 32 wide", "capacity_limit": None},
+        "CS": {
+            "words": "Masked, silent",
+            "capacity_limit": {
+                "mechanism": "hard mask",
+                "location": "channels, skip",
+                "control": "by saliency",
+                "values": "0 or 1",
+                "places": ["bottleneck"],
+            },
+        },
+        "CR": {
+            "words": "Penalised",
+            "capacity_limit": {
+                "mechanism": "penalty",
+                "location": "everywhere",
+                "control": "λ",
+                "values": "any",
+                "places": ["init_conv", "down1", "out"],
+            },
+        },
+    },
     "cells": [],
 }
 
@@ -93,8 +116,10 @@ def test_arms_are_told_by_network_noise_capacity_and_loss():
         "network", "parameters", "steps", "t / n_T by stage", "active channels", "loss"
     )  # fmt: skip
     found = lines(table)
-    assert found["B"] == ("NaiveUnet, n_feat 32", "714659", "100", "0–1", "16", "ε-MSE")
-    assert found["CS"][0] == "NaiveUnet with a channel mask, silent, n_feat 32"
+    assert found["B"] == ("Plainnet, 32 wide", "714659", "100", "0–1", "16", "ε-MSE")
+    assert found["CS"][0] == "Masked, silent"
+    # An index of an earlier version has the bare name alone.
+    assert found["density*"][0] == "naive_unet" and found["shuffled*"][0] == "–"
     assert found["CS"][3:5] == ("0.5–1 → 0–1", "3 → 16")
     assert found["CR"][5] == "ε-MSE + λ group norms, λ 5e-05 → 0"
     assert found["density*"][3] == "0.2–1 weighted → 0–1"
@@ -112,7 +137,7 @@ def test_a_weighted_loss_is_said():
 def test_a_network_that_is_read_in_another_way_is_said(odd):
     changed = entry(process={"parameterization": "preconditioned"})
     (table,), _ = arms(to_frame(CURRICULA), INDEX | {"arms": {"B": changed}})
-    assert lines(table)["B"][0] == "NaiveUnet, n_feat 32, preconditioned"
+    assert lines(table)["B"][0] == "Plainnet, 32 wide, preconditioned"
     # An index may come from anywhere.
     strange = entry(process={"parameterization": odd})
     (table,), _ = arms(to_frame(CURRICULA), INDEX | {"arms": {"B": strange}})
@@ -149,32 +174,45 @@ REALISED = [
     *(sparsity("CS", "bottleneck", step, share, seed)
       for seed in (0, 1) for step, share in ((50, 0.8 + 0.1 * seed), (100, 0.0))),
     *(sparsity("CR", place, 50, share)
-      for place, share in (("out", 0.25), ("down1", 0.5), ("init_conv", 0.0))),
+      for place, share in (("out", 0.25), ("down1", 0.5), ("further", 1.0), ("init_conv", 0.0))),
+    row(arm="CS", step=50, metric="mask-effect", level=0.5, value=0.0),
+    row(arm="CR", step=50, metric="group-norm-mean", value=1.0),
 ]  # fmt: skip
 
 
 def test_capacity_is_compared_by_mechanism_then_by_place_and_step():
     (how, of_cs, of_cr), numbers = capacity(to_frame(CURRICULA + REALISED), INDEX)
     found = lines(how)
-    assert found["CS"][1].startswith("bottleneck channels, innermost skip")
-    assert found["CS"][3:] == ("0 or 1", "3 → 16", "0")
-    assert found["CR"][:2] == ("group-L1 penalty", "output channels of all convolutions")
-    assert found["CR"][5] == "5e-05 → 0"
+    assert found["CS"] == ("hard mask", "channels, skip", "by saliency", "0 or 1", "3 → 16", "0")
+    assert found["CR"] == ("penalty", "everywhere", "λ", "any", "16", "5e-05 → 0")
     # Half of t(.975, 1) times the difference between the two seeds.
     assert of_cs.body == (("bottleneck", "85.0 ± 63.5", "0.0 ± 0.0"),)
     assert of_cs.header == ("place", "step 50", "step 100")
-    assert of_cr.body == (("init_conv", "0.0"), ("down1", "50.0"), ("out", "25.0"))
-    assert "Realised sparsity of CR" in of_cr.title and len(numbers) == 5
-    (alone, *_), _ = capacity(to_frame(CURRICULA + REALISED), {})
-    assert lines(alone)["CS"][1] == "bottleneck channels"
-    elsewhere = [
-        dataclasses.replace(row, metric=row.metric.replace("bottleneck", "blocks"))
-        for row in REALISED
-    ]
-    (moved, *_), _ = capacity(to_frame(CURRICULA + elsewhere), {})
-    assert lines(moved)["CS"][:2] == ("hard mask", "blocks")
-    assert lines(moved)["CR"][:2] == ("group-L1 penalty", "output channels of all convolutions")
+    # In the order of the network; what it does not name comes last.
+    assert [line[0] for line in of_cr.body] == ["init_conv", "down1", "out", "further"]
+    assert of_cr.body[1] == ("down1", "50.0")
+    assert "Realised sparsity of CR" in of_cr.title and len(numbers) == 6
     assert capacity(to_frame(CURRICULA), INDEX)[0] == []
+
+
+def test_without_the_networks_words_capacity_is_told_by_its_rows():
+    (alone, _, of_cr), _ = capacity(to_frame(CURRICULA + REALISED), {})
+    assert lines(alone)["CS"] == ("–", "–", "–", "–", "3 → 16", "0")
+    assert [line[0] for line in of_cr.body] == ["down1", "further", "init_conv", "out"]
+
+
+def test_realised_sparsity_says_what_it_is_a_share_of():
+    """By the arm's own rows: a mask may be anywhere, and a network may have both."""
+    moved = [
+        dataclasses.replace(one, metric=one.metric.replace("bottleneck", "blocks"))
+        for one in REALISED
+    ]
+    both = row(arm="CS", step=50, metric="group-norm-share-below-1%", value=0.0)
+    (_, of_cs, of_cr), _ = capacity(to_frame(CURRICULA + moved), INDEX)
+    (mask,), (penalty,) = of_cs.notes, of_cr.notes
+    assert "units that are switched off" in mask and "weight groups" in penalty
+    (_, of_cs, _), _ = capacity(to_frame([*CURRICULA, *moved, both]), INDEX)
+    assert of_cs.notes == (mask, penalty)
 
 
 def test_tables_of_the_index_are_built_beside_those_of_rows(tmp_path):

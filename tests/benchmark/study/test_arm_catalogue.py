@@ -8,6 +8,7 @@ from benchmark.study.arm_catalogue import (
     PANELS,
     arm_note,
     by_importance,
+    checks_that_are,
     control_name,
     in_order,
     is_control,
@@ -47,6 +48,12 @@ def test_entries_name_panels_colours_and_arms_that_there_are():
         assert all(set(comparison.arms) <= names for comparison in arm.comparisons)
         is_check = any(comparison.group == "check" for comparison in arm.comparisons)
         assert is_check == (arm.check is not None)
+
+
+def test_checks_are_told_apart_by_what_is_expected_of_them():
+    assert checks_that_are("equal") == ["A/A"]
+    assert checks_that_are("worse") == ["B-80%", "B-half"]
+    assert checks_that_are("better") == []
 
 
 def test_an_arm_without_an_entry_stands_behind_the_placed_ones():

@@ -3,6 +3,7 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.evaluation.images.image_source import open_images
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.runtime import SamplerRuntime
 from mindiffusion.sampling import config_of, model_of, sample_images
 from mindiffusion.training import checkpoint
@@ -31,7 +32,7 @@ def test_images_are_those_of_the_primary_average(weights, call):
     content = checkpoint.load(weights)
     config = config_of(content)
     model = model_of(content, "ema0.99", torch.device("cpu"))
-    expected = sample_images(model, model.process, config.sampler, 6, 32)
+    expected = sample_images(model, model.process, PIXELS, config.sampler, 6, 32)
     assert np.array_equal(draw(call, weights, "--count", "6"), expected)
     assert not np.array_equal(draw(call, weights, "--count", "6", "--weights", "raw"), expected)
 
