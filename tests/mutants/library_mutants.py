@@ -29,7 +29,7 @@ PROCESS_MUTANTS = (
     Mutant(
         "window-end-rounded-without-guard",
         "mindiffusion/curriculum/density.py",
-        "high = _floor(self.t_max * n_T)",
+        "high = _floor(self.t_max * n)",
         "high = math.floor(self.t_max * n_T)",
         (f"{UNITS}/test_density.py",),
     ),
