@@ -1,7 +1,7 @@
 """How much each noise level is trained, relative to training all levels alike.
 
 Exposure is the time density of a stage over that of the uniform one, in ``NUM_BINS`` equal bins of
-t / n_T: 1 everywhere for plain training, of mean 1 over the bins always (METHODS §6).
+noise time: 1 everywhere for plain training, of mean 1 over the bins always (METHODS §6).
 """
 
 import numpy as np
