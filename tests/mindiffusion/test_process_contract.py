@@ -17,10 +17,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from benchmark.evaluation.metrics.denoising import denoising_profiles
-from benchmark.evaluation.metrics.profile import ProfileResult, summaries
+from benchmark.evaluation.metrics.profile import SUMMARIES, ProfileResult, summaries
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.proof import check_finisher
-from benchmark.rows.metric_names import EXPOSURE
+from benchmark.evaluation.milestone.score import score_milestone
+from benchmark.evaluation.milestone.yardstick import make_yardstick
+from benchmark.rows.metric_names import EPS_MSE, EXPOSURE
 from benchmark.speed.setting import ddpm_of
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion import build
@@ -114,6 +116,10 @@ class AngleProcess:
             raise UserError(f"{count} noise levels: give at least 1.")
 
 
+EVALUATION = EvaluationConfig(
+    num_generated=8, num_reference=32, feature_nets=("effnet-lite0-64",), profile_images=4,
+    profile_levels=5, strip=3, metrics=("profile", "fd"),
+)  # fmt: skip
 CONFIGS = (
     DDPMConfig(beta1=1e-3, beta2=0.1, n_T=100),
     DDPMConfig(parameterization="preconditioned", loss_weight=P2()),
@@ -448,9 +454,7 @@ def test_process_is_trained_sampled_and_its_exposure_told(
     content = checkpoint.load(checkpoint.weights_path(config.run_dir, 6))
     model = model_of(content, "raw", CPU)
     assert sample_images(model, model.process, config.sampler, 3, 32).shape == (3, 32, 32, 3)
-    study = Study(
-        "s", workdir / "results", (config,), EvaluationConfig(feature_nets=("effnet-lite0-64",))
-    )
+    study = Study("s", workdir / "results", (config,), EVALUATION)
     plan = resolve_plan(config, len(avatars.train))
     milestone = Milestone(study, config, plan, avatars.manifest_id, content, config.run_dir)
     rows = list(milestone.stage_rows())
@@ -462,6 +466,21 @@ def test_process_is_trained_sampled_and_its_exposure_told(
         if stage.config.density == Window():
             assert exposure in ([], [1.0] * 20)
     assert trained_on_all_levels(milestone.stages, 6)
+
+
+def test_process_is_scored(make_run, train_run, avatars, workdir):
+    config = make_run("log-normal", str(workdir / "results" / "run"))
+    process = train_run(config).process
+    content = checkpoint.load(checkpoint.weights_path(config.run_dir, 6))
+    study = Study("s", workdir / "results", (config,), EVALUATION)
+    plan = resolve_plan(config, len(avatars.train))
+    milestone = Milestone(study, config, plan, avatars.manifest_id, content, config.run_dir)
+    rows = list(score_milestone(milestone, make_yardstick(EVALUATION, avatars, "cpu")))
+    assert all(math.isfinite(row.value) for row in rows)
+    levels = [row.level for row in rows if (row.metric, row.weights) == (EPS_MSE, "raw")]
+    np.testing.assert_allclose(levels, times_of(process.grid(5)))
+    assert {row.sampler_steps for row in rows if row.sampler} == {2}
+    assert {f"{EPS_MSE}/{name}" for name in SUMMARIES} <= {row.metric for row in rows}
 
 
 def test_sampler_meets_untrained_levels_until_the_stages_cover_all(make_run):
