@@ -14,12 +14,14 @@ from mindiffusion.config.model import (
     RegUnetConfig,
     SparseUnetConfig,
 )
+from mindiffusion.config.process import DDPMConfig, ProcessConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.codec import PIXELS, Codec
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.network import Network
 from mindiffusion.parameterization import EpsPrediction, Parameterization, Preconditioned
+from mindiffusion.process import Process
 from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.unet import NaiveUnet
@@ -111,7 +113,23 @@ def expected_tensors(config: RunConfig) -> Mapping[str, Tensor]:
     return network_without_memory(config).state_dict()
 
 
-def build_process(config: RunConfig, statistics: ImageStatistics | None = None) -> DDPMProcess:
+def _ddpm(process: DDPMConfig, known: ImageStatistics) -> Process:
+    reads: Parameterization = EpsPrediction()
+    if process.parameterization != "eps":
+        reads = Preconditioned(known)
+    return DDPMProcess(process.noise, reads, process.loss_weight, known.std)
+
+
+PROCESSES: dict[type[ProcessConfig], Callable[[Any, ImageStatistics], Process]] = {
+    DDPMConfig: _ddpm,
+}
+"""The builder of each process: (its config, statistics of the training images) → the process.
+
+A new process is a config in ``mindiffusion.config.process.PROCESSES`` and its builder here.
+"""
+
+
+def build_process(config: RunConfig, statistics: ImageStatistics | None = None) -> Process:
     """How a run adds noise, and how its network's answer is read.
 
     Args:
@@ -119,9 +137,7 @@ def build_process(config: RunConfig, statistics: ImageStatistics | None = None) 
         statistics: of its training images, where ``config.process.uses_statistics``; None: mean 0
             and σ_d .5, until they are known.
     """
-    process, channels = config.process, build_codec(config).channels
-    known = statistics or ImageStatistics(np.zeros((1, 1, channels)), _STD_OF_EDM)
-    reads: Parameterization = EpsPrediction()
-    if process.parameterization != "eps":
-        reads = Preconditioned(known)
-    return DDPMProcess(process.chain, reads, process.loss_weight, known.std)
+    known = statistics or ImageStatistics(
+        np.zeros((1, 1, build_codec(config).channels)), _STD_OF_EDM
+    )
+    return PROCESSES[type(config.process)](config.process, known)

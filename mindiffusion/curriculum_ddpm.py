@@ -6,7 +6,8 @@ Only training is restricted. Sampling always runs the full chain.
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mindiffusion.curriculum.density import IndexDensity, Window
+from mindiffusion.curriculum.density import Window
+from mindiffusion.curriculum.noise_time import NoiseTimeDensity
 from mindiffusion.ddpm import DDPM, DDPMProcess
 from mindiffusion.errors import UserError
 
@@ -29,7 +30,7 @@ class CurriculumDDPM(DDPM):
         process: DDPMProcess | None = None,
     ) -> None:
         super().__init__(eps_model, betas, n_T, process)
-        self.density: IndexDensity = Window()
+        self.density: NoiseTimeDensity = Window()
 
     def set_time_range(self, t_min: float, t_max: float) -> None:
         """Train on t uniform in {max(1, ⌊t_min·n_T⌋) … ⌊t_max·n_T⌋}, ends included.
@@ -43,7 +44,7 @@ class CurriculumDDPM(DDPM):
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise UserError(f"set_time_range({t_min!r}, {t_max!r}): {message}") from None
 
-    def set_density(self, density: IndexDensity) -> None:
+    def set_density(self, density: NoiseTimeDensity) -> None:
         """Train on the noise times of ``density`` from now on."""
         self.density = density
 

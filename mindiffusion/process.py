@@ -8,7 +8,7 @@ rows, τ and exposure count in t, whatever the process.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,8 @@ class Level:
 
     Attributes:
         t: noise time in (0, 1]; 0 is the lower end of a process, which is clean or nearly so.
-        alpha: factor of the image.
-        sigma: factor of the noise.
+        alpha: factor of the image, above 0: also at t = 1 an image is left to be found.
+        sigma: factor of the noise; 0 only at t = 0.
         told: what the network is given.
         weight: factor on the ε-error in the loss; 1 except with P2, Min-SNR, EDM and the like.
     """
@@ -116,8 +116,17 @@ class Process(Protocol):
     def device(self) -> torch.device:
         """Where its tables lie; levels of times there are made without waiting for it."""
 
+    def to(self, device: torch.device) -> Self:
+        """The process itself, with its tables on a device."""
+
     def level(self, t: Tensor) -> Level:
-        """The levels of noise times t (B,) in (0, 1]; a chain takes the nearest of its own."""
+        """The levels of noise times t (B,) in (0, 1]; counted levels are the nearest to t.
+
+        σ = sigma/alpha rises with t and is finite. The loss is plain where weights are 1.
+
+        Raises:
+            UserError: a time outside; looked at on a CPU only, for a GPU would be waited for.
+        """
 
     def predict(
         self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
@@ -125,19 +134,31 @@ class Process(Protocol):
         """Read a network's answer to noisy images (B, C, H, W)."""
 
     def grid(self, count: int) -> tuple[Level, ...]:
-        """``count`` levels at the middles of equal shares of plain training's draws, rising."""
+        """``count`` levels at the middles of equal shares of plain training's draws, rising.
+
+        Raises:
+            UserError: ``count`` < 1, or more than there are levels.
+        """
 
     def fine_grid(self) -> Level:
-        """A grid that is fine enough for sums over all noise levels, rising.
+        """A grid that is fine enough for sums over all noise levels, at t = 0, 1/N, 2/N … 1.
 
         The first level is the lower end (t = 0), where no network is asked.
         """
 
     def jumps(self, count: int) -> tuple[Jump, ...]:
-        """The ``count`` steps of a sampler from pure noise to the clean image."""
+        """The ``count`` steps of a sampler from pure noise (t = 1) to the clean image (sigma = 0).
+
+        Raises:
+            UserError: ``count`` < 1, or more than there are levels.
+        """
 
     def chain_jumps(self) -> tuple[Jump, ...]:
-        """The steps of a sampler through every level; only where levels can be counted."""
+        """The steps of a sampler through every level.
+
+        Raises:
+            UserError: levels are continuous.
+        """
 
 
 @dataclass(frozen=True)
@@ -198,7 +219,7 @@ def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
 
     Sampling with a trained network above τ and a common one below (or the reverse) shows at which
     levels its quality arises, and lets networks be compared that know only part of the levels.
-    Both must be of one chain of levels; who calls this checks it.
+    Both must be of the same noise levels; who calls this checks it.
 
     Args:
         above: of the high noise levels.

@@ -153,7 +153,8 @@ def sampler_name(sampler: SamplerConfig, runtime: SamplerRuntime) -> str:
 
 def sampler_steps(config: RunConfig) -> int:
     """Network calls per image."""
-    return config.process.n_T if config.sampler.name == "ddpm" else config.sampler.steps
+    levels = config.process.num_levels
+    return levels if levels and config.sampler.name == "ddpm" else config.sampler.steps
 
 
 @torch.inference_mode()

@@ -238,6 +238,20 @@ def test_one_module_builds_networks_and_no_other_knows_one(ours):
             assert name in {"mindiffusion.config.model", "mindiffusion.config.run"}, path
 
 
+PROCESSES = {f"mindiffusion.{name}" for name in ("ddpm", "curriculum_ddpm", "schedules", "chain")}
+OF_A_PROCESS = {"n_T", "beta1", "beta2", "alpha_bar"}
+
+
+def test_one_module_builds_processes_and_no_other_knows_one(ours):
+    """But for their settings, and for what is timed beside a rival with the same process."""
+    for name, (path, tree) in ours.items():
+        is_own = name in PROCESSES | {"mindiffusion.config.process"}
+        if not is_own and not name.startswith("benchmark.speed."):
+            assert not imported(tree) & PROCESSES or name == "mindiffusion.build", path
+            attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+            assert not attributes & OF_A_PROCESS, path
+
+
 def test_one_module_knows_the_range_of_pixels(ours):
     users = {
         name

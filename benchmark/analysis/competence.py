@@ -35,7 +35,7 @@ class Competence:
         step: B's newest milestone with a profile.
         total_steps: of its whole training.
         seeds: training seeds behind the means.
-        level: (L,) t / n_T, rising.
+        level: (L,) noise times, rising.
         error: (L,) B's ε-MSE, a mean over seeds; > 0.
         linear: (L,) that of the best linear denoiser.
         mean: (L,) that of the mean picture.

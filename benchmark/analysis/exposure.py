@@ -1,8 +1,8 @@
 """How much each noise level is trained, relative to training all levels alike.
 
 Exposure is the time density of a stage over that of the uniform one, in ``NUM_BINS`` equal bins of
-t / n_T: 1 everywhere for plain training, of mean 1 over the bins always. Source: docs/methods.md,
-Exposure.
+noise time: 1 everywhere for plain training, of mean 1 over the bins always. Source:
+docs/methods.md, Exposure.
 """
 
 import numpy as np

@@ -19,7 +19,7 @@ MANIPULATION_MINIMUM = 0.01
 class MaskEffect:
     """The largest effect of an arm's mask: (ε-MSE lifted − under it) / ε-MSE under it.
 
-    A mean over ``seeds`` training seeds, signed, at noise level ``level`` (t / n_T) and ``step``.
+    A mean over ``seeds`` training seeds, signed, at noise time ``level`` and ``step``.
     """
 
     arm: str

@@ -129,7 +129,7 @@ def _check_levels(frame: pd.DataFrame, path: Path) -> None:
         found = "none" if np.isnan(first["level"]) else f"{first['level']:g}"
         raise UserError(
             f"{path}: {first['metric']} of arm {first['arm']!r}, seed {first['seed']}, step "
-            f"{first['step']} has the noise level {found}; levels are t / n_T, from 0 to 1. "
+            f"{first['step']} has the noise level {found}; levels are noise times, from 0 to 1. "
             "Measure it again, or leave those rows out."
         )
 

@@ -26,7 +26,7 @@ class Row:
 
     ``step`` counts optimizer steps done: a milestone's row has the steps trained so far, a
     stage's row (``t_min``, ``t_max``, ``active_channels``, ``penalty_lambda``) those done when
-    the stage begins. ``level`` is the noise level t / n_T in (0, 1] of a profile row, else None.
+    the stage begins. ``level`` is the noise time in (0, 1] of a profile row, else None.
     ``error`` is the metric's own standard error where it has one. ``full_range`` is False while
     the arm has not been trained on all noise levels: such values stay out of every summary.
     ``samples`` is a PNG strip (k images side by side), relative to the study's folder.

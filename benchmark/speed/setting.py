@@ -4,6 +4,7 @@ import torch
 
 from mindiffusion.config.model import UnetConfig
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset, merge
+from mindiffusion.config.process import DDPMConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
 
@@ -86,6 +87,20 @@ def n_feat_of(config: RunConfig) -> int:
             "give a preset with one."
         )
     return config.model.n_feat
+
+
+def ddpm_of(config: RunConfig) -> DDPMConfig:
+    """The run's chain of levels: what rivals train and sample with too.
+
+    Raises:
+        UserError: the run has another process.
+    """
+    if not isinstance(config.process, DDPMConfig):
+        raise UserError(
+            f"{config.arm} has the process {config.process.kind}; speed is measured of ddpm, so "
+            "give a preset with it."
+        )
+    return config.process
 
 
 def wait_for(device: torch.device) -> None:

@@ -75,7 +75,7 @@ class EvaluationConfig:
             clean-fid's Inception where its weights are there, else EfficientNet-Lite0 at 224 px.
         metrics: what is measured, of ``metric_catalogue.METRICS``.
         finisher: arm whose last milestone, of the first seed, finishes stitched samples.
-        stitch_levels: noise levels τ = t / n_T at which samples are stitched.
+        stitch_levels: noise times τ at which samples are stitched.
         profile_images: held-out images behind the ε-MSE.
         profile_levels: noise levels of the ε-MSE.
         strip: images kept as a picture with every milestone.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mindiffusion.config.run import MOST_STEPS, RunConfig, TrainingConfig
-from mindiffusion.curriculum.clock import to_index_clock
-from mindiffusion.curriculum.density import on_index
+from mindiffusion.curriculum.clock import to_noise_time
+from mindiffusion.curriculum.density import on_noise_time
 from mindiffusion.curriculum.pacing import Pacer, Pacing
 from mindiffusion.curriculum.stages import Stage, StageConfig, check_order, placed, stage_ends
 from mindiffusion.errors import UserError
@@ -22,7 +22,7 @@ class Plan:
     Attributes:
         total_steps: optimizer steps.
         milestones: steps at which weights are kept, rising.
-        curriculum: the stages in order, their densities on the index clock.
+        curriculum: the stages in order, their densities on the noise-time clock.
         pacing: how it is found when they begin.
     """
 
@@ -65,9 +65,9 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
     total = _total_steps(training, num_train)
     steps_per_epoch = num_train / training.global_batch
     process = config.process
-    levels = (process.beta1, process.beta2, process.n_T)
     curriculum = tuple(
-        replace(c, density=to_index_clock(c.density, *levels)) for c in config.curriculum
+        replace(c, density=to_noise_time(c.density, process.log_sigma, process.num_levels))
+        for c in config.curriculum
     )
     check_order(curriculum)
     try:
@@ -86,7 +86,7 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
         ) from None
     for stage in curriculum:
         # Refused here, not when the stage is entered after hours.
-        on_index(stage.density).bounds(process.n_T)
+        on_noise_time(stage.density).ends(process.num_levels)
     return Plan(total, tuple(sorted(milestones)), curriculum, config.pacing)
 
 

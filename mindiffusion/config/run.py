@@ -5,21 +5,18 @@ Every mistake in a value is one line that names its source, its key and what was
 
 import functools
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from mindiffusion.chain import Chain
 from mindiffusion.config.mistakes import first_mistake
 from mindiffusion.config.model import USUAL_NETWORK, AnyModelConfig, NaiveUnetConfig
 from mindiffusion.config.optimizer import AdamConfig, AnyOptimizer
-from mindiffusion.curriculum.loss_weight import LossWeight
+from mindiffusion.config.process import MOST_LEVELS, AnyProcessConfig, DDPMConfig
 from mindiffusion.curriculum.pacing import AnyPacing, FixedPacing
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -42,11 +39,7 @@ _SAMPLER = "sampler."
 MOST_STEPS = 999_999_999
 """Names of checkpoints have room for nine digits."""
 _MOST_IMAGES = 1_000_000
-_MOST_LEVELS = 100_000
 _MOST_STAGES = 256
-_LEAST_SIGNAL = 1e-20
-"""Of ᾱ at the last level: far below it float32 has no 1/√ᾱ."""
-_LEAST_BETA = 1e-9
 _LATER: dict[str, Any] = {
     "noise_stream": 0,
     "pacing": {"kind": "fixed"},
@@ -54,6 +47,7 @@ _LATER: dict[str, Any] = {
     "training.keep_scored": "all",
     "training.optimizer": {"name": "adam", "betas": [0.9, 0.999], "warm_up_steps": 0},
     "model.width": 1.0,
+    "process.kind": "ddpm",
     "process.loss_weight": None,
     "process.parameterization": "eps",
     "data.extra_formats": [],
@@ -79,50 +73,6 @@ def _short(text: str) -> str:
 
 _Place = Annotated[str, AfterValidator(_short)]
 _Milestone = Annotated[str, Field(max_length=40)] | int
-
-
-@dataclass(frozen=True, config=_STRICT)
-class ProcessConfig:
-    """The forward process: linear betas over n_T levels.
-
-    Attributes:
-        beta1: β at t = 0.
-        beta2: β at t = n_T.
-        n_T: number of levels.
-        loss_weight: factor on the loss by noise level; None: 1 at all.
-        parameterization: what the network's answer is: the noise, or a correction of the best
-            denoiser that knows the mean picture and the spread of the training images alone.
-    """
-
-    beta1: float = 1e-4
-    beta2: float = 0.02
-    n_T: int = Field(default=1000, ge=2, le=_MOST_LEVELS)
-    loss_weight: LossWeight | None = None
-    parameterization: Literal["eps", "preconditioned"] = "eps"
-
-    def __post_init__(self) -> None:
-        """Refuse betas that are no schedule, or that leave nothing of an image to be found."""
-        if not _LEAST_BETA <= self.beta1 <= self.beta2 < 1.0:
-            raise UserError(
-                f"betas ({self.beta1}, {self.beta2}): need {_LEAST_BETA} <= beta1 <= beta2 < 1."
-            )
-        beta = np.linspace(self.beta1, self.beta2, self.n_T + 1)
-        if np.log1p(-beta).sum() < math.log(_LEAST_SIGNAL):
-            raise UserError(
-                f"betas ({self.beta1}, {self.beta2}) with n_T {self.n_T} leave less than "
-                f"{_LEAST_SIGNAL} of the signal at the last level; lower process.beta2 or n_T."
-            )
-
-    @property
-    def chain(self) -> Chain:
-        """Its noise levels."""
-        return Chain((self.beta1, self.beta2), self.n_T)
-
-    @property
-    def uses_statistics(self) -> bool:
-        """Whether mean picture and σ_d of the training images are part of the process."""
-        is_weighted = self.loss_weight is not None and self.loss_weight.needs_std
-        return self.parameterization != "eps" or is_weighted
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -185,8 +135,9 @@ class SamplerConfig:
     """How images are drawn from a network.
 
     Attributes:
-        name: "ddim", or "ddpm" for ancestral sampling through the full chain.
-        steps: network calls (DDIM only; "ddpm" takes n_T).
+        name: "ddim", or "ddpm" for ancestral sampling through every level of a process of counted
+            levels.
+        steps: network calls (DDIM only; "ddpm" makes one at every level).
         eta: DDIM's stochasticity in [0, 1].
         clip: clip the predicted clean image to [-1, 1] (DDIM only).
         seed: sampling seed, apart from the training seed.
@@ -199,7 +150,7 @@ class SamplerConfig:
     """
 
     name: Literal["ddim", "ddpm"] = "ddim"
-    steps: int = Field(default=50, ge=1, le=_MOST_LEVELS)
+    steps: int = Field(default=50, ge=1, le=MOST_LEVELS)
     eta: float = Field(default=1.0, ge=0, le=1)
     clip: bool = True
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -240,7 +191,7 @@ class RunConfig:
     pacing: AnyPacing = FixedPacing()
     data: DataConfig = DataConfig()
     model: AnyModelConfig = NaiveUnetConfig()
-    process: ProcessConfig = ProcessConfig()
+    process: AnyProcessConfig = DDPMConfig()
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()
 

@@ -1,51 +1,65 @@
-"""From a density's own clock to the levels of a process, once, when a run is planned."""
+"""From a density's own clock to noise time, once, when a run is planned."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindiffusion.curriculum.density import (
     Average,
-    Beta,
     Histogram,
-    IndexDensity,
     Levels,
     LogSigmaNormal,
     SimpleDensity,
     TimeDensity,
-    Window,
 )
+from mindiffusion.curriculum.noise_time import fine_knots
+
+LogSigma = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""(N,) noise times in (0, 1], of counted levels theirs → (N,) ln σ of a process, rising with t."""
 
 
-def to_index_clock(density: TimeDensity, beta1: float, beta2: float, n_T: int) -> IndexDensity:
-    """The density over the levels of a linear schedule; one on the index clock stays as it is.
+def to_noise_time(density: TimeDensity, log_sigma: LogSigma, num_levels: int | None) -> TimeDensity:
+    """The density over a process's noise times; one on the noise-time clock stays as it is.
 
-    A draw of ln σ trains the level whose ln σ is nearest: level t takes what lies between the
-    midpoints to its neighbours, and the first and last one their tails too.
+    Of counted levels a draw of ln σ trains the one whose ln σ is nearest: a level takes what lies
+    between the midpoints to its neighbours, and the first and the last take their tails too.
+
+    Of continuous levels a draw trains the level of its ln σ, and the tails the levels at the ends.
+    It becomes a histogram with the errors that ``fine_knots`` states.
 
     Args:
         density: on any clock.
-        beta1: β at t = 0, see ``schedules.linear_tables``.
-        beta2: β at t = n_T.
-        n_T: number of levels.
+        log_sigma: the process's ln σ by noise time.
+        num_levels: number of its levels; None: they are continuous.
     """
     if isinstance(density, Average):
         shares = density.shares
         return Average(
-            tuple(replace(s, density=_simple(s.density, beta1, beta2, n_T)) for s in shares)
+            tuple(replace(s, density=_simple(s.density, log_sigma, num_levels)) for s in shares)
         )
-    return _simple(density, beta1, beta2, n_T)
+    return _simple(density, log_sigma, num_levels)
 
 
-def _simple(
-    density: SimpleDensity, beta1: float, beta2: float, n_T: int
-) -> Window | Histogram | Beta | Levels:
+def _simple(density: SimpleDensity, log_sigma: LogSigma, num_levels: int | None) -> SimpleDensity:
     if not isinstance(density, LogSigmaNormal):
         return density
-    # Here, so that densities on the index clock never wait for torch.
-    from mindiffusion.schedules import linear_tables
-
-    alpha_bar = linear_tables(beta1, beta2, n_T).alpha_bar[1:].numpy()
-    log_sigma = 0.5 * np.log((1.0 - alpha_bar) / alpha_bar)
-    below = density.cdf((log_sigma[1:] + log_sigma[:-1]) / 2)
+    if num_levels is None:
+        return _histogram(density, log_sigma)
+    of_levels = log_sigma(np.arange(1, num_levels + 1) / num_levels)
+    below = density.cdf((of_levels[1:] + of_levels[:-1]) / 2)
     return Levels(tuple(np.diff(below, prepend=0.0, append=1.0).tolist()))
+
+
+def _histogram(density: LogSigmaNormal, log_sigma: LogSigma) -> Histogram:
+    def cdf(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        below = density.cdf(log_sigma(t[1:-1]))
+        return np.concatenate([[0.0], np.maximum.accumulate(below), [1.0]])
+
+    knots = fine_knots(cdf)
+    masses = np.diff(cdf(knots))
+    (inside,) = np.nonzero(masses)
+    first, after = int(inside[0]), int(inside[-1]) + 1
+    edges, masses = knots[first : after + 1], masses[first:after]
+    return Histogram(tuple(edges.tolist()), tuple(masses.tolist()))

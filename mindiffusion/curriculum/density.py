@@ -1,15 +1,14 @@
 """Time densities: from a uniform u in [0, 1) to a noise time t in (0, 1], 1 = pure noise.
 
-A density names its clock. On the ``index`` clock times are multiples of 1/n_T, and it has
-``bounds`` (first and last level with mass), ``probabilities`` (of the levels 1 … n_T), ``quantile``
-(its inverse CDF) and ``intervals`` (what it covers, free of n_T). One on another clock has
-``intervals`` and a ``cdf``, and ``clock.py`` turns it into one on the index clock when a run is
-planned. A new density is one class with ``kind``, added to ``SimpleDensity``.
+A density names its clock. On the noise-time clock it is a ``NoiseTimeDensity``: it can be drawn
+from and measured, for a process of counted levels and for one of continuous levels. A density on
+another clock has ``intervals`` and a ``cdf`` only, and ``clock.py`` turns it into one on the
+noise-time clock when a run is planned. A new density is one class with ``kind``, added to
+``SimpleDensity``.
 """
 
 import itertools
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,28 +17,25 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy import special
 
+from mindiffusion.curriculum.noise_time import Intervals, NoiseTimeDensity, fine_knots
 from mindiffusion.errors import UserError
 from mindiffusion.tagged_union import TaggedUnion
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 _ROUNDING_GUARD = 1e-9
-_TIE_GUARD = 1e-12
-"""Uniforms have 24 bits: below 4,000 levels they miss a level's end by 1e-11 or hit it exactly."""
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MOST_BINS = 100_001
 _Exponent = Annotated[float, Field(gt=0, ge=1e-3, le=1e4)]
 _Masses = Annotated[tuple[float, ...], Field(max_length=_MOST_BINS)]
 
 
-Intervals = tuple[tuple[float, float], ...]
-
-
 @dataclass(frozen=True, config=_STRICT)
-class Window:
-    """Uniform over the integers max(1, ⌊t_min·n_T⌋) … ⌊t_max·n_T⌋, both ends included.
+class Window(NoiseTimeDensity):
+    """Uniform from t_min to t_max.
+
+    Of n counted levels these are max(1, ⌊t_min·n⌋) … ⌊t_max·n⌋, both ends included.
 
     Source: docs/methods.md, Time windows. (0, 1) is ordinary training.
 
@@ -51,7 +47,6 @@ class Window:
     t_min: float = 0.0
     t_max: float = 1.0
     kind: Literal["window"] = "window"
-    clock: ClassVar[str] = "index"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.t_min < self.t_max <= 1.0:
@@ -64,39 +59,48 @@ class Window:
         """Parts of [0, 1] with mass."""
         return ((self.t_min, self.t_max),)
 
-    def bounds(self, n_T: int) -> tuple[int, int]:
-        """First and last integer level; ⌊.29·100⌋ is 29 here, not 28."""
-        low = max(1, _floor(self.t_min * n_T))
-        high = _floor(self.t_max * n_T)
+    def bounds(self, n: int) -> tuple[int, int]:
+        """First and last counted level; ⌊.29·100⌋ is 29 here, not 28."""
+        low = max(1, _floor(self.t_min * n))
+        high = _floor(self.t_max * n)
         if high < low:
             raise UserError(
-                f"time window [{self.t_min}, {self.t_max}] holds none of the levels 1 to {n_T}; "
+                f"time window [{self.t_min}, {self.t_max}] holds none of the levels 1 to {n}; "
                 "raise t_max."
             )
         return low, high
 
-    def probabilities(self, n_T: int) -> NDArray[np.float64]:
-        """Probability of each level 1 … n_T, (n_T,)."""
-        low, high = self.bounds(n_T)
-        mass = np.zeros(n_T)
+    def probabilities(self, n: int) -> NDArray[np.float64]:
+        """Probability of each counted level, (n,)."""
+        low, high = self.bounds(n)
+        mass = np.zeros(n)
         mass[low - 1 : high] = 1.0 / (high - low + 1)
         return mass
 
-    def quantile(self, u: "Tensor", n_T: int) -> "Tensor":
-        """Noise time of each uniform: (B,) in [0, 1) → (B,) float64 in (0, 1].
+    def cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Straight from t_min to t_max."""
+        inside = np.clip(t, self.t_min, self.t_max)
+        return np.asarray((inside - self.t_min) / (self.t_max - self.t_min))
 
-        t = lo + ⌊u·(hi − lo + 1)⌋, over n_T.
-        """
-        low, high = self.bounds(n_T)
+    @property
+    def knots(self) -> NDArray[np.float64]:
+        """Both ends."""
+        return np.array([self.t_min, self.t_max])
+
+    def quantile(self, u: "Tensor", num_levels: int | None) -> "Tensor":
+        """Of counted levels: t = lo + ⌊u·(hi − lo + 1)⌋, over n."""
+        if num_levels is None:
+            return super().quantile(u, num_levels)
+        low, high = self.bounds(num_levels)
         level = low + (u.double() * (high - low + 1)).floor()
-        return level.clamp(max=high) / n_T
+        return level.clamp(max=high) / num_levels
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Histogram:
+class Histogram(NoiseTimeDensity):
     """Uniform within bins of [0, 1], each with a mass of its own.
 
-    Bin [a, b] holds the integers max(1, ⌊a·n_T⌋) … ⌊b·n_T⌋ − 1, and the last one ⌊b·n_T⌋ too: a
+    Of n counted levels bin [a, b] holds max(1, ⌊a·n⌋) … ⌊b·n⌋ − 1, and the last bin ⌊b·n⌋ too: a
     histogram of one bin is the ``Window`` with these ends.
 
     Attributes:
@@ -107,7 +111,6 @@ class Histogram:
     edges: Annotated[tuple[float, ...], Field(max_length=_MOST_BINS)]
     masses: _Masses
     kind: Literal["histogram"] = "histogram"
-    clock: ClassVar[str] = "index"
 
     def __post_init__(self) -> None:
         ends = (0.0, *self.edges, 1.0)
@@ -128,32 +131,35 @@ class Histogram:
         bins = zip(itertools.pairwise(self.edges), self.masses, strict=True)
         return tuple(ends for ends, mass in bins if mass > 0)
 
-    def bounds(self, n_T: int) -> tuple[int, int]:
-        """First and last integer level with mass."""
-        return _bounds(self.probabilities(n_T))
-
-    def probabilities(self, n_T: int) -> NDArray[np.float64]:
-        """Probability of each level 1 … n_T, (n_T,)."""
-        levels = [max(1, _floor(edge * n_T)) for edge in self.edges]
-        levels[-1] = _floor(self.edges[-1] * n_T) + 1
-        mass = np.zeros(n_T)
+    def probabilities(self, n: int) -> NDArray[np.float64]:
+        """Probability of each counted level, (n,)."""
+        levels = [max(1, _floor(edge * n)) for edge in self.edges]
+        levels[-1] = _floor(self.edges[-1] * n) + 1
+        mass = np.zeros(n)
         for (low, after), share in zip(itertools.pairwise(levels), self.masses, strict=True):
             if share > 0 and after <= low:
                 raise UserError(
                     f"time histogram with edges {list(self.edges)} has a bin that holds none of "
-                    f"the levels 1 to {n_T}; make its bins wider."
+                    f"the levels 1 to {n}; make its bins wider."
                 )
             mass[low - 1 : max(low, after) - 1] = share / max(1, after - low)
         return mass
 
-    def quantile(self, u: "Tensor", n_T: int) -> "Tensor":
-        """Noise time of each uniform: (B,) in [0, 1) → (B,) float64 in (0, 1]."""
-        return table_quantile(self, u, n_T)
+    def cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Straight within each bin."""
+        return _straight(t, self.knots, self.masses)
+
+    @property
+    def knots(self) -> NDArray[np.float64]:
+        """The edges."""
+        return np.array(self.edges)
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Beta:
-    """Level ⌈x·n_T⌉ of x ~ Beta(a, b): the timestep density of B-TTDM (ECCV 2024).
+class Beta(NoiseTimeDensity):
+    """t ~ Beta(a, b), or the next of n counted levels, ⌈t·n⌉/n.
+
+    The timestep density of B-TTDM (ECCV 2024).
 
     Attributes:
         a: exponent at low noise, > 0; below 1 draws it more often.
@@ -163,25 +169,28 @@ class Beta:
     a: _Exponent
     b: _Exponent
     kind: Literal["beta"] = "beta"
-    clock: ClassVar[str] = "index"
 
     @property
     def intervals(self) -> Intervals:
         """Parts of [0, 1] with mass."""
         return ((0.0, 1.0),)
 
-    def bounds(self, n_T: int) -> tuple[int, int]:
-        """First and last integer level with mass."""
-        return 1, n_T
+    def bounds(self, n: int) -> tuple[int, int]:
+        """All counted levels."""
+        return 1, n
 
-    def probabilities(self, n_T: int) -> NDArray[np.float64]:
-        """Probability of each level 1 … n_T, (n_T,)."""
-        cumulative = special.betainc(self.a, self.b, np.arange(n_T + 1) / n_T)
-        return np.asarray(np.diff(cumulative), dtype=np.float64)
+    def probabilities(self, n: int) -> NDArray[np.float64]:
+        """Probability of each counted level, (n,)."""
+        return np.diff(self.cdf(np.arange(n + 1) / n))
 
-    def quantile(self, u: "Tensor", n_T: int) -> "Tensor":
-        """Noise time of each uniform: (B,) in [0, 1) → (B,) float64 in (0, 1]."""
-        return table_quantile(self, u, n_T)
+    def cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The regularised incomplete beta function."""
+        return np.asarray(special.betainc(self.a, self.b, t), dtype=np.float64)
+
+    @property
+    def knots(self) -> NDArray[np.float64]:
+        """Where it bends little between them."""
+        return fine_knots(self.cdf)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -213,16 +222,17 @@ class LogSigmaNormal:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Levels:
-    """A probability for each level: what a density on another clock becomes.
+class Levels(NoiseTimeDensity):
+    """A probability for each counted level: what a density on another clock becomes there.
+
+    For continuous levels it is a histogram: each level k stands for ((k − 1)/n, k/n].
 
     Attributes:
-        masses: (n_T,) ≥ 0 of sum 1; the first is level 1's.
+        masses: (n,) ≥ 0 of sum 1; the first is level 1's.
     """
 
     masses: _Masses
     kind: Literal["levels"] = "levels"
-    clock: ClassVar[str] = "index"
 
     def __post_init__(self) -> None:
         if not _is_distribution(self.masses):
@@ -234,23 +244,24 @@ class Levels:
     @property
     def intervals(self) -> Intervals:
         """Parts of [0, 1] with mass, from the first level to the last."""
-        n_T = len(self.masses)
-        low, high = self.bounds(n_T)
-        return (((low - 1) / n_T, high / n_T),)
+        n = len(self.masses)
+        low, high = self.bounds(n)
+        return (((low - 1) / n, high / n),)
 
-    def bounds(self, n_T: int) -> tuple[int, int]:
-        """First and last integer level with mass."""
-        return _bounds(self.probabilities(n_T))
-
-    def probabilities(self, n_T: int) -> NDArray[np.float64]:
-        """Probability of each level 1 … n_T, (n_T,)."""
-        if n_T != len(self.masses):
-            raise UserError(f"time density has {len(self.masses)} masses for {n_T} levels.")
+    def probabilities(self, n: int) -> NDArray[np.float64]:
+        """Probability of each counted level, (n,)."""
+        if n != len(self.masses):
+            raise UserError(f"time density has {len(self.masses)} masses for {n} levels.")
         return np.array(self.masses)
 
-    def quantile(self, u: "Tensor", n_T: int) -> "Tensor":
-        """Noise time of each uniform: (B,) in [0, 1) → (B,) float64 in (0, 1]."""
-        return table_quantile(self, u, n_T)
+    def cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Straight within each level's share."""
+        return _straight(t, self.knots, self.masses)
+
+    @property
+    def knots(self) -> NDArray[np.float64]:
+        """The ends of the levels' shares."""
+        return np.arange(len(self.masses) + 1) / len(self.masses)
 
 
 _SIMPLE: dict[str, type[Any]] = {
@@ -277,8 +288,8 @@ class Share:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Average:
-    """The time-average of the densities of several stages: their exact level histogram, mixed.
+class Average(NoiseTimeDensity):
+    """The time-average of the densities of several stages, exactly.
 
     Attributes:
         shares: densities with their weights, at least one.
@@ -286,29 +297,37 @@ class Average:
 
     shares: Annotated[tuple[Share, ...], Field(min_length=1, max_length=256)]
     kind: Literal["average"] = "average"
-    clock: ClassVar[str] = "index"
 
     @property
     def intervals(self) -> Intervals:
         """Parts of [0, 1] with mass."""
         return tuple(part for share in self.shares for part in share.density.intervals)
 
-    def bounds(self, n_T: int) -> tuple[int, int]:
-        """First and last integer level with mass."""
-        return _bounds(self.probabilities(n_T))
+    def probabilities(self, n: int) -> NDArray[np.float64]:
+        """Probability of each counted level, (n,)."""
+        return self._weights @ np.stack([part.probabilities(n) for part in self._parts])
 
-    def probabilities(self, n_T: int) -> NDArray[np.float64]:
-        """Probability of each level 1 … n_T, (n_T,)."""
+    def cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The weighted mean of its shares'."""
+        # One after the other: the mean of equal numbers is equal, so a gap stays without mass.
+        pairs = zip(self._weights.tolist(), self._parts, strict=True)
+        return np.asarray(sum(weight * part.cdf(t) for weight, part in pairs))
+
+    @property
+    def knots(self) -> NDArray[np.float64]:
+        """Those of all shares."""
+        return np.unique(np.concatenate([part.knots for part in self._parts]))
+
+    @property
+    def _weights(self) -> NDArray[np.float64]:
         weights = np.array([share.weight for share in self.shares])
-        parts = np.stack([on_index(share.density).probabilities(n_T) for share in self.shares])
-        return (weights / weights.sum()) @ parts
+        return weights / weights.sum()
 
-    def quantile(self, u: "Tensor", n_T: int) -> "Tensor":
-        """Noise time of each uniform: (B,) in [0, 1) → (B,) float64 in (0, 1]."""
-        return table_quantile(self, u, n_T)
+    @property
+    def _parts(self) -> list[NoiseTimeDensity]:
+        return [on_noise_time(share.density) for share in self.shares]
 
 
-IndexDensity = Window | Histogram | Beta | Levels | Average
 TimeDensity = Annotated[
     Window | Histogram | Beta | LogSigmaNormal | Levels | Average,
     TaggedUnion("kind", _SIMPLE | {Average.kind: Average}, _USUAL),
@@ -316,8 +335,8 @@ TimeDensity = Annotated[
 """All densities a stage may hold, told apart by ``kind``."""
 
 
-def on_index(density: TimeDensity) -> IndexDensity:
-    """The density itself, which must be on the index clock.
+def on_noise_time(density: TimeDensity) -> NoiseTimeDensity:
+    """The density itself, which must be on the noise-time clock.
 
     Raises:
         ValueError: it is on another clock, so that the run was not planned yet.
@@ -325,35 +344,6 @@ def on_index(density: TimeDensity) -> IndexDensity:
     if isinstance(density, LogSigmaNormal):
         raise ValueError(f"{density} is on the clock {density.clock}; use a planned stage's.")
     return density
-
-
-def table_quantile(density: IndexDensity, u: "Tensor", n_T: int) -> "Tensor":
-    """Inverse CDF by looking up the levels' cumulative probabilities.
-
-    Args:
-        density: any density.
-        u: (B,) uniforms in [0, 1).
-        n_T: number of levels.
-
-    Returns:
-        (B,) float64 in (0, 1]: the first level whose cumulative probability is above u, over n_T.
-    """
-    import torch
-
-    table = _cumulative(density, n_T, u.device)
-    level = torch.searchsorted(table, u.double() + _TIE_GUARD, right=True) + 1
-    return level.double() / n_T
-
-
-@lru_cache(maxsize=64)
-def _cumulative(density: IndexDensity, n_T: int, device: "torch.device") -> "Tensor":
-    """Cumulative probabilities of levels 1 … n_T: copied to a device once, not at every step."""
-    import torch
-
-    table = np.cumsum(density.probabilities(n_T))
-    # No uniform passes the last level with mass, however the sum was rounded.
-    table[density.bounds(n_T)[1] - 1 :] = np.inf
-    return torch.from_numpy(table).to(device)
 
 
 def _is_distribution(masses: tuple[float, ...]) -> bool:
@@ -366,6 +356,9 @@ def _floor(value: float) -> int:
     return math.floor(value + _ROUNDING_GUARD)
 
 
-def _bounds(probabilities: NDArray[np.float64]) -> tuple[int, int]:
-    (inside,) = np.nonzero(probabilities)
-    return int(inside[0]) + 1, int(inside[-1]) + 1
+def _straight(
+    t: NDArray[np.float64], edges: NDArray[np.float64], masses: tuple[float, ...]
+) -> NDArray[np.float64]:
+    """CDF at t of masses that are spread evenly between edges."""
+    cumulative = np.concatenate([[0.0], np.cumsum(masses)])
+    return np.interp(t, edges, cumulative / cumulative[-1])

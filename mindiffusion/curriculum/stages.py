@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from mindiffusion.curriculum.density import IndexDensity, TimeDensity, Window, on_index
+from mindiffusion.curriculum.density import TimeDensity, Window, on_noise_time
+from mindiffusion.curriculum.noise_time import NoiseTimeDensity
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import Name, shown_value
 
@@ -51,9 +52,9 @@ class Stage:
     config: StageConfig
 
     @property
-    def density(self) -> IndexDensity:
-        """On which levels it trains; on the index clock, as plans have it."""
-        return on_index(self.config.density)
+    def density(self) -> NoiseTimeDensity:
+        """On which noise times it trains; on their clock, as plans have it."""
+        return on_noise_time(self.config.density)
 
 
 def check_order(configs: tuple[StageConfig, ...]) -> None:
@@ -127,10 +128,10 @@ def trained_on_all_levels(
 ) -> bool:
     """Whether the stages trained in the first ``step`` steps cover all noise levels together.
 
-    Levels t / n_T between ``low`` and ``high`` are asked for.
+    Noise times between ``low`` and ``high`` are asked for.
 
-    Sampling runs the full chain, so an arm for which they do not samples through levels that
-    were never trained: its scores are hollow points.
+    Sampling runs through all noise levels, so an arm for which they do not samples through some
+    that were never trained: its scores are hollow points.
     """
     intervals = sorted(
         interval

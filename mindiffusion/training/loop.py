@@ -190,8 +190,7 @@ def _divergence_error(trainer: Trainer, diverged: Divergence) -> UserError:
     stage = trainer.pacer.stage_at(diverged.step - 1)
     if diverged.t_range is None:
         what, where = "gradient or the weights are", "all ranks"
-        levels = trainer.process.num_levels
-        low, high = (level / levels for level in stage.density.bounds(levels))
+        low, high = stage.density.ends(trainer.process.num_levels)
     else:
         what, where = "loss is", f"rank {diverged.rank}"
         low, high = diverged.t_range

@@ -73,16 +73,23 @@ def check_run(config: RunConfig, num_train: int | None, world: int = 1) -> None:
 
 
 def check_sampler(config: RunConfig) -> None:
-    """Refuse a sampler that calls the network more often than the process has levels.
+    """Refuse a sampler that the process lacks, or with more steps than it has levels.
 
     Raises:
         UserError: it does.
     """
-    steps, n_T = config.sampler.steps, config.process.n_T
-    if config.sampler.name == "ddim" and steps > n_T:
+    sampler, process = config.sampler, config.process
+    if sampler.name not in process.samplers:
         raise UserError(
-            f"sampler.steps is {steps}, but the process has process.n_T = {n_T} levels; give at "
-            f"most that, such as --set sampler.steps={n_T} (a run that is under way goes on)."
+            f"sampler.name is {sampler.name}, but process.kind {process.kind} has only "
+            f"{', '.join(process.samplers)}; give --set sampler.name={process.samplers[0]} (a run "
+            "that is under way goes on)."
+        )
+    levels = process.num_levels
+    if sampler.name == "ddim" and levels is not None and sampler.steps > levels:
+        raise UserError(
+            f"sampler.steps is {sampler.steps}, but the process has {levels} noise levels; give at "
+            f"most that, such as --set sampler.steps={levels} (a run that is under way goes on)."
         )
 
 

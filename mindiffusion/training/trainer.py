@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.plan import Plan, rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, ema_name, to_kept
-from mindiffusion.curriculum.density import IndexDensity
+from mindiffusion.curriculum.noise_time import NoiseTimeDensity
 from mindiffusion.curriculum.pacing import Pacer
 from mindiffusion.curriculum.stages import Stage
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
@@ -112,7 +112,7 @@ class Trainer:
         self.network.to(runtime.dtype)
         self.network.to(memory_format=torch.channels_last)
         self.network.to(device)
-        self.density: IndexDensity = self.pacer.stages[0].density
+        self.density: NoiseTimeDensity = self.pacer.stages[0].density
         self.optimizer = make_optimizer(
             self.network.parameters(), config.training, fused=runtime.precision != "fp64"
         )
@@ -182,7 +182,7 @@ class Trainer:
             return self._wrapped.no_sync()
         return contextlib.nullcontext()
 
-    def noisy(self, batch: Batch, density: IndexDensity) -> tuple[Tensor, Level]:
+    def noisy(self, batch: Batch, density: NoiseTimeDensity) -> tuple[Tensor, Level]:
         """A batch's images with noise, (B, C, H, W), at the levels that its u have in a density."""
         level = self.process.level(density.quantile(batch.u, self.process.num_levels))
         return add_noise(batch.images, level, batch.noise), level

@@ -139,8 +139,8 @@ def summarise(losses: np.ndarray, times: np.ndarray, grad_norms: np.ndarray) -> 
         that are not finite (∞ and −∞ where all are).
     """
     rows = np.zeros((len(losses), _WIDTH))
-    # A noise time is a multiple of 1/n_T up to rounding, which must not move it over an edge.
-    quarter = np.ceil(times * NUM_QUARTERS - 1e-5) - 1
+    # Noise times are rounded, which must not move a counted level over an edge, nor one near 0 out.
+    quarter = np.maximum(np.ceil(times * NUM_QUARTERS - 1e-5) - 1, 0)
     for k in range(NUM_QUARTERS):
         inside = quarter == k
         rows[:, k] = np.where(inside, losses, 0.0).sum(1)

@@ -5,11 +5,17 @@ import pytest
 import torch
 from scipy import stats
 
-from mindiffusion.curriculum.clock import to_index_clock
+from mindiffusion.config.process import DDPMConfig
+from mindiffusion.curriculum.clock import to_noise_time
 from mindiffusion.curriculum.density import Average, Beta, Levels, LogSigmaNormal, Share, Window
 from mindiffusion.errors import UserError
 
 LINEAR = (1e-4, 0.02, 1000)
+
+
+def on_chain(density, beta1, beta2, n_T):
+    """A density on the noise-time clock of a chain."""
+    return to_noise_time(density, DDPMConfig(beta1=beta1, beta2=beta2, n_T=n_T).log_sigma, n_T)
 
 
 def log_sigma(beta1, beta2, n_T):
@@ -21,7 +27,7 @@ def log_sigma(beta1, beta2, n_T):
 @pytest.mark.parametrize("schedule", [LINEAR, (1e-3, 0.2, 100)], ids=str)
 @pytest.mark.parametrize(("mean", "std"), [(-1.2, 1.2), (0.0, 1.0)])
 def test_log_normal_trains_the_level_nearest_to_the_drawn_sigma(mean, std, schedule):
-    levels = to_index_clock(LogSigmaNormal(mean, std), *schedule)
+    levels = on_chain(LogSigmaNormal(mean, std), *schedule)
     drawn = stats.norm(mean, std).ppf((np.arange(4000) + 0.5) / 4000)
     nearest = np.abs(drawn[:, None] - log_sigma(*schedule)).argmin(axis=1)
     counted = np.cumsum(np.bincount(nearest, minlength=schedule[2])) / len(drawn)
@@ -31,7 +37,7 @@ def test_log_normal_trains_the_level_nearest_to_the_drawn_sigma(mean, std, sched
 
 
 def test_log_normal_mass_of_a_range_is_that_of_the_normal():
-    mass = to_index_clock(LogSigmaNormal(-1.2, 1.2), *LINEAR).probabilities(1000)
+    mass = on_chain(LogSigmaNormal(-1.2, 1.2), *LINEAR).probabilities(1000)
     table = log_sigma(*LINEAR)
     for level in (1, 10, 200, 500, 800, 999):
         edge = (table[level - 1] + table[level]) / 2
@@ -58,9 +64,9 @@ def test_beta_is_the_distribution_of_the_name(a, b):
     assert Beta(a, b).bounds(500) == (1, 500)
 
 
-def test_density_on_the_index_clock_stays_itself():
+def test_density_on_the_noise_time_clock_stays_itself():
     for density in (Window(0.3), Beta(1.0, 2.0), Average((Share(1.0, Window()),))):
-        assert to_index_clock(density, *LINEAR) == density
+        assert on_chain(density, *LINEAR) == density
 
 
 def test_average_is_converted_share_by_share():
@@ -68,8 +74,8 @@ def test_average_is_converted_share_by_share():
     average = Average((Share(3.0, Window(0.5)), Share(1.0, normal)))
     with pytest.raises(ValueError, match="clock log_sigma"):
         average.probabilities(1000)
-    found = to_index_clock(average, *LINEAR).probabilities(1000)
-    parts = (Window(0.5), to_index_clock(normal, *LINEAR))
+    found = on_chain(average, *LINEAR).probabilities(1000)
+    parts = (Window(0.5), on_chain(normal, *LINEAR))
     expected = [part.probabilities(1000) for part in parts]
     np.testing.assert_allclose(found, 0.75 * expected[0] + 0.25 * expected[1], atol=1e-15)
 

@@ -12,7 +12,8 @@ from mindiffusion.build import (
     network_without_memory,
 )
 from mindiffusion.config.model import MODELS, NaiveUnetConfig, RegUnetConfig, SparseUnetConfig
-from mindiffusion.config.run import ProcessConfig, RunConfig
+from mindiffusion.config.process import DDPMConfig
+from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.network import Network, ProbeBatch, StageCapacity
 from mindiffusion.noise import Stream, normals
@@ -35,7 +36,7 @@ def run_of(model, seed=0):
         StageConfig(f"stage{k}", 1.0, sparsity=sparsity, penalty_lambda=penalty)
         for k, (sparsity, penalty) in enumerate(LADDER)
     )
-    process = ProcessConfig(beta1=1e-3, beta2=0.1, n_T=20)
+    process = DDPMConfig(beta1=1e-3, beta2=0.1, n_T=20)
     return RunConfig("X", stages, "unused", seed=seed, model=model, process=process)
 
 

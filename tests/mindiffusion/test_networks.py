@@ -6,7 +6,8 @@ import torch
 from mindiffusion.build import NETWORKS, build_network, build_process
 from mindiffusion.chain import Chain
 from mindiffusion.config.model import MODELS
-from mindiffusion.config.run import ProcessConfig, RunConfig
+from mindiffusion.config.process import DDPMConfig
+from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.loss_weight import P2
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -25,7 +26,7 @@ def config(network="naive_unet", *, seed=0, size=32, **model):
         seed=seed,
         data=DataConfig(size=size),
         model=MODELS[network](**({"n_feat": 16} | model)),
-        process=ProcessConfig(beta1=1e-3, beta2=0.1, n_T=20),
+        process=DDPMConfig(beta1=1e-3, beta2=0.1, n_T=20),
     )
 
 
@@ -80,7 +81,7 @@ def test_build_process_has_the_configs_levels_and_reads_as_it_says():
     assert process.chain == Chain((1e-3, 0.1), 20) and process.num_levels == 20
     assert isinstance(process.parameterization, EpsPrediction)
     assert process.level(torch.tensor([0.5])).weight.tolist() == [1.0]
-    changed = ProcessConfig(parameterization="preconditioned", loss_weight=P2())
+    changed = DDPMConfig(parameterization="preconditioned", loss_weight=P2())
     other = build_process(replace(config(), process=changed))
     assert isinstance(other.parameterization, Preconditioned)
     level = other.level(torch.tensor([0.5]))

@@ -9,8 +9,8 @@ from torch import nn
 from mindiffusion.build import build_network
 from mindiffusion.chain import Chain
 from mindiffusion.config.model import NaiveUnetConfig
+from mindiffusion.config.process import DDPMConfig
 from mindiffusion.config.run import (
-    ProcessConfig,
     RunConfig,
     SamplerConfig,
     TrainingConfig,
@@ -42,7 +42,7 @@ CONFIG = RunConfig(
     curriculum=(StageConfig("all", 1.0),),
     output="unused",
     model=NaiveUnetConfig(n_feat=8),
-    process=ProcessConfig(beta1=1e-3, beta2=0.1, n_T=12),
+    process=DDPMConfig(beta1=1e-3, beta2=0.1, n_T=12),
     training=TrainingConfig(steps=4, ema_decays=(0.995, 0.9)),
 )
 SAMPLERS = {

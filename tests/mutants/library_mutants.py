@@ -29,9 +29,37 @@ PROCESS_MUTANTS = (
     Mutant(
         "window-end-rounded-without-guard",
         "mindiffusion/curriculum/density.py",
-        "high = _floor(self.t_max * n_T)",
+        "high = _floor(self.t_max * n)",
         "high = math.floor(self.t_max * n_T)",
         (f"{UNITS}/test_density.py",),
+    ),
+    Mutant(
+        "continuous-draw-at-the-lower-end-of-all-mass",
+        "mindiffusion/curriculum/noise_time.py",
+        "share = (u.double() + _HALF_STEP)",
+        "share = u.double()",
+        (f"{UNITS}/test_noise_time.py",),
+    ),
+    Mutant(
+        "average-counts-shares-and-not-their-weights",
+        "mindiffusion/curriculum/density.py",
+        "return weights / weights.sum()",
+        "return weights * 0 + 1 / len(weights)",
+        (f"{UNITS}/test_density.py",),
+    ),
+    Mutant(
+        "drawn-sigma-trains-the-level-below-it",
+        "mindiffusion/curriculum/clock.py",
+        "density.cdf((of_levels[1:] + of_levels[:-1]) / 2)",
+        "density.cdf(of_levels[1:])",
+        (f"{UNITS}/test_clock.py",),
+    ),
+    Mutant(
+        "knots-of-a-smooth-density-are-not-split",
+        "mindiffusion/curriculum/noise_time.py",
+        "        if not heavy.any():",
+        "        if heavy.sum() < 1001:",
+        (f"{UNITS}/test_noise_time.py",),
     ),
     Mutant(
         "time-average-forgets-how-long-stages-are",

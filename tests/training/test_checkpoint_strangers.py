@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import mindiffusion.sampling
 from mindiffusion.build import build_network, expected_tensors
 from mindiffusion.config.model import MODELS
+from mindiffusion.config.process import DDPMConfig
 from mindiffusion.config.run import (
-    ProcessConfig,
     RunConfig,
     TrainingConfig,
     to_dict,
@@ -36,7 +36,7 @@ def config(network="naive_unet", n_feat=8):
         curriculum=(StageConfig("all", 1.0, sparsity=0.5 if network == "sparse_unet" else 0.0),),
         output="unused",
         model=MODELS[network](n_feat=n_feat),
-        process=ProcessConfig(n_T=12),
+        process=DDPMConfig(n_T=12),
         training=TrainingConfig(steps=4, ema_decays=(0.9,)),
     )
 

@@ -13,7 +13,7 @@ from mindiffusion.training.preflight import check_run, preflight, run_bytes
 
 Usage = namedtuple("Usage", "total used free")
 WRONG = {
-    "sampler longer than the process": (("sampler.steps=41", "process.n_T=40"), "n_T = 40"),
+    "sampler longer than the process": (("sampler.steps=41", "process.n_T=40"), "40 noise levels"),
     "width that no network has": (("model.n_feat=12",), "multiples of 8"),
     "side that no network has": (("data.size=40",), "multiples of 32"),
     "batch that ranks can't share": (("training.global_batch=9",), "not divisible by 2 ranks"),

@@ -37,6 +37,12 @@ def test_quarters_of_single_precision_times_are_those_of_their_levels():
     assert counts.tolist() == [250, 250, 250, 250]
 
 
+def test_least_times_of_continuous_levels_are_in_the_first_quarter():
+    times = np.array([[2.0**-126, 1e-9, 2e-6, 1.0]])
+    rows = summarise(np.array([[1.0, 2.0, 4.0, 8.0]]), times, np.ones(1))
+    assert rows[0, :8].tolist() == [7, 0, 0, 8, 3, 0, 0, 1]
+
+
 def test_entry_means_over_all_steps_since_the_last_one(watch):
     add_step(watch, [1.0, 2.0, 3.0, 6.0], [0.1, 0.2, 0.3, 0.4], 1.0)
     assert watch.read(1) is None

@@ -15,6 +15,7 @@ from mindiffusion.errors import UserError
 FloatArray = NDArray[np.float64]
 SIGMA_WINDOW = (0.1, 3.0)
 """Noise over signal, σ/α, of the third summary."""
+_LEAST_RATIO = 1e-300
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,11 @@ def sigma_window_weights(alpha: FloatArray, sigma: FloatArray) -> FloatArray:
     inside = (ratio[1:] >= low) & (ratio[1:] <= high)
     if not inside.any():
         raise UserError(
-            f"None of the {len(inside)} noise levels has σ/α in {low:g}–{high:g}; use a longer "
-            "chain (process.n_T), or read the profile by level."
+            f"None of the {len(inside)} noise levels has σ/α in {low:g}–{high:g}; use a process "
+            "with more levels, or read the profile by level."
         )
-    return np.diff(np.log(ratio)) * inside
+    # A lower end without any noise has no logarithm, and no weight either.
+    return np.diff(np.log(np.maximum(ratio, _LEAST_RATIO))) * inside
 
 
 SUMMARIES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {

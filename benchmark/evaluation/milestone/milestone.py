@@ -134,8 +134,7 @@ class Milestone:
             for name, value in numbers.items():
                 if value is not None and np.isfinite(value):
                     yield self.row(name, float(value), step=stage.start, stage=stage.config.name)
-            masses = stage.density.probabilities(self.config.process.n_T)
-            for level, value in relative_exposure(masses):
+            for level, value in relative_exposure(stage.density, self.config.process.num_levels):
                 place = {"step": stage.start, "stage": stage.config.name, "level": level}
                 yield self.row(EXPOSURE, value, **place)
 

@@ -52,7 +52,7 @@ def finisher_key(config: RunConfig, step: int) -> str:
 
 
 def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
-    """Refuse a finisher of other data or another chain; each may be trained and read in its way.
+    """Refuse a finisher of other data or noise levels; each may be trained and read in its way.
 
     Args:
         config: the run.
@@ -61,13 +61,13 @@ def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
     Raises:
         UserError: it cannot go on where the run's network stops.
     """
-    ours, theirs = ((c.data.dataset, c.data.size, c.process.chain) for c in (config, finisher))
+    ours, theirs = ((c.data.dataset, c.data.size, c.process.noise) for c in (config, finisher))
     if ours != theirs:
         ours_text, theirs_text = (
-            f"{shown_value(name)} at {size} pixels, {chain}" for name, size, chain in (ours, theirs)
+            f"{shown_value(name)} at {size} pixels, {noise}" for name, size, noise in (ours, theirs)
         )
         raise UserError(
             f"the finisher {finisher.arm}/{finisher.seed} is of {theirs_text}, the run "
             f"{config.arm}/{config.seed} of {ours_text}; stitched samples need one data set and "
-            "one chain of noise levels, so give another finisher, or metrics without stitched."
+            "the same noise levels, so give another finisher, or metrics without stitched."
         )

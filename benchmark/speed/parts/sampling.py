@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmark.speed.report import Report, measured_row, run_setting
 from benchmark.speed.rivals.reference_loop import plain_ancestral, plain_ddim
-from benchmark.speed.setting import device_of, speed_config, wait_for
+from benchmark.speed.setting import ddpm_of, device_of, speed_config, wait_for
 from benchmark.speed.timing import Loop, measure
 from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.run import RunConfig, SamplerConfig
@@ -83,14 +83,15 @@ def sampling(preset: str, overrides: list[str], repeats: int) -> Report:
     for name, one in measured.items():
         sampler = name.partition(",")[0]
         rows.append(measured_row(one, {"plain": measured[f"{sampler}, plain"]}))
-    fraction = TIMED_LEVELS / config.process.n_T
+    n_T = ddpm_of(config).n_T
+    fraction = TIMED_LEVELS / n_T
     for row in rows:
         if row["row"].startswith("ancestral"):
             row["images_per_second"] = {
                 key: value * fraction for key, value in row["images_per_second"].items()
             }
             row["repeats"] = [value * fraction for value in row["repeats"]]
-            row["note"] = f"{TIMED_LEVELS} of {config.process.n_T} levels timed, the rest reckoned"
+            row["note"] = f"{TIMED_LEVELS} of {n_T} levels timed, the rest reckoned"
     drawn = resolve_sampler(config, runtime.device)
     setting = run_setting(config, runtime, repeats) | {
         "ours": f"{drawn.precision}, {'compiled' if drawn.compile else 'eager'}",
@@ -105,12 +106,12 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     chunk = chunk_size(config.sampler, side, device.type)
     codec = build_codec(config)
     shape = (chunk, codec.channels, side, side)
-    short = replace(config, process=replace(config.process, n_T=TIMED_LEVELS))
+    short = replace(config, process=replace(ddpm_of(config), n_T=TIMED_LEVELS))
     ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
     ancestral = SamplerConfig(name="ddpm", chunk=chunk)
     plain = build_network(config).to(device).eval().requires_grad_(False)
     alpha_bar, short_alpha_bar = (
-        linear_tables(*one.process.chain.betas, one.process.n_T).alpha_bar.float().to(device)
+        linear_tables(*ddpm_of(one).noise.betas, ddpm_of(one).n_T).alpha_bar.float().to(device)
         for one in (config, short)
     )
     levels = [jump.key for jump in build_process(config).jumps(DDIM_STEPS)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmark.speed.setting import device_of, n_feat_of, wait_for
+from benchmark.speed.setting import ddpm_of, device_of, n_feat_of, wait_for
 from benchmark.speed.timing import Loop
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.codec import PIXELS
@@ -84,7 +84,7 @@ class PeerLoop(Loop):
         self._device = device_of(config)
         if self._device.type == "cpu":
             os.environ["ACCELERATE_USE_CPU"] = "true"
-        process = config.process
+        process = ddpm_of(config)
         diffusion = GaussianDiffusion(
             PeerNetwork(n_feat_of(config), process.n_T),
             image_size=config.data.size,

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmark.speed.setting import device_of, n_feat_of, wait_for
+from benchmark.speed.setting import ddpm_of, device_of, n_feat_of, wait_for
 from benchmark.speed.timing import Loop
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.codec import PIXELS
@@ -80,10 +80,11 @@ class ReferenceLoop(Loop):
         self._batches = batches
         self._threads = threads
         self._device = device_of(config)
-        self._n_T = config.process.n_T
+        process = ddpm_of(config)
+        self._n_T = process.n_T
         self._network = NaiveUnet(PIXELS.channels, PIXELS.channels, n_feat_of(config))
         self._network.to(self._device)
-        tables = linear_tables(config.process.beta1, config.process.beta2, self._n_T)
+        tables = linear_tables(process.beta1, process.beta2, self._n_T)
         alpha_bar = tables.alpha_bar.float().to(self._device)
         self._signal, self._sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=config.training.lr)

@@ -23,7 +23,7 @@ def rows_of(arm, curriculum, seed=0, last=STEPS, total=STEPS):
         common | {"metric": "exposure", "step": s.start, "stage": s.config.name,
                   "level": level, "value": value}
         for s in resolve_stages(curriculum, total) if s.start < last
-        for level, value in relative_exposure(s.config.density.probabilities(1000))
+        for level, value in relative_exposure(s.density, 1000)
     ]  # fmt: skip
     return [*rows, common | {"metric": "KD-x@8", "step": last, "stage": "x", "value": 1.0}]
 
@@ -41,7 +41,7 @@ def baseline():
 @pytest.mark.parametrize("n_T", [1000, 100, 37, 12])
 @pytest.mark.parametrize("window", [Window(), Window(0.8), Window(0.29, 0.58)], ids=str)
 def test_relative_exposure_has_mean_one_over_twenty_bins(n_T, window):
-    levels, values = zip(*relative_exposure(window.probabilities(n_T)), strict=True)
+    levels, values = zip(*relative_exposure(window, n_T), strict=True)
     assert list(levels) == [k / 20 for k in range(1, 21)]
     assert np.mean(values) == pytest.approx(1, abs=1e-8) and min(values) >= 0
     if window == Window():
@@ -49,7 +49,7 @@ def test_relative_exposure_has_mean_one_over_twenty_bins(n_T, window):
 
 
 def test_relative_exposure_of_a_window_is_its_density():
-    values = dict(relative_exposure(Window(0.8).probabilities(1000)))
+    values = dict(relative_exposure(Window(0.8), 1000))
     assert all(values[k / 20] == 0 for k in range(1, 16))
     # 201 levels: level 800 belongs to the bin below.
     assert values[0.8] == pytest.approx(20 / 201)

@@ -38,7 +38,7 @@ def make(workdir, tiny_config):
 
 
 WRONG = {
-    "sampler": (("process.n_T=40", "sampler.steps=41"), {}, "n_T = 40"),
+    "sampler": (("process.n_T=40", "sampler.steps=41"), {}, "40 noise levels"),
     "size": (("data.size=40",), {}, "multiples of 32"),
     "reference": ((), {"num_reference": 257}, "num_reference is 257, but the data has 256"),
     "profile": ((), {"profile_images": 33}, "profile_images is 33, but the data has 32 held-out"),

@@ -1,0 +1,127 @@
+"""Processes in configs: a class for each, told apart by ``kind``; free of PyTorch.
+
+A process has its own fields and its own checks. ``mindiffusion.build`` builds it from them.
+"""
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from mindiffusion.chain import Chain
+from mindiffusion.curriculum.loss_weight import LossWeight
+from mindiffusion.errors import UserError
+from mindiffusion.tagged_union import TaggedUnion
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+MOST_LEVELS = 100_000
+_LEAST_SIGNAL = 1e-20
+"""Of ᾱ at the last level: far below it float32 has no 1/√ᾱ."""
+_LEAST_BETA = 1e-9
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ProcessConfig:
+    """What all processes' configs have. A process's own class adds its fields.
+
+    Attributes:
+        kind: which process; a class of its own has one value, by which it is found.
+        samplers: what ``sampler.name`` may be.
+    """
+
+    kind: str
+    samplers: ClassVar[tuple[str, ...]] = ("ddim",)
+
+    @property
+    def num_levels(self) -> int | None:
+        """Number of noise levels; None: they are continuous."""
+        return None
+
+    @property
+    def noise(self) -> object:
+        """What two networks must share to denoise one image in turns; errors show it as text.
+
+        How a network was trained and how it is read is not part of it.
+        """
+        raise NotImplementedError
+
+    @property
+    def uses_statistics(self) -> bool:
+        """Whether mean picture and σ_d of the training images are part of the process."""
+        return False
+
+    def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ln σ at noise times t (N,) in (0, 1], of counted levels theirs: finite, rising with t.
+
+        σ is noise over signal, sigma/alpha of the process's levels.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DDPMConfig(ProcessConfig):
+    """The chain of DDPM: linear betas over n_T levels.
+
+    Attributes:
+        beta1: β at t = 0.
+        beta2: β at t = n_T.
+        n_T: number of levels.
+        loss_weight: factor on the loss by noise level; None: 1 at all.
+        parameterization: what the network's answer is: the noise, or a correction of the best
+            denoiser that knows the mean picture and the spread of the training images alone.
+    """
+
+    kind: Literal["ddpm"] = "ddpm"
+    beta1: float = 1e-4
+    beta2: float = 0.02
+    n_T: int = Field(default=1000, ge=2, le=MOST_LEVELS)
+    loss_weight: LossWeight | None = None
+    parameterization: Literal["eps", "preconditioned"] = "eps"
+    samplers: ClassVar[tuple[str, ...]] = ("ddim", "ddpm")
+
+    def __post_init__(self) -> None:
+        """Refuse betas that are no schedule, or that leave nothing of an image to be found."""
+        if not _LEAST_BETA <= self.beta1 <= self.beta2 < 1.0:
+            raise UserError(
+                f"betas ({self.beta1}, {self.beta2}): need {_LEAST_BETA} <= beta1 <= beta2 < 1."
+            )
+        beta = np.linspace(self.beta1, self.beta2, self.n_T + 1)
+        if np.log1p(-beta).sum() < math.log(_LEAST_SIGNAL):
+            raise UserError(
+                f"betas ({self.beta1}, {self.beta2}) with n_T {self.n_T} leave less than "
+                f"{_LEAST_SIGNAL} of the signal at the last level; lower process.beta2 or n_T."
+            )
+
+    @property
+    def num_levels(self) -> int:
+        """n_T."""
+        return self.n_T
+
+    @property
+    def noise(self) -> Chain:
+        """Its chain of levels."""
+        return Chain((self.beta1, self.beta2), self.n_T)
+
+    @property
+    def uses_statistics(self) -> bool:
+        """If the network corrects a denoiser of the data, or σ_d is in the loss weight."""
+        is_weighted = self.loss_weight is not None and self.loss_weight.needs_std
+        return self.parameterization != "eps" or is_weighted
+
+    def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ln σ = ½ ln((1 − ᾱ)/ᾱ) at the noise times of its levels."""
+        # Here, so that configs never wait for torch.
+        from mindiffusion.schedules import linear_tables
+
+        table = linear_tables(self.beta1, self.beta2, self.n_T).alpha_bar.numpy()
+        alpha_bar = table[np.rint(t * self.n_T).astype(np.int64)]
+        return np.asarray(0.5 * np.log((1.0 - alpha_bar) / alpha_bar))
+
+
+PROCESSES: dict[str, type[ProcessConfig]] = {"ddpm": DDPMConfig}
+"""All processes' configs by ``kind``; ``mindiffusion.build.PROCESSES`` has the builder of each."""
+AnyProcessConfig = Annotated[ProcessConfig, TaggedUnion("kind", PROCESSES, "ddpm")]
+"""The settings of any process, read by their ``kind``."""

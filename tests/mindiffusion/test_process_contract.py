@@ -1,0 +1,499 @@
+"""What training, sampling and scoring take for granted of every process that configs may name.
+
+A new process is put under contract by its config in ``CONFIGS``. One of them is known to this file
+alone: its levels are continuous, and nothing else in the program knows it.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from benchmark.evaluation.metrics.denoising import denoising_profiles
+from benchmark.evaluation.metrics.profile import SUMMARIES, ProfileResult, summaries
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.evaluation.milestone.proof import check_finisher
+from benchmark.evaluation.milestone.score import score_milestone
+from benchmark.evaluation.milestone.yardstick import make_yardstick
+from benchmark.rows.metric_names import EPS_MSE, EXPOSURE
+from benchmark.speed.setting import ddpm_of
+from benchmark.study.study import EvaluationConfig, Study
+from mindiffusion import build
+from mindiffusion.build import build_process
+from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.process import PROCESSES, DDPMConfig, ProcessConfig
+from mindiffusion.config.run import SamplerConfig, config_hash, from_kept, to_dict, to_kept
+from mindiffusion.curriculum.density import Average, LogSigmaNormal, Share, Window
+from mindiffusion.curriculum.loss_weight import P2
+from mindiffusion.curriculum.stages import StageConfig, trained_on_all_levels
+from mindiffusion.ddim import ddim_sample
+from mindiffusion.errors import UserError
+from mindiffusion.noise import Stream, normals, sample_noise
+from mindiffusion.parameterization import network_times
+from mindiffusion.process import (
+    Jump,
+    Level,
+    Prediction,
+    add_noise,
+    clipped,
+    from_x0,
+    given,
+    stitched,
+    times_of,
+)
+from mindiffusion.sampling import model_of, sample_images, sampler_steps
+from mindiffusion.training import checkpoint
+from mindiffusion.training.preflight import check_sampler
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class AngleConfig(ProcessConfig):
+    kind: Literal["angle"] = "angle"
+    widest: float = Field(default=1.55, gt=0, lt=math.pi / 2)
+
+    @property
+    def noise(self):
+        return f"angles up to {self.widest}"
+
+    def log_sigma(self, t):
+        return np.log(np.tan(self.widest * t))
+
+
+@plain_dataclass
+class AngleProcess:
+    """alpha = cos and sigma = sin of an angle in proportion to the noise time; continuous."""
+
+    widest: float
+    device: torch.device = CPU
+    num_levels: ClassVar[None] = None
+
+    def to(self, device):
+        return replace(self, device=device)
+
+    def level(self, t):
+        if t.device.type == "cpu" and not bool(((t > 0) & (t <= 1)).all()):
+            raise UserError(f"noise times {float(t.min())} to {float(t.max())}: allowed is (0, 1].")
+        return self._at(t.double())
+
+    def _at(self, t):
+        angle = self.widest * t
+        return Level(t, angle.cos(), angle.sin(), t, torch.ones_like(t))
+
+    def _one(self, t):
+        return self._at(torch.tensor([t], dtype=torch.float64))
+
+    def predict(self, network, x_t, level, condition=None):
+        asked = given(network, condition)
+        return Prediction(x_t, level, asked(x_t, network_times(level, x_t)).to(x_t.dtype))
+
+    def grid(self, count):
+        self._check(count)
+        return tuple(self._one((i + 0.5) / count) for i in range(count))
+
+    def fine_grid(self):
+        return self._at(torch.arange(1001).double() / 1000)
+
+    def jumps(self, count):
+        self._check(count)
+        at = [self._one(i / count) for i in range(count, -1, -1)]
+        return tuple(map(Jump, at[:-1], at[1:], range(count, 0, -1)))
+
+    def chain_jumps(self):
+        raise UserError("process angle has continuous levels; use another sampler.")
+
+    @staticmethod
+    def _check(count):
+        if count < 1:
+            raise UserError(f"{count} noise levels: give at least 1.")
+
+
+EVALUATION = EvaluationConfig(
+    num_generated=8, num_reference=32, feature_nets=("effnet-lite0-64",), profile_images=4,
+    profile_levels=5, strip=3, metrics=("profile", "fd"),
+)  # fmt: skip
+CONFIGS = (
+    DDPMConfig(beta1=1e-3, beta2=0.1, n_T=100),
+    DDPMConfig(parameterization="preconditioned", loss_weight=P2()),
+    AngleConfig(),
+)
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    """The program knows the process of this file."""
+    monkeypatch.setitem(PROCESSES, "angle", AngleConfig)
+    monkeypatch.setitem(build.PROCESSES, AngleConfig, lambda own, known: AngleProcess(own.widest))
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda config: f"{config.kind} {CONFIGS.index(config)}")
+def config(request):
+    return request.param
+
+
+@pytest.fixture
+def run(config, tiny_config):
+    return replace(tiny_config("b"), process=config)
+
+
+@pytest.fixture
+def process(run):
+    return build_process(run)
+
+
+def most_of(process, count):
+    """So many levels or steps as it has, at most ``count``."""
+    return min(count, process.num_levels or count)
+
+
+def drawn(count=6):
+    """Images and noise, (count, 3, 8, 8) float64."""
+    index, shape = torch.arange(count), (3, 8, 8)
+    images, noise = (normals(1, s, index, 0, shape) for s in (Stream.FLIP, Stream.NOISE))
+    return (0.5 * images).clamp(-1, 1).double(), noise.double()
+
+
+def gaussian(std):
+    """The exact denoiser of pixels N(0, std²)."""
+
+    def denoise(x_t, level):
+        alpha, sigma = float(level.alpha), float(level.sigma)
+        return Prediction(x_t, level, sigma / (alpha**2 * std**2 + sigma**2) * x_t)
+
+    return denoise
+
+
+def test_every_process_of_configs_is_under_contract():
+    assert {type(config) for config in CONFIGS} == set(PROCESSES.values())
+    assert set(build.PROCESSES) == set(PROCESSES.values())
+    assert all(PROCESSES[config.kind] is type(config) for config in CONFIGS)
+
+
+# -- the config ---------------------------------------------------------------------------------
+
+
+def test_config_is_kept_and_read_again(run):
+    again = from_kept(to_kept(run), "kept")
+    assert again == run and config_hash(again) == config_hash(run)
+
+
+def test_ddpm_is_what_a_config_without_a_kind_means(tiny_config):
+    usual = tiny_config("b")
+    assert usual.process == DDPMConfig() and "kind" not in to_dict(usual)["process"]
+    assert tiny_config("b", "process.kind=ddpm") == usual
+    named = tiny_config("b", "process.kind=angle", "process.widest=1.5")
+    assert named.process == AngleConfig(widest=1.5)
+    assert to_dict(named)["process"] == {"kind": "angle", "widest": 1.5}
+    assert config_hash(named) != config_hash(usual)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("process.kind=angel",), "key 'process.kind' is 'angel'; allowed are ddpm, angle."),
+        (("process.widest=1.0",), "unknown key 'process.widest' of ddpm; it is a key of angle."),
+        (("process={kind: angle, n_T: 9}",), "unknown key 'process.n_T' of angle; it is a key of "),
+        (("process={kind: angle, widest: 2}",), "key 'process.widest' is 2"),
+    ],
+)  # fmt: skip
+def test_mistake_in_a_process_is_one_line(words, message, tiny_config):
+    with pytest.raises(UserError) as error:
+        tiny_config("b", *words)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_config_and_process_have_the_same_levels(config, process):
+    assert process.num_levels == config.num_levels
+    levels = config.num_levels or 1000
+    t = np.arange(1, levels + 1) / levels
+    level = process.level(torch.from_numpy(t))
+    found = config.log_sigma(t)
+    assert np.isfinite(found).all() and (np.diff(found) > 0).all()
+    np.testing.assert_allclose(found, (level.sigma / level.alpha).log(), rtol=1e-9, atol=1e-12)
+
+
+def test_config_says_which_samplers_there_are(config, run):
+    assert set(config.samplers) <= {"ddim", "ddpm"} and config.samplers
+    assert ("ddpm" in config.samplers) == (config.num_levels is not None)
+    for name in ("ddim", "ddpm"):
+        one = replace(run, sampler=SamplerConfig(name=name, steps=7))
+        if name not in config.samplers:
+            with pytest.raises(UserError, match=f"sampler.name is {name}, but process.kind"):
+                check_sampler(one)
+            continue
+        check_sampler(one)
+        assert sampler_steps(one) == (7 if name == "ddim" else config.num_levels)
+    many = replace(run, sampler=SamplerConfig(steps=(config.num_levels or 99_999) + 1))
+    if config.num_levels is None:
+        check_sampler(many)
+    else:
+        with pytest.raises(UserError, match=f"the process has {config.num_levels} noise levels"):
+            check_sampler(many)
+
+
+def test_only_networks_of_the_same_noise_denoise_in_turns(config, run):
+    check_finisher(run, replace(run, seed=1))
+    for other in CONFIGS:
+        if other.noise != config.noise:
+            with pytest.raises(UserError, match="need one data set and the same noise levels"):
+                check_finisher(run, replace(run, process=other))
+    assert str(config.noise) and hash(config.noise) == hash(replace(config).noise)
+
+
+def test_speed_is_measured_of_ddpm_alone(config, run):
+    if config.num_levels:
+        assert ddpm_of(run) is config
+        return
+    with pytest.raises(UserError, match="has the process angle; speed is measured of ddpm"):
+        ddpm_of(run)
+
+
+# -- levels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_level_is_at_its_noise_time(process, dtype):
+    t = torch.linspace(0.011, 1, 64, dtype=dtype)
+    level = process.level(t)
+    for each in (level.t, level.alpha, level.sigma, level.told, level.weight):
+        assert each.shape == (64,) and each.dtype == torch.float64 and bool((each > 0).all())
+    step = 0.5 / process.num_levels if process.num_levels else 0.0
+    assert float((level.t - t.double()).abs().max()) <= step + 1e-12
+    again = process.level(level.t)
+    assert torch.equal(again.t, level.t) and torch.equal(again.sigma, level.sigma)
+    ratio = level.sigma / level.alpha
+    assert bool(ratio.isfinite().all()) and bool((ratio.diff() >= 0).all())
+    alone = process.level(t[40:41])
+    assert torch.equal(alone.told, level.told[40:41]) and alone.time == float(level.t[40])
+
+
+@pytest.mark.parametrize("times", [[0.0], [0.5, 1.1], [-0.2], [math.nan]])
+def test_time_outside_is_refused_in_one_line(process, times):
+    with pytest.raises(UserError, match="noise times") as error:
+        process.level(torch.tensor(times))
+    assert "\n" not in str(error.value)
+
+
+def test_prediction_takes_noisy_images_apart(process):
+    x, noise = drawn()
+    level = process.level(torch.linspace(0.05, 1.0, len(x)))
+    x_t = add_noise(x, level, noise)
+    assert x_t.dtype == x.dtype
+    for factor, each in ((level.alpha, x), (level.sigma, noise)):
+        x_t = x_t - factor.view(-1, 1, 1, 1) * each
+    assert float(x_t.abs().max()) < 1e-14
+    x_t = add_noise(x, level, noise)
+    said = process.predict(lambda x, told, condition: torch.tanh(x) * condition, x_t, level, 2.0)
+    assert said.eps.dtype == x_t.dtype and bool(said.eps.isfinite().all())
+    torch.testing.assert_close(add_noise(said.x0, level, said.eps), x_t)
+    # A process may read the answer as it likes, but of each image alone and in its dtype.
+    one = process.level(level.t[2:3])
+    alone = process.predict(lambda x, told: 2 * torch.tanh(x), x_t[2:3].float(), one)
+    assert alone.eps.dtype == torch.float32
+    torch.testing.assert_close(alone.eps.double(), said.eps[2:3], rtol=1e-4, atol=1e-5)
+    perfect = from_x0(x_t, level, x)
+    torch.testing.assert_close(perfect.eps, noise)
+
+
+def test_grid_stands_at_the_middles_of_equal_shares(process):
+    for count in (1, 5, 20):
+        grid = process.grid(count)
+        middles = (np.arange(count) + 0.5) / count
+        step = 0.5 / process.num_levels if process.num_levels else 0.0
+        np.testing.assert_allclose(times_of(grid), middles, rtol=0, atol=step + 1e-12)
+        assert all(level.t.shape == (1,) and level.t.device.type == "cpu" for level in grid)
+    for wrong in (0, -1, *([process.num_levels + 1] if process.num_levels else [])):
+        with pytest.raises(UserError):
+            process.grid(wrong)
+
+
+def test_fine_grid_is_even_from_the_lower_end_to_pure_noise(process):
+    grid = process.fine_grid()
+    n = len(grid.t) - 1
+    assert n == (process.num_levels or n) >= 100
+    torch.testing.assert_close(grid.t, torch.arange(n + 1).double() / n)
+    assert bool((grid.sigma[1:] > 0).all()) and bool((grid.alpha > 0).all())
+    assert bool(((grid.sigma / grid.alpha).diff() > 0).all())
+
+
+def test_jumps_go_from_pure_noise_to_the_clean_image(process):
+    for count in (1, 7, most_of(process, 100)):
+        jumps = process.jumps(count)
+        assert len(jumps) == count == len({jump.key for jump in jumps})
+        assert jumps[0].level.time == 1
+        end = jumps[-1].following
+        assert (end.time, float(end.sigma), float(end.alpha)) == (0, 0, 1)
+        for jump, following in itertools.pairwise(jumps):
+            assert jump.following.time == following.level.time < jump.level.time
+        for jump in jumps:
+            assert jump.level.t.shape == (1,) and jump.level.t.device.type == "cpu"
+    for wrong in (0, *([process.num_levels + 1] if process.num_levels else [])):
+        with pytest.raises(UserError):
+            process.jumps(wrong)
+
+
+def test_chain_jumps_go_through_every_counted_level(process):
+    if process.num_levels is None:
+        with pytest.raises(UserError, match="continuous levels") as error:
+            process.chain_jumps()
+        assert "\n" not in str(error.value)
+        return
+    n = process.num_levels
+    jumps = process.chain_jumps()
+    np.testing.assert_allclose([jump.level.time for jump in jumps], np.arange(n, 0, -1) / n)
+
+
+def test_process_is_moved_to_a_device(process):
+    moved = process.to(CPU)
+    assert moved.device == CPU and moved.num_levels == process.num_levels
+    t = torch.tensor([0.3, 0.9])
+    assert torch.equal(moved.level(t).sigma, process.level(t).sigma)
+
+
+# -- sampling and scoring -----------------------------------------------------------------------
+
+
+def test_ddim_draws_what_an_exact_denoiser_knows(process):
+    std, index = 0.5, torch.arange(64)
+    start, noise = sample_noise(0, index, (3, 8, 8))
+    jumps = process.jumps(most_of(process, 200))
+    found = ddim_sample(gaussian(std), jumps, start.double(), noise, eta=0.0)
+    # The spread of 12,288 pixels has a standard error of .6 %; the rest is that of the steps.
+    assert float(found.std()) == pytest.approx(std, rel=0.08)
+    images = ddim_sample(clipped(gaussian(std)), jumps, start.double(), noise, eta=1.0)
+    assert float(images.abs().max()) <= 1 and float(images.std()) == pytest.approx(std, rel=0.2)
+
+
+def test_stitched_denoisers_take_turns_at_tau(process):
+    def constant(value):
+        return lambda x_t, level: Prediction(x_t, level, torch.full_like(x_t, value))
+
+    both = stitched(constant(2.0), constant(-1.0), 0.5)
+    x = torch.zeros(1, 3, 4, 4)
+    for t, value in ((0.25, -1.0), (0.5, -1.0), (0.51, 2.0), (1.0, 2.0)):
+        assert float(both(x, process.level(torch.tensor([t]))).eps.mean()) == value
+    start, noise = sample_noise(0, torch.arange(2), (3, 8, 8))
+    jumps, own = process.jumps(7), gaussian(0.5)
+    twice = ddim_sample(stitched(own, own, 0.5), jumps, start, noise)
+    assert torch.equal(twice, ddim_sample(own, jumps, start, noise))
+
+
+def test_profile_of_the_exact_denoiser_is_the_closed_form(process):
+    std, levels = 0.5, process.grid(5)
+    index, shape = torch.arange(128), (3, 8, 8)
+    images = std * normals(0, Stream.NOISE, index, 0, shape)
+    keyed = [normals(0, Stream.EVALUATION_NOISE, index, k, shape) for k in range(5)]
+    found = denoising_profiles({"": gaussian(std)}, images, levels, 64, lambda k, i: keyed[k][i])
+    signal = np.array([float(level.alpha) ** 2 * std**2 for level in levels])
+    noise = np.array([float(level.sigma) ** 2 for level in levels])
+    # The mean of 24,576 squares has a standard error of .9 %.
+    np.testing.assert_allclose(found[""].mse, signal / (signal + noise), rtol=0.04)
+
+
+def test_summaries_of_a_profile_are_weighted_means(process):
+    grid = process.fine_grid()
+    tables = [each.numpy() for each in (grid.t, grid.alpha, grid.sigma)]
+    times = times_of(process.grid(20))
+    flat = summaries(ProfileResult(times, np.full((20, 3), 0.37)), *tables)
+    assert all(each.value == pytest.approx(0.37, rel=1e-9) for each in flat.values())
+    falling = ProfileResult(times, np.exp(-3 * np.array(times))[:, None].repeat(3, 1))
+    found = {name: each.value for name, each in summaries(falling, *tables).items()}
+    assert found["L_simple"] == pytest.approx(falling.mse.mean(), rel=1e-3)
+    assert found["ELBO"] > found["L_simple"]  # its weight is at low noise
+
+
+# -- training -----------------------------------------------------------------------------------
+
+CURRICULA = {
+    "plain": (Window(),),
+    "windows": (Window(0.8), Window(0.3, 0.9), Window()),
+    "average": (Average((Share(2.0, Window(0.5)), Share(1.0, LogSigmaNormal(-1.2, 1.2)))),),
+    "log-normal": (Window(0.5), LogSigmaNormal(-1.2, 1.2)),
+}
+
+
+@pytest.fixture
+def make_run(run):
+    """A function: name of a curriculum, output folder → a run of six steps with the process."""
+
+    def make(name, output="run"):
+        stages = tuple(StageConfig(f"s{k}", 1.0, one) for k, one in enumerate(CURRICULA[name]))
+        training = replace(
+            run.training, steps=6, global_batch=4, milestones=(3, 6), checkpoint_every=100
+        )
+        sampler = SamplerConfig(steps=2, grid=2, chunk=4)
+        return replace(run, curriculum=stages, training=training, sampler=sampler, output=output)
+
+    return make
+
+
+@pytest.mark.parametrize("name", CURRICULA)
+def test_process_is_trained_sampled_and_its_exposure_told(
+    name, make_run, train_run, avatars, workdir
+):
+    config = make_run(name, str(workdir / "results" / "run"))
+    trainer = train_run(config)
+    assert trainer.step == 6 and trainer.is_finite()
+    for stage in trainer.pacer.stages:
+        batch = trainer.source.batch(stage.start, 0, 4)
+        _, level = trainer.noisy(batch, stage.density)
+        low, high = stage.density.ends(trainer.process.num_levels)
+        half = 0.5 / (trainer.process.num_levels or math.inf)
+        assert low - half <= float(level.t.min()) and float(level.t.max()) <= high + half
+        expected = stage.density.quantile(batch.u, trainer.process.num_levels)
+        torch.testing.assert_close(level.t, expected)
+
+    content = checkpoint.load(checkpoint.weights_path(config.run_dir, 6))
+    model = model_of(content, "raw", CPU)
+    assert sample_images(model, model.process, config.sampler, 3, 32).shape == (3, 32, 32, 3)
+    study = Study("s", workdir / "results", (config,), EVALUATION)
+    plan = resolve_plan(config, len(avatars.train))
+    milestone = Milestone(study, config, plan, avatars.manifest_id, content, config.run_dir)
+    rows = list(milestone.stage_rows())
+    for stage in milestone.stages:
+        exposure = [r.value for r in rows if r.metric == EXPOSURE and r.stage == stage.config.name]
+        # A milestone tells of the stages that began since the one before.
+        assert len(exposure) == (20 if stage.start >= 3 else 0)
+        assert not exposure or sum(exposure) == pytest.approx(20, abs=1e-6)
+        if stage.config.density == Window():
+            assert exposure in ([], [1.0] * 20)
+    assert trained_on_all_levels(milestone.stages, 6)
+
+
+def test_process_is_scored(make_run, train_run, avatars, workdir):
+    config = make_run("log-normal", str(workdir / "results" / "run"))
+    process = train_run(config).process
+    content = checkpoint.load(checkpoint.weights_path(config.run_dir, 6))
+    study = Study("s", workdir / "results", (config,), EVALUATION)
+    plan = resolve_plan(config, len(avatars.train))
+    milestone = Milestone(study, config, plan, avatars.manifest_id, content, config.run_dir)
+    rows = list(score_milestone(milestone, make_yardstick(EVALUATION, avatars, "cpu")))
+    assert all(math.isfinite(row.value) for row in rows)
+    levels = [row.level for row in rows if (row.metric, row.weights) == (EPS_MSE, "raw")]
+    np.testing.assert_allclose(levels, times_of(process.grid(5)))
+    assert {row.sampler_steps for row in rows if row.sampler} == {2}
+    assert {f"{EPS_MSE}/{name}" for name in SUMMARIES} <= {row.metric for row in rows}
+
+
+def test_sampler_meets_untrained_levels_until_the_stages_cover_all(make_run):
+    stages = resolve_plan(make_run("windows"), 256).pacer().stages
+    assert [trained_on_all_levels(stages, step) for step in (1, 3, 6)] == [False, False, True]
+    assert trained_on_all_levels(stages, 1, 0.8, 1.0)
+    normal = resolve_plan(make_run("log-normal"), 256).pacer().stages
+    assert [trained_on_all_levels(normal, step) for step in (1, 6)] == [False, True]
+
+
+def test_interrupted_run_goes_on_to_the_same_bits(make_run, train_run, workdir):
+    whole = train_run(make_run("log-normal", "whole"))
+    parts = make_run("log-normal", "parts")
+    assert train_run(parts, stop_after=4).step == 4
+    again = train_run(parts).network.state_dict()
+    assert all(torch.equal(again[key], value) for key, value in whole.network.state_dict().items())
