@@ -7,9 +7,8 @@ import pandas as pd
 
 from benchmark.analysis.log_ratios import quotient
 from benchmark.rows.frames import curriculum_frame
-from benchmark.rows.metric_names import EPS_MSE
+from benchmark.rows.metric_names import EPS_MSE, MASK_EFFECT
 
-MASK_EFFECT = "mask-effect"
 # Share of the arm's own ε-MSE by which lifting the mask must change it somewhere (docs/methods.md,
 # Manipulation check).
 MANIPULATION_MINIMUM = 0.01

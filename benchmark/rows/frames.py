@@ -14,6 +14,7 @@ from benchmark.rows.metric_names import (
     EPS_MSE_LINEAR,
     EPS_MSE_MEAN,
     EXPOSURE,
+    MASK_EFFECT,
     STAGE_METRICS,
 )
 from benchmark.rows.row import FIELDS, IDENTITY, Row
@@ -28,7 +29,7 @@ LARGEST, SMALLEST = 1e70, 1e-70
 and nothing that a network computes in single precision leads out of them."""
 _MEASURED = ["value", "error", "train_seconds"]
 # Metrics by noise level, and how the names of others begin.
-_PROFILES = (EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN, EXPOSURE, "mask-effect")
+_PROFILES = (EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN, EXPOSURE, MASK_EFFECT)
 _PROFILE_PARTS = ("emergence/", "stitched-above/", "stitched-below/")
 # Numbers that differ in one of these never meet in one column or on one line.
 CONDITION = (

@@ -6,6 +6,7 @@ from mindiffusion.errors import UserError
 
 SMOKE_BELOW = 2048
 MEMORISED_PIXELS = "memorised-pixels"
+MASK_EFFECT = "mask-effect"
 REALISED_SPARSITY = "realised-sparsity/"  # and where: a block, or the bottleneck
 STAGE_METRICS = ("t_min", "t_max", "active_channels", "penalty_lambda")
 EPS_MSE = "eps-MSE"

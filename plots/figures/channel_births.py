@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.analysis.log_ratios import quotient
-from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MASK_EFFECT, mask_effects
+from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, mask_effects
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.rows.frames import arm_order, curriculum_frame
-from benchmark.rows.metric_names import EPS_MSE
+from benchmark.rows.metric_names import EPS_MSE, MASK_EFFECT
 from plots.arm_groups import alike, listed
 from plots.arm_lines import arm_lines
 from plots.style import (

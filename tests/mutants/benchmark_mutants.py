@@ -227,14 +227,14 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "samples-of-the-raw-weights",
         "benchmark/evaluation/milestone/sample_rows.py",
-        "load_weights(network, milestone.content, primary_weights(config))",
+        'load_weights(network, milestone.content, common["weights"])',
         'load_weights(network, milestone.content, "raw")',
         (f"{BENCHMARK}/evaluation/test_scores.py",),
     ),
     Mutant(
         "proof-free-of-the-settings",
         "benchmark/evaluation/milestone/proof.py",
-        "settings = asdict(evaluation) | {",
+        "settings = evaluation.settings | {",
         "settings = {",
         (f"{BENCHMARK}/evaluation/test_evaluate_run.py",),
     ),

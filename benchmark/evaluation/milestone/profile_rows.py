@@ -24,6 +24,7 @@ from benchmark.rows.metric_names import (
     EPS_MSE_GAP,
     EPS_MSE_LINEAR,
     EPS_MSE_MEAN,
+    MASK_EFFECT,
     REALISED_SPARSITY,
 )
 from benchmark.rows.row import Row
@@ -182,7 +183,7 @@ def _mask_rows(
             held_out = yardstick.data.held_out
             lifted = _profiles({"": model}, model.process, config, yardstick, held_out)[""]
     effect = paired_difference(lifted, under)
-    yield from _level_rows(milestone, "mask-effect", effect, weights, direction="none")
+    yield from _level_rows(milestone, MASK_EFFECT, effect, weights, direction="none")
     for name, value in weight_movement(network, build_network(config)).items():
         yield milestone.row(f"weight-movement-{name}", value, weights=weights)
     yield milestone.row(f"{REALISED_SPARSITY}{mask.place}", mask.share_off, weights=weights)

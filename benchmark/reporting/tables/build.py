@@ -19,7 +19,6 @@ from benchmark.reporting.tables.capacity import capacity
 from benchmark.reporting.tables.milestones import (
     BY,
     CHECKS,
-    MASK_EFFECT,
     by_prefix,
     full_numbers,
     milestone_tables,
@@ -45,7 +44,7 @@ from benchmark.rows.frames import (
     mean_over_levels,
     split_conditions,
 )
-from benchmark.rows.metric_names import EPS_MSE, SUMMARIES, limit_name
+from benchmark.rows.metric_names import EPS_MSE, MASK_EFFECT, SUMMARIES, limit_name
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.metric_catalogue import quality_rows
 from mindiffusion.files import remove_stale, write_text

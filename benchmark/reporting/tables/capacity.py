@@ -8,9 +8,9 @@ import pandas as pd
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.reporting.tables.arms import part_of, sequence, text_of
 from benchmark.reporting.tables.as_text import Table, written
-from benchmark.reporting.tables.milestones import MASK_EFFECT, MISSING
+from benchmark.reporting.tables.milestones import MISSING
 from benchmark.rows.frames import arm_order, curriculum_frame
-from benchmark.rows.metric_names import REALISED_SPARSITY
+from benchmark.rows.metric_names import MASK_EFFECT, REALISED_SPARSITY
 from benchmark.study.index import NETWORKS
 
 _WORDS = ("mechanism", "location", "control", "values")

@@ -8,7 +8,7 @@ import pandas as pd
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.reporting.tables.as_text import Table, decimals_for, written
 from benchmark.rows.frames import arm_order, split_conditions
-from benchmark.rows.metric_names import is_smoke
+from benchmark.rows.metric_names import MASK_EFFECT, is_smoke
 
 MARK = "†"
 HOLLOW_NOTE = (
@@ -27,7 +27,6 @@ RANK_NOTE = (
 )
 MISSING = "–"
 BY = ("arm", "step")
-MASK_EFFECT = "mask-effect"
 # The order of the table of checks, and what its metrics are where the name does not say it.
 CHECKS = {
     "corner-roughness@": "",
