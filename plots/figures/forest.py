@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 from benchmark.analysis.answer import reservations
 from benchmark.analysis.claims import Group
 from benchmark.analysis.findings import Finding
+from benchmark.analysis.scales import Scale
 from benchmark.analysis.study_analysis import StudyAnalysis
-from plots.percent_axis import (
+from plots.change_axis import (
     BEYOND_NOTE,
+    change_axis,
     covering,
     cut,
     is_wide,
     margin_zone,
-    percent_axis,
     percent_text,
     zone_note,
 )
@@ -70,18 +71,18 @@ def comparisons(found: Sequence[Finding]) -> list[Finding]:
     return sorted(kept, key=lambda finding: order.index(finding.group))
 
 
-def forest(found: Sequence[Finding], margin: float, ax: Axes) -> Axes:
-    """A line per finding under its group's heading, the effects along x as log ratios.
+def forest(found: Sequence[Finding], scale: Scale, ax: Axes) -> Axes:
+    """A line per finding under its group's heading, the effects along x.
 
     Args:
         found: what ``comparisons`` returns, at least one with an estimate.
-        margin: the smallest effect, a log ratio.
+        scale: of the effects.
         ax: axes to draw on.
     """
-    margin_zone(ax, "x", margin)
-    ends = [x for f in found for x in (f.low, f.high, f.estimate)]
-    low, high = covering(ends, margin, room=0.06)
-    percent_axis(ax, "x", low, high)
+    margin_zone(ax, "x", scale)
+    ends = [x for f in found for x in f.interval]
+    low, high = covering(ends, scale, room=0.06)
+    change_axis(ax, "x", low, high, scale)
     place, group = 0.0, None
     for finding in found:
         if finding.group != group:
@@ -120,18 +121,19 @@ def _line(finding: Finding, place: float, ax: Axes) -> None:
 
 
 def interval_text(finding: Finding) -> str:
-    """The change in percent and its interval, −4.2 % [−6.1, −2.3]; alone without an interval.
+    """The change and its interval, −4.2 % [−6.1, −2.3]; alone without an interval.
 
     A dash where nothing was tested.
     """
     if math.isnan(finding.estimate):
         return _NOTHING
-    estimate = percent_text(finding.estimate)
+    scale = finding.scale
+    estimate = scale.change(finding.estimate, percent_text)
     if math.isnan(finding.low):
         return estimate
     low, high = (
-        percent_text(end).removesuffix(" %").replace("> ", ">")
-        for end in (finding.low, finding.high)
+        scale.change(end, percent_text).removesuffix(" %").replace("> ", ">")
+        for end in scale.ends(finding.low, finding.high)
     )
     return f"{estimate} [{low}, {high}]"
 
@@ -143,19 +145,23 @@ def figure(study: StudyAnalysis) -> Figure:
     groups = len({finding.group for finding in shown})
     lines = min(ROW_INCHES * (len(shown) + 1.4 * groups + 1), MOST_INCHES)
     result = new_figure(PAGE_INCHES, lines + 0.4)
-    ax = forest(shown, study.terms.margin, result.subplots())
-    ax.set_xlabel(f"change of {endpoint.metric if endpoint else 'the distance'} (left is better)")
+    ax = forest(shown, study.scale, result.subplots())
+    metric = endpoint.metric if endpoint else f"the {study.noun}"
+    ax.set_xlabel(f"change of {metric} ({study.scale.better_end} is better)")
     note_below(result, [*_notes(found, study), *reservations(study)])
     return result
 
 
 def _notes(found: Sequence[Finding], study: StudyAnalysis) -> list[str]:
-    endpoint = study.endpoint
-    notes = ["each line claims that its first arm is better (left), if its words say nothing else"]
-    notes.append(zone_note(study.terms.margin))
+    endpoint, scale = study.endpoint, study.scale
+    notes = [
+        f"each line claims that its first arm is better ({scale.better_end}), if its words say "
+        "nothing else"
+    ]
+    notes.append(zone_note(scale))
     if any(finding.verdict == "not tested" for finding in found):
         notes.append("not tested: a mask does nothing, or no seed has all arms (see the tables)")
-    if is_wide([end for f in found for end in (f.low, f.high, f.estimate)]):
+    if is_wide([end for f in found for end in f.interval], scale):
         notes.append(BEYOND_NOTE)
     if len(found) > MOST_LINES:
         notes.append(f"{MOST_LINES} of {len(found)} comparisons shown, all are in the tables")

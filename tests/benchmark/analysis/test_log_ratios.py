@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from plots.percent_axis import percent_text
 
 from benchmark.analysis.log_ratios import BEYOND, is_beyond, log_quotient, percent_change, quotient
 from benchmark.analysis.verdict_words import percent, span
 from benchmark.reporting.page.words import percent_of
-from plots.percent_axis import percent_text
 
 
 @pytest.mark.parametrize("show", [percent, percent_of, percent_text])

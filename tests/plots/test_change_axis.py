@@ -2,7 +2,6 @@ import math
 
 import pytest
 from matplotlib.figure import Figure
-
 from plots.percent_axis import (
     covering,
     cut,
