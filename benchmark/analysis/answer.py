@@ -156,19 +156,17 @@ def _arm_of_total(finding: Finding) -> str:
 def _ends(benefit: Finding, endpoint: Endpoint) -> str:
     """What the finding is, as a part of a sentence."""
     arm, scale = _arm_of_total(benefit), benefit.scale
-    note = " (higher is better)" * scale.more_is_better
     if not arm:
-        return (
-            f"{benefit.contrast} of the {endpoint.metric} is {scale.change(benefit.estimate)}{note}"
-        )
+        return f"{benefit.contrast} of the {endpoint.metric} is {scale.change(benefit.estimate)}"
     change = f"{scale.size(benefit.estimate)} {scale.side(benefit.estimate)} {BASELINE}'s"
-    return f"the {endpoint.metric} of {arm} ends {change}{note}"
+    return f"the {endpoint.metric} of {arm} ends {change}"
 
 
 def _sources(benefit: Finding, endpoint: Endpoint, study: StudyAnalysis) -> list[str]:
     """What an effect rests on: interval, seeds, and all that weakens it."""
     interval = [] if benefit.seeds == 1 else [f"95 % interval {_interval(benefit)}"]
     return [
+        *(["higher is better"] if endpoint.scale.more_is_better else []),
         *interval,
         f"n = {seeds_text(benefit.seeds)}",
         *([] if benefit.declared else ["exploratory"]),

@@ -6,9 +6,9 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import distance_rows, to_frame
-from benchmark.study.terms import USUAL
 from plots.end_points import end_points
 from plots.figures import fid_vs_steps
 from plots.style import arm_styles
@@ -134,16 +134,16 @@ def test_ratios_are_to_the_baseline_of_the_same_seed_and_full_range(make):
     values = {("B", 0): 100.0, ("B", 1): 50.0, ("C", 0): 90.0, ("C", 1): 55.0}
     rows = [make.row(arm=arm, seed=seed, value=value) for (arm, seed), value in values.items()]
     rows += [make.row(step=750, value=200.0), make.row(arm="C", step=750, full_range=False)]
-    ratios = fid_vs_steps.full_range_ratios(to_frame(rows))
+    ratios = fid_vs_steps.full_range_changes(to_frame(rows), USUAL_SCALE)
     found = {row.seed: math.exp(row.value) for row in ratios.itertuples()}
     assert found == pytest.approx({0: 0.9, 1: 1.1})
 
 
 def test_ratio_panel_shows_the_last_intervals_and_the_zone_around_no_change(wide):
-    ratios = fid_vs_steps.full_range_ratios(wide[wide["metric"] == CURVE])
+    ratios = fid_vs_steps.full_range_changes(wide[wide["metric"] == CURVE], USUAL_SCALE)
     ax = Figure().subplots()
-    fid_vs_steps.ratio_vs_steps(ratios, USUAL.margin, arm_styles(wide), ax)
-    low, high = fid_vs_steps.ratio_limits(ratios, USUAL.margin)
+    fid_vs_steps.change_vs_steps(ratios, USUAL_SCALE, arm_styles(wide), ax)
+    low, high = fid_vs_steps.change_limits(ratios, USUAL_SCALE)
     summary = over_seeds(ratios[ratios["step"] == 1500], ("arm",)).set_index("arm")
     assert low < summary["mean"]["CS"] - summary["half_width"]["CS"]
     assert high > math.log(1.03)

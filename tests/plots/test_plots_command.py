@@ -189,12 +189,14 @@ def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):
     }  # fmt: skip
 
 
-def test_every_figure_has_a_caption():
-    shown = build.legends()
+def test_every_figure_has_a_caption(make):
+    shown = build.legends(StudyAnalysis(to_frame([make.row()])))
     assert set(shown) == ALL and len({legend.title for legend in shown.values()}) == len(ALL)
     assert all(text.endswith(".") and len(text) > 80 for _, text in shown.values())
 
 
-def test_captions_name_the_smallest_effect_of_the_study():
-    usual, own = (build.legends(terms)["forest"].caption for terms in (USUAL, TEN_PERCENT))
+def test_captions_name_the_smallest_effect_of_the_study(make):
+    frame = to_frame([make.row()])
+    studies = (StudyAnalysis(frame, terms) for terms in (USUAL, TEN_PERCENT))
+    usual, own = (build.legends(study)["forest"].caption for study in studies)
     assert "the grey zone of ±3 %" in usual and "the grey zone of ±10 %" in own
