@@ -305,7 +305,7 @@ def _adjusted(claims: list[Claim], found: list[Finding], evidence: Evidence) -> 
         else finding
         for finding in found
     ]
-    noun = evidence.endpoint.noun
+    noun = evidence.endpoint.noun + " (higher is better)" * evidence.scale.more_is_better
     as_one = [_contradicted(finding, noun) for finding in _as_hypotheses(claims, held)]
     return _without_spare_seeds([_held_back(finding, evidence) for finding in as_one])
 

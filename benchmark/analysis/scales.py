@@ -31,7 +31,8 @@ Numbers = Any
 Interval = tuple[float, float, float]
 """Estimate, low and high end, of a change on a scale."""
 _NOTHING = "–"
-_TICKS = 6
+# Labels in a metric's own unit are long.
+_TICKS = 4
 # Numbers of more digits than these are written with their exponent.
 _MOST_DIGITS, _MOST_DECIMALS = 9, 14
 
@@ -121,7 +122,8 @@ class Scale(ABC):
 
     def turned(self, numbers: Numbers) -> Numbers:
         """From the metric's own direction to that of the analysis, or back."""
-        return -numbers if self.more_is_better else numbers
+        # Not -numbers, which makes -0 of 0.
+        return 0 - numbers if self.more_is_better else numbers
 
     def ends(self, low: float, high: float) -> tuple[float, float]:
         """The ends of an interval in the order in which they are shown, the lesser first."""
@@ -281,7 +283,8 @@ class PlainScale(Scale):
         digit = next(one for one in (1, 2, 5, 10) if (high - low) / (one * 10.0**power) <= _TICKS)
         step, decimals = digit * 10.0**power, max(0, -power - (digit == 10))
         places = range(math.ceil(low / step), math.floor(high / step) + 1)
-        return {k * step: _signed(self.turned(k * step), decimals) for k in places}
+        labels = {k * step: _signed(self.turned(k * step), decimals) for k in places}
+        return labels | ({0.0: "0"} if 0 in places else {})
 
 
 def _signed(number: float, decimals: int) -> str:

@@ -30,6 +30,7 @@ from plots.style import (
     new_figure,
     note_below,
     text_beside,
+    width_of,
 )
 
 # Height of a line, and of all of them at most: a page.
@@ -51,8 +52,9 @@ _MARKERS: dict[str, dict[str, Any]] = {
     "mixed": {"marker": "P", "color": COLOURS["purple"], "markersize": 6},
     "undecided": {"marker": "o", "color": "#555555", "markersize": 5, "markerfacecolor": "white"},
 }
-# Where text stands, in points left of the axes (negative) or right of them.
-_LEFT, _COLUMNS = -5, (8, 104, 134)
+# Where text stands, in points left of the axes (negative) or right of them. Wider changes move
+# the columns after them.
+_LEFT, _COLUMNS, _CHANGE_POINTS = -5, (8, 104, 134), 90
 
 
 def has_rows(study: StudyAnalysis) -> bool:
@@ -83,6 +85,7 @@ def forest(found: Sequence[Finding], scale: Scale, ax: Axes) -> Axes:
     ends = [x for f in found for x in f.interval]
     low, high = covering(ends, scale, room=0.06)
     change_axis(ax, "x", low, high, scale)
+    columns = _columns(found)
     place, group = 0.0, None
     for finding in found:
         if finding.group != group:
@@ -90,17 +93,24 @@ def forest(found: Sequence[Finding], scale: Scale, ax: Axes) -> Axes:
             place += 0.4 if place else 0.0
             text_beside(ax, _LEFT, place, _GROUPS[group], style="italic", color=GREY)
             place += 1.0
-        _line(finding, place, ax)
+        _line(finding, place, columns, ax)
         place += 1.0
     ax.set_ylim(place - 0.3, -1.6)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
-    for x, heading in zip(_COLUMNS, ("change [95 % interval]", "seeds", "verdict"), strict=True):
+    for x, heading in zip(columns, ("change [95 % interval]", "seeds", "verdict"), strict=True):
         text_beside(ax, x, -1.0, heading, color=GREY)
     return ax
 
 
-def _line(finding: Finding, place: float, ax: Axes) -> None:
+def _columns(found: Sequence[Finding]) -> tuple[float, ...]:
+    """Where changes, numbers of seeds and verdicts stand."""
+    more = max(0.0, max(width_of(interval_text(finding)) for finding in found) - _CHANGE_POINTS)
+    first, *others = _COLUMNS
+    return (first, *(place + more for place in others))
+
+
+def _line(finding: Finding, place: float, columns: Sequence[float], ax: Axes) -> None:
     look = _MARKERS.get(finding.verdict, _MARKERS["undecided"])
     # With one seed there is no interval.
     low, high = (
@@ -114,10 +124,10 @@ def _line(finding: Finding, place: float, ax: Axes) -> None:
     strong = {"weight": "bold"} if finding.declared else {}
     name = fitting(f"{finding.title}:  {finding.contrast}", _NAME_POINTS)
     text_beside(ax, _LEFT, place, name, **strong)
-    text_beside(ax, _COLUMNS[0], place, interval_text(finding))
-    text_beside(ax, _COLUMNS[1], place, str(finding.seeds))
+    text_beside(ax, columns[0], place, interval_text(finding))
+    text_beside(ax, columns[1], place, str(finding.seeds))
     colour = look["color"] if finding.verdict in _MARKERS else GREY
-    text_beside(ax, _COLUMNS[2], place, finding.verdict, color=colour)
+    text_beside(ax, columns[2], place, finding.verdict, color=colour)
 
 
 def interval_text(finding: Finding) -> str:
