@@ -9,6 +9,7 @@ from benchmark.analysis.over_seeds import over_seeds
 from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import distance_rows, to_frame
+from benchmark.study.terms import PrimaryMetric, Terms
 from plots.end_points import end_points
 from plots.figures import fid_vs_steps
 from plots.style import arm_styles
@@ -128,6 +129,19 @@ def test_unlike_samplers_are_named_on_their_panels(make):
     figure = fid_vs_steps.figure(StudyAnalysis(to_frame(rows)))
     assert [ax.get_ylabel().split(", ")[-1] for ax in figure.axes] == ["50 steps", "250 steps"]
     assert "50 steps" not in note_of(figure)
+
+
+def test_an_error_on_the_plain_scale_is_drawn_itself_and_speaks_of_no_images(make):
+    kind = {"metric": "eps-MSE/L_simple", "n_generated": 0, "sampler": "", "sampler_steps": 0}
+    cells = [(arm, step) for arm in ("B", "C") for step in (750, 1500)]
+    rows = [make.row(arm=arm, step=step, value=0.1 + step / 1e5, **kind) for arm, step in cells]
+    rows += [make.row(arm=arm, step=step, value=90.0) for arm, step in cells]
+    endpoint = PrimaryMetric("eps-MSE/L_simple", "plain")
+    study = StudyAnalysis(to_frame(rows), Terms(endpoint=endpoint, smallest_effect=0.01))
+    figure = fid_vs_steps.figure(study)
+    assert figure.axes[0].get_ylabel().startswith("eps-MSE/L_simple")
+    assert "smoke" not in note_of(figure) and "0 steps" not in note_of(figure)
+    assert "grey: ±0.01" in note_of(figure)
 
 
 def test_ratios_are_to_the_baseline_of_the_same_seed_and_full_range(make):
