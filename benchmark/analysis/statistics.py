@@ -1,7 +1,7 @@
 """Statistics of results: arrays in, plain numbers and frozen dataclasses out.
 
-Values are places on a scale where lower is better, such as logs of distances. What each formula is and where it comes from:
-docs/statistics.md. What can be drawn takes a ``numpy.random.Generator``; everything else is a pure
+Values are places on a scale where lower is better, such as logs of distances. What each formula is
+and where it comes from: docs/statistics.md. What can be drawn takes a ``numpy.random.Generator``; everything else is a pure
 function. scipy.stats is imported where it is used: it takes a second, and every process that reads
 rows imports this module.
 """
