@@ -1,9 +1,9 @@
 """Statistics of results: arrays in, plain numbers and frozen dataclasses out.
 
 Values are places on a scale where lower is better, such as logs of distances. What each formula is
-and where it comes from: docs/statistics.md. What can be drawn takes a ``numpy.random.Generator``; everything else is a pure
-function. scipy.stats is imported where it is used: it takes a second, and every process that reads
-rows imports this module.
+and where it comes from: docs/statistics.md. What can be drawn takes a
+``numpy.random.Generator``; everything else is a pure function. scipy.stats is imported where it is
+used: it takes a second, and every process that reads rows imports this module.
 """
 
 from dataclasses import dataclass
