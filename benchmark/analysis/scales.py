@@ -311,12 +311,19 @@ def scale_of(terms: Terms, rows: pd.DataFrame) -> Scale:
         rows: of the metric; without any, less is taken to be better.
 
     Raises:
-        UserError: neither more nor less of it is better, or more is and the scale takes ratios.
+        UserError: neither more nor less of it is better, or more is and the scale takes ratios, or
+            rows disagree about it.
     """
-    direction = "lower" if rows.empty else str(rows["direction"].iloc[0])
-    allowed, endpoint = allowed_scales(direction, is_positive=True), terms.endpoint
+    endpoint, found = terms.endpoint, sorted(set(rows["direction"]))
+    metric = endpoint.metric or ", ".join(sorted({base_name(name) for name in rows["metric"]}))
+    if len(found) > 1:
+        raise UserError(
+            f"Rows of {metric} have several directions in which it is better "
+            f"({', '.join(found)}); keep rows of one, and measure the others again."
+        )
+    direction = found[0] if found else "lower"
+    allowed = allowed_scales(direction, is_positive=True)
     if endpoint.scale not in allowed:
-        metric = endpoint.metric or base_name(str(rows["metric"].iloc[0]))
         scales = " or ".join(allowed)
         what = {"higher": "more", "none": "neither more nor less"}[direction]
         advice = f"write endpoint.scale: {scales}" if scales else "name another metric"

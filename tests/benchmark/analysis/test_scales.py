@@ -224,7 +224,15 @@ def test_rows_that_a_scale_cannot_compare_are_refused_in_one_line(scale, directi
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_value_of_0_has_no_ratio(metric):
+def test_rows_that_disagree_about_the_direction_are_refused_in_one_line():
+    frame = planted(PRECISION, seeds=2)
+    frame.loc[(frame["arm"] == "good") & (frame["seed"] == 1), "direction"] = "lower"
+    with pytest.raises(UserError, match=r"several directions .*\(higher, lower\)") as error:
+        scale_of(terms_of(PRECISION), frame[frame["metric"] != HELD_OUT])
+    assert "\n" not in str(error.value)
+
+
+def test_a_value_of_0_has_no_ratio():
     frame = planted(KERNEL, seeds=2)
     with pytest.raises(UserError, match="ratios need values above 0"):
         StudyAnalysis(frame, terms_of(KERNEL, scale="ratio", smallest_effect=0.03)).findings  # noqa: B018
