@@ -10,11 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.analysis.study_analysis import StudyAnalysis
-from benchmark.analysis.verdict_words import margin_text
-from benchmark.rows.frames import arm_order, distance_rows
-from benchmark.rows.metric_names import EPS_MSE, noun_of
+from benchmark.rows.frames import arm_order
+from benchmark.rows.metric_names import EPS_MSE
 from benchmark.study.arm_catalogue import SHORT, checks_that_are, control_name
-from benchmark.study.terms import USUAL, Terms
 from mindiffusion.errors import UserError
 from mindiffusion.files import remove_stale
 from plots.arm_groups import main_arms
@@ -50,9 +48,8 @@ class FigureEntry:
     Attributes:
         name: of its files.
         title: what it is called.
-        caption: what it shows, and what would mean what; with ``{smallest}`` for the study's
-            smallest effect and ``{noun}`` for what its primary metric is. Arms but the baseline are
-            named by the catalogue: ``{equal}``, ``{weakened}``, ``{density}``.
+        caption: what it shows, and what would mean what; as the title with the words of ``_words``
+            in braces. Arms but the baseline are named by the catalogue.
         has_rows: whether a study has the rows for it.
         draw: the figure of a study that has.
         of_all_arms: whether it is about the study as a whole, so that no arm is left out.
@@ -94,26 +91,27 @@ def _of_rows(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[StudyAnalysis]
 ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
     FigureEntry(
         "fid_vs_steps",
-        "Distance by training step",
-        "Distance between generated and real images over training, and its change against plain "
-        "training (B) of the same seed. Lower is better. Hollow points are of networks that have "
-        "not yet been trained on all noise levels; no verdict uses them. The number after @ is the "
-        "number of generated images. A change compares two distances from equally many images. "
-        "Curves may be drawn from fewer images than the end: their distances are then higher, and "
-        "their changes less exact. Verdicts on distances use the end alone, which the lowest panel "
-        "shows where it has a number of images of its own. A band of changes that lies below the "
-        "grey zone of ±{smallest} at the last step speaks for an arm. Changes of early milestones "
-        "may lie outside the panel.",
-        _any_rows(distance_rows),
+        "{Curve} by training step",
+        "{Curve_of} over training, and its change against plain training (B) of the same seed. "
+        "{Better} is better. Hollow points are of networks that have not yet been trained on all "
+        "noise levels; no verdict uses them. The number after @ is the number of generated images. "
+        "A change compares two {curve}s from equally many images. Curves may be drawn from fewer "
+        "images than the end: their {curve}s are then {biased}, and their changes less exact. "
+        "Verdicts on {curve}s use the end alone, which the lowest panel shows where it has a "
+        "number of images of its own. A band of changes that lies {below} the grey zone of "
+        "±{smallest} at the last step speaks for an arm. Changes of early milestones may lie "
+        "outside the panel.",
+        lambda study: not study.curves.empty,
         fid_vs_steps.figure,
     ),
     FigureEntry(
         "forest",
         "Effects with their intervals",
         "Every comparison of the study: the change of the {noun} at the end with its 95 % "
-        "interval. Each line is a claim: that its first arm is better (has the lower {noun}), or "
-        "what its words say. A claim is supported if the interval lies wholly beyond the grey zone "
-        "of ±{smallest} on the claimed side, and refuted if it lies wholly on the other side of 0; "
+        "interval. Each line is a claim: that its first arm is better (has the {better} {noun}), "
+        "or what its words say. A claim is supported if the interval lies wholly beyond the grey "
+        "zone of ±{smallest} on the claimed side, and refuted if it lies wholly on the other side "
+        "of 0; "
         "arms are equal if the effect is shown to be smaller than the zone; all else is undecided. "
         "Nothing is tested by a mask without an effect, or without a seed that has all arms. "
         "Nothing is answered where the networks have not learned enough for the question. Two "
@@ -238,7 +236,7 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "cost_vs_quality",
         "Cost against quality",
         "Against the time of training: the distance along the runs, and the {noun} at their end "
-        "relative to plain training (B). Below and left of B is better and cheaper. Shorter and "
+        "relative to plain training (B). {Below} and left of B is better and cheaper. Shorter and "
         "narrower runs show what the same saving costs without any curriculum.",
         _any_rows(cost_vs_quality.cost_rows),
         cost_vs_quality.figure,
@@ -262,16 +260,40 @@ class Legend(NamedTuple):
     caption: str
 
 
-def legends(terms: Terms = USUAL) -> dict[str, Legend]:
-    """Figure's name → its legend in a study of these terms, in the order of the report."""
-    own = {
-        "smallest": margin_text(terms.margin),
-        "noun": noun_of(terms.endpoint.metric),
+_CURVES_OF = {
+    "distance": "Distance between generated and real images",
+    "score": "The primary metric",
+    "error": "The primary metric, a held-out error,",
+}
+
+
+def _words(study: StudyAnalysis) -> dict[str, str]:
+    """What legends call a study's primary metric, what its curves are of, and which is better."""
+    scale, curve = study.scale, study.noun_of_curves
+    return {
+        "smallest": scale.smallest,
+        "noun": study.noun,
+        "curve": curve,
+        "Curve": curve.capitalize(),
+        "Curve_of": _CURVES_OF[curve],
+        "biased": "higher" if curve == "distance" else "other ones",
+        "better": scale.better,
+        "Better": scale.better.capitalize(),
+        "below": scale.better_side,
+        "Below": scale.better_side.capitalize(),
         "equal": ", ".join(checks_that_are("equal")),
         "weakened": ", ".join(checks_that_are("worse")),
         "density": control_name("density", SHORT),
     }
-    return {entry.name: Legend(entry.title, entry.caption.format(**own)) for entry in ENTRIES}
+
+
+def legends(study: StudyAnalysis) -> dict[str, Legend]:
+    """Figure's name → its legend in a study, in the order of the report."""
+    own = _words(study)
+    return {
+        entry.name: Legend(entry.title.format(**own), entry.caption.format(**own))
+        for entry in ENTRIES
+    }
 
 
 def drawable(study: StudyAnalysis) -> dict[str, Callable[[StudyAnalysis], Figure]]:

@@ -198,20 +198,22 @@ def text_beside(ax: Axes, points: float, y: float, text: str, **look: Any) -> No
     )
 
 
-def fitting(text: str, points: float) -> str:
-    """Small text that is at most so many points wide; the middle of a wider one is left out.
+def width_of(text: str) -> float:
+    """Points that small text is wide.
 
     Letters differ threefold in width, so a number of characters does not say how wide they are.
     """
     font = get_font(findfont(FONT))
     font.set_size(_SMALL_POINTS, 72)
-    for most in range(len(text), 1, -1):
-        shown = shortened(text, most)
-        font.set_text(shown)
-        # FreeType counts in 64ths of a point.
-        if font.get_width_height()[0] <= 64 * points:
-            return shown
-    return ""
+    font.set_text(text)
+    # FreeType counts in 64ths of a point.
+    return float(font.get_width_height()[0]) / 64
+
+
+def fitting(text: str, points: float) -> str:
+    """Small text that is at most so many points wide; the middle of a wider one is left out."""
+    texts = (shortened(text, most) for most in range(len(text), 1, -1))
+    return next((shown for shown in texts if width_of(shown) <= points), "")
 
 
 def log_scale(ax: Axes, values: pd.Series, span: float = 1.0) -> bool:

@@ -26,7 +26,7 @@ def over_milestones(frame: pd.DataFrame, endpoint: Endpoint) -> tuple[float, int
 
     Args:
         frame: the frame of a study's rows.
-        endpoint: its primary distance.
+        endpoint: its primary metric, made of images.
 
     Returns:
         None with fewer than ``FEWEST`` points, or without any spread.
@@ -35,7 +35,8 @@ def over_milestones(frame: pd.DataFrame, endpoint: Endpoint) -> tuple[float, int
     error = frame[frame["metric"] == HELD_OUT]
     error = error[error["weights"] == endpoint.condition["weights"]]
     means = [part[part["full_range"]].groupby(_POINT)["value"].mean() for part in (distance, error)]
-    return _correlation(pd.concat(means, axis=1, join="inner").to_numpy())
+    both = [endpoint.scale.turned(means[0]), means[1]]
+    return _correlation(pd.concat(both, axis=1, join="inner").to_numpy())
 
 
 def over_cells(endpoint: Endpoint, held_out: Endpoint) -> tuple[float, int] | None:

@@ -9,14 +9,11 @@ from benchmark.analysis.claims import EXPECTED
 from benchmark.analysis.competence import Competence, competence
 from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.findings import Finding, Verdict
+from benchmark.analysis.scales import SIGN_ALONE
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import (
     baseline_text,
-    change_text,
-    margin_text,
-    percent,
     seeds_text,
-    span,
 )
 from benchmark.rows.file import ROWS_FILE, read_rows, rows_files
 from benchmark.rows.frames import to_frame
@@ -121,7 +118,7 @@ def headline(study: StudyAnalysis) -> str:
         )
     if benefit.verdict == "mixed":
         return f"Mixed: {benefit.why} By the first, {ends}{beside}."
-    answer = _answer(benefit, study.terms.margin)
+    answer = _answer(benefit)
     return f"{answer}: {ends}{beside}{_order_text(benefit, study.findings)}."
 
 
@@ -158,11 +155,10 @@ def _arm_of_total(finding: Finding) -> str:
 
 def _ends(benefit: Finding, endpoint: Endpoint) -> str:
     """What the finding is, as a part of a sentence."""
-    arm = _arm_of_total(benefit)
+    arm, scale = _arm_of_total(benefit), benefit.scale
     if not arm:
-        return f"{benefit.contrast} of the {endpoint.metric} is {percent(benefit.estimate)}"
-    side = "above" if benefit.estimate > 0 else "below"
-    change = f"{percent(benefit.estimate).lstrip('+−')} {side} {BASELINE}'s"
+        return f"{benefit.contrast} of the {endpoint.metric} is {scale.change(benefit.estimate)}"
+    change = f"{scale.size(benefit.estimate)} {scale.side(benefit.estimate)} {BASELINE}'s"
     return f"the {endpoint.metric} of {arm} ends {change}"
 
 
@@ -170,6 +166,7 @@ def _sources(benefit: Finding, endpoint: Endpoint, study: StudyAnalysis) -> list
     """What an effect rests on: interval, seeds, and all that weakens it."""
     interval = [] if benefit.seeds == 1 else [f"95 % interval {_interval(benefit)}"]
     return [
+        *(["higher is better"] if endpoint.scale.more_is_better else []),
         *interval,
         f"n = {seeds_text(benefit.seeds)}",
         *([] if benefit.declared else ["exploratory"]),
@@ -196,23 +193,27 @@ _ORDER: dict[Verdict, str] = {
 
 
 def _interval(finding: Finding) -> str:
-    return span(finding.low, finding.high)
+    return finding.scale.span(finding.low, finding.high)
 
 
 def _beside(finding: Finding) -> str:
     """What the held-out error says of the same arms, where it was measured."""
     if math.isnan(finding.held_out[0]):
         return ""
-    return f"; held-out ε-MSE over all noise levels: {change_text(finding.held_out)}"
+    return f"; held-out ε-MSE over all noise levels: {SIGN_ALONE.interval(finding.held_out)}"
 
 
-def _answer(benefit: Finding, margin: float) -> str:
+def _answer(benefit: Finding) -> str:
+    scale = benefit.scale
     if benefit.direction != -1:
         return f"{_verdict_word(benefit)}: {benefit.contrast} is {EXPECTED[benefit.direction]}"
-    if benefit.verdict == "undecided" and benefit.high < -margin:
-        return "Lower, but not beyond chance once all hypotheses are counted"
+    if benefit.verdict == "undecided" and benefit.high < -scale.margin:
+        return f"{scale.better.capitalize()}, but not beyond chance once all hypotheses are counted"
     if benefit.verdict == "undecided" and benefit.high < 0:
-        return f"Lower, but perhaps by less than the {margin_text(margin)} that matter"
+        return (
+            f"{scale.better.capitalize()}, but perhaps by less than the {scale.smallest} that "
+            "matter"
+        )
     return _ANSWERS[benefit.verdict]
 
 
@@ -233,4 +234,4 @@ def _order_text(benefit: Finding, found: Sequence[Finding]) -> str:
         return ""
     if math.isnan(order.low):
         return ""
-    return f"; {_ORDER[order.verdict]} ({percent(order.estimate)}, {_interval(order)})"
+    return f"; {_ORDER[order.verdict]} ({order.scale.change(order.estimate)}, {_interval(order)})"

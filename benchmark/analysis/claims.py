@@ -1,9 +1,9 @@
 """The comparisons of a study, as data: which arms, with which weights, to answer which question.
 
-A claim is about a contrast of log distances, Σ w_a log FD_a with Σ w_a = 0: its exponential is a
-ratio of distances (of ratios, for the joint effect). Hypotheses are the study's own; everything
-else is asked of known arms by their entries (``benchmark.study.arm_catalogue``), and of any other
-arm in the same words.
+A claim is about a contrast of the primary metric on its scale, Σ w_a x_a with Σ w_a = 0. Of log
+distances its exponential is a ratio (of ratios, for the joint effect). Hypotheses are the study's
+own; everything else is asked of known arms by their entries (``benchmark.study.arm_catalogue``),
+and of any other arm in the same words.
 """
 
 import dataclasses
@@ -25,7 +25,8 @@ from benchmark.study.hypotheses import MINUS, Expected, Hypothesis, Weights
 Group = ComparisonGroup | Literal["hypothesis"]
 GROUPS: tuple[Group, ...] = ("hypothesis", "decomposition", "claim", "check")
 """In the order in which they are shown."""
-# What the sign of a contrast is claimed to be; 0 claims that there is no difference.
+# What the sign of a contrast is claimed to be, where lower is better; 0 claims that there is no
+# difference.
 Direction = Literal[-1, 0, 1]
 _SIGN: dict[Expected, Direction] = {"better": -1, "equal": 0, "worse": 1}
 EXPECTED: dict[Direction, Expected] = {sign: expected for expected, sign in _SIGN.items()}

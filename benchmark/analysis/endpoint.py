@@ -1,6 +1,6 @@
 """The one number every verdict is about: a metric at each arm's last step, seed by seed.
 
-It is a distance unless the study's file names another metric.
+It is a distance on a ratio scale unless the study's file names another metric or scale.
 """
 
 import dataclasses
@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from benchmark.analysis.scales import Scale, scale_of
 from benchmark.rows.frames import (
     CONDITION,
     all_distance_rows,
@@ -32,17 +32,18 @@ MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A measure at each arm's last step, as logs.
+    """A measure at each arm's last step, on its scale.
 
-    ``values`` has a row per training seed and a column per arm: the log of the measure, a mean
-    over ``sampling_seeds``, NaN where a cell is missing. ``condition`` holds the
-    fields that all its rows share (``results.CONDITION``). ``declared`` is "exploratory" unless
-    all rows name one preregistration. ``uncommitted`` counts the cells that were measured by code
-    that no commit holds. ``left_out`` says in sentences which measurements of the same
-    cells do not count, and why.
+    ``values`` has a row per training seed and a column per arm: the measure on ``scale``, where
+    lower is better, a mean over ``sampling_seeds``, NaN where a cell is missing. ``condition``
+    holds the fields that all its rows share (``frames.CONDITION``). ``declared`` is "exploratory"
+    unless all rows name one preregistration. ``uncommitted`` counts the cells that were measured by
+    code that no commit holds. ``left_out`` says in sentences which measurements of the same cells
+    do not count, and why.
     """
 
     metric: str
+    scale: Scale
     condition: Mapping[str, object]
     step_rule: str
     values: pd.DataFrame
@@ -59,13 +60,13 @@ class Endpoint:
 
     @property
     def noun(self) -> str:
-        """What it is in a sentence: "distance" or "error"."""
+        """What it is in a sentence: "distance", "score" or "error"."""
         return noun_of(self.metric)
 
     @property
-    def is_distance(self) -> bool:
+    def is_of_images(self) -> bool:
         """Whether it is made of generated images; else it is a held-out error."""
-        return self.noun == "distance"
+        return self.noun != "error"
 
     @property
     def provisional(self) -> str:
@@ -89,7 +90,8 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms = USUAL) -> Endpoint | No
         frame: the frame of a study's rows, in any order.
         terms: what the study's file fixed beforehand.
     """
-    rows = at_last_step(_primary_rows(frame, terms.endpoint.metric))
+    measured = primary_rows(frame, terms)
+    rows = at_last_step(measured)
     if rows.empty:
         return None
     parts = [part for _, part in rows.groupby(list(CONDITION), sort=True)]
@@ -99,13 +101,14 @@ def primary_endpoint(frame: pd.DataFrame, terms: Terms = USUAL) -> Endpoint | No
     shared = [part for part, count in zip(parts, counts, strict=True) if count >= enough]
     chosen = min(shared, key=lambda part: _preference(part, terms.num_generated))
     every = rows if terms.endpoint.metric else at_last_step(all_distance_rows(frame))
-    endpoint = endpoint_of(chosen)
+    endpoint = endpoint_of(chosen, scale_of(terms, measured))
     left_out = (*_left_out(every, chosen), *endpoint.left_out)
     return dataclasses.replace(endpoint, left_out=left_out)
 
 
-def _primary_rows(frame: pd.DataFrame, declared: str) -> pd.DataFrame:
+def primary_rows(frame: pd.DataFrame, terms: Terms) -> pd.DataFrame:
     """Rows of the declared metric, with whatever number of images; else of the usual distance."""
+    declared = terms.endpoint.metric
     return frame[frame["metric"].map(base_name) == declared] if declared else distance_rows(frame)
 
 
@@ -152,23 +155,21 @@ def at_last_step(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["full_range"] & (rows["step"] == rows["total_steps"])]
 
 
-def endpoint_of(rows: pd.DataFrame) -> Endpoint:
+def endpoint_of(rows: pd.DataFrame, scale: Scale) -> Endpoint:
     """The endpoint of rows of one condition, at least one, each at its arm's last step.
 
     Every cell is a mean over the same sampling seeds: as many as more than half of the cells have.
     A cell that lacks one of them is left out, and changes nothing for the others.
 
+    Args:
+        rows: what is measured.
+        scale: on which it is compared.
+
     Raises:
-        UserError: a value of 0 or below, which has no logarithm, or a metric of which more is
-            better.
+        UserError: a value that has no place on the scale.
     """
     first = rows.iloc[0]
-    if first["direction"] == "higher":
-        raise UserError(
-            f"endpoint.metric is {base_name(first['metric'])}, of which more is better; name a "
-            "distance or an error in the study's file, of which less is."
-        )
-    if (rows["value"] <= 0).any():
+    if not scale.takes(rows["value"]).all():
         lowest = rows.sort_values("value").iloc[0]
         raise UserError(
             f"{first['metric']}: arm {lowest['arm']!r} has {lowest['value']:g}; ratios need values "
@@ -180,9 +181,10 @@ def endpoint_of(rows: pd.DataFrame) -> Endpoint:
     declared = set(rows["declared"])
     return Endpoint(
         metric=str(first["metric"]),
+        scale=scale,
         condition={name: first[name] for name in CONDITION},
         step_rule=_step_rule(rows),
-        values=rows.assign(value=np.log(rows["value"])).pivot_table(
+        values=rows.assign(value=scale.on(rows["value"])).pivot_table(
             index="seed", columns="arm", values="value"
         ),
         is_smoke="@" in first["metric"] and is_smoke(int(first["n_generated"])),

@@ -17,9 +17,9 @@ from benchmark.analysis.claims import Claim, Direction, Group, about, claims_abo
 from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import Endpoint, at_last_step, endpoint_of
 from benchmark.analysis.learning import Floats, worth_in_steps
-from benchmark.analysis.log_ratios import percent_change
 from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect
 from benchmark.analysis.power import seeds_needed
+from benchmark.analysis.scales import SIGN_ALONE, USUAL_SCALE, Interval, Scale
 from benchmark.analysis.statistics import (
     ALPHA,
     Contrast,
@@ -31,7 +31,6 @@ from benchmark.analysis.statistics import (
 )
 from benchmark.analysis.verdict_words import (
     listed,
-    percent,
     why_decided,
     why_mixed,
     why_not_answered,
@@ -54,9 +53,10 @@ Verdict = Literal[
 class Finding:
     """One claim and what the rows say of it.
 
-    ``estimate``, ``low`` and ``high`` are the log ratio of the distance and its 95 % interval;
-    NaN where nothing was tested, and the interval is NaN with one seed. ``held_out`` are the same
-    three numbers of the held-out ε-MSE over all noise levels; NaN where it was not measured.
+    ``estimate``, ``low`` and ``high`` are a change of the measure on ``scale`` and its 95 %
+    interval, below 0 for better; NaN where nothing was tested, and the interval is NaN with one
+    seed. ``held_out`` are the log ratio of the held-out ε-MSE over all noise levels and its
+    interval; NaN where it was not measured.
     ``p`` is that of a difference, but of a hypothesis that expects none it is that of equivalence.
     ``p_holm`` is adjusted over the hypotheses tested. ``p_sign_flip`` is None below 6 seeds.
     ``seeds_needed`` is given where the verdict is undecided.
@@ -83,13 +83,13 @@ class Finding:
     steps_equivalent: float | None
     declared: bool
     direction: Direction
-    held_out: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    held_out: Interval = (math.nan, math.nan, math.nan)
+    scale: Scale = USUAL_SCALE
 
     @property
-    def percent(self) -> tuple[float, float, float]:
-        """Estimate and interval as a change in percent: −5 is a distance 5 % lower."""
-        estimate, low, high = map(percent_change, (self.estimate, self.low, self.high))
-        return estimate, low, high
+    def interval(self) -> Interval:
+        """Estimate, low and high end."""
+        return self.estimate, self.low, self.high
 
     @property
     def passed(self) -> bool | None:
@@ -109,19 +109,23 @@ class Finding:
 class Evidence:
     """What claims are judged by: one measure's values, and what bears on how to read them.
 
-    ``margin`` is the smallest effect as a log ratio, 0 where none is declared, and ``alpha`` the
-    strictest level that Holm may ask of one hypothesis. ``held_out`` is the measure beside it, None
-    where there is none; ``baseline`` how far B has come, None where that was not measured.
+    ``alpha`` is the strictest level that Holm may ask of one hypothesis. ``held_out`` is the
+    measure beside it, None where there is none; ``baseline`` how far B has come, None where that
+    was not measured.
     """
 
     endpoint: Endpoint
-    margin: float
     alpha: float
     masks: Mapping[str, MaskEffect | None]
     curve: tuple[Floats, Floats]
     held_out: Endpoint | None
     baseline: Competence | None
     gate: Gate
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of the measure."""
+        return self.endpoint.scale
 
 
 def findings(hypotheses: Sequence[Hypothesis], evidence: Evidence) -> list[Finding]:
@@ -152,9 +156,7 @@ def secondary(
     found: list[Finding] = []
     for measure in measures:
         exploratory = dataclasses.replace(measure, declared="exploratory")
-        own = dataclasses.replace(
-            evidence, endpoint=exploratory, margin=0.0, curve=nothing, held_out=None
-        )
+        own = dataclasses.replace(evidence, endpoint=exploratory, curve=nothing, held_out=None)
         claims = claims_about(measure.values.columns, hypotheses)
         asked = [about(one, measure.metric) for one in claims if one.group == "hypothesis"]
         found += [_held_back(_finding(claim, own), own) for claim in asked]
@@ -174,7 +176,7 @@ def held_out_endpoints(frame: pd.DataFrame, endpoint: Endpoint) -> list[Endpoint
         for name in SUMMARIES
         if (rows["metric"] == name).any()
     ]
-    return [endpoint_of(part) for part in parts]
+    return [endpoint_of(part, SIGN_ALONE) for part in parts]
 
 
 def _finding(claim: Claim, evidence: Evidence) -> Finding:
@@ -183,7 +185,7 @@ def _finding(claim: Claim, evidence: Evidence) -> Finding:
         claim.key, claim.group, claim.title, claim.question, claim.contrast, math.nan, math.nan,
         math.nan, None, None, None, len(table), "not tested", "", None, None,
         claim.group == "hypothesis" and evidence.endpoint.is_declared, claim.direction,
-        _contrast_of(claim, evidence.held_out),
+        _contrast_of(claim, evidence.held_out), evidence.scale,
     )  # fmt: skip
     why_not = _inert(claim, evidence.masks)
     if why_not:
@@ -194,7 +196,7 @@ def _finding(claim: Claim, evidence: Evidence) -> Finding:
     return _judged(blank, claim, table, evidence)
 
 
-def _contrast_of(claim: Claim, endpoint: Endpoint | None) -> tuple[float, float, float]:
+def _contrast_of(claim: Claim, endpoint: Endpoint | None) -> Interval:
     """A claim's contrast of another measure with its interval; NaN where it can't be had."""
     if endpoint is None or not set(claim.arms) <= set(endpoint.values.columns):
         return math.nan, math.nan, math.nan
@@ -230,10 +232,11 @@ def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: Evidenc
     """The claim's own arms alone decide, seed by seed: no other arm can move its interval."""
     values = table.to_numpy() @ _weights(claim)
     contrast = paired(values)
-    answer = verdict(contrast, evidence.margin, claim.direction)
+    margin = evidence.scale.margin
+    answer = verdict(contrast, margin, claim.direction)
     p = contrast.p
-    if claim.group == "hypothesis" and claim.direction == 0 and evidence.margin > 0:
-        p = equivalence(contrast, evidence.margin)
+    if claim.group == "hypothesis" and claim.direction == 0 and margin > 0:
+        p = equivalence(contrast, margin)
     needed = _seeds_needed(contrast, len(values), evidence, claim.direction)
     return dataclasses.replace(
         blank,
@@ -243,7 +246,7 @@ def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: Evidenc
         p=None if math.isnan(p) else p,
         p_sign_flip=sign_flip(values),
         verdict=answer,
-        why=_why(answer, contrast, evidence.margin, claim.direction, needed),
+        why=_why(answer, contrast, evidence.scale, claim.direction, needed),
         seeds_needed=needed,
         steps_equivalent=worth_in_steps(contrast.estimate, evidence.curve),
     )
@@ -258,7 +261,7 @@ def _seeds_needed(
     (beyond it on the claimed side: supported; within: equal) or 0 (refuted). None where that takes
     more than any study has, and for one seed, whose spread is unknown.
     """
-    size, margin = abs(contrast.estimate), evidence.margin
+    size, margin = abs(contrast.estimate), evidence.scale.margin
     gap = abs(size - margin) if contrast.estimate * direction > 0 else max(size, margin - size)
     return seeds_needed(gap, contrast.standard_error * math.sqrt(n), evidence.alpha)
 
@@ -266,19 +269,19 @@ def _seeds_needed(
 def _why(
     answer: str,
     contrast: Contrast,
-    margin: float,
+    scale: Scale,
     direction: Direction,
     needed: int | None,
 ) -> str:
     if contrast.df == 0:
-        value = percent(contrast.estimate)
+        value = scale.change(contrast.estimate)
         return f"One training seed ({value}) has no interval, so nothing can be decided."
     interval = contrast.low, contrast.high
     if answer == "undecided":
-        text = why_undecided(interval, margin, needed)
+        text = why_undecided(interval, scale, needed)
     else:
-        text = why_decided(answer, interval, contrast.interval(0.9), margin, direction)
-    if margin == 0:
+        text = why_decided(answer, interval, contrast.interval(0.9), scale, direction)
+    if scale.margin == 0:
         text += " No smallest effect is declared for this measure: only the sign is judged."
     return text
 
@@ -302,17 +305,24 @@ def _adjusted(claims: list[Claim], found: list[Finding], evidence: Evidence) -> 
         else finding
         for finding in found
     ]
-    as_one = [_contradicted(finding) for finding in _as_hypotheses(claims, held)]
+    noun = evidence.endpoint.noun + " (higher is better)" * evidence.scale.more_is_better
+    as_one = [_contradicted(finding, noun) for finding in _as_hypotheses(claims, held)]
     return _without_spare_seeds([_held_back(finding, evidence) for finding in as_one])
 
 
-def _contradicted(finding: Finding) -> Finding:
-    """Mixed, where distance and held-out error differ in sign, both beyond their intervals."""
-    own, other = (finding.estimate, finding.low, finding.high), finding.held_out
+def _contradicted(finding: Finding, noun: str) -> Finding:
+    """Mixed, where the measure and the held-out error differ in sign, both beyond their intervals.
+
+    Args:
+        finding: any.
+        noun: what the measure is.
+    """
+    own, other = finding.interval, finding.held_out
     is_clear = all(low > 0 or high < 0 for _, low, high in (own, other))
     if finding.group == "check" or not is_clear or own[0] * other[0] > 0:
         return finding
-    return dataclasses.replace(finding, verdict="mixed", why=why_mixed(own, other))
+    why = why_mixed(noun, finding.scale.interval(own), SIGN_ALONE.interval(other))
+    return dataclasses.replace(finding, verdict="mixed", why=why)
 
 
 def _held_back(finding: Finding, evidence: Evidence) -> Finding:

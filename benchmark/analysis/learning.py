@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from benchmark.analysis.curves import area_ratio, steps_equivalent, steps_to_reach
 from benchmark.analysis.endpoint import Endpoint
+from benchmark.analysis.scales import Scale
 from benchmark.analysis.statistics import mean_and_interval
 from benchmark.rows.frames import CONDITION, arm_order
 from benchmark.rows.metric_names import base_name
@@ -27,62 +28,63 @@ def curve_rows(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
     """The endpoint's metric at all milestones, measured as there but for the number of images.
 
     Of several numbers of images it is the one with the most milestones, then the largest: studies
-    may score the last milestone alone with many. Those of 0 or below have no logarithm and are
-    left out.
+    may score the last milestone alone with many. Values that have no place on the scale are left
+    out.
     """
     names = [name for name in CONDITION if name not in ("metric", "n_generated")]
     rows = frame[(frame["metric"].map(base_name) == base_name(endpoint.metric))]
-    rows = rows[rows["value"] > 0]
+    rows = rows[endpoint.scale.takes(rows["value"])]
     rows = rows[(rows[names] == [endpoint.condition[name] for name in names]).all(axis=1)]
     by_n = rows.groupby("n_generated")["step"].nunique()
     return rows[rows["n_generated"] == max(by_n.index, key=lambda n: (by_n[n], n))]
 
 
-def _per_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per arm, seed and step: the distance, a geometric mean over sampling seeds."""
-    logs = rows.assign(value=np.log(rows["value"]))
-    cells = logs.groupby(["arm", "seed", "step"], as_index=False).agg(
+def _per_seed(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """A row per arm, seed and step: the value, a mean on the scale over sampling seeds."""
+    places = rows.assign(value=scale.on(rows["value"]))
+    cells = places.groupby(["arm", "seed", "step"], as_index=False).agg(
         value=("value", "mean"), full_range=("full_range", "all")
     )
-    return cells.assign(value=np.exp(cells["value"]))
+    return cells.assign(value=scale.off(cells["value"]))
 
 
 def baseline_curve(frame: pd.DataFrame, endpoint: Endpoint | None) -> tuple[Floats, Floats]:
-    """B's valid milestones and its log distances there, means over the seeds that have them all.
+    """B's valid milestones and its values there on their scale, means over seeds that have all.
 
     A curve measured with fewer images than the endpoint has is higher by a bias that hardly
-    changes along it; it is lowered by what both differ by at the last step.
+    changes along it; it is moved by what both differ by at the last step.
 
     Returns:
-        Steps, rising, and log distances; empty arrays without a finished B.
+        Steps, rising, and places on the scale; empty arrays without a finished B.
     """
     nothing = np.empty(0), np.empty(0)
     if endpoint is None or BASELINE not in endpoint.values:
         return nothing
-    rows = curve_rows(frame, endpoint)
-    cells = _per_seed(rows[(rows["arm"] == BASELINE) & rows["full_range"]])
+    rows, scale = curve_rows(frame, endpoint), endpoint.scale
+    cells = _per_seed(rows[(rows["arm"] == BASELINE) & rows["full_range"]], scale)
     table = cells.pivot_table(index="seed", columns="step", values="value").dropna()
     table = table.loc[table.index.intersection(endpoint.values[BASELINE].dropna().index)]
     if table.empty:
         return nothing
-    distances = np.exp(np.log(table.to_numpy()).mean(axis=0))
-    end = float(np.exp(endpoint.values.loc[table.index, BASELINE].mean()))
-    # Points that the shift leaves without a logarithm were all bias.
-    lowered = distances - (distances[-1] - end)
-    return table.columns.to_numpy(dtype=np.float64)[lowered > 0], np.log(lowered[lowered > 0])
+    values = scale.off(scale.on(table.to_numpy()).mean(axis=0))
+    end = float(scale.off(endpoint.values.loc[table.index, BASELINE].mean()))
+    # Points that the shift leaves without a place on the scale were all bias.
+    moved = values - (values[-1] - end)
+    kept = scale.takes(moved)
+    return table.columns.to_numpy(dtype=np.float64)[kept], scale.on(moved[kept])
 
 
-def worth_in_steps(log_ratio: float, curve: tuple[Floats, Floats]) -> float | None:
-    """Share of B's steps, counted from its end, that changes B's distance as much.
+def worth_in_steps(change: float, curve: tuple[Floats, Floats]) -> float | None:
+    """Share of B's steps, counted from its end, that changes B's value as much.
 
     Args:
-        log_ratio: an effect; its sign does not matter.
-        curve: steps and log distances of B, as from ``baseline_curve``.
+        change: an effect; its sign does not matter.
+        curve: steps and values of B on their scale, as from ``baseline_curve``.
 
     Returns:
         A share in [0, 1); None outside what was measured.
     """
-    share = steps_equivalent(abs(log_ratio), *curve)
+    share = steps_equivalent(abs(change), *curve)
     return None if math.isnan(share) else 1 - share
 
 
@@ -98,24 +100,28 @@ def learning(
 
     Returns:
         A row per arm with means over ``seeds`` training seeds and half widths of their 95 %
-        Student-t intervals (NaN for one seed). ``area`` is the mean log ratio to B over the span
-        of steps valid in both; ``steps_to_reach`` the step at which the arm is down at B's last
-        distance, given where all seeds got there, with ``reached`` their number;
-        ``steps_equivalent`` the share of B's steps that gives the distance the arm ends with, NaN
-        where it is below B's. NaN where a seed leaves it open; no rows without a finished B.
+        Student-t intervals (NaN for one seed). ``area`` is the mean change from B over the span
+        of steps valid in both; ``steps_to_reach`` the step at which the arm has B's last value,
+        given where all seeds got there, with ``reached`` their number; ``steps_equivalent`` the
+        share of B's steps that gives the value the arm ends with, NaN where it is better than B's.
+        NaN where a seed leaves it open; no rows without a finished B.
     """
     if endpoint is None or BASELINE not in endpoint.values:
         return pd.DataFrame(columns=list(_COLUMNS))
-    curves = dict(list(_per_seed(curve_rows(frame, endpoint)).groupby(["arm", "seed"])))
+    scale = endpoint.scale
+    curves = dict(list(_per_seed(curve_rows(frame, endpoint), scale).groupby(["arm", "seed"])))
     lines: list[dict[str, object]] = []
     for arm in arm_order(frame):
         if arm not in endpoint.values:
             continue
         ends = endpoint.values[sorted({arm, BASELINE})].dropna()
-        ratios = ends[arm] - ends[BASELINE]
+        changes = ends[arm] - ends[BASELINE]
         measured = [
-            (*_compare(curves[arm, seed], curves[BASELINE, seed]), steps_equivalent(ratio, *shape))
-            for seed, ratio in ratios.items()
+            (
+                *_compare(curves[arm, seed], curves[BASELINE, seed], scale),
+                steps_equivalent(change, *shape),
+            )
+            for seed, change in changes.items()
             if (arm, seed) in curves and (BASELINE, seed) in curves
         ]
         if measured:
@@ -123,13 +129,14 @@ def learning(
     return pd.DataFrame(lines, columns=list(_COLUMNS))
 
 
-def _compare(own: pd.DataFrame, baseline: pd.DataFrame) -> tuple[float, float]:
-    """Area against the baseline's, and the step at which the baseline's last distance is met."""
+def _compare(own: pd.DataFrame, baseline: pd.DataFrame, scale: Scale) -> tuple[float, float]:
+    """Area against the baseline's, and the step at which the baseline's last value is met."""
     curve, other = (
         (part["step"].to_numpy(), part["value"].to_numpy(), part["full_range"].to_numpy())
         for part in (own, baseline)
     )
-    return area_ratio(curve, other), steps_to_reach(*curve[:2], float(other[1][-1]), curve[2])
+    reached = steps_to_reach(*curve[:2], float(other[1][-1]), curve[2], scale)
+    return area_ratio(curve, other, scale), reached
 
 
 def _line(arm: str, measured: Floats) -> dict[str, object]:

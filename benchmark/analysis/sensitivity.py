@@ -36,12 +36,12 @@ def sensitivity(endpoint: Endpoint, alpha: float) -> pd.DataFrame:
         alpha: level of the test.
 
     Returns:
-        A row per arm but B with ``seeds`` shared with it. Of the log ratios to B: ``mean``,
+        A row per arm but B with ``seeds`` shared with it. Of the changes from B: ``mean``,
         ``interquartile_mean`` (from 8 seeds on), ``sd`` (from 2), and the smallest true one that
         a paired test would detect with 80 % power at that level (from 2).
         ``correlation`` of the arm with B over seeds (from 3): pairs pay where it is above 0.
-        ``probability_of_improvement``: a run of the arm ends below a run of B, whatever their
-        seeds (from 8). NaN where there are too few seeds; no rows without B.
+        ``probability_of_improvement``: a run of the arm ends better than a run of B, whatever
+        their seeds (from 8). NaN where there are too few seeds; no rows without B.
     """
     if BASELINE not in endpoint.values:
         return pd.DataFrame(columns=list(_COLUMNS))
@@ -52,15 +52,15 @@ def sensitivity(endpoint: Endpoint, alpha: float) -> pd.DataFrame:
 
 
 def _line(table: np.ndarray, alpha: float) -> tuple[float, ...]:
-    """The row of an arm from (2, n) log distances: its own and B's."""
+    """The row of an arm from (2, n) values on their scale: its own and B's."""
     n = table.shape[1]
-    ratios = table[0] - table[1]
-    sd = float(ratios.std(ddof=1)) if n > 1 else math.nan
+    changes = table[0] - table[1]
+    sd = float(changes.std(ddof=1)) if n > 1 else math.nan
     many = n >= QUARTILE_SEEDS
     return (
         n,
-        float(ratios.mean()),
-        interquartile_mean(ratios) if many else math.nan,
+        float(changes.mean()),
+        interquartile_mean(changes) if many else math.nan,
         sd,
         float(realised_correlation(table)[0, 1]) if n > 2 else math.nan,
         minimum_detectable_effect(sd, n, alpha) if n > 1 else math.nan,

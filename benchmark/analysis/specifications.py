@@ -19,7 +19,7 @@ from benchmark.analysis.findings import Finding
 from benchmark.analysis.learning import curve_rows
 from benchmark.analysis.statistics import paired
 from benchmark.rows.frames import cells_of, split_conditions
-from benchmark.rows.metric_names import VARIANT
+from benchmark.rows.metric_names import VARIANT, base_name
 from benchmark.study.hypotheses import Hypothesis
 
 _DISTANCES = ("FID", "FD-", "FD∞-", "KID", "KD-")
@@ -33,7 +33,7 @@ class Specification:
         way: how the end is measured, in words.
         key: the hypothesis.
         contrast: what is compared.
-        estimate, low, high: log ratio with its 95 % interval, which is NaN with one seed.
+        estimate, low, high: change on the endpoint's scale with its 95 % interval.
         seeds: training seeds that have all of its arms.
     """
 
@@ -55,7 +55,9 @@ def specifications(
 ) -> tuple[Specification, ...]:
     """Every tested hypothesis by every way to measure the end, the primary endpoint first.
 
-    A way counts if more than half of the endpoint's cells were measured by it, all above 0.
+    A way counts if more than half of the endpoint's cells were measured by it, and all values have
+    a place on the endpoint's scale. On a scale of ratios all distances and errors are comparable;
+    on a plain one, whose unit is the metric's own, only that metric is.
 
     Args:
         frame: the frame of a study's rows.
@@ -68,7 +70,8 @@ def specifications(
     claims = claims_about(endpoint.values.columns, hypotheses)
     arms = {arm for claim in claims if claim.key in tested for arm in claim.arms}
     ways = [(endpoint.metric, endpoint), *_other_ways(frame, endpoint, arms)]
-    ways += [(f"held-out {one.metric}", one) for one in measures]
+    if endpoint.scale.is_share:
+        ways += [(f"held-out {one.metric}", one) for one in measures]
     return tuple(
         _measured(way, claim, own)
         for way, own in ways
@@ -109,13 +112,14 @@ def _other_ways(
     last = at_last_step(frame)
     last = last[last["arm"].isin(arms)]
     names = last["metric"].map(lambda metric: metric.removeprefix(VARIANT).split("/")[-1])
-    is_distance = names.str.startswith(_DISTANCES) & (
-        (last["metric"] == names) | last["metric"].str.startswith(VARIANT)
-    )
-    for part in split_conditions(last[is_distance]):
+    is_comparable = names.map(base_name) == base_name(endpoint.metric)
+    if endpoint.scale.is_share:
+        is_comparable |= names.str.startswith(_DISTANCES)
+    is_whole = (last["metric"] == names) | last["metric"].str.startswith(VARIANT)
+    for part in split_conditions(last[is_comparable & is_whole]):
         if any(part[name].iloc[0] != value for name, value in endpoint.condition.items()):
             yield from _as_way(_in_words(str(part["metric"].iloc[0])), part, endpoint)
-    if endpoint.is_distance:
+    if endpoint.is_of_images:
         yield from _earlier(frame, endpoint, arms)
 
 
@@ -142,7 +146,7 @@ def _earlier(
 
 
 def _as_way(way: str, rows: pd.DataFrame, endpoint: Endpoint) -> Iterator[tuple[str, Endpoint]]:
-    """Nothing where too few of its arms' cells have it, or where a value has no logarithm."""
+    """Nothing where too few of its arms' cells have it, or a value has no place on the scale."""
     cells = int(endpoint.values[sorted(set(rows["arm"]))].notna().sum().sum())
-    if 2 * len(cells_of(rows)) > cells and (rows["value"] > 0).all():
-        yield way, endpoint_of(rows)
+    if 2 * len(cells_of(rows)) > cells and endpoint.scale.takes(rows["value"]).all():
+        yield way, endpoint_of(rows, endpoint.scale)

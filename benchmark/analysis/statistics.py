@@ -1,9 +1,9 @@
 """Statistics of results: arrays in, plain numbers and frozen dataclasses out.
 
-Values are logs of distances, lower is better. What each formula is and where it comes from:
-docs/statistics.md. What can be drawn takes a ``numpy.random.Generator``; everything else is a pure
-function. scipy.stats is imported where it is used: it takes a second, and every process that reads
-rows imports this module.
+Values are places on a scale where lower is better, such as logs of distances. What each formula is
+and where it comes from: docs/statistics.md. What can be drawn takes a
+``numpy.random.Generator``; everything else is a pure function. scipy.stats is imported where it is
+used: it takes a second, and every process that reads rows imports this module.
 """
 
 from dataclasses import dataclass
@@ -175,8 +175,8 @@ def verdict(
     - undecided: none of these, one seed included.
 
     Args:
-        contrast: log ratio with its interval.
-        margin: smallest effect of interest, a log ratio ≥ 0.
+        contrast: a change with its interval.
+        margin: smallest effect of interest, ≥ 0, on the same scale.
         direction: sign of the claimed effect, 0 for none.
     """
     if equivalence(contrast, margin) < ALPHA:

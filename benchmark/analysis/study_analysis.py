@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.competence import Competence, competence
-from benchmark.analysis.endpoint import Endpoint, missing_cells, primary_endpoint
+from benchmark.analysis.endpoint import Endpoint, missing_cells, primary_endpoint, primary_rows
 from benchmark.analysis.findings import (
     HELD_OUT,
     Evidence,
@@ -24,9 +24,11 @@ from benchmark.analysis.findings import (
 )
 from benchmark.analysis.learning import Floats, baseline_curve
 from benchmark.analysis.mask_check import MaskEffect, known_masks
+from benchmark.analysis.scales import Scale, scale_of
 from benchmark.analysis.specifications import Specification, specifications
 from benchmark.analysis.statistics import ALPHA
-from benchmark.rows.frames import load_rows
+from benchmark.rows.frames import distance_rows, load_rows
+from benchmark.rows.metric_names import noun_of
 from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, read_index
 from benchmark.study.terms import USUAL, Terms, terms_of
 
@@ -62,6 +64,32 @@ class StudyAnalysis:
         return primary_endpoint(self.frame, self.terms)
 
     @functools.cached_property
+    def scale(self) -> Scale:
+        """On which the primary metric is compared; also before an arm is at its last step."""
+        return scale_of(self.terms, primary_rows(self.frame, self.terms))
+
+    @property
+    def noun(self) -> str:
+        """What the primary metric is in a sentence: "distance", "score" or "error"."""
+        return noun_of(self.terms.endpoint.metric)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """Rows by training step that the smallest effect can be asked of.
+
+        A share can be asked of every distance, so of a metric on a scale of ratios it is the
+        distances, whichever metric decides; else it is the metric itself.
+        """
+        if self.scale.is_share:
+            return distance_rows(self.frame)
+        return primary_rows(self.frame, self.terms)
+
+    @property
+    def noun_of_curves(self) -> str:
+        """What ``curves`` are of, in a sentence."""
+        return "distance" if self.scale.is_share else self.noun
+
+    @functools.cached_property
     def baseline(self) -> Competence | None:
         """How far B has come; None where that was not measured."""
         return competence(self.frame)
@@ -94,13 +122,13 @@ class StudyAnalysis:
 
         None stands beside an endpoint that is such an error itself.
         """
-        if self.endpoint is None or not self.endpoint.is_distance:
+        if self.endpoint is None or not self.endpoint.is_of_images:
             return None
         return next((one for one in self.measures if one.metric == HELD_OUT), None)
 
     @functools.cached_property
     def curve(self) -> tuple[Floats, Floats]:
-        """B's valid milestones and its log distances there; empty without a finished B."""
+        """B's valid milestones and its values there on the scale; empty without a finished B."""
         return baseline_curve(self.frame, self.endpoint)
 
     @property
@@ -121,7 +149,6 @@ class StudyAnalysis:
             return None
         return Evidence(
             self.endpoint,
-            self.terms.margin,
             self.alpha,
             self.masks,
             self.curve,

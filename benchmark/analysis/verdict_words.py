@@ -4,40 +4,10 @@ import math
 from collections.abc import Sequence
 
 from benchmark.analysis.competence import Competence
-from benchmark.analysis.log_ratios import BEYOND, is_beyond, percent_change
 from benchmark.analysis.power import MOST_SEEDS
+from benchmark.analysis.scales import Scale
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.hypotheses import MINUS
 from benchmark.study.terms import Gate
-
-
-def percent(log_ratio: float, digits: int = 1) -> str:
-    """A log ratio as a signed change in percent: ``+3.0 %``, ``−2.9 %``; or ``> 9999 %``."""
-    if is_beyond(log_ratio):
-        return BEYOND
-    text = f"{percent_change(log_ratio):+.{digits}f} %"
-    # What is rounded to nothing has no sign.
-    if not any(character in "123456789" for character in text):
-        return text[1:]
-    return text.replace("-", MINUS)
-
-
-def digits_for(width: float) -> int:
-    """Decimals (1 to 4) that show two figures of a log ratio's interval of that width."""
-    if not width > 0:
-        return 1
-    return min(4, max(1, 1 - math.floor(math.log10(100 * width / 2))))
-
-
-def span(low: float, high: float) -> str:
-    """``−10.2 % to −4.0 %``."""
-    digits = digits_for(high - low)
-    return f"{percent(low, digits)} to {percent(high, digits)}"
-
-
-def margin_text(margin: float) -> str:
-    """The smallest effect of interest: ``3 %``."""
-    return f"{percent_change(margin):.3g} %"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -54,73 +24,66 @@ def why_decided(
     verdict: str,
     interval: tuple[float, float],
     equal: tuple[float, float],
-    margin: float,
+    scale: Scale,
     direction: int,
 ) -> str:
     """The reason for a verdict that was reached.
 
     Args:
         verdict: "supported", "refuted" or "equal".
-        interval: 95 % interval, log ratios.
+        interval: 95 % interval, changes.
         equal: 90 % interval, which decides on equivalence.
-        margin: smallest effect of interest, a log ratio; 0 where none is declared.
+        scale: of the changes.
         direction: the sign claimed; 0 for the claim that there is no difference.
     """
+    shown = scale.span(*interval)
     if verdict == "equal":
         return (
-            f"The 90 % interval, {span(*equal)}, lies within the smallest effect of "
-            f"{margin_text(margin)} on both sides."
+            f"The 90 % interval, {scale.span(*equal)}, lies within the smallest effect of "
+            f"{scale.smallest} on both sides."
         )
     if verdict == "refuted":
-        side = "above" if interval[0] > 0 else "below"
+        side = scale.side(interval[0])
         against = "against the claim" if direction else "so the arms differ"
-        return f"The interval, {span(*interval)}, lies {side} zero, {against}."
-    if margin == 0:
-        return f"The interval, {span(*interval)}, lies on the claimed side of zero."
-    return (
-        f"The whole interval, {span(*interval)}, lies beyond the smallest effect of "
-        f"{margin_text(margin)}."
-    )
+        return f"The interval, {shown}, lies {side} zero, {against}."
+    if scale.margin == 0:
+        return f"The interval, {shown}, lies on the claimed side of zero."
+    return f"The whole interval, {shown}, lies beyond the smallest effect of {scale.smallest}."
 
 
-def why_undecided(interval: tuple[float, float], margin: float, seeds_needed: int | None) -> str:
+def why_undecided(interval: tuple[float, float], scale: Scale, seeds_needed: int | None) -> str:
     """The reason why an interval decides nothing, and how many seeds would.
 
     Args:
-        interval: 95 % interval, log ratios.
-        margin: smallest effect of interest, a log ratio; 0 where none is declared.
+        interval: 95 % interval, changes.
+        scale: of the changes.
         seeds_needed: to decide if the estimate is right; None if beyond reach.
     """
     low, high = interval
-    text = f"The interval, {span(low, high)}, "
-    if margin == 0:
+    text = f"The interval, {scale.span(low, high)}, "
+    if scale.margin == 0:
         text += "includes zero"
     elif low <= 0 <= high:
-        text += f"includes both no effect and the smallest effect of {margin_text(margin)}"
+        text += f"includes both no effect and the smallest effect of {scale.smallest}"
     else:
-        side = "below" if high < 0 else "above"
-        text += f"lies {side} zero but includes effects smaller than {margin_text(margin)}"
+        side = scale.side(low)
+        text += f"lies {side} zero but includes effects smaller than {scale.smallest}"
     if seeds_needed is None:
         return f"{text}; more than {MOST_SEEDS:,} seeds would be needed if the estimate is right."
     return f"{text}; about {seeds_needed} seeds would decide if the estimate is right."
 
 
-Interval = tuple[float, float, float]
-"""Estimate, low and high end, as log ratios."""
+def why_mixed(noun: str, change: str, held_out: str) -> str:
+    """Why two measures that are both sure of their sign give no verdict together.
 
-
-def change_text(change: Interval) -> str:
-    """``+15.5 % (+6.7 % to +25.0 %)``; without an interval the change alone."""
-    estimate, low, high = change
-    text = percent(estimate, digits_for(high - low))
-    return text if math.isnan(low) else f"{text} ({span(low, high)})"
-
-
-def why_mixed(distance: Interval, held_out: Interval) -> str:
-    """Why two measures that are both sure of their sign give no verdict together."""
+    Args:
+        noun: what the first measure is.
+        change: its change in words.
+        held_out: that of the held-out error.
+    """
     return (
-        f"Two measures point opposite ways, each beyond its interval: the distance "
-        f"{change_text(distance)}, the held-out ε-MSE {change_text(held_out)}."
+        f"Two measures point opposite ways, each beyond its interval: the {noun} {change}, the "
+        f"held-out ε-MSE {held_out}."
     )
 
 

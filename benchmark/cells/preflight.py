@@ -45,7 +45,7 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
     """
     refuse_links(study.folder)
     graph_of(study)
-    check_primary_metric(study.terms.endpoint.metric, study.evaluation)
+    check_primary_metric(study.terms.endpoint, study.evaluation)
     said: dict[str, None] = {}
     for config in study.runs:
         num_train, num_held_out = num_images(config.data)

@@ -59,7 +59,7 @@ def write_paper(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Pat
     folder, title = study_dir / PAPER, str(study.frame["study"].iloc[0])
     written: list[Path] = []
     body: list[str] = []
-    for name, legend in legends(study.terms).items():
+    for name, legend in legends(study).items():
         drawn = study_dir / "figures" / f"{name}.pdf"
         if is_file(drawn):
             written.append(folder / "figures" / drawn.name)
@@ -71,7 +71,7 @@ def write_paper(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Pat
         written.append(folder / "tables" / f"{name}.tex")
         write_text(written[-1], "\n".join(latex))
         body.append(rf"\input{{tables/{name}}}" + "\n" + r"\clearpage" + "\n")
-    owned = [folder / "figures" / f"{name}.pdf" for name in legends(study.terms)]
+    owned = [folder / "figures" / f"{name}.pdf" for name in legends(study)]
     remove_stale([*owned, *(folder / "tables" / f"{one.name}.tex" for one in TABLES)], written)
     head = _HEAD.format(name=escape_latex(title), answer=escape_latex(headline(study)))
     written.append(folder / "main.tex")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.study.hypotheses import Hypotheses
-from benchmark.study.terms import Gate, PrimaryMetric, SmallestEffect
+from benchmark.study.terms import Gate, PrimaryMetric, SmallestEffect, smallest_effect_of
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
 from mindiffusion.outside.paths import inside, read_file
@@ -111,6 +111,10 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     names = [hypothesis.name for hypothesis in index.hypotheses or ()]
     if len(set(names)) < len(names):
         raise UserError(f"{path} has two hypotheses of one name; {advice}")
+    try:
+        smallest_effect_of(index.endpoint or PrimaryMetric(), index.smallest_effect)
+    except UserError as error:
+        raise UserError(f"{path}: {str(error).removesuffix('.')}; {advice}") from None
     # As it was written: tables list settings in its order.
     whole: dict[str, Any] = json.loads(content)
     return whole

@@ -24,12 +24,12 @@ from benchmark.study.metric_catalogue import (
     metrics_of_every_seed,
 )
 from benchmark.study.terms import (
-    SMALLEST_EFFECT,
     USUAL,
     Gate,
     PrimaryMetric,
     SmallestEffect,
     Terms,
+    smallest_effect_of,
 )
 from benchmark.study.variants import Variant, check_variants
 from mindiffusion.config.model import MODELS, fields_of
@@ -190,7 +190,7 @@ class _StudyFile:
     gate: Gate = Gate()
     endpoint: PrimaryMetric = PrimaryMetric()
     hypotheses: Hypotheses | None = None
-    smallest_effect: SmallestEffect = SMALLEST_EFFECT
+    smallest_effect: SmallestEffect | None = None
     runs_per_device: int = Field(default=1, ge=1, le=1024)
 
 
@@ -349,12 +349,16 @@ def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
     """How a study of these arms is judged: as its file declares, else as usual."""
     if parsed.hypotheses is not None:
         check_hypotheses(parsed.hypotheses, arms, source)
+    try:
+        smallest_effect = smallest_effect_of(parsed.endpoint, parsed.smallest_effect)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
     return Terms(
         num_generated=parsed.evaluation.num_generated,
         gate=parsed.gate,
         endpoint=parsed.endpoint,
         hypotheses=USUAL_HYPOTHESES if parsed.hypotheses is None else parsed.hypotheses,
-        smallest_effect=parsed.smallest_effect,
+        smallest_effect=smallest_effect,
     )
 
 

@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 
 from benchmark.analysis.answer import reservations
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.scales import USUAL_SCALE, Scale
 from benchmark.analysis.statistics import mean_and_interval
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import arm_order, distance_rows, split_conditions
-from benchmark.rows.metric_names import is_smoke, noun_of
+from benchmark.rows.metric_names import is_smoke
 from benchmark.study.arm_names import BASELINE
 from plots.arm_lines import arm_lines
+from plots.change_axis import BEYOND_NOTE, change_axis, covering, cut, is_wide, margin_zone
 from plots.figures.fid_vs_steps import log_axis
-from plots.percent_axis import BEYOND_NOTE, covering, cut, is_wide, margin_zone, percent_axis
 from plots.style import (
     LINE_INCHES,
     PAGE_CHARACTERS,
@@ -40,14 +41,15 @@ def cost_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def end_costs(study: StudyAnalysis) -> pd.DataFrame:
-    """Cost and distance, or error, of each arm's end against the baseline's; none without one.
+    """Cost of each arm's run and quality of its end, against the baseline's; none without one.
 
     Returns:
-        Index arm; columns cost, distance (mean log ratios to B of the same seed), half_width (of
-        the distance's 95 % interval; NaN for one seed) and seeds.
+        Index arm; columns cost (mean log ratio to B of the same seed), quality (mean change of the
+        primary metric from that B), half_width (of the quality's 95 % interval; NaN for one seed)
+        and seeds.
     """
     frame, endpoint = study.frame, study.endpoint
-    columns = ["cost", "distance", "half_width", "seeds"]
+    columns = ["cost", "quality", "half_width", "seeds"]
     if endpoint is None or BASELINE not in endpoint.values.columns:
         return pd.DataFrame(columns=columns)
     ends = frame[(frame["step"] == frame["total_steps"]) & (frame["train_seconds"] > 0)]
@@ -55,15 +57,15 @@ def end_costs(study: StudyAnalysis) -> pd.DataFrame:
     logs = np.log(seconds.reindex(columns=endpoint.values.columns))
     found = {}
     for arm in endpoint.values.columns:
-        # Without NaN: seeds that have both arms, their distance and their time.
+        # Without NaN: seeds that have both arms, their quality and their time.
         both = pd.DataFrame(
             {
                 "cost": logs[arm] - logs[BASELINE],
-                "distance": endpoint.values[arm] - endpoint.values[BASELINE],
+                "quality": endpoint.values[arm] - endpoint.values[BASELINE],
             }
         ).dropna()
         if not both.empty:
-            summary = mean_and_interval(both["distance"])
+            summary = mean_and_interval(both["quality"])
             half = np.nan if summary.half_width is None else summary.half_width
             found[arm] = (both["cost"].mean(), summary.mean, half, summary.n)
     return pd.DataFrame.from_dict(found, orient="index", columns=columns)
@@ -88,27 +90,27 @@ def by_seconds(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
     return ax
 
 
-def at_the_end(ends: pd.DataFrame, margin: float, looks: dict[str, Any], ax: Axes) -> Axes:
+def at_the_end(ends: pd.DataFrame, scale: Scale, looks: dict[str, Any], ax: Axes) -> Axes:
     """A point an arm: what it costs and how good it is, both against the baseline.
 
     Args:
         ends: of ``end_costs``.
-        margin: the smallest effect on the distance, a log ratio.
+        scale: of the quality.
         looks: style by arm.
         ax: axes to draw on.
     """
-    margin_zone(ax, "y", margin)
+    margin_zone(ax, "y", scale)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     half = ends["half_width"].fillna(0.0)
-    ends = ends.assign(low=ends["distance"] - half, high=ends["distance"] + half)
-    percent_axis(ax, "y", *covering(ends[["low", "high"]].to_numpy(), margin))
-    percent_axis(ax, "x", *covering(ends["cost"], margin))
+    ends = ends.assign(low=ends["quality"] - half, high=ends["quality"] + half)
+    change_axis(ax, "y", *covering(ends[["low", "high"]].to_numpy(), scale), scale)
+    change_axis(ax, "x", *covering(ends["cost"], USUAL_SCALE), USUAL_SCALE)
     for arm, row in ends.iterrows():
         look = looks[str(arm)]
-        place = float(np.clip(row["distance"], *ax.get_ylim()))
+        place = float(np.clip(row["quality"], min(ax.get_ylim()), max(ax.get_ylim())))
         (cost,) = cut(ax, "x", place, (row["cost"],), look["color"])
-        bar = cut(ax, "y", cost, (row["low"], row["distance"], row["high"]), look["color"])
-        is_inside = (cost, bar[1]) == (row["cost"], row["distance"])
+        bar = cut(ax, "y", cost, (row["low"], row["quality"], row["high"]), look["color"])
+        is_inside = (cost, bar[1]) == (row["cost"], row["quality"])
         points = look | {"linestyle": "none", "elinewidth": 0.8}
         points |= {} if is_inside else {"marker": ""}
         ax.errorbar(cost, bar[1], yerr=np.diff(bar)[:, None], **points)
@@ -128,15 +130,14 @@ def figure(study: StudyAnalysis) -> Figure:
     axes[0].set_xlabel("seconds of training")
     axes[0].set_ylabel(str(rows["metric"].iloc[0]))
     if not ends.empty:
-        at_the_end(ends, study.terms.margin, all_looks, axes[1])
-        noun = noun_of(study.terms.endpoint.metric)
-        axes[1].set_ylabel(f"{noun} against {BASELINE}")
+        at_the_end(ends, study.scale, all_looks, axes[1])
+        axes[1].set_ylabel(f"{study.noun} against {BASELINE}")
     handles, labels = axes[0].get_legend_handles_labels()
     columns = -(-len(labels) // lines)
     result.legend(handles, labels, loc="outside upper left", ncols=columns)
     half = ends["half_width"].fillna(0.0)
-    reach = [ends["cost"], ends["distance"] - half, ends["distance"] + half]
-    beyond = [BEYOND_NOTE] * is_wide(pd.concat(reach))
+    reach = pd.concat([ends["quality"] - half, ends["quality"] + half])
+    beyond = [BEYOND_NOTE] * (is_wide(reach, study.scale) or is_wide(ends["cost"], USUAL_SCALE))
     note_below(result, [*_notes(rows), *beyond, *reservations(study)])
     return result
 

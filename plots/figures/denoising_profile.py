@@ -3,7 +3,6 @@
 Few arms share a panel; many are shown by family, each beside the baseline.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.analysis.over_seeds import over_seeds
-from benchmark.analysis.to_baseline import log_ratio_to_baseline
+from benchmark.analysis.scales import USUAL_SCALE
+from benchmark.analysis.to_baseline import change_from_baseline
 from benchmark.rows.frames import CONDITION, arm_order, split_conditions
 from benchmark.rows.metric_names import EPS_MSE
 from benchmark.study.arm_names import BASELINE
 from plots.arm_groups import Family, families
 from plots.arm_lines import arm_lines
-from plots.percent_axis import covering, percent_axis
+from plots.change_axis import change_axis, covering
 from plots.style import (
     COLUMN_CHARACTERS,
     COLUMN_INCHES,
@@ -37,8 +37,8 @@ from plots.style import (
 BY = ("arm", "level")
 # Levels' values may differ by more than this before the axis is logarithmic.
 LOG_SPAN = 10
-# No smallest effect is declared for profiles; their axis shows at least this log ratio.
-LEAST_CHANGE = math.log(1.03)
+# No smallest effect is declared for profiles; their axis shows at least the usual one.
+CHANGES = USUAL_SCALE
 LEGEND_CHARACTERS = 34
 PER_BAND = 3
 
@@ -57,7 +57,7 @@ def ratio_to_baseline(profile: pd.DataFrame) -> pd.DataFrame:
 
     The arms' last milestones are compared, at whatever step they are.
     """
-    ratios = log_ratio_to_baseline(profile.assign(step=0))
+    ratios = change_from_baseline(profile.assign(step=0))
     return ratios[ratios["arm"] != BASELINE]
 
 
@@ -96,7 +96,7 @@ def figure(frame: pd.DataFrame) -> Figure:
         grid[0, 0].set_ylabel("ε-MSE")
         if not ratios.empty:
             grid[1, 0].set_ylabel(f"against {BASELINE}")
-            percent_axis(grid[1, 0], "y", *_limits(ratios))
+            change_axis(grid[1, 0], "y", *_limits(ratios), CHANGES)
     note_below(result, _notes(profile, ratios))
     return result
 
@@ -127,7 +127,7 @@ def _limits(ratios: pd.DataFrame) -> tuple[float, float]:
     summary = over_seeds(ratios, BY)
     half = summary["half_width"].fillna(0.0)
     ends = np.concatenate([summary["mean"] - half, summary["mean"] + half])
-    return covering(ends, LEAST_CHANGE)
+    return covering(ends, CHANGES)
 
 
 def _notes(profile: pd.DataFrame, ratios: pd.DataFrame) -> list[str]:

@@ -1,7 +1,8 @@
-"""Distance to the reference against training steps, and its ratio to the baseline's.
+"""Distance to the reference against training steps, and its change from the baseline's.
 
-Few arms share a panel, many are shown by family, each beside the baseline. A distance measured at
-one milestone alone (the last, with more images) is no curve: it becomes a row of points an arm.
+A study that compares its primary metric on a scale of its own has that metric here instead. Few
+arms share a panel, many are shown by family, each beside the baseline. What is measured at one
+milestone alone (the last, with more images) is no curve: it becomes a row of points an arm.
 """
 
 import textwrap
@@ -14,14 +15,13 @@ from matplotlib.figure import Figure, SubFigure
 
 from benchmark.analysis.answer import reservations
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.scales import Scale
 from benchmark.analysis.study_analysis import StudyAnalysis
-from benchmark.analysis.to_baseline import log_ratio_to_baseline
-from benchmark.analysis.verdict_words import margin_text
+from benchmark.analysis.to_baseline import change_from_baseline
 from benchmark.rows.frames import (
     CONDITION,
     arm_order,
     curriculum_frame,
-    distance_rows,
     split_conditions,
 )
 from benchmark.rows.metric_names import is_smoke
@@ -29,8 +29,8 @@ from benchmark.study.arm_catalogue import by_importance
 from benchmark.study.arm_names import BASELINE
 from plots.arm_groups import Family, families
 from plots.arm_lines import arm_lines
+from plots.change_axis import change_axis, covering, is_wide, margin_zone
 from plots.end_points import end_points, row_inches
-from plots.percent_axis import covering, is_wide, margin_zone, percent_axis
 from plots.style import (
     COLUMN_CHARACTERS,
     COLUMN_INCHES,
@@ -53,7 +53,7 @@ LOG_SPAN = 4
 # Characters that fit beside one panel, alone and in a page of them.
 LABEL_WIDTH, PAGE_LABEL_WIDTH = 30, 18
 # Heights of the panels; of two and more bands of them all the less.
-PANEL_INCHES, RATIO_INCHES, COMPACT = 2.0, 1.3, 0.7
+PANEL_INCHES, CHANGE_INCHES, COMPACT = 2.0, 1.3, 0.7
 # Families side by side, and the characters that fit above one.
 PER_BAND = 3
 LEGEND_CHARACTERS = 34
@@ -72,19 +72,20 @@ def stage_boundaries(frame: pd.DataFrame) -> tuple[str, list[int]]:
     return "", []
 
 
-def fid_vs_steps(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes:
+def fid_vs_steps(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes, floor: float = 0.0) -> Axes:
     """Draw the rows of one condition; hollow points lack training on some noise levels.
 
     Args:
         rows: result rows of one metric, weights and sampler.
         looks: the style of the arms to draw.
         ax: axes to draw on.
+        floor: where shades end at the latest: no value of the metric is below.
     """
     summary = over_seeds(rows)
     lowest, highest = float(summary["mean"].min()), float(summary["mean"].max())
     is_log = lowest > 0 and highest / lowest > LOG_SPAN
     # An interval may reach below zero; a distance and a log axis cannot.
-    floor = lowest / 2 if is_log else min(0.0, lowest)
+    floor = lowest / 2 if is_log else min(floor, lowest)
     arm_lines(summary, "step", looks, ax, hollow=True, floor=floor)
     if is_log:
         log_axis(floor, ax)
@@ -99,34 +100,34 @@ def log_axis(floor: float, ax: Axes) -> None:
     label_powers(ax.yaxis)
 
 
-def full_range_ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """Log ratio to the baseline of the same seed; full-range points of the other arms only."""
-    ratios = log_ratio_to_baseline(rows)
-    return ratios[ratios["full_range"] & (ratios["arm"] != BASELINE)]
+def full_range_changes(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """Changes from the baseline of the same seed; full-range points of the other arms only."""
+    changes = change_from_baseline(rows, scale)
+    return changes[changes["full_range"] & (changes["arm"] != BASELINE)]
 
 
-def ratio_vs_steps(ratios: pd.DataFrame, margin: float, looks: dict[str, Any], ax: Axes) -> Axes:
-    """Draw the arms' log ratios to the baseline, with the zone of the smallest effect.
+def change_vs_steps(changes: pd.DataFrame, scale: Scale, looks: dict[str, Any], ax: Axes) -> Axes:
+    """Draw the arms' changes from the baseline, with the zone of the smallest effect.
 
     Args:
-        ratios: of ``full_range_ratios``.
-        margin: the smallest effect, a log ratio.
+        changes: of ``full_range_changes``.
+        scale: of the changes.
         looks: the style of the arms to draw.
         ax: axes to draw on.
     """
-    margin_zone(ax, "y", margin)
-    arm_lines(over_seeds(ratios), "step", looks, ax)
+    margin_zone(ax, "y", scale)
+    arm_lines(over_seeds(changes), "step", looks, ax)
     return ax
 
 
-def ratio_limits(ratios: pd.DataFrame, margin: float) -> tuple[float, float]:
-    """Room for all arms' last intervals; the large ratios of early milestones may lie outside."""
-    return covering(_last_ends(ratios), margin, room=0.3)
+def change_limits(changes: pd.DataFrame, scale: Scale) -> tuple[float, float]:
+    """Room for all arms' last intervals; the large changes of early milestones may lie outside."""
+    return covering(_last_ends(changes), scale, room=0.3)
 
 
-def _last_ends(ratios: pd.DataFrame) -> pd.Series:
+def _last_ends(changes: pd.DataFrame) -> pd.Series:
     """The ends of all arms' last intervals."""
-    last = ratios[ratios["step"] == ratios.groupby(["arm", "seed"])["step"].transform("max")]
+    last = changes[changes["step"] == changes.groupby(["arm", "seed"])["step"].transform("max")]
     summary = over_seeds(last, ("arm",))
     half = summary["half_width"].fillna(0.0)
     return pd.concat([summary["mean"] - half, summary["mean"] + half])
@@ -137,8 +138,9 @@ def _is_curve(rows: pd.DataFrame) -> bool:
 
 
 def _sampler(rows: pd.DataFrame) -> str:
+    """Empty of a metric that needs no samples."""
     first = rows.iloc[0]
-    return f"{first['sampler']}, {first['sampler_steps']} steps"
+    return f"{first['sampler']}, {first['sampler_steps']} steps" if first["sampler"] else ""
 
 
 def _label(rows: pd.DataFrame, with_sampler: bool, width: int) -> str:
@@ -152,7 +154,7 @@ def _notes(
     ends: list[pd.DataFrame],
     panels: list["Panel"],
     staged_arm: str,
-    margin: float,
+    scale: Scale,
 ) -> list[str]:
     parts = [*curves, *ends]
     rows = pd.concat(parts)
@@ -165,37 +167,38 @@ def _notes(
         notes.append("hollow: not all noise levels trained yet")
     if staged_arm:
         notes.append(f"vertical lines: stages of {staged_arm}")
-    if any(not panel.ratios.empty for panel in panels):
-        grey = f"grey: ±{margin_text(margin)}"
+    if any(not panel.changes.empty for panel in panels):
+        grey = f"grey: ±{scale.smallest}"
         notes.append(f"change against {BASELINE} of the same seed, {grey}")
-    if any(is_wide(_last_ends(panel.ratios)) for panel in panels):
+    if any(is_wide(_last_ends(panel.changes), scale) for panel in panels):
         notes.append("intervals go on beyond the panel")
-    smoke = rows["n_generated"].map(is_smoke)
+    smoke = rows["n_generated"].map(is_smoke) & rows["metric"].str.contains("@")
     if smoke.any():
         named = "" if smoke.all() else f" ({', '.join(sorted(set(rows[smoke]['metric'])))})"
         notes.append(f"smoke: n < 2048 images{named}")
     notes.append(declared_note(rows))
-    samplers = sorted({_sampler(part) for part in parts})
+    samplers = sorted({_sampler(part) for part in parts} - {""})
     return [*notes, *samplers] if len(samplers) == 1 else notes
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One condition of the distance and, where there is a baseline, the ratios to it."""
+    """One condition of the metric and, where there is a baseline, the changes from it."""
 
     rows: pd.DataFrame
-    ratios: pd.DataFrame
+    changes: pd.DataFrame
+    scale: Scale
 
 
 def figure(study: StudyAnalysis) -> Figure:
-    """For each condition the distance by step, below it the ratio to the baseline's."""
-    frame, margin = study.frame, study.terms.margin
-    parts = split_conditions(distance_rows(frame))
+    """For each condition the metric by step, below it the change from the baseline's."""
+    frame, measured = study.frame, study.scale
+    parts = split_conditions(study.curves)
     curves = [part for part in parts if _is_curve(part)] or parts
     ends = [part for part in parts if _is_curve(part) != _is_curve(curves[0])]
     count = max(len(curves), len(ends))
     curves, ends = curves[:MOST_PANELS], ends[:MOST_BESIDE]
-    panels = [Panel(rows, full_range_ratios(rows)) for rows in curves]
+    panels = [Panel(rows, full_range_changes(rows, measured), measured) for rows in curves]
     groups = families(arm_order(pd.concat([*curves, *ends])))
     bands = [groups[i : i + PER_BAND] for i in range(0, len(groups), PER_BAND)]
     scale = COMPACT if len(bands) > 1 else 1.0
@@ -206,16 +209,16 @@ def figure(study: StudyAnalysis) -> Figure:
     staged_arm, boundaries = stage_boundaries(frame)
     columns = 1 if len(groups) == 1 else PER_BAND
     for band, share in zip(bands, shares, strict=False):
-        _draw_band(band, panels, margin, boundaries, share, columns)
+        _draw_band(band, panels, boundaries, share, columns)
     if ends:
         _draw_ends(ends, shares[-1])
-    notes = _notes(curves, ends, panels, staged_arm, margin)
+    notes = _notes(curves, ends, panels, staged_arm, measured)
     note_below(result, [*notes, *panels_note(count), *reservations(study)])
     return result
 
 
 def _band_inches(band: list[Family], panels: list[Panel], scale: float) -> float:
-    inches = sum(PANEL_INCHES + RATIO_INCHES * (not panel.ratios.empty) for panel in panels)
+    inches = sum(PANEL_INCHES + CHANGE_INCHES * (not panel.changes.empty) for panel in panels)
     lines = max(legend_lines(family.arms, _characters(family)) for family in band)
     return scale * inches + LINE_INCHES * (lines + bool(band[0].title))
 
@@ -227,7 +230,6 @@ def _characters(family: Family) -> int:
 def _draw_band(
     band: list[Family],
     panels: list[Panel],
-    margin: float,
     boundaries: list[int],
     share: SubFigure,
     columns: int,
@@ -235,21 +237,22 @@ def _draw_band(
     """A column of panels for each family; the panels of a row share their y axis."""
     kinds = [(panel, kind) for panel in panels for kind in (False, True)]
     kinds = [
-        (panel, is_ratio) for panel, is_ratio in kinds if not (is_ratio and panel.ratios.empty)
+        (panel, is_change) for panel, is_change in kinds if not (is_change and panel.changes.empty)
     ]
-    heights = [RATIO_INCHES if is_ratio else PANEL_INCHES for _, is_ratio in kinds]
+    heights = [CHANGE_INCHES if is_change else PANEL_INCHES for _, is_change in kinds]
     sizes = {"height_ratios": heights}
     grid = share.subplots(
         len(kinds), columns, sharex=True, sharey="row", squeeze=False, gridspec_kw=sizes
     )
     samplers = {_sampler(panel.rows) for panel in panels}
     width = LABEL_WIDTH if columns == 1 else PAGE_LABEL_WIDTH
-    for (panel, is_ratio), row in zip(kinds, grid, strict=True):
+    for (panel, is_change), row in zip(kinds, grid, strict=True):
         for family, ax in zip(band, row, strict=False):
-            _draw_panel(panel, margin if is_ratio else None, family, boundaries, ax)
-        if is_ratio:
-            percent_axis(row[0], "y", *ratio_limits(panel.ratios, margin))
-        label = f"against {BASELINE}" if is_ratio else _label(panel.rows, len(samplers) > 1, width)
+            _draw_panel(panel, is_change, family, boundaries, ax)
+        if is_change:
+            limits = change_limits(panel.changes, panel.scale)
+            change_axis(row[0], "y", *limits, panel.scale)
+        label = f"against {BASELINE}" if is_change else _label(panel.rows, len(samplers) > 1, width)
         row[0].set_ylabel(label)
     for family, column in zip(band, grid.T, strict=False):
         legend_over(column[0], _characters(family), family.title)
@@ -259,15 +262,15 @@ def _draw_band(
 
 
 def _draw_panel(
-    panel: Panel, margin: float | None, family: Family, boundaries: list[int], ax: Axes
+    panel: Panel, is_change: bool, family: Family, boundaries: list[int], ax: Axes
 ) -> None:
-    """The distance of a family, or its ratios where a margin is given."""
+    """The metric of a family, or its changes from the baseline."""
     styles = arm_styles(panel.rows)
     looks = {arm: styles[arm] for arm in family.arms if arm in styles}
-    if margin is None:
-        fid_vs_steps(panel.rows, looks, ax)
+    if is_change:
+        change_vs_steps(panel.changes, panel.scale, looks, ax)
     else:
-        ratio_vs_steps(panel.ratios, margin, looks, ax)
+        fid_vs_steps(panel.rows, looks, ax, panel.scale.floor)
     for step in boundaries:
         ax.axvline(step, color="0.82", linewidth=0.6, zorder=0)
     step_axis(ax, int(panel.rows["total_steps"].max()), label=False)

@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 from benchmark.analysis.answer import reservations
 from benchmark.analysis.claims import Group
 from benchmark.analysis.findings import Finding
+from benchmark.analysis.scales import Scale
 from benchmark.analysis.study_analysis import StudyAnalysis
-from plots.percent_axis import (
+from plots.change_axis import (
     BEYOND_NOTE,
+    change_axis,
     covering,
     cut,
     is_wide,
     margin_zone,
-    percent_axis,
     percent_text,
     zone_note,
 )
@@ -29,6 +30,7 @@ from plots.style import (
     new_figure,
     note_below,
     text_beside,
+    width_of,
 )
 
 # Height of a line, and of all of them at most: a page.
@@ -50,8 +52,9 @@ _MARKERS: dict[str, dict[str, Any]] = {
     "mixed": {"marker": "P", "color": COLOURS["purple"], "markersize": 6},
     "undecided": {"marker": "o", "color": "#555555", "markersize": 5, "markerfacecolor": "white"},
 }
-# Where text stands, in points left of the axes (negative) or right of them.
-_LEFT, _COLUMNS = -5, (8, 104, 134)
+# Where text stands, in points left of the axes (negative) or right of them. Wider changes move
+# the columns after them.
+_LEFT, _COLUMNS, _CHANGE_POINTS = -5, (8, 104, 134), 90
 
 
 def has_rows(study: StudyAnalysis) -> bool:
@@ -70,18 +73,19 @@ def comparisons(found: Sequence[Finding]) -> list[Finding]:
     return sorted(kept, key=lambda finding: order.index(finding.group))
 
 
-def forest(found: Sequence[Finding], margin: float, ax: Axes) -> Axes:
-    """A line per finding under its group's heading, the effects along x as log ratios.
+def forest(found: Sequence[Finding], scale: Scale, ax: Axes) -> Axes:
+    """A line per finding under its group's heading, the effects along x.
 
     Args:
         found: what ``comparisons`` returns, at least one with an estimate.
-        margin: the smallest effect, a log ratio.
+        scale: of the effects.
         ax: axes to draw on.
     """
-    margin_zone(ax, "x", margin)
-    ends = [x for f in found for x in (f.low, f.high, f.estimate)]
-    low, high = covering(ends, margin, room=0.06)
-    percent_axis(ax, "x", low, high)
+    margin_zone(ax, "x", scale)
+    ends = [x for f in found for x in f.interval]
+    low, high = covering(ends, scale, room=0.06)
+    change_axis(ax, "x", low, high, scale)
+    columns = _columns(found)
     place, group = 0.0, None
     for finding in found:
         if finding.group != group:
@@ -89,17 +93,24 @@ def forest(found: Sequence[Finding], margin: float, ax: Axes) -> Axes:
             place += 0.4 if place else 0.0
             text_beside(ax, _LEFT, place, _GROUPS[group], style="italic", color=GREY)
             place += 1.0
-        _line(finding, place, ax)
+        _line(finding, place, columns, ax)
         place += 1.0
     ax.set_ylim(place - 0.3, -1.6)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
-    for x, heading in zip(_COLUMNS, ("change [95 % interval]", "seeds", "verdict"), strict=True):
+    for x, heading in zip(columns, ("change [95 % interval]", "seeds", "verdict"), strict=True):
         text_beside(ax, x, -1.0, heading, color=GREY)
     return ax
 
 
-def _line(finding: Finding, place: float, ax: Axes) -> None:
+def _columns(found: Sequence[Finding]) -> tuple[float, ...]:
+    """Where changes, numbers of seeds and verdicts stand."""
+    more = max(0.0, max(width_of(interval_text(finding)) for finding in found) - _CHANGE_POINTS)
+    first, *others = _COLUMNS
+    return (first, *(place + more for place in others))
+
+
+def _line(finding: Finding, place: float, columns: Sequence[float], ax: Axes) -> None:
     look = _MARKERS.get(finding.verdict, _MARKERS["undecided"])
     # With one seed there is no interval.
     low, high = (
@@ -113,25 +124,26 @@ def _line(finding: Finding, place: float, ax: Axes) -> None:
     strong = {"weight": "bold"} if finding.declared else {}
     name = fitting(f"{finding.title}:  {finding.contrast}", _NAME_POINTS)
     text_beside(ax, _LEFT, place, name, **strong)
-    text_beside(ax, _COLUMNS[0], place, interval_text(finding))
-    text_beside(ax, _COLUMNS[1], place, str(finding.seeds))
+    text_beside(ax, columns[0], place, interval_text(finding))
+    text_beside(ax, columns[1], place, str(finding.seeds))
     colour = look["color"] if finding.verdict in _MARKERS else GREY
-    text_beside(ax, _COLUMNS[2], place, finding.verdict, color=colour)
+    text_beside(ax, columns[2], place, finding.verdict, color=colour)
 
 
 def interval_text(finding: Finding) -> str:
-    """The change in percent and its interval, −4.2 % [−6.1, −2.3]; alone without an interval.
+    """The change and its interval, −4.2 % [−6.1, −2.3]; alone without an interval.
 
     A dash where nothing was tested.
     """
     if math.isnan(finding.estimate):
         return _NOTHING
-    estimate = percent_text(finding.estimate)
+    scale = finding.scale
+    estimate = scale.change(finding.estimate, percent_text)
     if math.isnan(finding.low):
         return estimate
     low, high = (
-        percent_text(end).removesuffix(" %").replace("> ", ">")
-        for end in (finding.low, finding.high)
+        scale.change(end, percent_text).removesuffix(" %").replace("> ", ">")
+        for end in scale.ends(finding.low, finding.high)
     )
     return f"{estimate} [{low}, {high}]"
 
@@ -143,19 +155,23 @@ def figure(study: StudyAnalysis) -> Figure:
     groups = len({finding.group for finding in shown})
     lines = min(ROW_INCHES * (len(shown) + 1.4 * groups + 1), MOST_INCHES)
     result = new_figure(PAGE_INCHES, lines + 0.4)
-    ax = forest(shown, study.terms.margin, result.subplots())
-    ax.set_xlabel(f"change of {endpoint.metric if endpoint else 'the distance'} (left is better)")
+    ax = forest(shown, study.scale, result.subplots())
+    metric = endpoint.metric if endpoint else f"the {study.noun}"
+    ax.set_xlabel(f"change of {metric} ({study.scale.better_end} is better)")
     note_below(result, [*_notes(found, study), *reservations(study)])
     return result
 
 
 def _notes(found: Sequence[Finding], study: StudyAnalysis) -> list[str]:
-    endpoint = study.endpoint
-    notes = ["each line claims that its first arm is better (left), if its words say nothing else"]
-    notes.append(zone_note(study.terms.margin))
+    endpoint, scale = study.endpoint, study.scale
+    notes = [
+        f"each line claims that its first arm is better ({scale.better_end}), if its words say "
+        "nothing else"
+    ]
+    notes.append(zone_note(scale))
     if any(finding.verdict == "not tested" for finding in found):
         notes.append("not tested: a mask does nothing, or no seed has all arms (see the tables)")
-    if is_wide([end for f in found for end in (f.low, f.high, f.estimate)]):
+    if is_wide([end for f in found for end in f.interval], scale):
         notes.append(BEYOND_NOTE)
     if len(found) > MOST_LINES:
         notes.append(f"{MOST_LINES} of {len(found)} comparisons shown, all are in the tables")

@@ -20,11 +20,12 @@ from benchmark.analysis.answer import reservations
 from benchmark.analysis.claims import EXPECTED
 from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.findings import Finding
+from benchmark.analysis.scales import Scale
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.study.arm_catalogue import by_importance, control_name, in_order
 from benchmark.study.arm_names import BASELINE
+from plots.change_axis import change_axis, covering, cut, margin_zone, zone_note
 from plots.figures.forest import interval_text
-from plots.percent_axis import covering, cut, margin_zone, percent_axis, zone_note
 from plots.style import GREY, PAGE_INCHES, arm_style, new_figure, note_below, text_beside
 
 _EXPOSURES = ("as plain\ntraining", "as the\ncurriculum")
@@ -78,7 +79,7 @@ def _whole_seeds(values: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 
 def without_blocks(values: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """Log distances of the 2 × 2's arms against B's mean, without what all arms of a seed share.
+    """Values of the 2 × 2's arms against B's mean, without what all arms of a seed share.
 
     Of each seed its mean over the arms is taken away and the mean of all put in its place
     (Cousineau 2005): arms are compared within seeds, so that is the spread that counts. Seeds
@@ -89,16 +90,16 @@ def without_blocks(values: pd.DataFrame, arm: str) -> pd.DataFrame:
     return centred - centred[BASELINE].mean()
 
 
-def interaction(values: pd.DataFrame, arm: str, margin: float, ax: Axes) -> Axes:
+def interaction(values: pd.DataFrame, arm: str, scale: Scale, ax: Axes) -> Axes:
     """The 2 × 2: exposure along x, a line without the order and one with it.
 
     Args:
         values: of ``without_blocks``: a row a seed, a column an arm.
         arm: the curriculum.
-        margin: the smallest effect, a log ratio.
-        ax: axes to draw on; y in percent of B's mean distance.
+        scale: of the values.
+        ax: axes to draw on; y is the change from B's mean.
     """
-    margin_zone(ax, "y", margin)
+    margin_zone(ax, "y", scale)
     cells = cells_of(arm)
     points = values.melt(var_name="arm")
     points[["exposure", "order"]] = [cells[name] for name in points["arm"]]
@@ -121,30 +122,30 @@ def interaction(values: pd.DataFrame, arm: str, margin: float, ax: Axes) -> Axes
         place = (side * DODGE / 2 + (exposure == _EXPOSURES[1]), mean)
         look = {"color": palette[order], "ha": "left" if side > 0 else "right", "va": "center"}
         ax.annotate(name, place, (9 * side, 0), "data", "offset points", **look)
-    percent_axis(ax, "y", *covering(values.to_numpy(), margin))
+    change_axis(ax, "y", *covering(values.to_numpy(), scale), scale)
     ax.set_xlim(-0.5, 1.5)
     ax.set_xlabel("how often each noise level is trained")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2)
     return ax
 
 
-def effects(found: Mapping[str, Finding], arm: str, margin: float, ax: Axes) -> Axes:
+def effects(found: Mapping[str, Finding], arm: str, scale: Scale, ax: Axes) -> Axes:
     """The total and its parts with their intervals, one below the other.
 
     Args:
         found: findings by contrast; those of ``parts_of`` are drawn.
         arm: the curriculum.
-        margin: the smallest effect, a log ratio.
+        scale: of the effects.
         ax: axes to draw on.
     """
-    margin_zone(ax, "x", margin)
+    margin_zone(ax, "x", scale)
     names = parts_of(arm)
     shown = {contrast: found[contrast] for contrast in names if contrast in found}
     if f"{control_name('static', arm)} − {BASELINE}" in shown:
         # Its two parts are there.
         shown.pop(f"{control_name('density', arm)} − {BASELINE}", None)
-    reach = [x for f in shown.values() for x in (f.low, f.high, f.estimate)]
-    percent_axis(ax, "x", *covering(reach, margin))
+    reach = [x for f in shown.values() for x in f.interval]
+    change_axis(ax, "x", *covering(reach, scale), scale)
     for place, finding in enumerate(shown.values()):
         low, high = (
             finding.estimate if math.isnan(end) else end for end in (finding.low, finding.high)
@@ -166,22 +167,22 @@ def effects(found: Mapping[str, Finding], arm: str, margin: float, ax: Axes) -> 
 
 def figure(study: StudyAnalysis) -> Figure:
     """Left the 2 × 2, right the effects: order adds something if its interval leaves the zone."""
-    endpoint, margin = study.endpoint, study.terms.margin
+    endpoint, scale = study.endpoint, study.scale
     assert endpoint is not None
     arm = taken_apart(endpoint.values.columns)
     assert arm is not None
     result = new_figure(PAGE_INCHES, 2.7)
     left, right = result.subplots(1, 2, gridspec_kw={"width_ratios": (1.25, 1)})
     values = without_blocks(endpoint.values, arm)
-    interaction(values, arm, margin, left)
+    interaction(values, arm, scale, left)
     left.set_ylabel(f"{endpoint.metric}\nagainst {BASELINE}'s mean")
     found: dict[str, Finding] = {}
     for finding in study.findings:
         # Hypotheses come first; the same contrast may answer a claim that is not adjusted.
         found.setdefault(finding.contrast, finding)
-    effects(found, arm, margin, right)
+    effects(found, arm, scale, right)
     right.set_xlabel(f"change of {endpoint.metric}")
-    notes = [zone_note(margin), *_notes(endpoint, len(values))]
+    notes = [zone_note(scale), *_notes(endpoint, len(values))]
     note_below(result, [*notes, *reservations(study)])
     return result
 

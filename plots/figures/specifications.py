@@ -6,16 +6,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.analysis.answer import reservations
+from benchmark.analysis.scales import Scale
 from benchmark.analysis.specifications import Specification
 from benchmark.analysis.study_analysis import StudyAnalysis
-from plots.percent_axis import (
+from plots.change_axis import (
     BEYOND_NOTE,
     ZERO_COLOUR,
     ZONE_COLOUR,
+    change_axis,
     covering,
     cut,
     is_wide,
-    percent_axis,
     zone_note,
 )
 from plots.style import COLOURS, LINE_INCHES, PAGE_INCHES, fitting, new_figure, note_below
@@ -30,19 +31,21 @@ def has_rows(study: StudyAnalysis) -> bool:
     return len({one.way for one in study.specifications}) > 1
 
 
-def panel(ways: list[Specification], margin: float, ax: Axes) -> Axes:
+def panel(ways: list[Specification], scale: Scale, ax: Axes) -> Axes:
     """One hypothesis: a line per way, the primary endpoint on top in colour.
 
     Args:
         ways: of one hypothesis, the primary endpoint first.
-        margin: the smallest effect, a log ratio.
+        scale: of the changes.
         ax: axes to draw on.
     """
     ax.axvline(0, color=ZERO_COLOUR, linewidth=0.8, zorder=1)
     # The smallest effect is declared for the primary endpoint alone.
-    ax.fill_betweenx((-0.6, 0.5), -margin, margin, color=ZONE_COLOUR, linewidth=0, zorder=0)
+    ax.fill_betweenx(
+        (-0.6, 0.5), -scale.margin, scale.margin, color=ZONE_COLOUR, linewidth=0, zorder=0
+    )
     ends = [x for one in ways for x in (one.low, one.high, one.estimate)]
-    percent_axis(ax, "x", *covering(ends, margin, room=0.06))
+    change_axis(ax, "x", *covering(ends, scale, room=0.06), scale)
     for place, one in enumerate(ways):
         if math.isnan(one.estimate):
             continue
@@ -67,9 +70,9 @@ def figure(study: StudyAnalysis) -> Figure:
     lines = {(one.way, one.key): one for one in found}
     for key, ax in zip(shown, axes, strict=True):
         own = [lines[way, key] for way in names if (way, key) in lines]
-        panel(own, study.terms.margin, ax)
+        panel(own, study.scale, ax)
         ax.set_title(f"{own[0].contrast} ({key})", fontsize=8)
-        ax.set_xlabel("change (left is better)")
+        ax.set_xlabel(f"change ({study.scale.better_end} is better)")
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
     axes[0].set_yticks(range(len(names)), [fitting(name, _NAME_POINTS) for name in names])
@@ -79,8 +82,10 @@ def figure(study: StudyAnalysis) -> Figure:
 
 
 def _notes(study: StudyAnalysis, hypotheses: int) -> list[str]:
-    notes = ["top line: the primary endpoint, which alone decides", zone_note(study.terms.margin)]
-    if is_wide([x for one in study.specifications for x in (one.low, one.high, one.estimate)]):
+    notes = ["top line: the primary endpoint, which alone decides", zone_note(study.scale)]
+    if is_wide(
+        [x for one in study.specifications for x in (one.low, one.high, one.estimate)], study.scale
+    ):
         notes.append(BEYOND_NOTE)
     if hypotheses > MOST_HYPOTHESES:
         notes.append(f"{MOST_HYPOTHESES} of {hypotheses} hypotheses shown, all are in the tables")

@@ -190,6 +190,27 @@ BENCHMARK_MUTANTS = (
         (f"{BENCHMARK}/analysis/test_findings.py",),
     ),
     Mutant(
+        "more-is-better-is-not-turned-round",
+        "benchmark/analysis/scales.py",
+        "return self.turned(values)",
+        "return 1.0 * values",
+        (f"{BENCHMARK}/analysis/test_scales.py",),
+    ),
+    Mutant(
+        "ends-of-an-interval-are-not-exchanged",
+        "benchmark/analysis/scales.py",
+        "return (high, low) if self.more_is_better else (low, high)",
+        "return (low, high)",
+        (f"{BENCHMARK}/analysis/test_scales.py",),
+    ),
+    Mutant(
+        "fingerprint-has-a-scale-that-nobody-declared",
+        "benchmark/study/terms.py",
+        'del whole["endpoint"]["scale"]',
+        "pass",
+        (f"{BENCHMARK}/study/test_hypotheses.py",),
+    ),
+    Mutant(
         "fingerprint-forgets-what-is-declared",
         "benchmark/study/declaration.py",
         ' if name == "gate" or own[name] != usual[name]}',

@@ -3,9 +3,9 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
-from benchmark.study.terms import USUAL
 from plots.figures.cost_vs_quality import at_the_end, by_seconds, cost_rows, end_costs, figure
 from plots.style import arm_styles
 
@@ -22,18 +22,18 @@ def test_costs_and_distances_are_against_the_baseline_of_the_same_seed(make):
         for (arm, seed), (seconds, value) in cells.items()
     ]  # fmt: skip
     ends = end_costs(StudyAnalysis(to_frame(rows)))
-    assert ends.loc["B", ["cost", "distance"]].tolist() == [0, 0]
+    assert ends.loc["B", ["cost", "quality"]].tolist() == [0, 0]
     assert ends.loc["B-80%", "cost"] == pytest.approx(math.log(0.8))
-    assert ends.loc["B-80%", "distance"] == pytest.approx(math.log(1.1))
+    assert ends.loc["B-80%", "quality"] == pytest.approx(math.log(1.1))
     assert ends.loc["B-80%", "seeds"] == 2
     assert "C" not in ends.index
 
 
 def test_end_has_a_point_an_arm_with_its_interval(wide):
     ends = end_costs(StudyAnalysis(wide))
-    ax = at_the_end(ends, USUAL.margin, arm_styles(wide), Figure().subplots())
+    ax = at_the_end(ends, USUAL_SCALE, arm_styles(wide), Figure().subplots())
     points = [tuple(float(x[0]) for x in bar[0].get_data()) for bar in ax.containers]
-    assert points == [tuple(row) for row in ends[["cost", "distance"]].to_numpy()]
+    assert points == [tuple(row) for row in ends[["cost", "quality"]].to_numpy()]
     assert dict(zip(ends.index, points, strict=True))["CS"][0] == pytest.approx(math.log(1.04))
 
 

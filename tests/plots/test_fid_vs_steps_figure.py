@@ -6,9 +6,10 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import distance_rows, to_frame
-from benchmark.study.terms import USUAL
+from benchmark.study.terms import PrimaryMetric, Terms
 from plots.end_points import end_points
 from plots.figures import fid_vs_steps
 from plots.style import arm_styles
@@ -130,20 +131,33 @@ def test_unlike_samplers_are_named_on_their_panels(make):
     assert "50 steps" not in note_of(figure)
 
 
+def test_an_error_on_the_plain_scale_is_drawn_itself_and_speaks_of_no_images(make):
+    kind = {"metric": "eps-MSE/L_simple", "n_generated": 0, "sampler": "", "sampler_steps": 0}
+    cells = [(arm, step) for arm in ("B", "C") for step in (750, 1500)]
+    rows = [make.row(arm=arm, step=step, value=0.1 + step / 1e5, **kind) for arm, step in cells]
+    rows += [make.row(arm=arm, step=step, value=90.0) for arm, step in cells]
+    endpoint = PrimaryMetric("eps-MSE/L_simple", "plain")
+    study = StudyAnalysis(to_frame(rows), Terms(endpoint=endpoint, smallest_effect=0.01))
+    figure = fid_vs_steps.figure(study)
+    assert figure.axes[0].get_ylabel().startswith("eps-MSE/L_simple")
+    assert "smoke" not in note_of(figure) and "0 steps" not in note_of(figure)
+    assert "grey: ±0.01" in note_of(figure)
+
+
 def test_ratios_are_to_the_baseline_of_the_same_seed_and_full_range(make):
     values = {("B", 0): 100.0, ("B", 1): 50.0, ("C", 0): 90.0, ("C", 1): 55.0}
     rows = [make.row(arm=arm, seed=seed, value=value) for (arm, seed), value in values.items()]
     rows += [make.row(step=750, value=200.0), make.row(arm="C", step=750, full_range=False)]
-    ratios = fid_vs_steps.full_range_ratios(to_frame(rows))
+    ratios = fid_vs_steps.full_range_changes(to_frame(rows), USUAL_SCALE)
     found = {row.seed: math.exp(row.value) for row in ratios.itertuples()}
     assert found == pytest.approx({0: 0.9, 1: 1.1})
 
 
 def test_ratio_panel_shows_the_last_intervals_and_the_zone_around_no_change(wide):
-    ratios = fid_vs_steps.full_range_ratios(wide[wide["metric"] == CURVE])
+    ratios = fid_vs_steps.full_range_changes(wide[wide["metric"] == CURVE], USUAL_SCALE)
     ax = Figure().subplots()
-    fid_vs_steps.ratio_vs_steps(ratios, USUAL.margin, arm_styles(wide), ax)
-    low, high = fid_vs_steps.ratio_limits(ratios, USUAL.margin)
+    fid_vs_steps.change_vs_steps(ratios, USUAL_SCALE, arm_styles(wide), ax)
+    low, high = fid_vs_steps.change_limits(ratios, USUAL_SCALE)
     summary = over_seeds(ratios[ratios["step"] == 1500], ("arm",)).set_index("arm")
     assert low < summary["mean"]["CS"] - summary["half_width"]["CS"]
     assert high > math.log(1.03)

@@ -4,9 +4,9 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
-from benchmark.study.terms import USUAL
 from plots.figures.forest import MOST_LINES, comparisons, figure, forest, has_rows, interval_text
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -19,7 +19,7 @@ def found(wide):
 
 @pytest.fixture(scope="module")
 def axes(found):
-    return forest(found, USUAL.margin, Figure().subplots())
+    return forest(found, USUAL_SCALE, Figure().subplots())
 
 
 def test_every_finding_has_its_line_at_its_estimate_and_interval(found, axes):
@@ -96,7 +96,7 @@ def test_arms_that_were_not_measured_at_their_end_have_no_forest(make):
 
 def test_an_interval_beyond_the_axis_ends_in_arrows_and_its_numbers_say_so(found):
     wide = dataclasses.replace(found[0], estimate=1.8, low=-20.0, high=24.0)
-    ax = forest([wide, found[1]], USUAL.margin, Figure().subplots())
+    ax = forest([wide, found[1]], USUAL_SCALE, Figure().subplots())
     arrows = [line for line in ax.get_lines() if line.get_marker() in ("<", ">")]
     assert [line.get_xdata()[0] for line in arrows] == list(ax.get_xlim())
     assert len({line.get_ydata()[0] for line in arrows}) == 1

@@ -7,9 +7,9 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from benchmark.analysis.endpoint import primary_endpoint
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
-from benchmark.study.terms import USUAL
 from plots.figures.order_exposure import (
     DODGE,
     effects,
@@ -42,7 +42,7 @@ def test_a_seed_without_one_of_the_arms_is_left_out():
 def test_lines_join_the_arms_with_and_without_the_order(wide):
     values = without_blocks(primary_endpoint(wide).values, "C")
     ax = Figure().subplots()
-    interaction(values, "C", USUAL.margin, ax)
+    interaction(values, "C", USUAL_SCALE, ax)
     handles, labels = ax.get_legend_handles_labels()
     assert labels == ["no early order", "the curriculum's order"]
     colours = [arm_style(arm, [arm])["color"] for arm in ("B", "C")]
@@ -60,7 +60,7 @@ def test_lines_join_the_arms_with_and_without_the_order(wide):
 
 def test_every_seed_stands_at_the_mean_of_its_arm(wide):
     values = without_blocks(primary_endpoint(wide).values, "C")
-    ax = interaction(values, "C", USUAL.margin, Figure().subplots())
+    ax = interaction(values, "C", USUAL_SCALE, Figure().subplots())
     points = sorted(tuple(at) for strip in ax.collections for at in strip.get_offsets().tolist())
     places = {"B": -DODGE / 2, "C-flat": DODGE / 2, "density*": 1 - DODGE / 2, "C": 1 + DODGE / 2}
     expected = sorted((x, value) for arm, x in places.items() for value in values[arm])
@@ -71,7 +71,7 @@ def test_every_seed_stands_at_the_mean_of_its_arm(wide):
 
 def test_effects_are_those_of_the_findings(wide):
     found = {finding.contrast: finding for finding in StudyAnalysis(wide).findings}
-    ax = effects(found, "C", USUAL.margin, Figure().subplots())
+    ax = effects(found, "C", USUAL_SCALE, Figure().subplots())
     drawn = [bar[0].get_xdata()[0] for bar in ax.containers]
     names = ("C − B", "C − density*", "density* − B", "C-flat − B")
     assert drawn == pytest.approx([found[name].estimate for name in names])
@@ -85,7 +85,7 @@ def test_with_static_the_total_comes_apart_into_three(wide):
     found = {
         finding.contrast: finding for finding in StudyAnalysis(pd.concat([wide, static])).findings
     }
-    ax = effects(found, "C", USUAL.margin, Figure().subplots())
+    ax = effects(found, "C", USUAL_SCALE, Figure().subplots())
     drawn = [bar[0].get_xdata()[0] for bar in ax.containers]
     labels = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
     assert labels == ["total", "exposure", "early order", "last stage", "order alone"]

@@ -189,18 +189,20 @@ def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):
     }  # fmt: skip
 
 
-def test_every_figure_has_a_caption():
-    shown = build.legends()
+def test_every_figure_has_a_caption(make):
+    shown = build.legends(StudyAnalysis(to_frame([make.row()])))
     assert set(shown) == ALL and len({legend.title for legend in shown.values()}) == len(ALL)
     assert all(text.endswith(".") and len(text) > 80 for _, text in shown.values())
 
 
-def test_captions_name_arms_as_the_catalogue_does():
-    shown = build.legends()
+def test_captions_name_arms_as_the_catalogue_does(make):
+    shown = build.legends(StudyAnalysis(to_frame([make.row()])))
     assert "(A/A)" in shown["forest"].caption and "(B-80%, B-half)" in shown["forest"].caption
     assert "The density control (density*)" in shown["order_exposure"].caption
 
 
-def test_captions_name_the_smallest_effect_of_the_study():
-    usual, own = (build.legends(terms)["forest"].caption for terms in (USUAL, TEN_PERCENT))
+def test_captions_name_the_smallest_effect_of_the_study(make):
+    frame = to_frame([make.row()])
+    studies = (StudyAnalysis(frame, terms) for terms in (USUAL, TEN_PERCENT))
+    usual, own = (build.legends(study)["forest"].caption for study in studies)
     assert "the grey zone of ±3 %" in usual and "the grey zone of ±10 %" in own

@@ -18,7 +18,7 @@ def study(wide):
 def test_every_way_has_its_line_at_its_estimate_and_interval(study):
     ways = [one for one in study.specifications if one.key == "H2"]
     assert len(ways) > 2
-    axes = panel(ways, study.terms.margin, Figure().subplots())
+    axes = panel(ways, study.scale, Figure().subplots())
     points = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
     assert [line.get_xdata()[0] for line in points] == [one.estimate for one in ways]
     assert [line.get_ydata()[0] for line in points] == list(range(len(ways)))
@@ -40,7 +40,7 @@ def test_a_way_that_lacks_an_arm_leaves_its_line_open(study):
     """KD was not measured for density*: no value there, and no error."""
     first = study.specifications[0]
     ways = [first, dataclasses.replace(first, way="x", estimate=float("nan"), seeds=0), first]
-    axes = panel(ways, study.terms.margin, Figure().subplots())
+    axes = panel(ways, study.scale, Figure().subplots())
     points = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
     assert [line.get_ydata()[0] for line in points] == [0, 2]
 

@@ -27,6 +27,8 @@ from mindiffusion.data.avatars import AvatarSource, avatar_styles
 from mindiffusion.process import Denoiser, Model, Process
 from mindiffusion.sampling import primary_weights
 
+REJECTED, REJECTED_DIRECTION = "rejected", "lower"
+"""Share of samples that are no whole picture: its name without n, and which way is better."""
 _PORTRAITS = 256
 """Portraits whose options are changed one by one."""
 
@@ -104,11 +106,11 @@ def attribute_rows(
         classifier.read_uint8(images), yardstick.training_readings, classifier.attributes
     )
     lower = common | {
-        "direction": "lower",
+        "direction": REJECTED_DIRECTION,
         "n_reference": found.n_training,
         "versions": versions() | {INSTRUMENT: classifier.fingerprint},
     }
-    name = metric_label("rejected", n)
+    name = metric_label(REJECTED, n)
     yield milestone.row(name, found.rejected, **lower, error=found.rejected_error)
     if found.rejected > 0.5:
         return

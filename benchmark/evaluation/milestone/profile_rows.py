@@ -37,6 +37,8 @@ from mindiffusion.sampling import model_of, primary_weights
 from mindiffusion.sparsity import group_norm_summary, vanished_groups, weight_movement
 
 _BATCH = 64
+SUMMARY_DIRECTION = "lower"
+"""Which way is better, of the summaries of the held-out ε-MSE."""
 
 
 def profile_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> Iterator[Row]:
@@ -157,7 +159,7 @@ def _summary_rows(
             f"{EPS_MSE}/{name}",
             estimate.value,
             error=estimate.standard_error,
-            direction="lower",
+            direction=SUMMARY_DIRECTION,
             n_reference=milestone.evaluation.profile_images,
             weights=weights,
         )

@@ -16,7 +16,6 @@ import pandas as pd
 
 from benchmark.analysis.answer import QUESTION, headline, question
 from benchmark.analysis.study_analysis import StudyAnalysis
-from benchmark.analysis.verdict_words import margin_text
 from benchmark.reporting.page import effects, origins, words
 from benchmark.reporting.page.checks import evidence, instrument_checks
 from benchmark.reporting.page.overview import beyond_caution, cautions, main_table
@@ -30,7 +29,6 @@ from benchmark.reporting.page.pictures import (
 from benchmark.reporting.tables.as_text import Table, to_csv, to_latex
 from benchmark.reporting.tables.build import TABLES, Built
 from benchmark.reporting.tables.milestones import MISSING
-from benchmark.rows.metric_names import noun_of
 from benchmark.study.arm_catalogue import arm_note
 from mindiffusion.files import write_text
 from mindiffusion.printable import spreadsheet_cell
@@ -86,7 +84,7 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
     # Inside, so that whoever imports the benchmark need not load matplotlib.
     from plots.build import legends
 
-    frame, under = study.frame, legends(study.terms)
+    frame, under = study.frame, legends(study)
     samples = gallery(frame, study_dir)
     # The figure of samples shows the strips that can be flicked through, where these are there.
     but = () if samples is None else (SAMPLES_FIGURE,)
@@ -132,25 +130,27 @@ def _answered(study: StudyAnalysis) -> dict[str, str]:
         "question": asked,
         "explained": words.QUESTION_IN_FULL if asked == QUESTION else "",
         "answer": headline(study),
-        "noun": noun_of(study.terms.endpoint.metric),
-        "smallest_effect": margin_text(study.terms.margin),
+        "noun": study.noun,
+        "noun_of_curves": study.noun_of_curves,
+        "better_side": study.scale.better_side,
+        "smallest_effect": study.scale.smallest,
     }
 
 
 def _claims(study: StudyAnalysis) -> list[tuple[str, list[effects.Claimed]]]:
     """Title and findings of each group; checks have a place of their own.
 
-    Findings about the endpoint are drawn on one scale, those about other measures on another.
+    Findings about the endpoint share one axis, those about other measures another.
     """
     listed = [finding for finding in study.findings if finding.group in effects.GROUPS]
-    scale, margin = effects.scale_of(listed), study.terms.margin
+    reach = effects.reach_of(listed)
     groups = [
-        (title, [effects.claimed(one, scale, margin) for one in listed if one.group == group])
+        (title, [effects.claimed(one, reach) for one in listed if one.group == group])
         for group, title in effects.GROUPS.items()
     ]
     others = study.secondary
-    scale = effects.scale_of(others)
-    groups.append((effects.SECONDARY, [effects.claimed(one, scale, margin=0) for one in others]))
+    reach = effects.reach_of(others)
+    groups.append((effects.SECONDARY, [effects.claimed(one, reach) for one in others]))
     return [(title, group) for title, group in groups if group]
 
 

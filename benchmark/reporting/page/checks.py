@@ -14,7 +14,7 @@ from benchmark.analysis.findings import Finding
 from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import ratio_text
-from benchmark.reporting.page.overview import cells_text, is_full_distance
+from benchmark.reporting.page.overview import cells_text
 from benchmark.reporting.page.words import counted, listed, percent_of
 from benchmark.reporting.tables.as_text import written
 from benchmark.rows.frames import distance_rows
@@ -52,11 +52,11 @@ def evidence(study: StudyAnalysis) -> list[Check]:
         return []
     return [
         _learned(study.baseline, study.terms.gate),
-        *([_images(endpoint), _sampling(endpoint)] if endpoint.is_distance else []),
+        *([_images(endpoint), _sampling(endpoint)] if endpoint.is_of_images else []),
         _complete(endpoint, study.absent),
         _declared(endpoint),
         _committed(endpoint),
-        *(_agreement(study, endpoint) if endpoint.is_distance else []),
+        *(_agreement(study, endpoint) if endpoint.is_of_images else []),
     ]
 
 
@@ -94,7 +94,7 @@ def _arm_check(arm: KnownArm, found: Sequence[Finding]) -> Check:
     finding = next(own, None)
     if finding is None or math.isnan(finding.estimate):
         return Check(name, expected, f"The study has no results of an arm {arm.name}.", "not run")
-    text = f"{percent_of(finding.estimate)}. {finding.why}"
+    text = f"{finding.scale.change(finding.estimate, percent_of)}. {finding.why}"
     if finding.passed is False:
         return Check(name, expected, text, "failed")
     return Check(name, expected, text, "cannot tell" if finding.seeds == 1 else "passed")
@@ -113,7 +113,8 @@ def _mask_check(effect: MaskEffect) -> Check:
 
 def _images(endpoint: Endpoint) -> Check:
     count = counted(int(str(endpoint.condition["n_generated"])), "image")
-    of = "" if is_full_distance(endpoint.metric) else ", using other features than FID"
+    is_other = endpoint.metric.startswith(("FD-", "KD-"))
+    of = ", using other features than FID" if is_other else ""
     expected = "At least 2,048 generated images; 10,000 to confirm."
     text = " ".join([f"{count} ({endpoint.metric}{of}).", *endpoint.left_out])
     return Check("Enough images", expected, text, _met(not endpoint.is_smoke))
@@ -156,7 +157,7 @@ def _committed(endpoint: Endpoint) -> Check:
 
 
 def _agreement(study: StudyAnalysis, endpoint: Endpoint) -> list[Check]:
-    """Do distance and held-out error rank milestones, and cells at their end, alike?"""
+    """Do the metric and the held-out error rank milestones, and cells at their end, alike?"""
     pairs = [
         (over_milestones(study.frame, endpoint), "milestone"),
         (None if study.held_out is None else over_cells(endpoint, study.held_out), "cell"),
@@ -170,7 +171,7 @@ def _agreement(study: StudyAnalysis, endpoint: Endpoint) -> list[Check]:
     )
     return [
         Check(
-            "Distance and held-out error agree",
+            f"{endpoint.noun.capitalize()} and held-out error agree",
             "A high rank correlation of the two, over milestones and over the cells at their end.",
             f"{text}.",
             _met(all(correlation >= AGREEMENT for (correlation, _), _ in shown)),

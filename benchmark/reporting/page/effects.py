@@ -1,17 +1,15 @@
-"""A finding as it is drawn: on one scale of log ratios, with the zone of no interest in grey."""
+"""A finding as it is drawn: on an axis of its scale, with the zone of no interest in grey."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark.analysis.findings import Finding
-from benchmark.analysis.verdict_words import margin_text
 from benchmark.reporting.page.overview import interval_text
 from benchmark.reporting.page.words import counted, p_value, percent_of
 
 WIDTH, HALF = 280.0, 128.0
-"""Of the drawing, and of its scale to each side of zero, in SVG units."""
-_LEAST, _MOST = math.log(1.06), math.log(1.5)
+"""Of the drawing, and of its axis to each side of zero, in SVG units."""
 GROUPS = {
     "hypothesis": "The hypotheses",
     "claim": "The claims under test",
@@ -22,10 +20,10 @@ SECONDARY = "The hypotheses by another measure: held-out denoising error"
 
 @dataclass(frozen=True)
 class Drawing:
-    """x positions in [0, WIDTH]; ``cut`` names the sides where the interval leaves the scale.
+    """x positions in [0, WIDTH]; ``cut`` names the sides where the interval leaves the axis.
 
     ``zone`` is None for a measure without a smallest effect, which ``smallest`` puts into words;
-    ``clear``: the interval is beyond it.
+    ``clear``: the interval is beyond it. ``better`` is the end of the axis that is better.
     """
 
     zone: tuple[float, float] | None
@@ -34,6 +32,7 @@ class Drawing:
     interval: tuple[float, float] | None
     cut: tuple[str, ...]
     clear: bool
+    better: str
 
 
 @dataclass(frozen=True)
@@ -47,38 +46,45 @@ class Claimed:
     drawing: Drawing | None
 
 
-def scale_of(found: Sequence[Finding]) -> float:
-    """The log ratio at the scale's ends: what holds all intervals, within +6 % to +50 %."""
-    bounds = [abs(x) for finding in found for x in (finding.estimate, finding.low, finding.high)]
+def reach_of(found: Sequence[Finding]) -> float:
+    """The change at the ends of an axis that holds all intervals, within the scale's limits.
+
+    Args:
+        found: findings of one scale.
+    """
+    bounds = [abs(x) for finding in found for x in finding.interval]
     largest = max((bound for bound in bounds if not math.isnan(bound)), default=0.0)
-    return min(_MOST, max(_LEAST, 1.1 * largest))
+    least, most = found[0].scale.reach if found else (0.0, 0.0)
+    return min(most, max(least, 1.1 * largest))
 
 
-def claimed(finding: Finding, scale: float, margin: float) -> Claimed:
-    """The finding in words and as positions on the scale; ``margin`` 0: no smallest effect."""
+def claimed(finding: Finding, reach: float) -> Claimed:
+    """The finding in words, and as positions on an axis that reaches so far to both sides of 0."""
     return Claimed(
         finding,
-        percent_of(finding.estimate),
+        finding.scale.change(finding.estimate, percent_of),
         interval_text(finding),
         _remarks(finding),
-        None if math.isnan(finding.estimate) else _drawing(finding, scale, margin),
+        None if math.isnan(finding.estimate) else _drawing(finding, reach),
     )
 
 
-def _drawing(finding: Finding, scale: float, margin: float) -> Drawing:
-    def x(log_ratio: float) -> float:
-        return round(WIDTH / 2 + HALF * max(-1.0, min(1.0, log_ratio / scale)), 1)
+def _drawing(finding: Finding, reach: float) -> Drawing:
+    scale = finding.scale
+    margin = scale.margin
 
-    bounds = (finding.low, finding.high)
-    interval = None if math.isnan(finding.low) else (x(finding.low), x(finding.high))
-    cut = tuple(
-        side
-        for side, beyond in (("left", finding.low < -scale), ("right", finding.high > scale))
-        if beyond
-    )
+    def x(change: float) -> float:
+        return round(WIDTH / 2 + HALF * max(-1.0, min(1.0, scale.turned(change) / reach)), 1)
+
+    low, high = bounds = scale.ends(finding.low, finding.high)
+    interval = None if math.isnan(low) else (x(low), x(high))
+    sides = (("left", scale.turned(low) < -reach), ("right", scale.turned(high) > reach))
+    cut = tuple(side for side, beyond in sides if beyond)
     clear = all(bound < -margin for bound in bounds) or all(bound > margin for bound in bounds)
-    zone = (x(-margin), x(margin)) if margin else None
-    return Drawing(zone, margin_text(margin), x(finding.estimate), interval, cut, clear)
+    first, last = scale.ends(-margin, margin)
+    zone = (x(first), x(last)) if margin else None
+    point = x(finding.estimate)
+    return Drawing(zone, scale.smallest, point, interval, cut, clear, scale.better_end)
 
 
 def _remarks(finding: Finding) -> str:

@@ -9,32 +9,32 @@ import pandas as pd
 from benchmark.analysis.endpoint import Endpoint, at_last_step, of_sampling_seeds, rows_like
 from benchmark.analysis.findings import Finding
 from benchmark.analysis.over_seeds import over_seeds
+from benchmark.analysis.scales import Scale
 from benchmark.analysis.statistics import paired
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.words import counted, listed, percent_of, ranges
 from benchmark.reporting.tables.as_text import Table, decimals_for, written
 from benchmark.rows.frames import LARGEST, SMALLEST, arm_order, beyond_bounds
-from benchmark.rows.metric_names import noun_of
 from benchmark.study.arm_names import BASELINE
 
-_NONE_OF = {"distance": "No arm has a distance", "error": "No arm has an error"}
+_NONE_OF = {
+    "distance": "No arm has a distance",
+    "score": "No arm has a score",
+    "error": "No arm has an error",
+}
 FEW_SEEDS = 5
 """Below it an exact sign-flip test cannot reach p < .05, whatever the effect."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """An arm's log ratio to B over ``seeds`` seeds with its 95 % interval, NaN with one seed."""
+    """An arm's change from B over ``seeds`` seeds with its 95 % interval, NaN with one seed."""
 
     estimate: float
     low: float
     high: float
     seeds: int
-
-
-def is_full_distance(metric: str) -> bool:
-    """Whether it is the FID that other papers report."""
-    return metric.startswith("FID@")
+    scale: Scale
 
 
 def cautions(study: StudyAnalysis) -> list[str]:
@@ -42,7 +42,7 @@ def cautions(study: StudyAnalysis) -> list[str]:
     endpoint = study.endpoint
     if endpoint is None:
         return [
-            f"{_NONE_OF[noun_of(study.terms.endpoint.metric)]} at its last step with all noise "
+            f"{_NONE_OF[study.noun]} at its last step with all noise "
             "levels trained: there is nothing to compare yet."
         ]
     texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
@@ -91,8 +91,8 @@ def _smoke_caution(endpoint: Endpoint) -> str:
         return ""
     count = counted(int(str(endpoint.condition["n_generated"])), "generated image")
     return (
-        f"Smoke: distances from {count}, fewer than 2,048. They are too biased to be compared with "
-        "other work and too noisy for small differences."
+        f"Smoke: {endpoint.noun}s from {count}, fewer than 2,048. They are too biased to be "
+        "compared with other work and too noisy for small differences."
     )
 
 
@@ -106,24 +106,26 @@ def effect_on(arm: str, endpoint: Endpoint, found: Sequence[Finding]) -> Effect 
     """The arm against B as the findings have it, else by a paired t; None where not paired."""
     for finding in found:
         if finding.contrast == f"{arm} − {BASELINE}" and not math.isnan(finding.estimate):
-            return Effect(finding.estimate, finding.low, finding.high, finding.seeds)
-    return _paired_effect(arm, endpoint.values)
+            return Effect(*finding.interval, finding.seeds, finding.scale)
+    return _paired_effect(arm, endpoint)
 
 
-def _paired_effect(arm: str, values: pd.DataFrame) -> Effect | None:
+def _paired_effect(arm: str, endpoint: Endpoint) -> Effect | None:
+    values = endpoint.values
     if arm == BASELINE or not {arm, BASELINE} <= set(values.columns):
         return None
     differences = (values[arm] - values[BASELINE]).dropna().to_numpy()
     if not differences.size:
         return None
     result = paired(differences)
-    return Effect(result.estimate, result.low, result.high, differences.size)
+    return Effect(result.estimate, result.low, result.high, differences.size, endpoint.scale)
 
 
 def _held_out_changes(study: StudyAnalysis) -> dict[str, Effect]:
     """By arm its held-out ε-MSE over all noise levels against B's; empty where not measured."""
-    values = pd.DataFrame() if study.held_out is None else study.held_out.values
-    effects = {arm: _paired_effect(arm, values) for arm in values.columns}
+    if study.held_out is None:
+        return {}
+    effects = {arm: _paired_effect(arm, study.held_out) for arm in study.held_out.values.columns}
     return {arm: effect for arm, effect in effects.items() if effect is not None}
 
 
@@ -141,6 +143,7 @@ def main_table(study: StudyAnalysis) -> Table | None:
     differ = summary["seeds"].nunique() > 1
     decimals = decimals_for(list(summary["mean"]))
     held_out = _held_out_changes(study)
+    better = endpoint.scale.better.capitalize()
     body = []
     by_arm = {row["arm"]: row for _, row in summary.iterrows()}
     for arm in (arm for arm in arm_order(study.frame) if arm in by_arm):
@@ -150,7 +153,7 @@ def main_table(study: StudyAnalysis) -> Table | None:
         body.append((arm, _distance_text(by_arm[arm], decimals), _change(effect), *beside, *seeds))
     return Table(
         title=f"{endpoint.metric} at the end of training",
-        caption="Lower is better; in brackets the 95 % interval of the change.",
+        caption=f"{better} is better; in brackets the 95 % interval of the change.",
         header=(
             "arm",
             endpoint.noun,
@@ -164,7 +167,9 @@ def main_table(study: StudyAnalysis) -> Table | None:
 
 
 def _change(effect: Effect | None) -> str:
-    return "–" if effect is None else f"{percent_of(effect.estimate)} ({interval_text(effect)})"
+    if effect is None:
+        return "–"
+    return f"{effect.scale.change(effect.estimate, percent_of)} ({interval_text(effect)})"
 
 
 def interval_text(effect: Effect | Finding) -> str:
@@ -173,7 +178,8 @@ def interval_text(effect: Effect | Finding) -> str:
         return "n=1"
     if math.isnan(effect.low):
         return "–"
-    low, high = percent_of(effect.low), percent_of(effect.high)
+    ends = effect.scale.ends(effect.low, effect.high)
+    low, high = (effect.scale.change(end, percent_of) for end in ends)
     return f"{low.removesuffix(' %')} to {high}"
 
 
@@ -196,7 +202,7 @@ def _notes(endpoint: Endpoint, summary: pd.DataFrame) -> list[str]:
     images = (
         f"{counted(len(endpoint.sampling_seeds), 'sampling seed')}, "
         f"{counted(n_generated, 'generated image')}, "
-        if endpoint.is_distance
+        if endpoint.is_of_images
         else ""
     )
     notes = [
@@ -211,7 +217,7 @@ def _notes(endpoint: Endpoint, summary: pd.DataFrame) -> list[str]:
         )
     if summary["error"].notna().any() and summary["seeds"].max() == 1:
         notes.append("(se): standard error over the images of one seed, not over seeds.")
-    if endpoint.is_distance and not is_full_distance(endpoint.metric):
+    if endpoint.metric.startswith("FD-"):
         notes.append(
             "A Fréchet distance in this network’s features, not the FID of other papers: compare "
             "it within this study only."

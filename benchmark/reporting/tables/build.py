@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.analysis.study_analysis import StudyAnalysis
-from benchmark.analysis.to_baseline import log_ratio_to_baseline
+from benchmark.analysis.to_baseline import change_from_baseline
 from benchmark.reporting.tables.arms import arms, configuration
 from benchmark.reporting.tables.as_text import Table, to_csv, to_latex, to_markdown
 from benchmark.reporting.tables.capacity import capacity
@@ -104,7 +104,7 @@ def denoising(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     summaries = frame[frame["metric"].isin(SUMMARIES)]
     tables, numbers = by_prefix(summaries, SUMMARIES)
     ratios: list[pd.DataFrame] = []
-    for part in split_conditions(log_ratio_to_baseline(summaries)):
+    for part in split_conditions(change_from_baseline(summaries)):
         what = f": log-ratio to {BASELINE}"
         tables += milestone_tables(part, what)
         ratios.append(full_numbers(part, part["metric"].iloc[0] + what))

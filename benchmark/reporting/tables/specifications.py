@@ -5,9 +5,9 @@ import math
 
 import pandas as pd
 
+from benchmark.analysis.scales import Scale
 from benchmark.analysis.specifications import Specification, agreeing
 from benchmark.analysis.study_analysis import StudyAnalysis
-from benchmark.analysis.verdict_words import digits_for, percent, span
 from benchmark.reporting.tables.as_text import Table
 from benchmark.reporting.tables.milestones import MISSING
 
@@ -20,13 +20,14 @@ def specifications(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
         return [], pd.DataFrame()
     contrasts = {one.key: one.contrast for one in found}
     lines = {(one.way, one.key): one for one in found}
-    body = tuple((way, *(_cell(lines.get((way, key))) for key in contrasts)) for way in ways)
+    scale = study.scale
+    body = tuple((way, *(_cell(lines.get((way, key)), scale) for key in contrasts)) for way in ways)
     header = ("measured by", *(f"{contrast} ({key})" for key, contrast in contrasts.items()))
     caption = (
         "Each line measures the same networks in another way. The first line is the primary "
-        "endpoint, and it alone decides. Changes are in percent with 95 % intervals over training "
-        "seeds; below zero the first arm is better. A way is listed if more than half of the cells "
-        "were measured by it and all its values are above 0. The ways are not independent of each "
+        f"endpoint, and it alone decides. Changes are in {scale.unit} with 95 % intervals over "
+        f"training seeds; {scale.better_side} zero the first arm is better. A way is listed if "
+        "more than half of the cells were measured by it. The ways are not independent of each "
         "other."
     )
     notes = tuple(_note([one for one in found if one.key == key]) for key in contrasts)
@@ -34,11 +35,10 @@ def specifications(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
     return [Table("The hypotheses by other ways to measure", caption, header, body, notes)], numbers
 
 
-def _cell(one: Specification | None) -> str:
+def _cell(one: Specification | None, scale: Scale) -> str:
     if one is None or math.isnan(one.estimate):
         return MISSING
-    change = percent(one.estimate, digits_for(one.high - one.low))
-    return change if math.isnan(one.low) else f"{change} ({span(one.low, one.high)})"
+    return scale.interval((one.estimate, one.low, one.high))
 
 
 def _note(ways: list[Specification]) -> str:

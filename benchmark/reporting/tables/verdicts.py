@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -14,18 +14,14 @@ from benchmark.analysis.exposure import exposure_table, order_information
 from benchmark.analysis.findings import Finding
 from benchmark.analysis.learning import curve_rows
 from benchmark.analysis.learning import learning as learning_of
+from benchmark.analysis.scales import SIGN_ALONE
 from benchmark.analysis.sensitivity import sensitivity as sensitivity_of
 from benchmark.analysis.statistics import ALPHA
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.analysis.verdict_words import (
     baseline_text,
-    change_text,
-    digits_for,
-    margin_text,
-    percent,
     ratio_text,
     seeds_text,
-    span,
 )
 from benchmark.reporting.tables.as_text import Table, written
 from benchmark.reporting.tables.milestones import MISSING
@@ -72,14 +68,15 @@ def secondary(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
 def _finding_table(
     title: str, found: Sequence[Finding], endpoint: Endpoint, state: Sequence[str]
 ) -> Table:
-    seeds, beside = "", ""
-    if endpoint.is_distance:
+    seeds, beside, scale = "", "", endpoint.scale
+    if endpoint.is_of_images:
         count = len(endpoint.sampling_seeds)
         seeds = ", one sampling seed" if count == 1 else f", a mean of {count} sampling seeds"
         beside = "Held-out ε-MSE: the same change of the denoising error over all noise levels. "
     caption = (
         f"{endpoint.metric}, {endpoint.step_rule}{seeds}; {', '.join(state)}. Effects are changes "
-        f"of the {endpoint.noun} in percent: below zero the first arm is better. {beside}Last "
+        f"of the {endpoint.noun} in {scale.unit}: {scale.better_side} zero the first arm is "
+        f"better. {beside}Last "
         f"column: the effect expressed as training time, that is the final share of {BASELINE}'s "
         f"own steps over which {BASELINE}'s {endpoint.noun} changes by the same amount."
     )
@@ -97,13 +94,12 @@ def _reasons(found: Sequence[Finding]) -> tuple[str, ...]:
 
 
 def _finding_line(one: Finding) -> tuple[str, ...]:
-    width = one.high - one.low
     return (
         one.title,
         one.contrast,
-        MISSING if math.isnan(one.estimate) else percent(one.estimate, digits_for(width)),
-        MISSING if math.isnan(width) else span(one.low, one.high),
-        MISSING if math.isnan(one.held_out[0]) else change_text(one.held_out),
+        MISSING if math.isnan(one.estimate) else one.scale.estimate(one.interval),
+        MISSING if math.isnan(one.low) else one.scale.span(one.low, one.high),
+        MISSING if math.isnan(one.held_out[0]) else SIGN_ALONE.interval(one.held_out),
         str(one.seeds),
         *(_probability(p) for p in (one.p, one.p_holm, one.p_sign_flip)),
         one.verdict,
@@ -119,10 +115,18 @@ def _probability(p: float | None) -> str:
 
 
 def _full(found: Sequence[Finding]) -> pd.DataFrame:
-    lines = [dataclasses.asdict(one) for one in found]
-    for line in lines:
+    """All that is known of the findings; changes, and the sign claimed, as people read them."""
+    lines = []
+    for one in found:
+        line, scale = dataclasses.asdict(one), one.scale
         names = ("held_out", "held_out_low", "held_out_high")
         line |= dict(zip(names, line.pop("held_out"), strict=True))
+        low, high = scale.ends(one.low, one.high)
+        changes = {"estimate": one.estimate, "low": low, "high": high}
+        line |= {name: scale.turned(change) for name, change in changes.items()}
+        line |= {"direction": int(scale.turned(one.direction))}
+        del line["scale"]
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -131,11 +135,13 @@ def learning(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
     endpoint, numbers = study.endpoint, learning_of(study.frame, study.endpoint, study.curve)
     if endpoint is None or numbers.empty:
         return [], numbers
+    scale = endpoint.scale
+    numbers = numbers.assign(area=scale.turned(numbers["area"]))
     body = tuple(
         (
             str(one["arm"]),
             str(one["seeds"]),
-            _with_half(one["area"], one["area_half_width"], 3),
+            _with_half(one["area"], one["area_half_width"], scale.decimals),
             f"{one['reached']} of {one['seeds']}",
             _with_half(one["steps_to_reach"], one["steps_to_reach_half_width"], 0),
             _with_half(one["steps_equivalent"], one["steps_equivalent_half_width"], 3),
@@ -143,7 +149,7 @@ def learning(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
         for _, one in numbers.iterrows()
     )
     header = (
-        "arm", "seeds", "mean log ratio over steps", f"reached {BASELINE}'s end",
+        "arm", "seeds", f"mean {scale.difference} over steps", f"reached {BASELINE}'s end",
         "at step", f"worth {BASELINE}'s steps",
     )  # fmt: skip
     curve = curve_rows(study.frame, endpoint)["metric"].iloc[0]
@@ -163,40 +169,43 @@ def sensitivity(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
     numbers = pd.DataFrame() if endpoint is None else sensitivity_of(endpoint, study.alpha)
     if endpoint is None or numbers.empty:
         return [], numbers
+    scale = endpoint.scale
+
+    def text(change: float, write: Callable[[float], str]) -> str:
+        return MISSING if math.isnan(change) else write(change)
+
     body = tuple(
         (
             str(one["arm"]),
             str(one["seeds"]),
-            *(_percent(one[name]) for name in ("mean", "interquartile_mean")),
-            _percent(one["sd"]).lstrip("+"),
+            *(text(one[name], scale.change) for name in ("mean", "interquartile_mean")),
+            text(one["sd"], scale.size),
             _number(one["correlation"]),
-            _percent(one["minimum_detectable_effect"]).lstrip("+"),
+            text(one["minimum_detectable_effect"], scale.size),
             _number(one["probability_of_improvement"]),
         )
         for _, one in numbers.iterrows()
     )
     header = (
         "arm", "seeds", "mean change", "interquartile mean", "spread over seeds",
-        f"correlation with {BASELINE}", "smallest effect found", f"P(below {BASELINE})",
+        f"correlation with {BASELINE}", "smallest effect found",
+        f"P({scale.better_side} {BASELINE})",
     )  # fmt: skip
     caption = (
         f"{endpoint.metric} of each arm beside {BASELINE}'s of the same seeds, as a change. "
         "Pairing by seed makes intervals narrower where the correlation is above 0. Smallest "
         "effect found: the smallest effect whose sign these seeds would detect with 80 % power at "
         f"level {_level(study)} in a paired test; for the verdict supported, an effect must be "
-        f"that much larger than {margin_text(study.terms.margin)}. {MISSING}: too few seeds."
+        f"that much larger than {scale.smallest}. {MISSING}: too few seeds."
     )
-    return [Table("What the seeds can see", caption, header, body)], numbers
+    means = {name: scale.turned(numbers[name]) for name in ("mean", "interquartile_mean")}
+    return [Table("What the seeds can see", caption, header, body)], numbers.assign(**means)
 
 
 def _level(study: StudyAnalysis) -> str:
     """The strictest level that Holm may ask of a hypothesis: ``.05/3``."""
     count, level = len(study.terms.hypotheses), f"{ALPHA:g}".removeprefix("0")
     return f"{level}/{count}" if count > 1 else level
-
-
-def _percent(log_ratio: float) -> str:
-    return MISSING if math.isnan(log_ratio) else percent(log_ratio, 1)
 
 
 def _number(value: float) -> str:

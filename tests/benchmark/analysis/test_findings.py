@@ -11,15 +11,17 @@ from benchmark.analysis.answer import headline
 from benchmark.analysis.endpoint import missing_cells, primary_endpoint
 from benchmark.analysis.findings import HELD_OUT
 from benchmark.analysis.learning import baseline_curve, learning, worth_in_steps
+from benchmark.analysis.log_ratios import digits_for, percent
 from benchmark.analysis.mask_check import mask_effects
 from benchmark.analysis.power import seeds_needed
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.statistics import sign_flip
 from benchmark.analysis.study_analysis import StudyAnalysis
-from benchmark.analysis.verdict_words import digits_for, listed, percent
+from benchmark.analysis.verdict_words import listed
 from benchmark.rows.frames import to_frame
 from benchmark.rows.metric_names import EPS_MSE, SUMMARIES
 from benchmark.study.hypotheses import Hypothesis
-from benchmark.study.terms import USUAL, Terms
+from benchmark.study.terms import Terms
 from mindiffusion.errors import UserError
 
 STEPS = (50, 100, 200, 320, 400)
@@ -226,7 +228,7 @@ def test_planted_effects_get_their_verdicts(found):
     }  # fmt: skip
     assert found["H1"].estimate == pytest.approx(-0.08, abs=0.012)
     assert found["H2"].low < -0.10 < found["H2"].high
-    assert found["H2"].percent[0] == pytest.approx(100 * np.expm1(found["H2"].estimate))
+    assert found["H2"].scale == USUAL_SCALE
     assert all(finding.seeds == 8 for finding in found.values())
 
 
@@ -374,7 +376,7 @@ def test_undecided_names_the_seeds_that_would_decide():
     assert "3 %" in finding.why
     # The estimate must come clear of 3 %.
     ratios = np.diff(primary_endpoint(rows).values.to_numpy(), axis=1)
-    gap = abs(abs(ratios.mean()) - USUAL.margin)
+    gap = abs(abs(ratios.mean()) - USUAL_SCALE.margin)
     assert finding.seeds_needed == seeds_needed(gap, float(ratios.std(ddof=1)), 0.05 / 3)
 
 
@@ -453,7 +455,7 @@ def test_secondary_judges_the_sign_alone(frame):
     assert len(found) == 3 * len(SUMMARIES)
     finding = next(f for f in found if f.key == f"H2 {SUMMARIES[0]}")
     # A tiny effect, 1/50 of the distance's: below 3 %, but its sign is sure.
-    assert finding.verdict == "supported" and abs(finding.estimate) < USUAL.margin
+    assert finding.verdict == "supported" and abs(finding.estimate) < USUAL_SCALE.margin
     assert "only the sign is judged" in finding.why
     assert not finding.declared and finding.p_holm is None
 
@@ -515,7 +517,7 @@ def test_baseline_curve_is_freed_of_the_bias_of_few_images(frame):
 def test_headline_names_interval_seeds_and_order(frame, found):
     text = answer(frame)
     finding = found["H2"]
-    assert f"{-finding.percent[0]:.1f} % below B's" in text
+    assert f"{-100 * np.expm1(finding.estimate):.1f} % below B's" in text
     assert "95 % interval −" in text and "n = 8 seeds" in text
     assert "its early order of noise levels helps" in text
     assert "exploratory" not in text and "smoke" not in text

@@ -4,10 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.analysis.log_ratios import BEYOND, is_beyond, log_quotient, percent_change, quotient
-from benchmark.analysis.verdict_words import percent, span
+from benchmark.analysis.log_ratios import (
+    BEYOND,
+    is_beyond,
+    log_quotient,
+    percent,
+    percent_change,
+    quotient,
+)
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.reporting.page.words import percent_of
-from plots.percent_axis import percent_text
+from plots.change_axis import percent_text
 
 
 @pytest.mark.parametrize("show", [percent, percent_of, percent_text])
@@ -22,7 +29,7 @@ def test_a_ratio_of_almost_nothing_is_a_hundred_percent_less(show):
 
 
 def test_an_interval_of_two_seeds_far_apart_reads_as_one():
-    assert span(-8000.0, 8000.0) == "−100.0 % to > 9999 %"
+    assert USUAL_SCALE.span(-8000.0, 8000.0) == "−100.0 % to > 9999 %"
 
 
 def test_changes_are_finite_and_a_missing_one_stays_missing():

@@ -4,6 +4,7 @@ import pytest
 
 from benchmark.analysis.endpoint import Endpoint
 from benchmark.analysis.power import power
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.sensitivity import sensitivity
 
 ALPHA = 0.05 / 3
@@ -11,7 +12,8 @@ ALPHA = 0.05 / 3
 
 def endpoint(**columns):
     values = pd.DataFrame(columns)
-    return Endpoint("FD-Net@2048", {}, "each arm's last step, 400", values, False, 2, "exploratory")
+    rule = "each arm's last step, 400"
+    return Endpoint("FD-Net@2048", USUAL_SCALE, {}, rule, values, False, 2, "exploratory")
 
 
 def test_sensitivity_of_paired_arms_is_seen_in_spread_and_correlation():

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from made_up_row import ROW
 
+from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.statistics import paired, verdict
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
-from benchmark.study.terms import USUAL
 
 DRAWS = int(os.environ.get("VERDICT_DRAWS", "4"))
 SEEDS = 8
@@ -67,7 +67,7 @@ def test_interval_covers_and_finds_as_the_paired_test_of_the_two_arms_alone(patt
         covered += finding.low <= effect <= finding.high
         wrong += finding.verdict in (("supported", "refuted") if effect == 0 else ("refuted",))
         found += finding.verdict == "supported"
-        alone += verdict(contrast, USUAL.margin, -1) == "supported"
+        alone += verdict(contrast, USUAL_SCALE.margin, -1) == "supported"
     print(
         f"{pattern}, effect {effect:.3f}: covered {covered / DRAWS:.3f}, wrong "
         f"{wrong / DRAWS:.4f}, supported {found / DRAWS:.3f}, paired alone {alone / DRAWS:.3f}"

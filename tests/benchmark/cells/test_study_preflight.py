@@ -107,12 +107,47 @@ def test_a_primary_metric_that_is_measured_may_decide(metric, make):
     assert check_study(study, study.runs) == []
 
 
+EVERY_METRIC = ("fd", "kd", "prdc", "is", "memorisation", "profile", "attributes", "stitched")
+NET = "EffNet-Lite0-64px"
+ON_NO_RATIO = (
+    f"KD-{NET}", f"precision-{NET}", f"recall-{NET}", f"density-{NET}", f"coverage-{NET}",
+    f"IS-{NET}", "rejected",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", [*ON_NO_RATIO, f"FD-{NET}", "eps-MSE/ELBO"])
+def test_every_metric_that_is_one_number_may_decide_on_the_plain_scale(metric, make):
+    endpoint = PrimaryMetric(metric, "plain")
+    primary.check_primary_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
+
+
+@pytest.mark.parametrize("metric", ON_NO_RATIO)
+def test_a_metric_that_may_be_0_or_of_which_more_is_better_has_no_ratio(metric, make):
+    with pytest.raises(UserError, match=r"no ratio scale.* endpoint\.scale: plain, and") as error:
+        primary.check_primary_metric(PrimaryMetric(metric), make(metrics=EVERY_METRIC).evaluation)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("metric", [f"memorised-{NET}"])
+def test_a_metric_without_a_better_direction_cannot_decide(metric, make):
+    endpoint = PrimaryMetric(metric, "plain")
+    with pytest.raises(UserError, match="neither more nor less is better; name one of FD-"):
+        primary.check_primary_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
+
+
+@pytest.mark.parametrize("metric", [f"stitched-above/FD-{NET}", "attribute/hair", "eps-MSE"])
+def test_what_is_no_single_number_of_a_milestone_cannot_decide(metric, make):
+    endpoint = PrimaryMetric(metric, "plain")
+    with pytest.raises(UserError, match="as one number for each milestone, one of FD-"):
+        primary.check_primary_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
+
+
 @pytest.mark.parametrize(
     ("metric", "measured"),
     [
         *((name, ("fd", "kd", "profile")) for name in (
             "FIDx", "FD-Inceptoin", "FD-EffNet-Lite0-224px", "KIDney", "KID", "eps-MSE/", "eps-MSE",
-            "FD-EffNet-Lite0-64px@16", "KD-EffNet-Lite0-64px", "precision-EffNet-Lite0-64px",
+            "FD-EffNet-Lite0-64px@16", "precision-EffNet-Lite0-64px",
         )),
         ("FD-EffNet-Lite0-64px", ("profile",)), ("eps-MSE/ELBO", ("fd",)), ("FID", ()),
     ],
@@ -129,9 +164,9 @@ def test_the_distance_of_the_usual_net_is_that_of_the_weights_that_are_there(mak
     for net, name in (("inception", "FID"), ("effnet-lite0-224", "FD-EffNet-Lite0-224px")):
         chosen = (net, Path())
         monkeypatch.setattr(primary, "choose_feature_net", lambda auto, chosen=chosen: chosen)
-        primary.check_primary_metric(name, study.evaluation)
+        primary.check_primary_metric(PrimaryMetric(name), study.evaluation)
         with pytest.raises(UserError, match=name):
-            primary.check_primary_metric("FD-DINOv2-S", study.evaluation)
+            primary.check_primary_metric(PrimaryMetric("FD-DINOv2-S"), study.evaluation)
 
 
 def test_study_that_fits_leaves_nothing(make, workdir):

@@ -3,7 +3,7 @@ import pytest
 from test_row_file import row
 
 from benchmark.analysis.over_seeds import over_seeds
-from benchmark.analysis.to_baseline import log_ratio_to_baseline
+from benchmark.analysis.to_baseline import change_from_baseline
 from benchmark.rows import frames
 from benchmark.rows.file import append_rows
 from benchmark.rows.frames import (
@@ -188,7 +188,7 @@ def test_numbers_without_measure_are_taken_as_the_largest_and_it_is_said(tmp_pat
 def test_ratios_to_the_baseline_leave_out_what_has_no_logarithm():
     cells = [("B", 0, 2.0), ("C", 0, 1.0), ("B", 1, 0.0), ("C", 1, 1.0), ("B", 2, 1.0)]
     frame = frame_of(*(row(arm=arm, seed=seed, value=value) for arm, seed, value in cells))
-    ratios = log_ratio_to_baseline(frame)
+    ratios = change_from_baseline(frame)
     assert set(zip(ratios["arm"], ratios["seed"], strict=True)) == {("B", 0), ("C", 0), ("B", 2)}
 
 

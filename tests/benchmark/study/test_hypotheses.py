@@ -128,6 +128,46 @@ def test_a_mistake_in_a_hypothesis_is_one_line_when_the_study_is_read(load, decl
     assert said in text and "mine.yaml" in text and "\n" not in text
 
 
+PLAIN = "endpoint: {metric: precision-Inception, scale: plain}\n"
+
+
+def test_a_study_declares_its_scale_and_an_effect_in_the_metrics_own_unit(load, tmp_path):
+    terms = load(STUDY + PLAIN + "smallest_effect: 2.5\n").terms
+    assert (terms.endpoint.scale, terms.smallest_effect) == ("plain", 2.5)
+    assert load(STUDY).terms.endpoint.scale == "ratio"
+    evaluation = {"num_generated": terms.num_generated}
+    assert terms_of(read_index(write(tmp_path, **written_terms(terms), evaluation=evaluation))) == (
+        terms
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (PLAIN, "smallest_effect is missing; on the plain scale of precision-Inception declare a"),
+        (PLAIN + "smallest_effect: 0", "smallest_effect is 0; on the plain scale give a differ"),
+        (PLAIN + "smallest_effect: -1", "is -1; on the plain scale give a difference in the metr"),
+        ("endpoint: {metric: FID, scale: log}", "'ratio' or 'plain'"),
+        ("endpoint: {scale: plain}", "endpoint.scale is plain, but endpoint.metric names no"),
+        ("smallest_effect: 2.5", "is 2.5; on the ratio scale give a share of the metric, from 1e-"),
+    ],
+)
+def test_a_mistake_about_the_scale_is_one_line(load, declared, said):
+    with pytest.raises(UserError) as error:
+        load(f"{STUDY}{declared}\n")
+    text = str(error.value)
+    assert said in text and "mine.yaml" in text and "\n" not in text
+
+
+def test_the_fingerprint_covers_a_scale_that_is_declared_alone(load):
+    metric = "endpoint: {metric: FID}\nsmallest_effect: 0.01\n"
+    ratio, plain = (metric.replace("FID", f"FID, scale: {name}") for name in ("ratio", "plain"))
+    first, same, other = (fingerprint(load(STUDY + text)) for text in (metric, ratio, plain))
+    assert first == same != other
+    # As it was before there were scales.
+    assert written_terms(load(STUDY + metric).terms)["endpoint"] == {"metric": "FID"}
+
+
 @pytest.mark.parametrize("effect", ["0", "1.0e-15", "-0.1", "1.5", "x", ".nan"])
 def test_a_smallest_effect_that_is_none_is_one_line(load, effect):
     with pytest.raises(UserError, match=r"mine\.yaml: .*smallest_effect"):
@@ -182,6 +222,8 @@ def test_the_index_keeps_the_terms(load, tmp_path):
         {"hypotheses": 2 * [{"name": "H1", "contrast": "C - B"}]},
         {"endpoint": {"metric": 7}},
         {"endpoint": {"scale": "odd"}},
+        {"endpoint": {"metric": "FID", "scale": "plain"}},
+        {"endpoint": {"scale": "plain"}, "smallest_effect": 1.0},
         {"smallest_effect": -1},
         {"hypotheses": [{"name": "H1", "contrast": "C - B + " * 300 + "C - B"}]},
     ],

@@ -192,6 +192,6 @@ def test_nothing_speaks_of_images_where_the_primary_metric_is_an_error(planted):
     assert {one.metric for one in study.measures} == set(SUMMARIES[1:])
     caption = verdicts(study)[0][0].caption
     assert "changes of the error" in caption and "sampling seed" not in caption
-    assert "distance" not in caption and "distance" not in legends(study.terms)["forest"].caption
+    assert "distance" not in caption and "distance" not in legends(study)["forest"].caption
     nothing = StudyAnalysis(study.frame[study.frame["step"] == 0], study.terms)
     assert cautions(nothing)[0].startswith("No arm has an error at its last step")

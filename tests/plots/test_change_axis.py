@@ -3,14 +3,15 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from plots.percent_axis import (
+from benchmark.analysis.log_ratios import percent_ticks
+from benchmark.analysis.scales import USUAL_SCALE
+from plots.change_axis import (
+    change_axis,
     covering,
     cut,
     is_wide,
     margin_zone,
-    percent_axis,
     percent_text,
-    percent_ticks,
 )
 
 
@@ -38,15 +39,16 @@ def test_ticks_stay_few_however_far_the_limits_are(reach):
 def test_far_ticks_are_named_by_factors():
     for reach, expected in ((1.5, "×2"), (7.0, "×100"), (100.0, "×10²⁰")):
         ax = Figure().subplots()
-        percent_axis(ax, "y", -reach, reach)
+        change_axis(ax, "y", -reach, reach, USUAL_SCALE)
         ax.figure.draw_without_rendering()
         assert expected in [label.get_text() for label in ax.get_yticklabels()]
 
 
 def test_limits_leave_room_for_no_more_than_a_factor_of_20():
-    low, high = covering([-8000.0, 8000.0], math.log(1.03), room=0.0)
+    low, high = covering([-8000.0, 8000.0], USUAL_SCALE, room=0.0)
     assert (low, high) == pytest.approx((-math.log(20), math.log(20)))
-    assert is_wide([0.1, 8000.0]) and not is_wide([0.1, float("nan")])
+    assert is_wide([0.1, 8000.0], USUAL_SCALE)
+    assert not is_wide([0.1, float("nan")], USUAL_SCALE)
 
 
 def test_a_bar_beyond_its_axis_ends_in_an_arrow():
@@ -59,20 +61,20 @@ def test_a_bar_beyond_its_axis_ends_in_an_arrow():
 
 def test_axis_names_its_ticks_in_percent():
     ax = Figure().subplots()
-    percent_axis(ax, "x", math.log(0.85), math.log(1.12))
+    change_axis(ax, "x", math.log(0.85), math.log(1.12), USUAL_SCALE)
     ax.figure.draw_without_rendering()
     labels = [label.get_text() for label in ax.get_xticklabels()]
     assert labels == ["−15 %", "−10 %", "−5 %", "0", "+5 %", "+10 %"]
 
 
 def test_limits_hold_all_finite_values_and_the_zone():
-    low, high = covering([0.2, float("nan"), float("inf")], math.log(1.03))
+    low, high = covering([0.2, float("nan"), float("inf")], USUAL_SCALE)
     assert low < -math.log(1.03) and high > 0.2
 
 
 def test_zone_is_the_margin_to_both_sides():
     ax = Figure().subplots()
-    margin_zone(ax, "y", math.log(1.03))
+    margin_zone(ax, "y", USUAL_SCALE)
     (zone,) = ax.patches
     assert (zone.get_y(), zone.get_y() + zone.get_height()) == pytest.approx(
         (-math.log(1.03), math.log(1.03))
