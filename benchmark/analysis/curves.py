@@ -35,24 +35,6 @@ def _curve(
     return at[order], scale.on(measured[order])
 
 
-def area_under(steps: ArrayLike, values: ArrayLike, valid: ArrayLike, scale: Scale) -> float:
-    """Mean place on the scale over the span of valid steps, by trapezoids.
-
-    Areas compare only over one span; ``area_ratio`` sees to that.
-
-    Args:
-        steps: (m,) different steps, in any order.
-        values: (m,) values that the scale takes.
-        valid: (m,) whether the milestone counts.
-        scale: of the values.
-
-    Returns:
-        The area over its span; NaN with fewer than two valid milestones.
-    """
-    at, places = _curve(steps, values, valid, scale)
-    return float(np.trapezoid(places, at) / (at[-1] - at[0])) if at.size > 1 else float("nan")
-
-
 def area_ratio(
     curve: tuple[ArrayLike, ArrayLike, ArrayLike],
     baseline: tuple[ArrayLike, ArrayLike, ArrayLike],
@@ -61,7 +43,8 @@ def area_ratio(
     """Mean change between two curves over the span that is valid in both.
 
     Args:
-        curve: steps, values and marks as in ``area_under``.
+        curve: (m,) different steps in any order, (m,) values that the scale takes, and (m,) whether
+            the milestone counts.
         baseline: the same of the curve to compare with.
         scale: of the values.
 

@@ -26,7 +26,7 @@ from benchmark.rows.metric_names import EPS_MSE, EXPOSURE
 from benchmark.speed.setting import ddpm_of
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion import build
-from mindiffusion.build import build_process
+from mindiffusion.build import build_codec, build_process
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.process import PROCESSES, DDPMConfig, ProcessConfig
 from mindiffusion.config.run import SamplerConfig, config_hash, from_kept, to_dict, to_kept
@@ -453,7 +453,9 @@ def test_process_is_trained_sampled_and_its_exposure_told(
 
     content = checkpoint.load(checkpoint.weights_path(config.run_dir, 6))
     model = model_of(content, "raw", CPU)
-    assert sample_images(model, model.process, config.sampler, 3, 32).shape == (3, 32, 32, 3)
+    assert sample_images(
+        model, model.process, build_codec(config), config.sampler, 3, 32
+    ).shape == (3, 32, 32, 3)
     study = Study("s", workdir / "results", (config,), EVALUATION)
     plan = resolve_plan(config, len(avatars.train))
     milestone = Milestone(study, config, plan, avatars.manifest_id, content, config.run_dir)
