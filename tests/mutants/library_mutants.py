@@ -144,7 +144,7 @@ PROCESS_MUTANTS = (
         "mindiffusion/ddpm.py",
         "return Level(t, alpha, sigma, t, weight)",
         "return Level(t, alpha, sigma, t - 1 / self.num_levels, weight)",
-        (f"{UNITS}/test_ddim.py",),
+        (f"{UNITS}/test_ddpm.py",),
     ),
     Mutant(
         "ddim-ends-at-index-zero-not-at-the-clean-image",
