@@ -95,8 +95,7 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "{Curve_of} over training, and its change against plain training (B) of the same seed. "
         "{Better} is better. Hollow points are of networks that have not yet been trained on all "
         "noise levels; no verdict uses them. The number after @ is the number of generated images. "
-        "A change compares two {curve}s from equally many images. Curves may be drawn from fewer "
-        "images than the end: their {curve}s are then {biased}, and their changes less exact. "
+        "A change compares two {curve}s from equally many images. {Fewer}"
         "Verdicts on {curve}s use the end alone, which the lowest panel shows where it has a "
         "number of images of its own. A band of changes that lies {below} the grey zone of "
         "±{smallest} at the last step speaks for an arm. Changes of early milestones may lie "
@@ -142,11 +141,10 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "specifications",
         "Does the answer depend on how it is measured?",
         "The hypotheses by every way to measure the end of training. The top line is the primary "
-        "endpoint, which alone decides. The others change the feature net, the number of images, "
-        "the average of the weights, the sampler or the step, or take a held-out error in place of "
-        "a distance. If the lines of a column agree, the answer does not rest on that choice. The "
-        "grey zone of ±{smallest} is declared for the top line alone. The ways share networks and "
-        "images, so their agreement is not further evidence.",
+        "endpoint, which alone decides. The others change {ways}. If the lines of a column agree, "
+        "the answer does not rest on that choice. The grey zone of ±{smallest} is declared for the "
+        "top line alone. The ways share networks and images, so their agreement is not further "
+        "evidence.",
         specifications.has_rows,
         specifications.figure,
         of_all_arms=True,
@@ -236,8 +234,9 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "cost_vs_quality",
         "Cost against quality",
         "Against the time of training: the distance along the runs, and the {noun} at their end "
-        "relative to plain training (B). {Below} and left of B is better and cheaper. Shorter and "
-        "narrower runs show what the same saving costs without any curriculum.",
+        "relative to plain training (B). A {better} {noun} than B's is better, further left is "
+        "cheaper. Shorter and narrower runs show what the same saving costs without any "
+        "curriculum.",
         _any_rows(cost_vs_quality.cost_rows),
         cost_vs_quality.figure,
     ),
@@ -267,6 +266,28 @@ _CURVES_OF = {
 }
 
 
+_WAYS = {
+    True: (
+        "the feature net, the number of images, the average of the weights, the sampler or the "
+        "step, or take a held-out error in place of a distance"
+    ),
+    False: "the number of images, the average of the weights, the sampler or the step",
+}
+"""What is comparable with the primary endpoint: on a scale of ratios, and on a plain one."""
+
+
+def _fewer_images(study: StudyAnalysis) -> str:
+    """What few images do to curves; nothing to errors, which are made of no images."""
+    if study.noun_of_curves == "error":
+        return ""
+    is_frechet = study.curves["metric"].str.startswith(("FID", "FD")).all()
+    higher = f"their {study.noun_of_curves}s are then higher, and " * bool(is_frechet)
+    return (
+        f"Curves may be drawn from fewer images than the end: {higher}their changes are then less "
+        "exact. "
+    )
+
+
 def _words(study: StudyAnalysis) -> dict[str, str]:
     """What legends call a study's primary metric, what its curves are of, and which is better."""
     scale, curve = study.scale, study.noun_of_curves
@@ -276,7 +297,8 @@ def _words(study: StudyAnalysis) -> dict[str, str]:
         "curve": curve,
         "Curve": curve.capitalize(),
         "Curve_of": _CURVES_OF[curve],
-        "biased": "higher" if curve == "distance" else "other ones",
+        "Fewer": _fewer_images(study),
+        "ways": _WAYS[scale.is_share],
         "better": scale.better,
         "Better": scale.better.capitalize(),
         "below": scale.better_side,

@@ -2,7 +2,7 @@
 
 The analysis knows one direction alone: on every scale lower is better. A scale turns values of
 which more is better round when it takes them, and turns what they differ by back when it writes
-it. So people read each metric in its own direction and unit, and no other module asks for either.
+it. So people read each metric in its own direction and unit, and the statistics know of neither.
 """
 
 import math

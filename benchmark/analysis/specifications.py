@@ -7,22 +7,20 @@ step, or an error in place of a distance. Source: Simonsohn, Simmons and Nelson 
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from benchmark.analysis.claims import Claim, claims_about
+from benchmark.analysis.claims import Claim, Direction, claims_about
 from benchmark.analysis.endpoint import Endpoint, at_last_step, endpoint_of
 from benchmark.analysis.findings import Finding
 from benchmark.analysis.learning import curve_rows
 from benchmark.analysis.statistics import paired
-from benchmark.rows.frames import cells_of, split_conditions
-from benchmark.rows.metric_names import VARIANT, base_name
+from benchmark.rows.frames import CONDITION, cells_of, split_conditions
+from benchmark.rows.metric_names import DISTANCES, VARIANT, base_name
 from benchmark.study.hypotheses import Hypothesis
-
-_DISTANCES = ("FID", "FD-", "FD∞-", "KID", "KD-")
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,10 @@ class Specification:
     """One contrast, measured in one way.
 
     Attributes:
-        way: how the end is measured, in words.
+        way: how the end is measured, in words; no other way has these.
         key: the hypothesis.
         contrast: what is compared.
+        direction: the sign that the contrast is claimed to have; 0 claims no difference.
         estimate, low, high: change on the endpoint's scale with its 95 % interval.
         seeds: training seeds that have all of its arms.
     """
@@ -40,6 +39,7 @@ class Specification:
     way: str
     key: str
     contrast: str
+    direction: Direction
     estimate: float
     low: float
     high: float
@@ -55,9 +55,10 @@ def specifications(
 ) -> tuple[Specification, ...]:
     """Every tested hypothesis by every way to measure the end, the primary endpoint first.
 
-    A way counts if more than half of the endpoint's cells were measured by it, and all values have
-    a place on the endpoint's scale. On a scale of ratios all distances and errors are comparable;
-    on a plain one, whose unit is the metric's own, only that metric is.
+    A way counts if more than half of the endpoint's cells were measured by it, and all their values
+    have a place on the endpoint's scale; other cells are left out. On a scale of ratios all
+    distances and errors are comparable; on a plain one, whose unit is the metric's own, only that
+    metric is.
 
     Args:
         frame: the frame of a study's rows.
@@ -84,10 +85,11 @@ def agreeing(ways: Sequence[Specification]) -> tuple[int, int, int]:
     """Of one hypothesis' ways, the primary endpoint first: how many of the others agree with it.
 
     Returns:
-        Other ways; those whose estimate has the first one's sign; those whose interval lies
-        wholly on the other side of 0.
+        Other ways that have an estimate; those whose estimate has the first one's sign; those whose
+        interval lies wholly on the other side of 0.
     """
     first, *others = ways
+    others = [one for one in others if not math.isnan(one.estimate)]
     signs = [np.sign(first.estimate) * one.estimate > 0 for one in others]
     against = [
         max(np.sign(first.estimate) * end for end in (one.low, one.high)) < 0 for one in others
@@ -97,12 +99,14 @@ def agreeing(ways: Sequence[Specification]) -> tuple[int, int, int]:
 
 def _measured(way: str, claim: Claim, endpoint: Endpoint) -> Specification:
     table = endpoint.values[list(claim.arms)].dropna()
-    if table.empty:
-        return Specification(way, claim.key, claim.contrast, math.nan, math.nan, math.nan, 0)
-    weights = np.array([weight for _, weight in claim.weights])
-    found = paired(table.to_numpy() @ weights)
-    numbers = found.estimate, found.low, found.high
-    return Specification(way, claim.key, claim.contrast, *numbers, len(table))
+    numbers = math.nan, math.nan, math.nan
+    if not table.empty:
+        weights = np.array([weight for _, weight in claim.weights])
+        found = paired(table.to_numpy() @ weights)
+        numbers = found.estimate, found.low, found.high
+    return Specification(
+        way, claim.key, claim.contrast, claim.direction, *numbers, seeds=len(table)
+    )
 
 
 def _other_ways(
@@ -114,13 +118,23 @@ def _other_ways(
     names = last["metric"].map(lambda metric: metric.removeprefix(VARIANT).split("/")[-1])
     is_comparable = names.map(base_name) == base_name(endpoint.metric)
     if endpoint.scale.is_share:
-        is_comparable |= names.str.startswith(_DISTANCES)
+        is_comparable |= names.str.startswith(DISTANCES)
     is_whole = (last["metric"] == names) | last["metric"].str.startswith(VARIANT)
-    for part in split_conditions(last[is_comparable & is_whole]):
-        if any(part[name].iloc[0] != value for name, value in endpoint.condition.items()):
-            yield from _as_way(_in_words(str(part["metric"].iloc[0])), part, endpoint)
+    parts = split_conditions(last[is_comparable & is_whole])
+    conditions = [{name: part[name].iloc[0] for name in CONDITION} for part in parts]
+    for part, own in zip(parts, conditions, strict=True):
+        if own != endpoint.condition:
+            alike = [one for one in conditions if one["metric"] == own["metric"]]
+            yield from _as_way(_named(own, alike), part, endpoint)
     if endpoint.is_of_images:
         yield from _earlier(frame, endpoint, arms)
+
+
+def _named(condition: Mapping[str, object], alike: Sequence[Mapping[str, object]]) -> str:
+    """The metric, and in what else one way differs from others of the same metric."""
+    differing = [name for name in condition if len({str(one[name]) for one in alike}) > 1]
+    told = [f"{name.replace('_', ' ')} {condition[name]}" for name in differing]
+    return ", ".join([_in_words(str(condition["metric"])), *told])
 
 
 def _in_words(metric: str) -> str:
@@ -138,8 +152,10 @@ def _earlier(
     rows = curve_rows(frame, endpoint)
     rows = rows[rows["full_range"] & rows["arm"].isin(arms) & (rows["step"] < rows["total_steps"])]
     shares = (rows["step"] / rows["total_steps"]).round(3)
+    # Of milestones whose shares are written alike, each run's last one.
+    is_last = rows["step"] == rows.groupby(["arm", "seed", shares])["step"].transform("max")
     for share in sorted(set(shares)):
-        part = rows[shares == share]
+        part = rows[(shares == share) & is_last]
         if set(part["arm"]) == set(arms):
             way = f"{100 * share:g} % of the steps, {part['metric'].iloc[0]}"
             yield from _as_way(way, part, endpoint)
@@ -147,6 +163,8 @@ def _earlier(
 
 def _as_way(way: str, rows: pd.DataFrame, endpoint: Endpoint) -> Iterator[tuple[str, Endpoint]]:
     """Nothing where too few of its arms' cells have it, or a value has no place on the scale."""
-    cells = int(endpoint.values[sorted(set(rows["arm"]))].notna().sum().sum())
-    if 2 * len(cells_of(rows)) > cells and endpoint.scale.takes(rows["value"]).all():
+    counted = endpoint.values.reindex(columns=sorted(set(rows["arm"]))).stack().index
+    own = pd.MultiIndex.from_frame(rows[["seed", "arm"]]).isin(counted)
+    rows = rows[own]
+    if 2 * len(cells_of(rows)) > len(counted) and endpoint.scale.takes(rows["value"]).all():
         yield way, endpoint_of(rows, endpoint.scale)

@@ -46,7 +46,7 @@ def write_index(study: Study) -> None:
     index = {
         "study": study.name,
         "proofs": proofs,
-        "evaluation": asdict(study.evaluation),
+        "evaluation": study.evaluation.settings,
         **written_terms(study.terms),
         DECLARED: declaration(study),
         "arms": {arm: _arm_entry(config, of_arm[arm][0]) for arm, config in arms.items()},

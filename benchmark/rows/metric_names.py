@@ -13,7 +13,7 @@ EPS_MSE = "eps-MSE"
 # What no network is needed for: the best linear denoiser, and always answering with the mean.
 EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
 EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
-_DISTANCES = ("FID", "KID", "FD-", "KD-")
+DISTANCES = ("FID", "KID", "FD-", "FD∞-", "KD-")
 SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 # What else no network is needed for: the linear oracle's readings, and how much each option moves.
 EMERGENCE_ORACLE, AMPLITUDE = "emergence-oracle", "amplitude"
@@ -49,7 +49,7 @@ def noun_of(metric: str) -> str:
     """
     if metric in SUMMARIES:
         return "error"
-    return "distance" if not metric or metric.startswith(_DISTANCES) else "score"
+    return "distance" if not metric or metric.startswith(DISTANCES) else "score"
 
 
 def is_smoke(n: int) -> bool:

@@ -1,7 +1,8 @@
 """Other ways to draw the images at a run's end: does the answer depend on how they are drawn?
 
 Verdicts are about images from one average of the weights by one sampler. A study may name others.
-Their distances stand in rows of their own, ``variant/<which>/<metric>``, and never decide.
+Their distances and colours stand in rows of their own, ``variant/<which>/<metric>``, and never
+decide.
 """
 
 from collections.abc import Sequence
@@ -62,13 +63,14 @@ def check_variants(variants: Sequence[Variant], source: str) -> None:
 
 
 def check_variants_of(config: RunConfig, variants: Sequence[Variant], source: str) -> None:
-    """Refuse variants that a run cannot be drawn by, or is drawn by anyway.
+    """Refuse variants that a run cannot be drawn by, or that draw what is drawn anyway.
 
     Raises:
         UserError: weights that the run does not keep, steps or eta for a sampler that has none, or
-            a variant that changes nothing.
+            a variant that draws as the run itself or as another variant.
     """
     averages = [ema_name(decay) for decay in config.training.ema_decays]
+    drawn = {(averages[0], config.sampler)}
     for one in variants:
         where = f"{source} has {one.name!r}, but arm {config.arm!r}"
         if one.weights is not None and one.weights not in (kept := ("raw", *averages)):
@@ -81,8 +83,10 @@ def check_variants_of(config: RunConfig, variants: Sequence[Variant], source: st
                 f"{where} is sampled by {config.sampler.name}, which has neither steps nor eta; "
                 "name other weights, or give sampler.name=ddim."
             )
-        if one.weights in (None, averages[0]) and one.of(config) == config:
+        way = one.weights or averages[0], one.of(config).sampler
+        if way in drawn:
             raise UserError(
                 f"{where} is drawn so anyway; a variant names another average, or another number "
-                "of steps or eta."
+                "of steps or eta, than the run and the variants before it."
             )
+        drawn.add(way)

@@ -1,6 +1,7 @@
 """The hypotheses by every way to measure the end: is the answer one of how it was measured?"""
 
 import math
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,11 +32,11 @@ def has_rows(study: StudyAnalysis) -> bool:
     return len({one.way for one in study.specifications}) > 1
 
 
-def panel(ways: list[Specification], scale: Scale, ax: Axes) -> Axes:
+def panel(ways: Sequence[Specification | None], scale: Scale, ax: Axes) -> Axes:
     """One hypothesis: a line per way, the primary endpoint on top in colour.
 
     Args:
-        ways: of one hypothesis, the primary endpoint first.
+        ways: of one hypothesis, the primary endpoint first; None leaves a line open.
         scale: of the changes.
         ax: axes to draw on.
     """
@@ -44,10 +45,10 @@ def panel(ways: list[Specification], scale: Scale, ax: Axes) -> Axes:
     ax.fill_betweenx(
         (-0.6, 0.5), -scale.margin, scale.margin, color=ZONE_COLOUR, linewidth=0, zorder=0
     )
-    ends = [x for one in ways for x in (one.low, one.high, one.estimate)]
+    ends = [x for one in ways if one for x in (one.low, one.high, one.estimate)]
     change_axis(ax, "x", *covering(ends, scale, room=0.06), scale)
     for place, one in enumerate(ways):
-        if math.isnan(one.estimate):
+        if one is None or math.isnan(one.estimate):
             continue
         colour = _OTHER if place else _DECLARED
         low, high = (one.estimate if math.isnan(end) else end for end in (one.low, one.high))
@@ -63,25 +64,25 @@ def figure(study: StudyAnalysis) -> Figure:
     """All hypotheses of a study with more than one way, side by side."""
     found = study.specifications
     keys = list(dict.fromkeys(one.key for one in found))
-    names = list(dict.fromkeys(one.way for one in found))[:MOST_WAYS]
+    ways = list(dict.fromkeys(one.way for one in found))
+    names = ways[:MOST_WAYS]
     shown = keys[:MOST_HYPOTHESES]
     result = new_figure(PAGE_INCHES, LINE_INCHES * 1.15 * len(names) + 0.9)
     axes = result.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     lines = {(one.way, one.key): one for one in found}
     for key, ax in zip(shown, axes, strict=True):
-        own = [lines[way, key] for way in names if (way, key) in lines]
-        panel(own, study.scale, ax)
-        ax.set_title(f"{own[0].contrast} ({key})", fontsize=8)
+        panel([lines.get((way, key)) for way in names], study.scale, ax)
+        ax.set_title(f"{lines[names[0], key].contrast} ({key})", fontsize=8)
         ax.set_xlabel(f"change ({study.scale.better_end} is better)")
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
     axes[0].set_yticks(range(len(names)), [fitting(name, _NAME_POINTS) for name in names])
     axes[0].get_yticklabels()[0].set_color(_DECLARED)
-    note_below(result, [*_notes(study, len(keys)), *reservations(study)])
+    note_below(result, [*_notes(study, len(keys), len(ways)), *reservations(study)])
     return result
 
 
-def _notes(study: StudyAnalysis, hypotheses: int) -> list[str]:
+def _notes(study: StudyAnalysis, hypotheses: int, ways: int) -> list[str]:
     notes = ["top line: the primary endpoint, which alone decides", zone_note(study.scale)]
     if is_wide(
         [x for one in study.specifications for x in (one.low, one.high, one.estimate)], study.scale
@@ -89,4 +90,6 @@ def _notes(study: StudyAnalysis, hypotheses: int) -> list[str]:
         notes.append(BEYOND_NOTE)
     if hypotheses > MOST_HYPOTHESES:
         notes.append(f"{MOST_HYPOTHESES} of {hypotheses} hypotheses shown, all are in the tables")
+    if ways > MOST_WAYS:
+        notes.append(f"{MOST_WAYS} of {ways} ways shown, all are in the tables")
     return notes

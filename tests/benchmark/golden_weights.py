@@ -185,9 +185,9 @@ def different(bits: Bits, expected: Bits) -> list[str]:
     """Parts of runs whose bits are others than expected, as "CS: network"."""
     return [
         f"{arm}: {part}"
-        for arm, parts in bits.items()
-        for part, found in parts.items()
-        if expected.get(arm, {}).get(part) != found
+        for arm in sorted(bits.keys() | expected.keys())
+        for part in sorted(bits.get(arm, {}).keys() | expected.get(arm, {}).keys())
+        if bits.get(arm, {}).get(part) != expected.get(arm, {}).get(part)
     ]
 
 

@@ -2,10 +2,11 @@ import dataclasses
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
-from plots.figures.specifications import figure, has_rows, panel
+from plots.figures.specifications import MOST_WAYS, figure, has_rows, panel
 
 pytestmark = pytest.mark.usefixtures("paper")
 
@@ -53,3 +54,40 @@ def test_one_way_has_no_figure(make):
     ]
     one = StudyAnalysis(to_frame(rows))
     assert one.specifications and not has_rows(one)
+
+
+def test_lines_stay_beside_their_labels_where_a_way_lacks_an_arm(make):
+    """A net without B says nothing of C − B, and its line stays open there."""
+    rows = [
+        make.row(arm=arm, seed=seed, value=value + seed, metric=metric)
+        for metric, arms in (
+            ("FD-Net@256", ("B", "C", "density*")),
+            ("FD-Aaa@256", ("C", "density*")),
+            ("FD-Zzz@256", ("B", "C", "density*")),
+        )
+        for arm, value in (("B", 100.0), ("C", 90.0), ("density*", 95.0))
+        if arm in arms
+        for seed in range(3)
+    ]
+    drawn = figure(StudyAnalysis(to_frame(rows)))
+    labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    assert labels == ["FD-Net@256", "FD-Aaa@256", "FD-Zzz@256"]
+    places = {
+        ax.get_title(): [
+            line.get_ydata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1
+        ]
+        for ax in drawn.axes
+    }
+    assert places == {"C − density* (H1)": [0, 1, 2], "C − B (H2)": [0, 2]}
+
+
+def test_a_figure_says_how_many_ways_it_leaves_out(make):
+    rows = [
+        make.row(arm=arm, seed=seed, value=value + seed, metric=f"FD-Net{k:02}@256")
+        for k in range(MOST_WAYS + 2)
+        for arm, value in (("B", 100.0), ("C", 90.0))
+        for seed in range(2)
+    ]
+    drawn = figure(StudyAnalysis(to_frame(rows)))
+    said = " ".join(text.get_text() for text in drawn.findobj(Text))
+    assert f"{MOST_WAYS} of {MOST_WAYS + 2} ways shown" in said

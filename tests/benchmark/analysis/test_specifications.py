@@ -74,3 +74,41 @@ def test_arms_of_no_hypothesis_have_no_part():
 
 def test_one_seed_has_no_intervals_and_no_specifications():
     assert ways_of([*rows_of(seeds=[0]), *rows_of(seeds=[0], **OTHER_NET)]) == []
+
+
+def test_ways_of_one_metric_are_told_apart_and_the_first_stays_the_endpoint():
+    """The same metric by another chunk, or held against another number of references."""
+    chunks = rows_of(-1.0, sampler="ddim-eta1/chunk512")
+    fewer = rows_of(0.5, n_reference=500)
+    study = StudyAnalysis(to_frame([*rows_of(), *chunks, *fewer]))
+    ways = [one for one in study.specifications if one.key == "H2"]
+    assert len({one.way for one in ways}) == len(ways) == 3
+    (finding,) = [one for one in study.findings if one.key == "H2"]
+    assert (ways[0].way, ways[0].estimate) == ("FD-Net@2048", finding.estimate)
+    assert any("n reference 500" in one.way for one in ways[1:])
+    assert any("chunk512" in one.way for one in ways[1:])
+
+
+def test_a_way_counts_by_the_endpoints_own_cells():
+    """Four other seeds are no way to measure the four of the endpoint."""
+    other = rows_of(seeds=range(4, 8), **RAW)
+    assert len(ways_of([*rows_of(), *other])) == 1
+    most = rows_of(0.5, seeds=range(1, 6), **RAW)
+    ways = ways_of([*rows_of(), *most])
+    assert [one.seeds for one in ways] == [4, 3]
+
+
+def test_what_has_no_estimate_neither_agrees_nor_disagrees():
+    lacking = rows_of(arms=("C", "density*"), **OTHER_NET)
+    ways = ways_of([*rows_of(), *lacking, *rows_of(0.5, **RAW)])
+    nothing = dataclasses.replace(ways[1], estimate=float("nan"), low=float("nan"))
+    assert agreeing([*ways, nothing]) == agreeing(ways) == (1, 1, 0)
+
+
+def test_of_milestones_whose_shares_read_alike_the_later_one_counts():
+    early = [*rows_of(-1.0, step=200_000), *rows_of(0.5, step=200_001)]
+    last = [dataclasses.replace(row, step=400_000) for row in rows_of()]
+    rows = [dataclasses.replace(row, total_steps=400_000) for row in (*early, *last)]
+    ways = ways_of(rows)
+    assert [one.way for one in ways] == ["FD-Net@2048", "50 % of the steps, FD-Net@2048"]
+    assert ways[1].estimate == pytest.approx(-0.05, abs=0.02)

@@ -1,6 +1,7 @@
 """What a study's index says of its arms, without building their networks."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from benchmark.study.study import load_study
 from mindiffusion.build import build_codec, build_network
 from mindiffusion.step_cost import step_cost
 
+REPOSITORY = Path(__file__).parents[3]
 STUDY = """
 seeds: [0, 1]
 arms:
@@ -47,6 +49,13 @@ def test_index_counts_the_network_of_every_arm(study, monkeypatch):
         assert index["arms"][config.arm]["parameters"] == parameters
         flops = step_cost(network, build_codec(config).channels, config.data.size).flops
         assert index[FLOPS][config.arm] == flops
+
+
+def test_an_index_without_variants_says_of_scoring_what_earlier_versions_said(study):
+    """Folders of both must merge, and what differs between them is refused."""
+    describe.write_index(study)
+    committed = json.loads((REPOSITORY / "results" / "avatars32-cpu" / INDEX_FILE).read_text())
+    assert read_index(study.folder)["evaluation"].keys() == committed["evaluation"].keys()
 
 
 def test_index_keeps_what_the_networks_say_of_themselves(study):

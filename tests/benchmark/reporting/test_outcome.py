@@ -101,7 +101,7 @@ WORDS = {
         "(higher is better, 95 % interval +0.0", "above zero is better", "← worse", "better →",
         "Score by training step", "Higher is better; in brackets", "has the higher score",
         "A band of changes that lies above the grey zone of ±0.004",
-        "Above and left of B is better and cheaper", "Score and held-out error agree",
+        "A higher score than B&#39;s is better", "Score and held-out error agree",
     ),
 }  # fmt: skip
 _FIGURES = ("forest", "fid_vs_steps", "order_exposure", "cost_vs_quality")
@@ -163,6 +163,12 @@ def test_numbers_of_a_plain_study_are_in_the_metrics_own_direction(plain_folder)
     (table,), numbers = tables["learning"]
     assert table.header[2] == "mean difference over steps"
     assert numbers.set_index("arm").loc["C", "area"] * sign == pytest.approx(0.015, abs=0.001)
+    (table,), numbers = tables["specifications"]
+    assert {one["way"].split(", ")[-1] for one in numbers.to_dict("records")} == {f"{metric}@4k"}
+    line = numbers.set_index("key").loc[["H2"]].iloc[0]
+    assert line["estimate"] * sign == pytest.approx(0.015, abs=0.001)
+    assert line["low"] < line["estimate"] < line["high"] and line["direction"] == sign
+    assert table.body[0][2].startswith(cells[2]) and f"{side} zero" in table.caption
 
 
 def test_axes_of_a_plain_study_run_in_the_metrics_own_direction(plain_folder):

@@ -62,3 +62,9 @@ def test_a_study_without_variants_is_bound_as_before_there_were_any(tiny_config)
     run = tiny_config("b")
     one, other = (Study("t", run.run_dir, (run,), scoring) for scoring in (plain, more))
     assert fingerprint(one) != fingerprint(other)
+
+
+def test_variants_that_draw_alike_are_refused(tiny_config):
+    twice = [Variant(steps=7), Variant(steps=7, eta=1.0)]
+    with pytest.raises(UserError, match="'7 steps, eta 1', but arm 'B' is drawn so anyway"):
+        check_variants_of(tiny_config("b"), twice, "evaluation.variants")
