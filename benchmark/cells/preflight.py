@@ -75,7 +75,10 @@ def _check_variants(study: Study, config: RunConfig) -> None:
     variants = study.evaluation.variants
     check_variants_of(config, variants, "evaluation.variants")
     for variant in variants:
-        check_sampler(variant.of(config))
+        try:
+            check_sampler(variant.of(config))
+        except UserError as error:
+            raise UserError(f"evaluation.variants, {variant.name!r}: {error}") from None
 
 
 def _check_seeds(study: Study, config: RunConfig) -> None:

@@ -44,7 +44,11 @@ WRONG = {
     "profile": ((), {"profile_images": 33}, "profile_images is 33, but the data has 32 held-out"),
     "one held-out": (("data.num_held_out=1",), {"profile_images": 2}, "1 held-out image; scoring"),
     "few": (("data.num_train=7",), {}, "7 training images; scoring compares"),
-    "variant": (("process.n_T=40",), {"variants": (Variant(steps=41),)}, "n_T = 40"),
+    "variant": (
+        ("process.n_T=40",),
+        {"variants": (Variant(steps=41),)},
+        "variants, '41 steps': .* 40 noise",
+    ),
     "weights": ((), {"variants": (Variant(weights="ema0.5"),)}, "keeps no such weights"),
     "seeds": ((f"sampler.seed={2**32 - 1}",), {"num_sampling_seeds": 2}, "seeds end at"),
 }
