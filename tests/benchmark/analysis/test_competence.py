@@ -57,6 +57,9 @@ def high_noise(value, other, begin=0.5):
     return np.where(begin < LEVELS, value, other)
 
 
+MEAN_AT_LAST_THREE = high_noise(1.01 * MEAN / LINEAR, 0.7, LEVELS[-4])
+
+
 @pytest.mark.parametrize(
     ("name", "ratio", "passes"),
     [
@@ -67,11 +70,17 @@ def high_noise(value, other, begin=0.5):
         ("the linear denoiser with errors of 2 %", 1 + 0.02 * (-1) ** np.arange(20), False),
         ("a hair better at most levels, lost at high noise", high_noise(3.0, 0.99, 0.6), False),
         ("as good as the mean picture", MEAN / LINEAR, False),
+        ("good at most levels, behind the mean picture at three", MEAN_AT_LAST_THREE, False),
         ("stalled at high noise, as the first CPU study", 2.6 * 1.4 ** np.arange(20), False),
     ],
 )  # fmt: skip
 def test_gate_lets_pass_who_has_learned_and_holds_back_who_has_not(name, ratio, passes):
     assert learned(ratio).passed(Gate()) is passes, name
+
+
+def test_the_mean_picture_holds_back_whom_the_linear_denoiser_lets_pass():
+    found = learned(MEAN_AT_LAST_THREE)
+    assert found.oracle_ratio < Gate().oracle_ratio and found.below_mean == 0.85
 
 
 def test_half_of_the_levels_would_let_a_lost_network_pass():
