@@ -185,7 +185,7 @@ def _finding(claim: Claim, evidence: Evidence) -> Finding:
         claim.key, claim.group, claim.title, claim.question, claim.contrast, math.nan, math.nan,
         math.nan, None, None, None, len(table), "not tested", "", None, None,
         claim.group == "hypothesis" and evidence.endpoint.is_declared, claim.direction,
-        _contrast_of(claim, evidence.held_out), evidence.scale,
+        contrast_of(claim, evidence.held_out), evidence.scale,
     )  # fmt: skip
     why_not = _inert(claim, evidence.masks)
     if why_not:
@@ -196,7 +196,7 @@ def _finding(claim: Claim, evidence: Evidence) -> Finding:
     return _judged(blank, claim, table, evidence)
 
 
-def _contrast_of(claim: Claim, endpoint: Endpoint | None) -> Interval:
+def contrast_of(claim: Claim, endpoint: Endpoint | None) -> Interval:
     """A claim's contrast of another measure with its interval; NaN where it can't be had."""
     if endpoint is None or not set(claim.arms) <= set(endpoint.values.columns):
         return math.nan, math.nan, math.nan

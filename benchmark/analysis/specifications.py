@@ -15,9 +15,8 @@ import pandas as pd
 
 from benchmark.analysis.claims import Claim, Direction, claims_about
 from benchmark.analysis.endpoint import Endpoint, at_last_step, endpoint_of
-from benchmark.analysis.findings import Finding
+from benchmark.analysis.findings import Finding, contrast_of
 from benchmark.analysis.learning import curve_rows
-from benchmark.analysis.statistics import paired
 from benchmark.rows.frames import CONDITION, cells_of, split_conditions
 from benchmark.rows.metric_names import DISTANCES, VARIANT, base_name
 from benchmark.study.hypotheses import Hypothesis
@@ -98,15 +97,9 @@ def agreeing(ways: Sequence[Specification]) -> tuple[int, int, int]:
 
 
 def _measured(way: str, claim: Claim, endpoint: Endpoint) -> Specification:
-    table = endpoint.values[list(claim.arms)].dropna()
-    numbers = math.nan, math.nan, math.nan
-    if not table.empty:
-        weights = np.array([weight for _, weight in claim.weights])
-        found = paired(table.to_numpy() @ weights)
-        numbers = found.estimate, found.low, found.high
-    return Specification(
-        way, claim.key, claim.contrast, claim.direction, *numbers, seeds=len(table)
-    )
+    numbers = contrast_of(claim, endpoint)
+    seeds = len(endpoint.values[list(claim.arms)].dropna())
+    return Specification(way, claim.key, claim.contrast, claim.direction, *numbers, seeds=seeds)
 
 
 def _other_ways(
