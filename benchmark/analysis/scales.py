@@ -129,6 +129,12 @@ class Scale(ABC):
         """The ends of an interval in the order in which they are shown, the lesser first."""
         return (high, low) if self.more_is_better else (low, high)
 
+    def shown(self, interval: Interval) -> dict[str, float]:
+        """An interval as people read it: in the metric's own direction, the lesser end first."""
+        low, high = self.ends(*interval[1:])
+        changes = {"estimate": interval[0], "low": low, "high": high}
+        return {name: self.turned(change) for name, change in changes.items()}
+
     def interval(self, interval: Interval) -> str:
         """``+15.5 % (+6.7 % to +25.0 %)``; without ends the estimate alone."""
         estimate, low, high = self.estimate(interval), *interval[1:]

@@ -52,10 +52,8 @@ def _cell(one: Specification | None, most_seeds: int, scale: Scale) -> str:
 
 def _numbers(one: Specification, scale: Scale) -> dict[str, object]:
     """All of it, in the metric's own direction."""
-    low, high = scale.ends(scale.turned(one.low), scale.turned(one.high))
-    turned = {"direction": scale.turned(one.direction), "low": low, "high": high}
-    turned |= {"estimate": scale.turned(one.estimate)}
-    return dataclasses.asdict(one) | turned
+    shown = scale.shown((one.estimate, one.low, one.high))
+    return dataclasses.asdict(one) | shown | {"direction": int(scale.turned(one.direction))}
 
 
 def _note(ways: list[Specification]) -> str:

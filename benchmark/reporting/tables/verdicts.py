@@ -121,9 +121,7 @@ def _full(found: Sequence[Finding]) -> pd.DataFrame:
         line, scale = dataclasses.asdict(one), one.scale
         names = ("held_out", "held_out_low", "held_out_high")
         line |= dict(zip(names, line.pop("held_out"), strict=True))
-        low, high = scale.ends(one.low, one.high)
-        changes = {"estimate": one.estimate, "low": low, "high": high}
-        line |= {name: scale.turned(change) for name, change in changes.items()}
+        line |= scale.shown(one.interval)
         line |= {"direction": int(scale.turned(one.direction))}
         del line["scale"]
         lines.append(line)
