@@ -30,7 +30,7 @@ from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.run_folder import LOCK_WAIT_SECONDS, run
-from mindiffusion.training.signals import Interrupted
+from mindiffusion.training.signals import Interrupted, raise_if_stopped
 from mindiffusion.training.trainer import Trainer
 
 
@@ -119,6 +119,8 @@ class Scorer:
 
 def _report_scoring(before: float, share: float, what: str, fraction: float) -> None:
     report(before + fraction * share, what)
+    # Within the training's loop signals are only collected, and its state is saved already.
+    raise_if_stopped()
 
 
 def run_cell(study: Study, tasks: Sequence[Task], side_by_side: int) -> int:

@@ -376,3 +376,5 @@ def _stopping(running: dict[int, Cell]) -> Iterator[None]:
                 cell.process.wait(max(0.0, give_up - time.monotonic()))
             except subprocess.TimeoutExpired:
                 cell.process.kill()
+                # Its lock is let go before the command ends.
+                cell.process.wait()

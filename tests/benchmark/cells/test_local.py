@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,21 +13,24 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmark.cells import cell as cell_module
 from benchmark.cells import local, walk
 from benchmark.cells import slots as slots_module
 from benchmark.cells.assignment import read_assignment
+from benchmark.cells.cell import Scorer
 from benchmark.cells.describe import write_index
 from benchmark.cells.local import Cell
 from benchmark.cells.progress import title, work_of
 from benchmark.cells.slots import device_slots
 from benchmark.cells.tasks import Task, graph_of, in_order, key_of
 from benchmark.cells.time_left import cell_states, print_dry_run, seconds_per_work
-from benchmark.rows.file import append_rows
+from benchmark.rows.file import append_rows, read_rows
 from benchmark.rows.row import Row
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion import runtime
 from mindiffusion.config.run import config_hash
 from mindiffusion.errors import Terminated, ToldFault, UserError
+from mindiffusion.training.signals import Interrupted, stop_signals
 
 EVALUATION = EvaluationConfig(
     num_generated=16, num_reference=64, feature_nets=("effnet-lite0-64",), profile_images=8
@@ -381,6 +385,29 @@ def test_cells_that_do_not_save_in_time_are_killed(study, monkeypatch):
     assert codes == [-signal.SIGKILL, -signal.SIGTERM]
     for cell in cells.values():
         cell.process.stdout.close()
+
+
+def test_scoring_within_training_ends_at_its_next_sign_when_asked_to_stop(study, monkeypatch):
+    """Within training signals are collected: scoring that took no look would be killed."""
+    seen = []
+
+    def score(milestone, yardstick, part, finisher, progress):
+        for number in range(3):
+            seen.append(number)
+            os.kill(os.getpid(), signal.SIGTERM)
+            progress("scoring", number / 3)
+
+    monkeypatch.setattr(cell_module, "score_milestone", score)
+    monkeypatch.setattr(cell_module, "Milestone", lambda *told: None)
+    monkeypatch.setattr(cell_module, "weights_to_score", lambda config, step: None)
+    monkeypatch.setattr(cell_module.checkpoint, "load", lambda path: {})
+    monkeypatch.setattr(cell_module, "make_yardstick", lambda *told: None)
+    data = SimpleNamespace(train=range(256), manifest_id="0")
+    scorer = Scorer(study, study.runs[0], ["own"], data, "cpu")
+    with stop_signals(), pytest.raises(Interrupted) as stop:
+        scorer.score_up_to(12)
+    assert (stop.value.signal_number, seen) == (signal.SIGTERM, [0])
+    assert not read_rows(study.folder / "rows.jsonl")
 
 
 def test_index_lists_every_cell_with_its_steps(study):

@@ -141,7 +141,7 @@ def test_jobs_outlive_the_command_that_submitted_them(
 
 def test_study_is_seen_and_stopped_while_it_scores(fresh, start_cli, call):
     folder = fresh / "results" / "mine"
-    words = ["--set", "evaluation.num_generated=100000", "--set", "sampler.chunk=512"]
+    words = ["--set", "evaluation.num_generated=100000", "--set", "sampler.chunk=64"]
     process = start_cli([*COMMAND, *words], fresh)
     wait_until((folder / "study.json").exists, process)
     wait_until(lambda: states(folder)["CS/0"] == "scoring 0/2", process)
@@ -150,5 +150,6 @@ def test_study_is_seen_and_stopped_while_it_scores(fresh, start_cli, call):
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and "Traceback" not in errors
-    assert states(folder)["CS/0"] == "stopped"
+    # Where the cell had to be killed, its fork dies a moment after it (tests/warm_python).
+    wait_until(lambda: states(folder)["CS/0"] == "stopped", seconds=20)
     assert "Traceback" not in (folder / "cs" / "seed0" / "cell.log").read_text()
