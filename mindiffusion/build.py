@@ -14,8 +14,14 @@ from mindiffusion.config.model import (
     RegUnetConfig,
     SparseUnetConfig,
 )
-from mindiffusion.config.process import DDPMConfig, ProcessConfig
+from mindiffusion.config.process import (
+    DDPMConfig,
+    ProcessConfig,
+    VariancePreservingConfig,
+    VPSDEConfig,
+)
 from mindiffusion.config.run import RunConfig
+from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.data.codec import PIXELS, Codec
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPMProcess
@@ -25,6 +31,7 @@ from mindiffusion.process import Process
 from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.unet import NaiveUnet
+from mindiffusion.vpsde import VPSDEProcess
 
 _STD_OF_EDM = 0.5
 """σ_d before any data are known, as Karras et al. 2022 take it."""
@@ -113,15 +120,25 @@ def expected_tensors(config: RunConfig) -> Mapping[str, Tensor]:
     return network_without_memory(config).state_dict()
 
 
+def _reading(
+    process: VariancePreservingConfig, known: ImageStatistics
+) -> tuple[Parameterization, LossWeight | None, float]:
+    """How the network's answer is read, and the loss's weight with the σ_d that it may need."""
+    is_plain = process.parameterization == "eps"
+    return EpsPrediction() if is_plain else Preconditioned(known), process.loss_weight, known.std
+
+
 def _ddpm(process: DDPMConfig, known: ImageStatistics) -> Process:
-    reads: Parameterization = EpsPrediction()
-    if process.parameterization != "eps":
-        reads = Preconditioned(known)
-    return DDPMProcess(process.noise, reads, process.loss_weight, known.std)
+    return DDPMProcess(process.noise, *_reading(process, known))
+
+
+def _vpsde(process: VPSDEConfig, known: ImageStatistics) -> Process:
+    return VPSDEProcess(process.noise, *_reading(process, known))
 
 
 PROCESSES: dict[type[ProcessConfig], Callable[[Any, ImageStatistics], Process]] = {
     DDPMConfig: _ddpm,
+    VPSDEConfig: _vpsde,
 }
 """The builder of each process: (its config, statistics of the training images) → the process.
 

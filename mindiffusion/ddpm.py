@@ -5,10 +5,10 @@ The network is called as ``network(x_t, t)`` with t = k / n_T of an integer leve
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mindiffusion.ancestral import ancestral_sample
 from mindiffusion.chain import Chain
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.errors import UserError
@@ -20,10 +20,12 @@ from mindiffusion.process import (
     Level,
     Model,
     Prediction,
+    Spacing,
     add_noise,
+    clean_level,
     eps_error,
-    given,
 )
+from mindiffusion.samplers.ancestral import ancestral_sample
 from mindiffusion.schedules import linear_tables
 
 
@@ -61,7 +63,10 @@ class DDPMProcess(nn.Module):
         alpha_bar = linear_tables(*chain.betas, chain.n_T).alpha_bar
         weights = torch.ones_like(alpha_bar)
         if loss_weight is not None:
-            weights = torch.from_numpy(loss_weight.table(alpha_bar.numpy(), std or 1.0))
+            # By NumPy, as ever: the same weights in all bits.
+            table = alpha_bar.numpy()
+            change = np.diff(1.0 - table, prepend=0.0)
+            weights = torch.from_numpy(loss_weight.at(table, change / change[1:].max(), std or 1.0))
         # (n_T + 1, 3): √ᾱ, √(1 − ᾱ) and the loss's weight. The table follows from the config: it
         # moves with the module and is never saved. A sampler's levels are read from the one here.
         self._cpu_table = torch.stack((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt(), weights), 1)
@@ -99,8 +104,7 @@ class DDPMProcess(nn.Module):
         self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
     ) -> Prediction:
         """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
-        asked = given(network, condition)
-        return Prediction(x_t, level, self.parameterization.eps(asked, x_t, level))
+        return self.parameterization.predict(network, x_t, level, condition)
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of the chain, rising.
@@ -118,8 +122,11 @@ class DDPMProcess(nn.Module):
         """All levels 0 … n_T of the chain."""
         return self._at(torch.arange(self.num_levels + 1))
 
-    def jumps(self, count: int) -> tuple[Jump, ...]:
-        """From n_T to the clean image in ``count`` even steps, rounded half up.
+    def jumps(self, count: int, spacing: Spacing = "time") -> tuple[Jump, ...]:
+        """From n_T to the clean image through ``count`` levels.
+
+        Levels even in time are n_T·i/count, rounded half up. Those even in ln(alpha/sigma) go
+        from n_T to 1; they are the nearest ones, or the nearest that are left.
 
         Raises:
             UserError: more steps than levels, or none.
@@ -127,8 +134,31 @@ class DDPMProcess(nn.Module):
         n_T = self.num_levels
         if not 1 <= count <= n_T:
             raise UserError(f"{count} sampling steps: allowed are 1 to n_T = {n_T}.")
+        if spacing == "log_snr":
+            return self._jumps_through(self._even_in_log_snr(count), clean_level())
         indices = [(2 * n_T * i + count) // (2 * count) for i in range(count, 0, -1)]
-        return self._jumps_through(indices, _clean())
+        return self._jumps_through(indices, clean_level())
+
+    def _even_in_log_snr(self, count: int) -> list[int]:
+        """``count`` falling indices in 1 … n_T."""
+        alpha, sigma, _ = self._cpu_table[1:].unbind(1)
+        rising = (sigma / alpha).log()
+        wanted = torch.linspace(float(rising[-1]), float(rising[0]), count, dtype=torch.float64)
+        nearest = (rising - wanted[:, None]).abs().argmin(1) + 1
+        indices = [0]
+        # From the lowest up: where several want one level, they take those above it.
+        for index in reversed(nearest.tolist()):
+            indices.append(max(index, indices[-1] + 1))
+        # Pushed up so, the highest may have left the chain.
+        most = range(self.num_levels - count + 1, self.num_levels + 1)
+        return [min(index, end) for index, end in zip(indices[1:], most, strict=True)][::-1]
+
+    def rates(self, level: Level) -> tuple[float, float]:
+        """−½β and β with β = n_T·β_t: the chain as a VP-SDE (Song et al. 2021, appendix B)."""
+        index = round(level.time * self.num_levels)
+        before, here = self._cpu_table[index - 1 : index + 1, 0] ** 2
+        beta = self.num_levels * (1.0 - float(here / before))
+        return -beta / 2, beta
 
     def chain_jumps(self) -> tuple[Jump, ...]:
         """Through every level, n_T … 1; the last step ends at level 0, which has a little noise."""
@@ -145,12 +175,6 @@ class DDPMProcess(nn.Module):
     def extra_repr(self) -> str:
         """Constants of the process."""
         return str(self.chain)
-
-
-def _clean() -> Level:
-    """No noise: where a sampler ends."""
-    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    return Level(zero, one, zero, zero, one)
 
 
 class DDPM(nn.Module):

@@ -10,11 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.data.mean_and_spread import ImageStatistics
-from mindiffusion.process import Forward, Level, as_factor
+from mindiffusion.process import Forward, Level, Prediction, as_factor, given
 
 
 class Parameterization(nn.Module, ABC):
     """Reads a network's answer; what it knows of the data moves with it and is never saved."""
+
+    def predict(
+        self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
+    ) -> Prediction:
+        """Read a network's answer to noisy images x_t (B, C, H, W), in their dtype."""
+        return Prediction(x_t, level, self.eps(given(network, condition), x_t, level))
 
     @abstractmethod
     def eps(self, network: Forward, x_t: Tensor, level: Level) -> Tensor:

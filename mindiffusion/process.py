@@ -8,7 +8,7 @@ rows, τ and exposure count in t, whatever the process.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ that knows of conditions also takes ``condition``."""
 # Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
 _SAME_TIME = 1e-9
 _Answer = TypeVar("_Answer")
+Spacing = Literal["time", "log_snr"]
+"""In what a sampler's levels are even: the noise time, or ln(alpha/sigma)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +104,12 @@ class Jump:
     key: int
 
 
+def clean_level() -> Level:
+    """No noise: where a sampler ends."""
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    return Level(zero, one, zero, zero, one)
+
+
 class Process(Protocol):
     """How noise is added and how an output is read. It holds no network and no density.
 
@@ -146,11 +154,21 @@ class Process(Protocol):
         The first level is the lower end (t = 0), where no network is asked.
         """
 
-    def jumps(self, count: int) -> tuple[Jump, ...]:
+    def jumps(self, count: int, spacing: Spacing = "time") -> tuple[Jump, ...]:
         """The ``count`` steps of a sampler from pure noise (t = 1) to the clean image (sigma = 0).
+
+        Args:
+            count: number of levels at which it asks; of counted levels each is another one.
+            spacing: in what they are even, as far as counted levels allow it.
 
         Raises:
             UserError: ``count`` < 1, or more than there are levels.
+        """
+
+    def rates(self, level: Level) -> tuple[float, float]:
+        """F and g² of dx = f·x dt + g dw at a level of shape (1,), t > 0.
+
+        Both are per unit of noise time. f = d ln alpha/dt; g² = d(sigma²)/dt − 2·f·sigma².
         """
 
     def chain_jumps(self) -> tuple[Jump, ...]:

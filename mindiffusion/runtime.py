@@ -15,7 +15,8 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from mindiffusion.config.run import RunConfig, SamplerConfig
+from mindiffusion.config.run import RunConfig
+from mindiffusion.config.sampler import SamplerConfig
 from mindiffusion.errors import UserError
 from mindiffusion.machine import available_cores
 

@@ -15,19 +15,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mindiffusion.ancestral import ancestral_sample
 from mindiffusion.build import build_network, build_process, expected_tensors
-from mindiffusion.config.run import RunConfig, SamplerConfig, ema_name, from_kept
+from mindiffusion.config.run import RunConfig, ema_name, from_kept
+from mindiffusion.config.sampler import SamplerConfig
 from mindiffusion.data.codec import Codec
-from mindiffusion.ddim import ddim_sample
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
 from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.network import Network
 from mindiffusion.noise import sample_noise
 from mindiffusion.outside.weights import check_tensors, named_tensors
-from mindiffusion.process import Denoiser, Model, Process, clipped, given
+from mindiffusion.process import Denoiser, Model, Process, given
 from mindiffusion.runtime import SamplerRuntime, chunk_size
+from mindiffusion.samplers.catalogue import Start, draw
 
 Conditions = Callable[[Tensor], Tensor]
 """Image indices (B,) int64 → what these images are to show, one entry for each, on their device."""
@@ -147,14 +147,13 @@ def primary_weights(config: RunConfig) -> str:
 
 def sampler_name(sampler: SamplerConfig, runtime: SamplerRuntime) -> str:
     """How images are drawn, as results name it: "ddim-eta1/chunk512/bf16"."""
-    name = "ddpm" if sampler.name == "ddpm" else f"ddim-eta{sampler.eta:g}"
-    return f"{name}/chunk{runtime.chunk}/{runtime.precision}"
+    return f"{sampler.way}/chunk{runtime.chunk}/{runtime.precision}"
 
 
 def sampler_steps(config: RunConfig) -> int:
     """Network calls per image."""
-    levels = config.process.num_levels
-    return levels if levels and config.sampler.name == "ddpm" else config.sampler.steps
+    kind, levels = config.sampler.kind, config.process.num_levels
+    return levels if levels and kind.is_whole_chain else kind.calls(config.sampler.steps)
 
 
 @torch.inference_mode()
@@ -185,13 +184,7 @@ def sample_chunk(
     index = torch.arange(number * chunk, (number + 1) * chunk, device=device)
     start, noise = sample_noise(sampler.seed, index, (codec.channels, side, side))
     asked = given(denoise, None if conditions is None else conditions(index))
-    if sampler.name == "ddpm":
-        found = ancestral_sample(asked, process.chain_jumps(), start, noise, on_step)
-    else:
-        asked = clipped(asked) if sampler.clip else asked
-        jumps = process.jumps(sampler.steps)
-        found = ddim_sample(asked, jumps, start, noise, on_step, eta=sampler.eta)
-    return codec.images(found)
+    return codec.images(draw(asked, process, sampler, Start(start, noise, on_step)))
 
 
 def sample_images(

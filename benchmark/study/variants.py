@@ -11,7 +11,8 @@ from dataclasses import replace
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from mindiffusion.config.run import RunConfig, SamplerConfig, ema_name
+from mindiffusion.config.run import RunConfig, ema_name
+from mindiffusion.config.sampler import SamplerConfig
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import Name
 
@@ -23,7 +24,7 @@ class Variant:
     Attributes:
         weights: "raw", or an average that the run keeps, such as "ema0.999".
         steps: network calls of the sampler.
-        eta: DDIM's stochasticity in [0, 1].
+        eta: how much noise the sampler adds, in [0, 1].
     """
 
     weights: Name | None = None
@@ -78,10 +79,12 @@ def check_variants_of(config: RunConfig, variants: Sequence[Variant], source: st
                 f"{where} keeps no such weights.{did_you_mean(one.weights, kept)} "
                 "(training.ema_decays says which averages are kept.)"
             )
-        if config.sampler.name != "ddim" and (one.steps is not None or one.eta is not None):
+        has_steps, has_eta = not config.sampler.kind.is_whole_chain, config.sampler.kind.has_eta
+        if (one.steps is not None and not has_steps) or (one.eta is not None and not has_eta):
             raise UserError(
-                f"{where} is sampled by {config.sampler.name}, which has neither steps nor eta; "
-                "name other weights, or give sampler.name=ddim."
+                f"{where} is sampled by {config.sampler.name}, which has no "
+                f"{'eta' if has_steps else 'steps or eta'}; leave that out, or give "
+                "sampler.name=ddim."
             )
         way = one.weights or averages[0], one.of(config).sampler
         if way in drawn:

@@ -4,14 +4,14 @@ A process has its own fields and its own checks. ``mindiffusion.build`` builds i
 """
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from mindiffusion.chain import Chain
+from mindiffusion.chain import Chain, LinearBeta
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.errors import UserError
 from mindiffusion.tagged_union import TaggedUnion
@@ -29,11 +29,9 @@ class ProcessConfig:
 
     Attributes:
         kind: which process; a class of its own has one value, by which it is found.
-        samplers: what ``sampler.name`` may be.
     """
 
     kind: str
-    samplers: ClassVar[tuple[str, ...]] = ("ddim",)
 
     @property
     def num_levels(self) -> int | None:
@@ -62,25 +60,39 @@ class ProcessConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class DDPMConfig(ProcessConfig):
+class VariancePreservingConfig(ProcessConfig):
+    """What processes with alpha² + sigma² = 1 share: how a network is read, and its loss.
+
+    Attributes:
+        loss_weight: factor on the loss by noise level; None: 1 at all.
+        parameterization: what the network's answer is: the noise, or a correction of the best
+            denoiser that knows the mean picture and the spread of the training images alone.
+    """
+
+    loss_weight: LossWeight | None = None
+    parameterization: Literal["eps", "preconditioned"] = "eps"
+
+    @property
+    def uses_statistics(self) -> bool:
+        """If the network corrects a denoiser of the data, or σ_d is in the loss weight."""
+        is_weighted = self.loss_weight is not None and self.loss_weight.needs_std
+        return self.parameterization != "eps" or is_weighted
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DDPMConfig(VariancePreservingConfig):
     """The chain of DDPM: linear betas over n_T levels.
 
     Attributes:
         beta1: β at t = 0.
         beta2: β at t = n_T.
         n_T: number of levels.
-        loss_weight: factor on the loss by noise level; None: 1 at all.
-        parameterization: what the network's answer is: the noise, or a correction of the best
-            denoiser that knows the mean picture and the spread of the training images alone.
     """
 
     kind: Literal["ddpm"] = "ddpm"
     beta1: float = 1e-4
     beta2: float = 0.02
     n_T: int = Field(default=1000, ge=2, le=MOST_LEVELS)
-    loss_weight: LossWeight | None = None
-    parameterization: Literal["eps", "preconditioned"] = "eps"
-    samplers: ClassVar[tuple[str, ...]] = ("ddim", "ddpm")
 
     def __post_init__(self) -> None:
         """Refuse betas that are no schedule, or that leave nothing of an image to be found."""
@@ -105,12 +117,6 @@ class DDPMConfig(ProcessConfig):
         """Its chain of levels."""
         return Chain((self.beta1, self.beta2), self.n_T)
 
-    @property
-    def uses_statistics(self) -> bool:
-        """If the network corrects a denoiser of the data, or σ_d is in the loss weight."""
-        is_weighted = self.loss_weight is not None and self.loss_weight.needs_std
-        return self.parameterization != "eps" or is_weighted
-
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ = ½ ln((1 − ᾱ)/ᾱ) at the noise times of its levels."""
         # Here, so that configs never wait for torch.
@@ -121,7 +127,43 @@ class DDPMConfig(ProcessConfig):
         return np.asarray(0.5 * np.log((1.0 - alpha_bar) / alpha_bar))
 
 
-PROCESSES: dict[str, type[ProcessConfig]] = {"ddpm": DDPMConfig}
+@dataclass(frozen=True, config=_STRICT)
+class VPSDEConfig(VariancePreservingConfig):
+    """The VP-SDE of Song et al. 2021 (2011.13456, eq. 11): dx = −½β(t)x dt + √β(t) dw, t in (0, 1].
+
+    Attributes:
+        beta_min: β(0) > 0.
+        beta_max: β(1) ≥ β(0); between them β is linear.
+    """
+
+    kind: Literal["vpsde"] = "vpsde"
+    beta_min: float = Field(default=0.1, ge=1e-6)
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse betas that are no schedule, or that leave nothing of an image to be found."""
+        if self.beta_min > self.beta_max:
+            raise UserError(
+                f"process.beta_min {self.beta_min:g} is above beta_max {self.beta_max:g}; give "
+                "beta_min <= beta_max."
+            )
+        if (self.beta_min + self.beta_max) / 2 > -math.log(_LEAST_SIGNAL):
+            raise UserError(
+                f"process.beta_min {self.beta_min:g} and beta_max {self.beta_max:g} leave less "
+                f"than {_LEAST_SIGNAL} of the signal at t = 1; let their mean be 46 at most."
+            )
+
+    @property
+    def noise(self) -> LinearBeta:
+        """Its schedule."""
+        return LinearBeta(self.beta_min, self.beta_max)
+
+    def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ln σ = ½ ln(exp(∫β) − 1)."""
+        return np.asarray(0.5 * np.log(np.expm1(self.noise.integral(t))))
+
+
+PROCESSES: dict[str, type[ProcessConfig]] = {"ddpm": DDPMConfig, "vpsde": VPSDEConfig}
 """All processes' configs by ``kind``; ``mindiffusion.build.PROCESSES`` has the builder of each."""
 AnyProcessConfig = Annotated[ProcessConfig, TaggedUnion("kind", PROCESSES, "ddpm")]
 """The settings of any process, read by their ``kind``."""

@@ -16,7 +16,8 @@ from pydantic.dataclasses import dataclass
 from mindiffusion.config.mistakes import first_mistake
 from mindiffusion.config.model import USUAL_NETWORK, AnyModelConfig, NaiveUnetConfig
 from mindiffusion.config.optimizer import AdamConfig, AnyOptimizer
-from mindiffusion.config.process import MOST_LEVELS, AnyProcessConfig, DDPMConfig
+from mindiffusion.config.process import AnyProcessConfig, DDPMConfig
+from mindiffusion.config.sampler import MOST_IMAGES, SamplerConfig
 from mindiffusion.curriculum.pacing import AnyPacing, FixedPacing
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -38,7 +39,6 @@ _SAMPLER = "sampler."
 """All keys of this section may change too: of them only pictures and scores are made."""
 MOST_STEPS = 999_999_999
 """Names of checkpoints have room for nine digits."""
-_MOST_IMAGES = 1_000_000
 _MOST_STAGES = 256
 _LATER: dict[str, Any] = {
     "noise_stream": 0,
@@ -106,8 +106,8 @@ class TrainingConfig:
     epochs: float | None = Field(default=None, gt=0, le=MOST_STEPS)
     steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     length: float = Field(default=1.0, gt=0, le=1)
-    global_batch: int = Field(default=256, ge=1, le=_MOST_IMAGES)
-    micro_batch: int | None = Field(default=None, ge=1, le=_MOST_IMAGES)
+    global_batch: int = Field(default=256, ge=1, le=MOST_IMAGES)
+    micro_batch: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
     lr: float = Field(default=2e-5, gt=0)
     optimizer: AnyOptimizer = AdamConfig()
     clip_grad_norm: float | None = Field(default=None, gt=0)
@@ -127,45 +127,6 @@ class TrainingConfig:
         if not self.ema_decays or not all(0 < d < 1 for d in self.ema_decays):
             raise UserError(
                 f"training.ema_decays is {self.ema_decays}: give at least one decay in (0, 1)."
-            )
-
-
-@dataclass(frozen=True, config=_STRICT)
-class SamplerConfig:
-    """How images are drawn from a network.
-
-    Attributes:
-        name: "ddim", or "ddpm" for ancestral sampling through every level of a process of counted
-            levels.
-        steps: network calls (DDIM only; "ddpm" makes one at every level).
-        eta: DDIM's stochasticity in [0, 1].
-        clip: clip the predicted clean image to [-1, 1] (DDIM only).
-        seed: sampling seed, apart from the training seed.
-        chunk: images per forward pass, or "auto": sized to the device.
-        precision: "auto": bf16 where the device has it and it was measured to help.
-        compile: "auto": on a GPU, and where a C++ compiler is found and it helps.
-        grid: images in a run's sample grid.
-
-    Images may differ in bits between chunks and precisions, so results name both.
-    """
-
-    name: Literal["ddim", "ddpm"] = "ddim"
-    steps: int = Field(default=50, ge=1, le=MOST_LEVELS)
-    eta: float = Field(default=1.0, ge=0, le=1)
-    clip: bool = True
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    chunk: int | str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
-    grid: int = Field(default=64, ge=1, le=65_536)
-
-    def __post_init__(self) -> None:
-        """Refuse a chunk of no images."""
-        is_number = isinstance(self.chunk, int) and 1 <= self.chunk <= _MOST_IMAGES
-        if not is_number and self.chunk != "auto":
-            raise UserError(
-                f"sampler.chunk is {shown_value(self.chunk)}: give a number of images, 1 to "
-                f'{_MOST_IMAGES}, or "auto".'
             )
 
 

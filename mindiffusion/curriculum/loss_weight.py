@@ -1,14 +1,14 @@
 """Loss weights: factors on the ε-error by noise level, as published, not normalised.
 
 A constant factor changes nothing under Adam but for its ε of 1e-8. Logs, pacing and profiles keep
-the unweighted error. A new weight is one class with ``kind``, ``table`` and ``needs_std``, added to
-``LossWeight``. Where it needs no σ_d, ``table`` takes any.
+the unweighted error. A new weight is one class with ``kind``, ``at`` and ``needs_std``, added to
+``LossWeight``. ``at`` is given, for some noise levels, their ᾱ in (0, 1) and their ``change``: this
+is d(1 − ᾱ)/dt over the largest one of all levels. Both are arrays or tensors (N,) float64, and so
+is its result. Where it needs no σ_d, it takes any.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -18,11 +18,11 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _Positive = Annotated[float, Field(gt=0, le=1e6)]
 
 
-def _snr(alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+def _snr(alpha_bar: Any) -> Any:
     return alpha_bar / (1.0 - alpha_bar)
 
 
-def _edm(alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
+def _edm(alpha_bar: Any, std: float) -> Any:
     """(σ² + σ_d²)/σ_d² with σ² = (1 − ᾱ)/ᾱ."""
     return 1.0 + 1.0 / (_snr(alpha_bar) * std**2)
 
@@ -39,9 +39,9 @@ class P2:
     kind: Literal["p2"] = "p2"
     needs_std: ClassVar[bool] = False
 
-    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
-        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
-        return np.asarray((1.0 + _snr(alpha_bar)) ** -self.gamma)
+    def at(self, alpha_bar: Any, change: Any, std: float) -> Any:
+        """The weight of each level."""
+        return (1.0 + _snr(alpha_bar)) ** -self.gamma
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -56,9 +56,9 @@ class MinSNR:
     kind: Literal["min_snr"] = "min_snr"
     needs_std: ClassVar[bool] = False
 
-    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
-        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
-        return np.minimum(1.0, self.gamma / _snr(alpha_bar))
+    def at(self, alpha_bar: Any, change: Any, std: float) -> Any:
+        """The weight of each level."""
+        return (self.gamma / _snr(alpha_bar)).clip(max=1.0)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -76,11 +76,9 @@ class ChangeAware:
     kind: Literal["change_aware"] = "change_aware"
     needs_std: ClassVar[bool] = False
 
-    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
-        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) → (n_T + 1,)."""
-        change = np.diff(1.0 - alpha_bar, prepend=0.0)
-        share = change / change[1:].max()
-        return 1.0 - self.ceiling + (2.0 * self.ceiling - 1.0) * share
+    def at(self, alpha_bar: Any, change: Any, std: float) -> Any:
+        """The weight of each level."""
+        return 1.0 - self.ceiling + (2.0 * self.ceiling - 1.0) * change
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -94,8 +92,8 @@ class EDM:
     kind: Literal["edm"] = "edm"
     needs_std: ClassVar[bool] = True
 
-    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
-        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) and σ_d > 0 → (n_T + 1,)."""
+    def at(self, alpha_bar: Any, change: Any, std: float) -> Any:
+        """The weight of each level."""
         return _edm(alpha_bar, std)
 
 
@@ -109,9 +107,9 @@ class Balanced:
     kind: Literal["balanced"] = "balanced"
     needs_std: ClassVar[bool] = True
 
-    def table(self, alpha_bar: NDArray[np.float64], std: float) -> NDArray[np.float64]:
-        """Weight of each level: (n_T + 1,) ᾱ in (0, 1) and σ_d > 0 → (n_T + 1,)."""
-        return np.sqrt(_edm(alpha_bar, std))
+    def at(self, alpha_bar: Any, change: Any, std: float) -> Any:
+        """The weight of each level."""
+        return _edm(alpha_bar, std) ** 0.5
 
 
 WEIGHT_KINDS: dict[str, type[Any]] = {

@@ -78,15 +78,15 @@ def check_sampler(config: RunConfig) -> None:
     Raises:
         UserError: it does.
     """
-    sampler, process = config.sampler, config.process
-    if sampler.name not in process.samplers:
-        raise UserError(
-            f"sampler.name is {sampler.name}, but process.kind {process.kind} has only "
-            f"{', '.join(process.samplers)}; give --set sampler.name={process.samplers[0]} (a run "
-            "that is under way goes on)."
-        )
-    levels = process.num_levels
-    if sampler.name == "ddim" and levels is not None and sampler.steps > levels:
+    sampler, levels = config.sampler, config.process.num_levels
+    if levels is None:
+        if sampler.kind.is_whole_chain:
+            raise UserError(
+                f"sampler.name is {sampler.name}, which goes through every noise level, but "
+                f"process.kind {config.process.kind} has continuous ones; give "
+                "--set sampler.name=ddim or euler (a run that is under way goes on)."
+            )
+    elif not sampler.kind.is_whole_chain and sampler.steps > levels:
         raise UserError(
             f"sampler.steps is {sampler.steps}, but the process has {levels} noise levels; give at "
             f"most that, such as --set sampler.steps={levels} (a run that is under way goes on)."

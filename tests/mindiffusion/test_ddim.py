@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from mindiffusion.chain import Chain
-from mindiffusion.ddim import ddim_sample, ddim_sigma
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals, sample_noise
 from mindiffusion.process import Prediction, clipped
+from mindiffusion.samplers.ddim import ddim_sample, ddim_sigma
 from mindiffusion.schedules import linear_tables
 
 N_T = 200

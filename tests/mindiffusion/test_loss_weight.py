@@ -15,29 +15,34 @@ BETAS, N_T = (1e-4, 0.02), 1000
 CHAIN = Chain(BETAS, N_T)
 
 
-@pytest.fixture(scope="module")
+ALPHA_BAR = np.cumprod(1 - np.linspace(*BETAS, N_T + 1))
+CHANGE = np.diff(1 - ALPHA_BAR, prepend=0.0)
+CHANGE /= CHANGE[1:].max()
+
+
+@pytest.fixture
 def alpha_bar():
-    return np.cumprod(1 - np.linspace(*BETAS, N_T + 1))
+    return ALPHA_BAR
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0])
 def test_p2_is_the_formula_of_its_paper(gamma, alpha_bar):
     snr = alpha_bar / (1 - alpha_bar)
-    np.testing.assert_allclose(P2(gamma).table(alpha_bar, 0.5), 1 / (1 + snr) ** gamma)
+    np.testing.assert_allclose(P2(gamma).at(alpha_bar, CHANGE, 0.5), 1 / (1 + snr) ** gamma)
     # With γ = 1 that is the noise variance.
-    np.testing.assert_allclose(P2(1.0).table(alpha_bar, 0.5), 1 - alpha_bar)
+    np.testing.assert_allclose(P2(1.0).at(alpha_bar, CHANGE, 0.5), 1 - alpha_bar)
 
 
 def test_min_snr_is_the_formula_of_its_paper(alpha_bar):
     snr = alpha_bar / (1 - alpha_bar)
-    found = MinSNR(5.0).table(alpha_bar, 0.5)
+    found = MinSNR(5.0).at(alpha_bar, CHANGE, 0.5)
     np.testing.assert_allclose(found, np.minimum(snr, 5) / snr)
     assert found[-1] == 1 and found[1] == pytest.approx(5 / snr[1])
 
 
 @pytest.mark.parametrize("ceiling", [0.6, 1.0])
 def test_change_aware_follows_the_change_of_the_noise_variance(ceiling, alpha_bar):
-    found = ChangeAware(ceiling).table(alpha_bar, 0.5)[1:]
+    found = ChangeAware(ceiling).at(alpha_bar, CHANGE, 0.5)[1:]
     change = (1 - alpha_bar[1:]) - (1 - alpha_bar[:-1])
     assert found.max() == pytest.approx(ceiling) and found.argmax() == change.argmax()
     assert (found >= 1 - ceiling).all()
@@ -51,10 +56,12 @@ def test_edm_and_balanced_are_their_weights_of_the_x0_error(std, alpha_bar):
     sigma = np.sqrt(1 - alpha_bar) / np.sqrt(alpha_bar)
     c_out = sigma * std / np.sqrt(sigma**2 + std**2)
     # The x₀-error is σ² times the ε-error.
-    np.testing.assert_allclose(EDM().table(alpha_bar, std), sigma**2 / c_out**2)
-    np.testing.assert_allclose(Balanced().table(alpha_bar, std), sigma**2 / (sigma * c_out))
-    np.testing.assert_allclose(EDM().table(alpha_bar, std), (sigma**2 + std**2) / std**2)
-    np.testing.assert_allclose(Balanced().table(alpha_bar, std), np.sqrt(sigma**2 + std**2) / std)
+    np.testing.assert_allclose(EDM().at(alpha_bar, CHANGE, std), sigma**2 / c_out**2)
+    np.testing.assert_allclose(Balanced().at(alpha_bar, CHANGE, std), sigma**2 / (sigma * c_out))
+    np.testing.assert_allclose(EDM().at(alpha_bar, CHANGE, std), (sigma**2 + std**2) / std**2)
+    np.testing.assert_allclose(
+        Balanced().at(alpha_bar, CHANGE, std), np.sqrt(sigma**2 + std**2) / std
+    )
 
 
 def test_edm_gives_a_preconditioned_networks_answer_one_weight(alpha_bar):
@@ -67,9 +74,16 @@ def test_edm_gives_a_preconditioned_networks_answer_one_weight(alpha_bar):
     np.testing.assert_allclose(level.weight * factor**2, 1)
 
 
+@pytest.mark.parametrize("kind", WEIGHT_KINDS)
+def test_weights_of_tensors_are_those_of_arrays(kind):
+    weight = WEIGHT_KINDS[kind]()
+    found = weight.at(torch.from_numpy(ALPHA_BAR), torch.from_numpy(CHANGE), 0.5)
+    np.testing.assert_allclose(found.numpy(), weight.at(ALPHA_BAR, CHANGE, 0.5), rtol=1e-12)
+
+
 def test_weights_say_whether_they_need_the_spread(alpha_bar):
     for kind, weight in WEIGHT_KINDS.items():
-        tables = [weight().table(alpha_bar, std) for std in (0.3, 0.6)]
+        tables = [weight().at(alpha_bar, CHANGE, std) for std in (0.3, 0.6)]
         assert np.array_equal(*tables) != weight.needs_std, kind
         assert tables[0].shape == alpha_bar.shape and (tables[0] > 0).all()
 

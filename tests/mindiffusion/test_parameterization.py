@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from benchmark.evaluation.metrics.linear_oracle import LinearOracle
-from mindiffusion.ancestral import ancestral_sample
 from mindiffusion.chain import Chain
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.ddpm import DDPMProcess
@@ -17,6 +16,7 @@ from mindiffusion.network import ProbeBatch
 from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import Preconditioned
 from mindiffusion.process import Model, add_noise, eps_error, stitched
+from mindiffusion.samplers.ancestral import ancestral_sample
 from mindiffusion.schedules import linear_tables
 from mindiffusion.sparsity import channel_saliency
 

@@ -28,12 +28,12 @@ from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion import build
 from mindiffusion.build import build_codec, build_process
 from mindiffusion.config.plan import resolve_plan
-from mindiffusion.config.process import PROCESSES, DDPMConfig, ProcessConfig
-from mindiffusion.config.run import SamplerConfig, config_hash, from_kept, to_dict, to_kept
+from mindiffusion.config.process import PROCESSES, DDPMConfig, ProcessConfig, VPSDEConfig
+from mindiffusion.config.run import config_hash, from_kept, to_dict, to_kept
+from mindiffusion.config.sampler import SAMPLERS, SamplerConfig
 from mindiffusion.curriculum.density import Average, LogSigmaNormal, Share, Window
-from mindiffusion.curriculum.loss_weight import P2
+from mindiffusion.curriculum.loss_weight import EDM, P2
 from mindiffusion.curriculum.stages import StageConfig, trained_on_all_levels
-from mindiffusion.ddim import ddim_sample
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals, sample_noise
 from mindiffusion.parameterization import network_times
@@ -48,6 +48,7 @@ from mindiffusion.process import (
     stitched,
     times_of,
 )
+from mindiffusion.samplers.ddim import ddim_sample
 from mindiffusion.sampling import model_of, sample_images, sampler_steps
 from mindiffusion.training import checkpoint
 from mindiffusion.training.preflight import check_sampler
@@ -102,10 +103,19 @@ class AngleProcess:
     def fine_grid(self):
         return self._at(torch.arange(1001).double() / 1000)
 
-    def jumps(self, count):
+    def jumps(self, count, spacing="time"):
         self._check(count)
-        at = [self._one(i / count) for i in range(count, -1, -1)]
+        t = np.arange(count, 0, -1) / count
+        if spacing == "log_snr":
+            ends = np.log(np.tan(self.widest * np.array([1, 1e-3])))
+            t = np.arctan(np.exp(np.linspace(*ends, count))) / self.widest
+            t[0] = 1
+        at = [self._one(float(each)) for each in (*t, 0)]
         return tuple(map(Jump, at[:-1], at[1:], range(count, 0, -1)))
+
+    def rates(self, level):
+        slope = self.widest * math.tan(self.widest * level.time)
+        return -slope, 2 * slope
 
     def chain_jumps(self):
         raise UserError("process angle has continuous levels; use another sampler.")
@@ -123,6 +133,8 @@ EVALUATION = EvaluationConfig(
 CONFIGS = (
     DDPMConfig(beta1=1e-3, beta2=0.1, n_T=100),
     DDPMConfig(parameterization="preconditioned", loss_weight=P2()),
+    VPSDEConfig(),
+    VPSDEConfig(parameterization="preconditioned", loss_weight=EDM()),
     AngleConfig(),
 )
 
@@ -198,7 +210,7 @@ def test_ddpm_is_what_a_config_without_a_kind_means(tiny_config):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("process.kind=angel",), "key 'process.kind' is 'angel'; allowed are ddpm, angle."),
+        (("process.kind=angel",), "key 'process.kind' is 'angel'; allowed are ddpm, vpsde, angle."),
         (("process.widest=1.0",), "unknown key 'process.widest' of ddpm; it is a key of angle."),
         (("process={kind: angle, n_T: 9}",), "unknown key 'process.n_T' of angle; it is a key of "),
         (("process={kind: angle, widest: 2}",), "key 'process.widest' is 2"),
@@ -220,19 +232,18 @@ def test_config_and_process_have_the_same_levels(config, process):
     np.testing.assert_allclose(found, (level.sigma / level.alpha).log(), rtol=1e-9, atol=1e-12)
 
 
-def test_config_says_which_samplers_there_are(config, run):
-    assert set(config.samplers) <= {"ddim", "ddpm"} and config.samplers
-    assert ("ddpm" in config.samplers) == (config.num_levels is not None)
-    for name in ("ddim", "ddpm"):
-        one = replace(run, sampler=SamplerConfig(name=name, steps=7))
-        if name not in config.samplers:
-            with pytest.raises(UserError, match=f"sampler.name is {name}, but process.kind"):
-                check_sampler(one)
-            continue
-        check_sampler(one)
-        assert sampler_steps(one) == (7 if name == "ddim" else config.num_levels)
-    many = replace(run, sampler=SamplerConfig(steps=(config.num_levels or 99_999) + 1))
-    if config.num_levels is None:
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sampler_suits_the_levels_or_is_refused(name, config, run):
+    kind = SAMPLERS[name]
+    one = replace(run, sampler=SamplerConfig(name=name, steps=7))
+    if kind.is_whole_chain and config.num_levels is None:
+        with pytest.raises(UserError, match=f"sampler.name is {name}, which goes through every"):
+            check_sampler(one)
+        return
+    check_sampler(one)
+    assert sampler_steps(one) == (config.num_levels if kind.is_whole_chain else kind.calls(7))
+    many = replace(run, sampler=SamplerConfig(name=name, steps=(config.num_levels or 99_999) + 1))
+    if config.num_levels is None or kind.is_whole_chain:
         check_sampler(many)
     else:
         with pytest.raises(UserError, match=f"the process has {config.num_levels} noise levels"):
@@ -252,7 +263,7 @@ def test_speed_is_measured_of_ddpm_alone(config, run):
     if config.num_levels:
         assert ddpm_of(run) is config
         return
-    with pytest.raises(UserError, match="has the process angle; speed is measured of ddpm"):
+    with pytest.raises(UserError, match=f"has the process {config.kind}; speed is measured of"):
         ddpm_of(run)
 
 
@@ -338,6 +349,53 @@ def test_jumps_go_from_pure_noise_to_the_clean_image(process):
     for wrong in (0, *([process.num_levels + 1] if process.num_levels else [])):
         with pytest.raises(UserError):
             process.jumps(wrong)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40, 100])
+def test_jumps_even_in_log_snr_are_as_even_as_the_levels_allow(count, process):
+    levels = [jump.level for jump in process.jumps(count, "log_snr")]
+    assert len(levels) == count and levels[0].time == 1
+    assert process.jumps(count, "log_snr")[-1].following.time == 0
+    ratios = np.log([float(level.sigma / level.alpha) for level in levels])
+    assert (np.diff(ratios) < 0).all()
+    if count < 2:
+        return
+    lowest = 1 / (process.num_levels or 1000)
+    assert levels[-1].time == pytest.approx(lowest)
+    even = np.linspace(ratios[0], ratios[-1], count)
+    if process.num_levels is None:
+        np.testing.assert_allclose(ratios, even, rtol=0, atol=1e-9)
+    elif count <= 7:
+        # As near as the next levels are far.
+        grid = process.fine_grid()
+        step = np.diff((grid.sigma / grid.alpha).log()[1:])
+        assert np.abs(ratios - even).max() <= step.max()
+
+
+def test_all_counted_levels_can_be_asked_for_in_any_spacing(process):
+    n = process.num_levels
+    if n is not None:
+        keys = [jump.key for jump in process.jumps(n, "log_snr")]
+        assert keys == list(range(n, 0, -1))
+        for count in (n - 1, n // 2, 3):
+            keys = [jump.key for jump in process.jumps(count, "log_snr")]
+            assert len(set(keys)) == count and max(keys) == n and min(keys) == 1
+
+
+def test_rates_are_those_of_the_levels(process):
+    """f = d ln alpha/dt and g² = d sigma²/dt − 2·f·sigma², by differences."""
+    is_chain = process.num_levels is not None
+    n = process.num_levels or 100_000
+    for k in (n // 50, n // 3, n - 2):
+        # A chain's rates are those of the step to a level.
+        before, after = (k - 1, k) if is_chain else (k - 0.5, k + 0.5)
+        t = torch.tensor([before, k, after]).double() / n
+        low, level, high = map(process.level, t.split(1))
+        drift = float((high.alpha / low.alpha).log()) * n
+        growth = float(high.sigma**2 - low.sigma**2) * n
+        expected = drift, growth - 2 * drift * float(level.sigma) ** 2
+        # Over one step, a share of at most .1 in these chains, neither changes much.
+        assert process.rates(level) == pytest.approx(expected, rel=0.1 if is_chain else 1e-6)
 
 
 def test_chain_jumps_go_through_every_counted_level(process):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mindiffusion import runtime
-from mindiffusion.config.run import RunConfig, SamplerConfig
+from mindiffusion.config.run import RunConfig
+from mindiffusion.config.sampler import SamplerConfig
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 from mindiffusion.runtime import (

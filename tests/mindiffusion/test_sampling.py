@@ -10,12 +10,8 @@ from mindiffusion.build import build_network
 from mindiffusion.chain import Chain
 from mindiffusion.config.model import NaiveUnetConfig
 from mindiffusion.config.process import DDPMConfig
-from mindiffusion.config.run import (
-    RunConfig,
-    SamplerConfig,
-    TrainingConfig,
-    to_dict,
-)
+from mindiffusion.config.run import RunConfig, TrainingConfig, to_dict
+from mindiffusion.config.sampler import SamplerConfig
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.codec import PIXELS
 from mindiffusion.ddpm import DDPMProcess

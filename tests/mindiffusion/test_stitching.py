@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from mindiffusion.ancestral import ancestral_sample
 from mindiffusion.chain import Chain
-from mindiffusion.ddim import ddim_sample
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import sample_noise
 from mindiffusion.process import Prediction, clipped, stitched
+from mindiffusion.samplers.ancestral import ancestral_sample
+from mindiffusion.samplers.ddim import ddim_sample
 
 N_T = 20
 PROCESS = DDPMProcess(Chain((1e-3, 0.1), N_T))

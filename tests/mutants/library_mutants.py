@@ -134,7 +134,7 @@ PROCESS_MUTANTS = (
     ),
     Mutant(
         "ancestral-last-step-adds-noise",
-        "mindiffusion/ancestral.py",
+        "mindiffusion/samplers/ancestral.py",
         "mean if jump is jumps[-1] else",
         "mean if jump is None else",
         (f"{UNITS}/test_ddpm.py",),

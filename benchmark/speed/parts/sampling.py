@@ -11,7 +11,8 @@ from benchmark.speed.rivals.reference_loop import plain_ancestral, plain_ddim
 from benchmark.speed.setting import ddpm_of, device_of, speed_config, wait_for
 from benchmark.speed.timing import Loop, measure
 from mindiffusion.build import build_codec, build_network, build_process
-from mindiffusion.config.run import RunConfig, SamplerConfig
+from mindiffusion.config.run import RunConfig
+from mindiffusion.config.sampler import SamplerConfig
 from mindiffusion.process import Model
 from mindiffusion.runtime import chunk_size, resolve_runtime, resolve_sampler
 from mindiffusion.sampling import sample_chunk, sampling_network

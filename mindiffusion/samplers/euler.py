@@ -1,0 +1,53 @@
+"""Euler and Maruyama's method for a process reversed (Song et al. 2021, 2011.13456, eq. 6, 13).
+
+Forward, dx = f·x dt + g dw. Reversed, with ∇ ln p = −ε̂/sigma,
+
+    dx = (f·x − ½(1 + η²) g²·∇ ln p) dt + η·g dw,
+
+where η = 1 is eq. 6, η = 0 the probability-flow ODE, eq. 13; all η have the same marginals.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mindiffusion.process import Denoiser, Jump, Level
+
+
+@torch.no_grad()
+def euler_sample(
+    denoise: Denoiser,
+    jumps: Sequence[Jump],
+    rates: Callable[[Level], tuple[float, float]],
+    start: Tensor,
+    noise: Callable[[int], Tensor],
+    on_step: Callable[[], object] = lambda: None,
+    *,
+    eta: float = 1.0,
+) -> Tensor:
+    """Sample images; each step takes f, g and ε̂ where it starts.
+
+    Args:
+        denoise: what is asked at every level.
+        jumps: the way, from pure noise to the clean image; the last step adds no noise.
+        rates: f and g² at a level, ``Process.rates``.
+        start: (B, C, H, W), pure noise.
+        noise: key of a jump → the standard normal noise that it adds, (B, C, H, W).
+        on_step: called before every network call; may raise to leave.
+        eta: η, 0 deterministic … 1 the process reversed.
+
+    Returns:
+        (B, C, H, W).
+    """
+    x = start
+    for jump in jumps:
+        on_step()
+        eps = denoise(x, jump.level).eps
+        drift, diffusion = rates(jump.level)
+        span = jump.level.time - jump.following.time
+        of_noise = 0.5 * (1.0 + eta**2) * diffusion / float(jump.level.sigma)
+        x = x - span * (drift * x + of_noise * eps)
+        if eta > 0 and jump is not jumps[-1]:
+            x = x + eta * (span * diffusion) ** 0.5 * noise(jump.key)
+    return x

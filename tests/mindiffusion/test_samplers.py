@@ -1,0 +1,200 @@
+"""Samplers on Gaussian data, whose denoiser and whose way from noise to image are known exactly.
+
+Pixels are N(MEAN, STD²). Along the ODE (x − alpha·m)/√(alpha²s² + sigma²) stays as it is.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mindiffusion.chain import Chain, LinearBeta
+from mindiffusion.config.sampler import SAMPLERS, SamplerConfig
+from mindiffusion.ddpm import DDPMProcess
+from mindiffusion.errors import UserError
+from mindiffusion.noise import sample_noise
+from mindiffusion.process import Model, Prediction, clipped
+from mindiffusion.samplers.catalogue import _DRAW, Start, draw
+from mindiffusion.samplers.ddim import ddim_sample
+from mindiffusion.samplers.euler import euler_sample
+from mindiffusion.vpsde import VPSDEProcess
+
+MEAN, STD = 0.3, 0.5
+SDE = VPSDEProcess(LinearBeta(0.1, 20.0))
+CHAIN = DDPMProcess(Chain((1e-4, 0.02), 1000))
+WITHOUT_NOISE = ("ddim", "euler", "heun", "dpm_solver_1", "dpm_solver_2", "dpm_solver_3",
+                 "dpm_solver_pp_2m")  # fmt: skip
+
+
+def exact(x_t, level):
+    """E[ε | x_t]."""
+    alpha, sigma = float(level.alpha), float(level.sigma)
+    return Prediction(x_t, level, sigma * (x_t - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2))
+
+
+def spread(level):
+    return math.hypot(float(level.alpha) * STD, float(level.sigma))
+
+
+def start_of(x):
+    return Start(x, lambda key: pytest.fail("no noise was asked for"), lambda: None)
+
+
+def drawn(name, steps, x, process=SDE, denoise=exact):
+    sampler = SamplerConfig(name=name, steps=steps, eta=0.0, clip=False)
+    return draw(denoise, process, sampler, start_of(x))
+
+
+def error(name, steps, process=SDE):
+    """Largest distance from where the ODE leads: at the last level, then x̂₀ of it."""
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 3, 3)
+    spacing = "time" if name in ("ddim", "euler") else "log_snr"
+    last = process.jumps(steps, spacing)[-1].level
+    top = process.jumps(1)[0].level
+    on_way = (x - float(top.alpha) * MEAN) / spread(top)
+    truth = exact(float(last.alpha) * MEAN + spread(last) * on_way, last).x0
+    return float((drawn(name, steps, x, process) - truth).abs().max())
+
+
+def test_every_sampler_of_configs_can_draw():
+    assert set(_DRAW) == set(SAMPLERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "steps"),
+    [
+        ("ddim", 1, (40, 80, 160)),
+        ("dpm_solver_1", 1, (40, 80, 160)),
+        # One call is that of the last step; the others fill steps of equal order.
+        ("dpm_solver_2", 2, (41, 81, 161)),
+        ("dpm_solver_3", 3, (61, 121, 241)),
+        ("dpm_solver_pp_2m", 2, (41, 81, 161)),
+        ("heun", 2, (81, 161, 321)),
+    ],
+)
+def test_error_falls_by_the_order_of_the_method(name, order, steps):
+    errors = [error(name, count) for count in steps]
+    found = [math.log2(before / after) for before, after in itertools.pairwise(errors)]
+    assert all(order - 0.35 < one < order + 1.0 for one in found), (errors, found)
+
+
+def test_higher_orders_are_more_exact_at_equal_calls():
+    first, second, third, two_step = (
+        error(f"dpm_solver_{kind}", 61) for kind in ("1", "2", "3", "pp_2m")
+    )
+    assert first > 5 * second > 100 * third
+    assert first > 20 * two_step
+
+
+@pytest.mark.parametrize("name", WITHOUT_NOISE)
+@pytest.mark.parametrize("process", [SDE, CHAIN], ids=["vpsde", "ddpm"])
+def test_sampler_draws_the_data_on_every_process(name, process):
+    index = torch.arange(64)
+    x = sample_noise(0, index, (3, 8, 8))[0].double()
+    found = drawn(name, 60, x, process)
+    # 12,288 pixels: their mean has a standard error of .005, their spread of .6 %.
+    assert float(found.mean()) == pytest.approx(MEAN, abs=0.03)
+    assert float(found.std()) == pytest.approx(STD, rel=0.06)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 7, 50])
+def test_no_call_more_than_stated(name, steps):
+    """And the clean image at the end, also of a sampler with a single call."""
+    calls = []
+    x = torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64)
+    process = DDPMProcess(Chain((1e-3, 0.2), 60))
+    sampler = SamplerConfig(name=name, steps=steps, eta=0.0, clip=False)
+    start = Start(x, lambda key: torch.zeros_like(x), lambda: calls.append(1))
+
+    def counted(x_t, level):
+        calls.append(-1)
+        return exact(x_t, level)
+
+    found = draw(counted, process, sampler, start)
+    kind = SAMPLERS[name]
+    expected = 60 if kind.is_whole_chain else kind.calls(steps)
+    assert calls == [1, -1] * expected and (kind.is_whole_chain or expected <= steps)
+    assert bool(found.isfinite().all())
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_euler_has_the_moments_of_its_chain(eta):
+    """Each step is linear in x, so mean and variance go through it in closed form."""
+    jumps = SDE.jumps(50)
+    mean, variance = 0.0, 1.0
+    for jump in jumps:
+        beta = 0.1 + 19.9 * jump.level.time
+        span = jump.level.time - jump.following.time
+        alpha, total = float(jump.level.alpha), spread(jump.level) ** 2
+        pull = 0.5 * (1 + eta**2) * beta * span
+        factor = 1 + 0.5 * beta * span - pull / total
+        mean = factor * mean + pull * alpha * MEAN / total
+        variance = factor**2 * variance
+        if jump is not jumps[-1]:
+            variance += eta**2 * beta * span
+    if eta:
+        # Known of this grid (0 and 50 even levels from .001 to 1): .2582 where the data have .25.
+        assert variance == pytest.approx(0.2582, abs=5e-5)
+    index = torch.arange(512)
+    x, noise = sample_noise(0, index, (3, 8, 8))
+    found = euler_sample(exact, jumps, SDE.rates, x.double(), noise, eta=eta)
+    # 98,304 pixels: standard errors .0016 and .45 % of the variance.
+    assert float(found.mean()) == pytest.approx(mean, abs=0.008)
+    assert float(found.var()) == pytest.approx(variance, rel=0.02)
+
+
+def test_order_one_is_ddim_without_noise_at_the_same_levels():
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 3, 3)
+    by_ddim = ddim_sample(exact, SDE.jumps(12, "log_snr"), x, lambda key: x, eta=0.0)
+    torch.testing.assert_close(drawn("dpm_solver_1", 12, x), by_ddim, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", WITHOUT_NOISE)
+def test_images_stay_in_range_where_they_are_clipped(name):
+    def wild(x_t, level):
+        return Prediction(x_t, level, torch.full_like(x_t, -3.0))
+
+    sampler = SamplerConfig(name=name, steps=9, eta=0.0)
+    x = torch.ones(1, 1, 2, 2, dtype=torch.float64)
+    found = draw(wild, SDE, sampler, start_of(x))
+    limit = 1.1 if name == "euler" else 1.0  # its last step does not land on x̂₀
+    assert float(found.abs().max()) <= limit + 1e-9
+
+
+def test_network_is_asked_in_its_images_dtype():
+    seen = []
+
+    def network(x, told):
+        seen.append((x.dtype, told.dtype, tuple(told.shape)))
+        return 0.1 * x
+
+    x = torch.ones(2, 1, 2, 2)
+    for name in WITHOUT_NOISE:
+        found = draw(Model(network, SDE), SDE, SamplerConfig(name=name, steps=5), start_of_any(x))
+        assert found.dtype == torch.float32
+    assert set(seen) == {(torch.float32, torch.float32, (2,))}
+
+
+def start_of_any(x):
+    return Start(x, lambda key: torch.zeros_like(x), lambda: None)
+
+
+def test_unknown_sampler_is_one_line(tiny_config):
+    with pytest.raises(UserError) as error:
+        tiny_config("b", "sampler.name=dpm")
+    assert "sampler.name" in str(error.value) and "dpm_solver_3" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_clipped_denoiser_is_used_by_all_but_the_whole_chain():
+    """The image of a single call is x̂₀ itself."""
+    x = torch.full((1, 1, 1, 1), 300.0, dtype=torch.float64)
+    for name in ("ddim", "heun", "dpm_solver_3", "dpm_solver_pp_2m"):
+        one = SamplerConfig(name=name, steps=1)
+        top = SDE.jumps(1)[0].level
+        expected = clipped(exact)(x, top).x0
+        torch.testing.assert_close(draw(exact, SDE, one, start_of_any(x)), expected)
+        np.testing.assert_array_less(float(expected), 1.0 + 1e-9)
