@@ -22,10 +22,12 @@ def crop_and_resize(image: Image.Image, crop: str, size: int) -> Image.Image:
     Raises:
         BadImage: the image is smaller than the crop.
     """
-    side = CROPS[crop]
-    if side is not None:
-        if min(image.size) < side:
+    square = CROPS[crop]
+    if square is not None:
+        side, corner = square
+        left, top = corner or ((image.width - side) // 2, (image.height - side) // 2)
+        right, bottom = left + side, top + side
+        if min(left, top) < 0 or right > image.width or bottom > image.height:
             raise BadImage(f"has {image.width}x{image.height} pixels, smaller than crop {crop}")
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
+        image = image.crop((left, top, right, bottom))
     return image.resize((size, size), Image.Resampling.BILINEAR)

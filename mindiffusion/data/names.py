@@ -3,5 +3,11 @@
 DATASETS = ("avatars", "celeba", "photos")
 AVATAR_STYLES = ("personas", "toon-head", "open-peeps")
 STYLES = (*AVATAR_STYLES, "mixed")
-#: Crop name to the side, in original pixels, of the centre square kept (None: the whole picture).
-CROPS: dict[str, int | None] = {"squash": None, "center178": 178, "center140": 140}
+#: Crop name to the square kept, in original pixels: its side, and its left upper corner (x, y) or
+#: None where it is in the centre. None alone: the whole picture. uvit128 is that of U-ViT's code.
+CROPS: dict[str, tuple[int, tuple[int, int] | None] | None] = {
+    "squash": None,
+    "center178": (178, None),
+    "center140": (140, None),
+    "uvit128": (128, (25, 57)),
+}

@@ -36,7 +36,8 @@ class DataConfig:
             images; whether it is there is found out when the data set is planned.
         size: side of the square images, in pixels.
         crop: ``squash`` resizes the whole picture to a square; ``center178`` and ``center140``
-            keep that centre square of the original pixels (whole photographs only).
+            keep that centre square of the original pixels; ``uvit128`` keeps rows 57 to 184 and
+            columns 25 to 152, as U-ViT's code does of CelebA (all for whole photographs only).
         style: avatars only: one DiceBear style, or ``mixed``, all of them in turn.
         num_train: avatars: how many to draw (None: 50,000); of others at most how many of the train
             split, chosen by name hash (None: all; so is a number above their count).

@@ -138,7 +138,7 @@ def effect_by_level(rows: pd.DataFrame, looks: dict[str, Any], ax: Axes) -> Axes
     named = {name: looks[arm] for arm, name in names.items()}
     arm_lines(over_seeds(percent, ("arm", "level")), "level", named, ax, markersize=4)
     ax.set_xlim(0, 1)
-    ax.set_xlabel("noise level $t\\,/\\,n_T$ (1 = pure noise)")
+    ax.set_xlabel("noise time $t$ (1 = pure noise)")
     ax.set_ylabel("ε-MSE with the mask lifted\nagainst under it, %")
     return ax
 

@@ -140,7 +140,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     for ax in pairs[len(groups) :].flat:
         ax.set_axis_off()
     for left in grid[:, 0]:
-        left.set_ylabel("$t\\,/\\,n_T$")
+        left.set_ylabel("noise time $t$")
     for left, right in pairs[max(0, len(groups) - columns) : len(groups)]:
         left.set_xlabel("training steps")
         right.set_xlabel("average")
@@ -157,5 +157,5 @@ def _notes(stages: pd.DataFrame) -> list[str]:
         "exposure: how often a noise level is trained, 1: as in plain training, white: not at all",
         "bars: average over the run, by fifths of t",
         f"seed {', '.join(map(str, seeds))}",
-        "$t\\,/\\,n_T=1$ is pure noise",
+        "$t=1$ is pure noise",
     ]

@@ -120,7 +120,7 @@ def _draw_family(
     legend_over(column[0], _characters(family), family.title)
     if len(column) > 1:
         denoising_profile(ratios, looks, column[1])
-    column[-1].set_xlabel("noise level $t\\,/\\,n_T$")
+    column[-1].set_xlabel("noise time $t$")
 
 
 def _limits(ratios: pd.DataFrame) -> tuple[float, float]:

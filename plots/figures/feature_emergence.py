@@ -124,7 +124,7 @@ def _levels(part: SubFigure, rows: pd.DataFrame, amplitudes: dict[str, float]) -
     for ax in grid.flat[len(amplitudes) :]:
         ax.set_axis_off()
     part.supylabel("accuracy gain\nover the linear oracle", fontsize=7.5)
-    part.supxlabel("noise level $t\\,/\\,n_T$ (1 = pure noise)", fontsize=7.5)
+    part.supxlabel("noise time $t$ (1 = pure noise)", fontsize=7.5)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     columns = per_row(labels, PAGE_CHARACTERS)
     part.legend(handles, labels, loc="outside upper left", ncols=columns)

@@ -82,7 +82,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     upper.set_ylabel("ε-MSE")
     learnable(relative_to_oracle(rows), lower)
     lower.set_ylabel("ε-MSE / linear oracle's")
-    lower.set_xlabel("noise level $t\\,/\\,n_T$ (1 = pure noise)")
+    lower.set_xlabel("noise time $t$ (1 = pure noise)")
     legend_above(upper)
     last = rows[rows["step"] == rows["step"].max()]
     first = last.iloc[0]

@@ -69,7 +69,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     axes = result.subplots(len(parts), 1, sharex=True, squeeze=False).ravel()
     for part, ax in zip(parts, axes, strict=True):
         stitched(part, ax)
-    axes[-1].set_xlabel("τ as $t\\,/\\,n_T$ (1 = pure noise)")
+    axes[-1].set_xlabel("noise time τ (1 = pure noise)")
     legend_above(axes[0])
     first = rows.iloc[0]
     notes = [step_note(rows), f"{first['weights']} weights", *panels_note(count)]

@@ -196,7 +196,7 @@ def wide_stages(arm, seed):
 
 
 def exposure_rows(arm, seed):
-    """The density of each stage over 20 bins of t / n_T, relative to uniform."""
+    """The density of each stage over 20 bins of noise time, relative to uniform."""
     windows = [(0, 0.0)]
     if arm in STAGED:
         windows = list(zip((0, *ENDS[:-1]), (0.8, 0.6, 0.4, 0.2, 0.0), strict=True))

@@ -58,7 +58,7 @@ def arms(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd
         return [], pd.DataFrame()
     numbers = pd.DataFrame(lines)
     caption = (
-        f"{_origin(frame)}. Stage by stage from left to right; t / n_T = 1 is pure noise. "
+        f"{_origin(frame)}. Stage by stage from left to right; noise time 1 is pure noise. "
         "Arms of a seed share initial weights, data order and noise, but for arms with other draws."
     )
     body = tuple(tuple(map(str, line.values())) for line in lines)
@@ -94,7 +94,7 @@ def _arm_line(arm: str, stages: pd.DataFrame, index: Mapping[str, Any]) -> dict[
         "network": _network(arm, index) + _reading(entry),
         "parameters": entry.get("parameters", MISSING),
         "steps": int(first["to_step"].max()),
-        "t / n_T by stage": noise if len(set(windows)) > 1 else windows[0],
+        "noise time by stage": noise if len(set(windows)) > 1 else windows[0],
         "active channels": sequence(first["active_channels"]),
         "loss": _loss(first["penalty_lambda"], entry),
     }
@@ -121,10 +121,10 @@ def _network(arm: str, index: Mapping[str, Any]) -> str:
 
 
 def _reading(entry: Mapping[str, Any]) -> str:
-    """How the network's answer is read, where that is not as usual: configs leave that out."""
+    """The process and how the network's answer is read, where not as usual: configs leave that."""
     process = part_of(entry, "config", "process")
-    found = process.get("parameterization")
-    return "" if found is None else f", {text_of(found)}"
+    found = [process.get(name) for name in ("kind", "parameterization")]
+    return "".join(f", {text_of(each)}" for each in found if each is not None)
 
 
 def sequence(values: pd.Series) -> str:

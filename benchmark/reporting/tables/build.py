@@ -155,7 +155,7 @@ def _views(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, str, tuple[str, ...]]
     """What to tabulate of the rows of one check: a profile at its largest and on average."""
     if rows["metric"].iloc[0] != MASK_EFFECT:
         return [(rows, "", BY)]
-    what = f" (largest |value| of {rows['level'].nunique()} noise levels, at its t / n_T)"
+    what = f" (largest |value| of {rows['level'].nunique()} noise levels, at its noise time)"
     return [
         (largest_over_levels(rows), what, (*BY, "level")),
         (mean_over_levels(rows), _mean_text(rows), BY),
@@ -181,8 +181,8 @@ def curriculum(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
         )
         for _, row in numbers.iterrows()
     )
-    header = ("arm", "seeds", "stage", "from step", "to step", "t / n_T", "active channels", "λ")
-    caption = f"{frame['study'].iloc[0]} on {frame['dataset'].iloc[0]}; t / n_T = 1 is pure noise."
+    header = ("arm", "seeds", "stage", "from step", "to step", "noise time", "active channels", "λ")
+    caption = f"{frame['study'].iloc[0]} on {frame['dataset'].iloc[0]}; noise time 1 is pure noise."
     return [Table("Curriculum of each arm", caption, header, body)], numbers
 
 

@@ -245,9 +245,9 @@ def exposure(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     )
     caption = (
         "How often a noise level is drawn, averaged over the whole run, relative to drawing all "
-        "levels equally often. A column is one fifth of t / n_T; 1 is pure noise. Order: mutual "
-        "information of step and noise level in nats; 0 if the probabilities of the levels are the "
-        "same at every step."
+        "levels equally often. A column is one fifth of the noise time; 1 is pure noise. Order: "
+        "mutual information of step and noise level in nats; 0 if the probabilities of the levels "
+        "are the same at every step."
     )
     numbers = shares.set_axis(names, axis="columns").assign(order_nats=order)
     header = ("arm", *names, "order (nats)")
@@ -283,7 +283,7 @@ def competence(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
         for _, one in numbers.iterrows()
     )
     header = (
-        "t / n_T", f"ε-MSE of {BASELINE}", "best linear denoiser", "mean picture",
+        "noise time t", f"ε-MSE of {BASELINE}", "best linear denoiser", "mean picture",
         "to the linear", "to the mean", "share of the gain", "share of the way",
     )  # fmt: skip
     state = "enough" if baseline.passed(gate) else "not enough"

@@ -113,7 +113,7 @@ def lines(table):
 def test_arms_are_told_by_network_noise_capacity_and_loss():
     (table,), numbers = arms(to_frame(CURRICULA), INDEX)
     assert table.header[1:] == (
-        "network", "parameters", "steps", "t / n_T by stage", "active channels", "loss"
+        "network", "parameters", "steps", "noise time by stage", "active channels", "loss"
     )  # fmt: skip
     found = lines(table)
     assert found["B"] == ("Plainnet, 32 wide", "714659", "100", "0–1", "16", "ε-MSE")

@@ -36,7 +36,7 @@ def test_a_sound_instrument_passes(whole):
 
 
 def test_found_holds_the_numbers(whole):
-    assert whole["The mask acts (S)"].found.startswith("+5.00 % at t / n_T = 0.25, step 200")
+    assert whole["The mask acts (S)"].found.startswith("+5.00 % at noise time 0.25, step 200")
     assert whole["Only trained noise levels count"].found.startswith("16 milestones")
     assert whole["Complete"].found == "64 cells, all there."
 
