@@ -79,8 +79,7 @@ class EmbeddingSparsityMask(nn.Module):
     def __init__(self, embed_dim: int, seed: int = 0) -> None:
         super().__init__()
         self.seed = seed
-        with torch.device("cpu"):  # also where only shapes are wanted: keyed draws need numbers
-            self.register_buffer("mask", torch.ones(embed_dim))
+        self.register_buffer("mask", torch.ones(embed_dim, device="cpu"))
         self.mask: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,10 +101,9 @@ class EmbeddingSparsityMask(nn.Module):
         if not 0 <= ratio < 1:
             raise UserError(f"sparsity is {ratio:g}; give a share of dimensions in [0, 1).")
         count = active_dimensions(len(self.mask), ratio)
-        chosen = keyed_order(self.seed, len(self.mask), 0)[:count]
-        mask = torch.zeros(len(self.mask))
-        mask[chosen] = 1.0
-        self.mask.copy_(mask)
+        with torch.device("cpu"):  # also where only shapes are wanted: keyed draws need numbers
+            place_in_order = keyed_order(self.seed, len(self.mask), 0).argsort()
+        self.mask.copy_(place_in_order < count)
         return count
 
 

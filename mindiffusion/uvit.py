@@ -92,7 +92,8 @@ class UViT(Network):
         time_scale: float = 999.0,
     ) -> None:
         super().__init__()
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        sides = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.img_size: tuple[int, int] = sides
         check_patches(patch_size, self.img_size)
         check_transformer(embed_dim, depth, num_heads)
         if num_classes > 0 and clip_dim is not None:
@@ -278,8 +279,9 @@ def resized_positions(state: Mapping[str, Tensor], old: Grid, new: Grid) -> dict
         )
     extras, patches = positions[:, :-count], positions[:, -count:]
     plane = patches.transpose(1, 2).unflatten(2, old)
-    wide = F.interpolate(plane.float(), size=new, mode="bicubic").to(positions.dtype)
-    return {**state, "pos_embed": torch.cat((extras, wide.flatten(2).transpose(1, 2)), dim=1)}
+    wide = plane.to(torch.promote_types(plane.dtype, torch.float32))
+    resized = F.interpolate(wide, size=new, mode="bicubic").to(plane.dtype)
+    return {**state, "pos_embed": torch.cat((extras, resized.flatten(2).transpose(1, 2)), dim=1)}
 
 
 def forward_flops(network: UViT) -> int:
@@ -297,7 +299,7 @@ def forward_flops(network: UViT) -> int:
     total += patches * network.decoder_pred.weight.numel()
     total += _linear_weights(network.time_embed)
     if network.context_embed is not None:
-        total += (tokens - 1) * network.context_embed.weight.numel()
+        total += (tokens - patches - 1) * network.context_embed.weight.numel()
     if isinstance(network.final_layer, nn.Conv2d):
         total += height * width * network.final_layer.weight.numel()
     return 2 * total

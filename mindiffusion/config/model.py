@@ -62,9 +62,10 @@ def check_transformer(embed_dim: int, depth: int, num_heads: int) -> None:
             f"U-ViT share its width evenly; try --set model.embed_dim={64 * max(1, num_heads)}."
         )
     if depth % 2:
+        even = max(2, depth - 1)
         raise UserError(
             f"model.depth is {depth}, but U-ViT has as many blocks before its middle one as after "
-            f"it; give {depth - 1 or 4} or {depth + 1}."
+            f"it; give {even} or {even + 2}."
         )
 
 
