@@ -13,6 +13,8 @@ from mindiffusion.config.model import (
     NaiveUnetConfig,
     RegUnetConfig,
     SparseUnetConfig,
+    SparseUViTConfig,
+    UViTConfig,
 )
 from mindiffusion.config.process import (
     DDPMConfig,
@@ -30,7 +32,9 @@ from mindiffusion.parameterization import EpsPrediction, Parameterization, Preco
 from mindiffusion.process import Process
 from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
+from mindiffusion.sparse_uvit import SparseUViT
 from mindiffusion.unet import NaiveUnet
+from mindiffusion.uvit import UViT
 from mindiffusion.vpsde import VPSDEProcess
 
 _STD_OF_EDM = 0.5
@@ -70,10 +74,40 @@ def _reg(model: RegUnetConfig, run: RunConfig) -> Network:
     return RegNaiveUnet(channels, channels, model.base_width)
 
 
+def _uvit_words(model: UViTConfig, run: RunConfig) -> dict[str, Any]:
+    """What the constructor of every U-ViT is given."""
+    return {
+        "img_size": run.data.size,
+        "patch_size": model.patch_size,
+        "in_chans": build_codec(run).channels,
+        "embed_dim": model.embed_dim,
+        "depth": model.depth,
+        "num_heads": model.num_heads,
+        "conv": model.conv,
+        "skip": model.skip,
+    }
+
+
+def _uvit(model: UViTConfig, run: RunConfig) -> Network:
+    return UViT(**_uvit_words(model, run))
+
+
+def _sparse_uvit(model: SparseUViTConfig, run: RunConfig) -> Network:
+    return SparseUViT(
+        **_uvit_words(model, run),
+        initial_sparsity=run.curriculum[0].sparsity,
+        placement=model.placement,
+        sampling=model.sampling,
+        seed=run.seed,
+    )
+
+
 NETWORKS: dict[type[ModelConfig], Callable[[Any, RunConfig], Network]] = {
     NaiveUnetConfig: _naive,
     SparseUnetConfig: _sparse,
     RegUnetConfig: _reg,
+    UViTConfig: _uvit,
+    SparseUViTConfig: _sparse_uvit,
 }
 """The builder of each network: (its config, the whole run) → the network with initial weights.
 
@@ -89,8 +123,8 @@ def _build(config: RunConfig) -> Network:
 def build_network(config: RunConfig) -> Network:
     """The network with the initial weights of the config's seed, on the CPU, in float32.
 
-    Layers are made in one order by all U-Nets, so arms of one seed start from the same weights.
-    The caller's generator is left as it was.
+    Networks of one family make their layers in one order, so arms of one seed start from the same
+    weights. The caller's generator is left as it was.
 
     Raises:
         UserError: sizes that the network can't take.

@@ -225,7 +225,7 @@ def _trouble(error: Exception) -> str | None:
         reason = printable(str(error).partition(". ")[0], 160)
         return (
             f"the GPU's memory is full ({reason}); give a smaller training.micro_batch, "
-            "sampler.chunk or model.n_feat, or free the GPU. The same command goes on."
+            "sampler.chunk or model, or free the GPU. The same command goes on."
         )
     return None
 

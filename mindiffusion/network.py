@@ -67,12 +67,15 @@ class Mask:
         lifted: a context in which all units are on; after it the mask is as before.
         weights: place → name of a tensor of the state dict that has the units along its first axis.
             The manipulation check asks how far these weights moved.
+        imposed: a context in which the mask acts as in training, for a network that lifts it
+            outside training; None: it acts there too.
     """
 
     place: str
     is_on: Tensor
     lifted: Callable[[], AbstractContextManager[None]]
     weights: Mapping[str, str]
+    imposed: Callable[[], AbstractContextManager[None]] | None = None
 
     @property
     def share_off(self) -> float:
@@ -128,6 +131,17 @@ class Network(nn.Module):
     def mask(self) -> Mask | None:
         """What is switched off, or None if nothing can be."""
         return None
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Entries of weights that keep their value in this stage, by name of the parameter.
+
+        Their gradient is 0, and an optimizer's step leaves them alone, whatever its weight decay.
+
+        Returns:
+            Name → bool, True where frozen; on the parameter's device, of a shape that broadcasts
+            to the parameter's. Parameters without a frozen entry are left out.
+        """
+        return {}
 
     def group_norms(self) -> dict[str, Tensor] | None:
         """L2 norms of the weight groups that the penalty acts on, block → (groups,); or None."""

@@ -10,18 +10,17 @@ Source: docs/methods.md, Channel mask. Two placements:
   random influence.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.network import Mask, Probe, StageCapacity
 from mindiffusion.sparsity import (
     active_count,
+    all_on,
     channel_saliency,
     channels_to_grow,
     initial_mask,
@@ -34,6 +33,11 @@ RegrowMethod = Literal["gradient", "random"]
 # What is indexed by a bottleneck channel along its first axis: the last convolution before the
 # bottleneck, and the first layer after it (of a transposed convolution, its input).
 _WEIGHTS = {"encoder": "down3.0.conv.1.0.weight", "up0": "up0.0.weight"}
+_OF_CHANNELS = (
+    *(f"down3.0.conv.1.{layer}.{kind}" for layer in (0, 1) for kind in ("weight", "bias")),
+    "up0.0.weight",
+)
+_READS_SKIP = "up1.model.0.weight"
 
 
 class SparseNaiveUnet(NaiveUnet):
@@ -182,41 +186,29 @@ class SparseNaiveUnet(NaiveUnet):
 
     def mask(self) -> Mask:
         """The channel mask of the bottleneck."""
-        return Mask("bottleneck", self.channel_mask.cpu() > 0, self._lifted, _WEIGHTS)
+        lifted = functools.partial(all_on, self.channel_mask)
+        return Mask("bottleneck", self.channel_mask.cpu() > 0, lifted, _WEIGHTS)
 
-    @contextlib.contextmanager
-    def _lifted(self) -> Iterator[None]:
-        kept = self.channel_mask.clone()
-        self.channel_mask.fill_(1.0)
-        try:
-            yield
-        finally:
-            self.channel_mask.copy_(kept)
+    def frozen(self) -> dict[str, Tensor]:
+        """With silent masks: what serves masked channels alone.
+
+        The time embedding is not frozen: its rows are shared with ``up1``.
+        """
+        if self.placement != "silent":
+            return {}
+        off = self.channel_mask == 0
+        # up1 sees cat(up0's output, the skip): the skip's channels come second.
+        skip = torch.cat((torch.zeros_like(off), off))
+        return {
+            name: rows.view(-1, *[1] * (self.get_parameter(name).dim() - 1))
+            for name, rows in (*((name, off) for name in _OF_CHANNELS), (_READS_SKIP, skip))
+        }
 
     def _freeze_masked(self) -> None:
-        """Zero the gradient of all weights that serve masked channels alone.
+        """Zero the gradient of what is frozen, which norms and skips would not leave at 0."""
 
-        Adam leaves a weight with an all-zero gradient history untouched, so hooks are enough; a run
-        with weight decay is refused. The time embedding is not frozen: its rows are shared with
-        ``up1``.
-        """
-        last: Any = self.down3[0]
-        produces: nn.Sequential = last.conv[1]
-        for parameter in (*produces[0].parameters(), *produces[1].parameters()):
-            _mask_gradient(parameter, self, offset=0)
-        up0: Any = self.up0[0]
-        _mask_gradient(up0.weight, self, offset=0)
-        # up1 sees cat(up0's output, the skip): the skip's channels come second.
-        up1: Any = self.up1.model[0]
-        _mask_gradient(up1.weight, self, offset=self.bottleneck_channels)
+        def stop(gradient: Tensor, name: str) -> Tensor:
+            return gradient * ~self.frozen()[name]
 
-
-def _mask_gradient(parameter: nn.Parameter, network: SparseNaiveUnet, *, offset: int) -> None:
-    """Multiply rows offset … offset + channels − 1 of a parameter's gradient by the mask."""
-
-    def hook(gradient: Tensor) -> Tensor:
-        keep = gradient.new_ones(len(gradient))
-        keep[offset : offset + network.bottleneck_channels] = network.channel_mask.to(keep)
-        return gradient * keep.view(-1, *[1] * (gradient.dim() - 1))
-
-    parameter.register_hook(hook)
+        for name in self.frozen():
+            self.get_parameter(name).register_hook(functools.partial(stop, name=name))

@@ -4,6 +4,7 @@ Capacity is what a network does with a stage's sparsity or penalty. Everything h
 function of its inputs (and a seed), so all ranks agree without talking to each other.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,17 @@ def initial_mask(seed: int, num_channels: int, sparsity: float) -> Tensor:
     mask = torch.zeros(num_channels)
     mask[keyed_order(seed, num_channels, 0)[: active_count(num_channels, sparsity)]] = 1.0
     return mask
+
+
+@contextlib.contextmanager
+def all_on(mask: Tensor) -> Iterator[None]:
+    """A context in which all entries of a mask are 1; after it they are as before."""
+    kept = mask.clone()
+    mask.fill_(1.0)
+    try:
+        yield
+    finally:
+        mask.copy_(kept)
 
 
 def channels_to_grow(scores: Tensor, mask: Tensor, num_to_grow: int, tie_order: Tensor) -> Tensor:

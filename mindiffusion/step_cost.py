@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-MOVERS = (nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d)
+MOVERS = (
+    *(nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d),
+    *(nn.Linear, nn.LayerNorm),
+)
 """Layers that must read their input and write their output; ReLU rides along with its norm."""
 BF16_BYTES = 2
 STEP_OVER_FORWARD = 3
@@ -42,7 +46,9 @@ def step_cost(network: nn.Module, channels: int, side: int) -> StepCost:
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, MOVERS)]
     try:
-        with FlopCounterMode(display=False) as flops, device:
+        # One way to attend on every device: fused ones compute some products twice.
+        plain = sdpa_kernel(SDPBackend.MATH)
+        with FlopCounterMode(display=False) as flops, device, plain:
             network(torch.zeros(1, channels, side, side), torch.ones(1)).sum().backward()
     finally:
         for hook in hooks:

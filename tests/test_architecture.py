@@ -223,8 +223,14 @@ def test_the_loop_knows_no_arm(ours):
         assert not words & {"B", "C", "CS", "CR", "b", "c", "cs", "cr"}, path
 
 
-NETWORKS = {f"mindiffusion.{name}" for name in ("unet", "sparse_unet", "reg_unet", "layers")}
-NETWORK_NAMES = {"naive_unet", "sparse_unet", "reg_unet"}
+NETWORKS = {
+    f"mindiffusion.{name}"
+    for name in (
+        *("unet", "sparse_unet", "reg_unet", "layers"),
+        *("uvit", "sparse_uvit", "uvit_layers"),
+    )
+}
+NETWORK_NAMES = {"naive_unet", "sparse_unet", "reg_unet", "uvit", "sparse_uvit"}
 
 
 def test_one_module_builds_networks_and_no_other_knows_one(ours):

@@ -21,6 +21,7 @@ _WIDTH_MULTIPLE = 8
 MIN_SIDE, MAX_SIDE = 32, 1024
 SIDE_MULTIPLE = 32
 """Three 2×2 poolings, then the 4×4 pooling of ``to_vec`` that ``up0`` undoes, must divide."""
+_MOST_BLOCKS = 256
 _BLOCKS = ("init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out")
 """Parts of a U-Net with convolutions, from its input to its output."""
 _WIDE_FROM_N_FEAT = 32
@@ -44,6 +45,37 @@ def check_sizes(n_feat: int, image_size: int) -> None:
         raise UserError(
             f"data.size is {image_size}, but NaiveUnet takes multiples of {SIDE_MULTIPLE} from "
             f"{MIN_SIDE} to {MAX_SIDE} (it pools 8-fold, then 4×4); try --set data.size=32."
+        )
+
+
+def check_transformer(embed_dim: int, depth: int, num_heads: int) -> None:
+    """Raise UserError unless a U-ViT can have these sizes.
+
+    Args:
+        embed_dim: width of the residual stream; a multiple of ``num_heads``.
+        depth: blocks besides the middle one; even, for each half has as many.
+        num_heads: heads of each attention.
+    """
+    if min(embed_dim, depth, num_heads) < 1 or embed_dim % num_heads:
+        raise UserError(
+            f"model.embed_dim is {embed_dim} and model.num_heads {num_heads}, but the heads of "
+            f"U-ViT share its width evenly; try --set model.embed_dim={64 * max(1, num_heads)}."
+        )
+    if depth % 2:
+        even = max(2, depth - 1)
+        raise UserError(
+            f"model.depth is {depth}, but U-ViT has as many blocks before its middle one as after "
+            f"it; give {even} or {even + 2}."
+        )
+
+
+def check_patches(patch_size: int, img_size: tuple[int, int]) -> None:
+    """Raise UserError unless square patches fill images of these sides (H, W), in pixels."""
+    if patch_size < 1 or any(side < 1 or side % patch_size for side in img_size):
+        height, width = img_size
+        raise UserError(
+            f"model.patch_size is {patch_size}, which does not divide images of {height}×{width} "
+            "pixels; change model.patch_size or data.size."
         )
 
 
@@ -95,11 +127,6 @@ class ModelConfig:
     @property
     def is_wide(self) -> bool:
         """Whether bf16 and the compiler are worth it for this network on a CPU."""
-        return False
-
-    @property
-    def freezes(self) -> bool:
-        """Whether it keeps weights as they are by zero gradients, as weight decay would not."""
         return False
 
 
@@ -178,12 +205,12 @@ class SparseUnetConfig(UnetConfig):
     @property
     def title(self) -> str:
         """What the network is called in tables."""
-        return "NaiveUnet with a channel mask" + (", silent" if self.freezes else "")
+        return "NaiveUnet with a channel mask" + (", silent" if self._is_silent else "")
 
     @property
     def capacity_limit(self) -> CapacityLimit:
         """A mask of 0 and 1 on the channels of the bottleneck."""
-        further = ", innermost skip, time embedding" if self.freezes else ""
+        further = ", innermost skip, time embedding" if self._is_silent else ""
         regrowth = {"gradient": "regrowth by saliency", "random": "random regrowth"}
         return CapacityLimit(
             mechanism="hard mask",
@@ -194,8 +221,7 @@ class SparseUnetConfig(UnetConfig):
         )
 
     @property
-    def freezes(self) -> bool:
-        """With silent masks: weights that serve masked channels alone."""
+    def _is_silent(self) -> bool:
         return self.placement == "silent"
 
 
@@ -222,10 +248,94 @@ class RegUnetConfig(UnetConfig):
         )
 
 
+@dataclass(frozen=True, config=_STRICT)
+class UViTConfig(ModelConfig):
+    """U-ViT (Bao et al. 2023, 2209.12152); by default the authors' small one for 64×64 pixels.
+
+    Attributes:
+        patch_size: side of a patch in pixels; divides the images' side.
+        embed_dim: width of the residual stream, a multiple of ``num_heads``.
+        depth: blocks besides the middle one, an even number.
+        num_heads: heads of each attention.
+        conv: whether a 3×3 convolution ends the network; the authors' largest have none.
+        skip: whether the second half of the blocks reads the first half's outputs: true joins them
+            by a linear layer, "add" adds them.
+    """
+
+    network: Literal["uvit"] = "uvit"
+    patch_size: int = Field(default=4, ge=1, le=MAX_SIDE)
+    embed_dim: int = Field(default=512, ge=1, le=MOST_FEATURES)
+    depth: int = Field(default=12, ge=1, le=_MOST_BLOCKS)
+    num_heads: int = Field(default=8, ge=1, le=MOST_FEATURES)
+    conv: bool = True
+    skip: Literal["add"] | bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that fit no image."""
+        check_transformer(self.embed_dim, self.depth, self.num_heads)
+
+    @property
+    def title(self) -> str:
+        """What the network is called in tables."""
+        return "U-ViT"
+
+    @property
+    def words(self) -> str:
+        """What it is called, its sizes, and what it has not."""
+        skip = {True: "", False: ", no skips", "add": ", added skips"}[self.skip]
+        return (
+            f"{self.title}, patch {self.patch_size}, width {self.embed_dim}, depth {self.depth}, "
+            f"heads {self.num_heads}{skip}{'' if self.conv else ', no last convolution'}"
+        )
+
+    def check(self, side: int) -> None:
+        """Raise UserError unless patches of this size fill images of this side."""
+        check_patches(self.patch_size, (side, side))
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SparseUViTConfig(UViTConfig):
+    """U-ViT with a mask on the dimensions of its embedding.
+
+    Attributes:
+        placement: where the mask acts.
+        sampling: whether the mask acts outside training too, or is lifted there.
+    """
+
+    network: Literal["sparse_uvit"] = "sparse_uvit"  # type: ignore[assignment]
+    placement: Literal["patch", "patch+decoder", "stream"] = "patch"
+    sampling: Literal["lifted", "masked"] = "lifted"
+
+    @property
+    def title(self) -> str:
+        """What the network is called in tables."""
+        when = ", also when sampling" if self.sampling == "masked" else ""
+        return f"U-ViT with an embedding mask ({self.placement}{when})"
+
+    @property
+    def capacity_limit(self) -> CapacityLimit:
+        """A mask of 0 and 1 on the dimensions of the embedding."""
+        location = {
+            "patch": "embedding dimensions of patches",
+            "patch+decoder": "embedding dimensions of patches and before the decoder",
+            "stream": "embedding dimensions of the whole residual stream",
+        }
+        when = " of training" if self.sampling == "lifted" else ""
+        return CapacityLimit(
+            mechanism="hard mask",
+            location=location[self.placement],
+            control=f"fixed random order at each stage{when}",
+            values="0 or 1",
+            places=(self.placement,),
+        )
+
+
 MODELS: dict[str, type[ModelConfig]] = {
     "naive_unet": NaiveUnetConfig,
     "sparse_unet": SparseUnetConfig,
     "reg_unet": RegUnetConfig,
+    "uvit": UViTConfig,
+    "sparse_uvit": SparseUViTConfig,
 }
 """All networks' configs by ``network``; ``mindiffusion.build.NETWORKS`` has the builder of each."""
 USUAL_NETWORK = "naive_unet"

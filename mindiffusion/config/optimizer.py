@@ -27,27 +27,18 @@ class AdamConfig:
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     warm_up_steps: int = Field(default=0, ge=0)
 
-    @property
-    def decays(self) -> bool:
-        """Whether weights shrink by themselves, also those without a gradient."""
-        return False
-
 
 @dataclass(frozen=True, config=_STRICT)
 class AdamWConfig(AdamConfig):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, 1711.05101).
 
     Attributes:
-        weight_decay: a step takes lr · weight_decay of every weight away, biases and norms too.
+        weight_decay: a step takes lr · weight_decay of every weight away, biases and norms
+            too; not of entries that the network has frozen.
     """
 
     name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
     weight_decay: float = Field(default=0.01, ge=0, le=1)
-
-    @property
-    def decays(self) -> bool:
-        """Whether weights shrink by themselves, also those without a gradient."""
-        return self.weight_decay > 0
 
 
 OPTIMIZERS: dict[str, type[AdamConfig]] = {"adam": AdamConfig, "adamw": AdamWConfig}

@@ -156,15 +156,6 @@ class RunConfig:
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()
 
-    def __post_init__(self) -> None:
-        """Refuse to decay weights that the network means to keep."""
-        if self.training.optimizer.decays and self.model.freezes:
-            raise UserError(
-                f"training.optimizer {self.training.optimizer.name} decays all weights, but this "
-                f"{self.model.network} keeps some of them as they are; give weight_decay: 0, or "
-                "name: adam."
-            )
-
     @property
     def run_dir(self) -> Path:
         """Folder of this run's checkpoints, config and log."""

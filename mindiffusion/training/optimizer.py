@@ -1,12 +1,14 @@
 """The optimizer of a run, and its learning rate as a pure function of the step."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from mindiffusion.config.optimizer import AdamWConfig
 from mindiffusion.config.run import TrainingConfig
+from mindiffusion.network import Network
 
 
 def make_optimizer(
@@ -34,3 +36,18 @@ def make_optimizer(
 def lr_at(training: TrainingConfig, step: int) -> float:
     """Learning rate of ``step``, from 0: in warm-up (step + 1)/warm_up_steps of ``lr``."""
     return training.lr * min(1.0, (step + 1) / max(1, training.optimizer.warm_up_steps))
+
+
+@contextlib.contextmanager
+def frozen_kept(network: Network) -> Iterator[None]:
+    """A context that leaves the frozen entries of a network's weights with the bits they had.
+
+    Weight decay changes what has no gradient, and Adam's averages go on where there was one. Here
+    entries are put back: no optimizer has to know, and no step waits for the device.
+    """
+    frozen = {network.get_parameter(name): where for name, where in network.frozen().items()}
+    before = {parameter: parameter.detach().clone() for parameter in frozen}
+    yield
+    with torch.no_grad():
+        for parameter, where in frozen.items():
+            parameter.copy_(torch.where(where, before[parameter], parameter))

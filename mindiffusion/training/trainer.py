@@ -33,7 +33,7 @@ from mindiffusion.process import Level, add_noise, eps_error
 from mindiffusion.runtime import Runtime
 from mindiffusion.training.batches import Batch, BatchSource
 from mindiffusion.training.ema import Averages
-from mindiffusion.training.optimizer import lr_at, make_optimizer
+from mindiffusion.training.optimizer import frozen_kept, lr_at, make_optimizer
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Watch
 
@@ -160,7 +160,8 @@ class Trainer:
         """One step of the optimizer; between steps, and so in states, it has the config's rate."""
         training = self.config.training
         self._set_rate(lr_at(training, self.step))
-        self.optimizer.step()
+        with frozen_kept(self.network):
+            self.optimizer.step()
         self._set_rate(training.lr)
 
     def _set_rate(self, rate: float) -> None:

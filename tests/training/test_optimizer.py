@@ -1,14 +1,19 @@
 """The optimizer that a config names, and its learning rate."""
 
+import contextlib
+
 import pytest
 import torch
+from torch import nn
 
+from mindiffusion.build import build_network
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import config_hash, to_kept
 from mindiffusion.errors import UserError
+from mindiffusion.network import Network
 from mindiffusion.runtime import resolve_runtime
 from mindiffusion.training import checkpoint
-from mindiffusion.training.optimizer import lr_at, make_optimizer
+from mindiffusion.training.optimizer import frozen_kept, lr_at, make_optimizer
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.trainer import Trainer
 
@@ -114,13 +119,61 @@ def test_mistake_in_the_optimizer_is_one_line(word, message, tiny_config):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_weight_decay_of_a_network_that_freezes_weights_is_refused(tiny_config):
-    silent = "model.placement=silent"
-    with pytest.raises(UserError) as error:
-        tiny_config("cs", silent, ADAMW)
-    assert str(error.value).endswith(
-        "training.optimizer adamw decays all weights, but this sparse_unet keeps some of them as "
-        "they are; give weight_decay: 0, or name: adam."
+class Halves(Network):
+    """Rows of the first matrix are frozen, columns of the second, nothing of the third."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = map(nn.Parameter, [*weights(), *weights()][:3])
+
+    def frozen(self):
+        rows = torch.tensor([True, False, True])[:, None]
+        return {"first": rows, "second": torch.tensor([False, True, True, False])}
+
+
+@pytest.mark.parametrize("how", [{"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_step_leaves_frozen_entries_and_changes_the_others_as_ever(how):
+    network, plain = Halves(), Halves()
+    start = [parameter.detach().clone() for parameter in plain.parameters()]
+    for net in (network, plain):
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.1, **how)
+        for step in range(5):
+            for number, parameter in enumerate(net.parameters()):
+                parameter.grad = torch.cos(start[number] * (step + number + 1))
+            with frozen_kept(net) if net is network else contextlib.nullcontext():
+                optimizer.step()
+    where = [*network.frozen().values(), torch.tensor(False)]
+    for parts in zip(network.parameters(), plain.parameters(), start, where, strict=True):
+        own, other, first, frozen = parts
+        assert torch.equal(own, torch.where(frozen, first, other))
+        assert (other != first).all()
+
+
+PATCHES = "model={network: sparse_uvit, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}"
+FREEZING = pytest.mark.parametrize(
+    "words",
+    [("model.placement=silent",), (PATCHES,), (PATCHES, "model.placement=stream")],
+    ids=["silent", "patch", "stream"],
+)
+
+
+@FREEZING
+def test_decay_leaves_what_has_never_been_on_also_where_a_run_goes_on(
+    words, tiny_config, workdir, train_run, assert_same
+):
+    whole, parts = (tiny_config("cs", *words, ADAMW, output=name) for name in ("whole", "parts"))
+    cut = train_run(parts, stop_after=10)  # in the fourth of five stages
+    frozen = cut.network.frozen()
+    initial, now = build_network(parts).state_dict(), cut.network.state_dict()
+    average = cut.averages.weights(0.99)
+    assert frozen
+    for name, where in frozen.items():
+        rows = where.expand_as(now[name])
+        assert rows.any() and torch.equal(now[name][rows], initial[name][rows]), name
+        assert torch.equal(average[name][rows], initial[name][rows]), name
+        assert (now[name][~rows] != initial[name][~rows]).any(), name
+    train_run(parts)
+    train_run(whole)
+    assert_same(
+        *(checkpoint.load(checkpoint.checkpoint_path(c.run_dir, 24)) for c in (whole, parts))
     )
-    for words in ((ADAMW,), (silent, "training.optimizer={name: adamw, weight_decay: 0.0}")):
-        assert tiny_config("cs", *words).training.optimizer.name == "adamw"

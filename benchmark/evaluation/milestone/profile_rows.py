@@ -166,11 +166,12 @@ def _summary_rows(
 
 
 def _mask_rows(
-    milestone: Milestone, model: Model, yardstick: Yardstick, under: ProfileResult
+    milestone: Milestone, model: Model, yardstick: Yardstick, scored: ProfileResult
 ) -> Iterator[Row]:
     """The manipulation check: does the mask do anything, and do masked units stay clean?
 
-    ``mask-effect`` is ε-MSE with the mask lifted minus ε-MSE under it, by noise level;
+    ``mask-effect`` is ε-MSE with the mask lifted minus ε-MSE under it, by noise level; which of the
+    two the milestone's own profile is, ``scored``, the network says.
     ``weight-movement-…`` the relative movement since the start of the weights of units that are
     on, and of those still masked.
     """
@@ -179,11 +180,12 @@ def _mask_rows(
     if mask is None:
         return
     weights = primary_weights(config)
-    lifted = under
+    under = lifted = scored
     if mask.share_off:
-        with mask.lifted():
+        with (mask.imposed or mask.lifted)():
             held_out = yardstick.data.held_out
-            lifted = _profiles({"": model}, model.process, config, yardstick, held_out)[""]
+            other = _profiles({"": model}, model.process, config, yardstick, held_out)[""]
+        under, lifted = (other, scored) if mask.imposed else (scored, other)
     effect = paired_difference(lifted, under)
     yield from _level_rows(milestone, MASK_EFFECT, effect, weights, direction="none")
     for name, value in weight_movement(network, build_network(config)).items():

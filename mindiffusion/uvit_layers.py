@@ -1,0 +1,124 @@
+"""Building blocks of U-ViT, written from the architecture facts of its public code.
+
+Tokens are (B, L, D). A ``mask`` is (D,), 1 for dimensions of the residual stream that are on and 0
+for those that carry nothing; None: all are on.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LONGEST_PERIOD = 10_000
+
+
+def sinusoid(times: Tensor, dim: int) -> Tensor:
+    """Cosines, then sines of times (B,) at ``dim // 2`` frequencies, (B, dim), in their dtype.
+
+    Frequencies fall geometrically from 1 to nearly 1/10,000: the divisor of the exponent is their
+    number, not their number less 1. Of an odd ``dim`` the last entry is 0.
+    """
+    half = dim // 2
+    number = torch.arange(half, dtype=times.dtype, device=times.device)
+    angles = times[:, None] * torch.exp(-math.log(_LONGEST_PERIOD) * number / half)
+    return F.pad(torch.cat((angles.cos(), angles.sin()), dim=1), (0, dim % 2))
+
+
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Tokens with 0 in the dimensions that are off."""
+    return x if mask is None else x * mask.to(x.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm, which under a mask normalises over the dimensions that are on, and no others.
+
+    With the masked ones' zeros among them, mean and variance would shrink with the share that is
+    on. So the norm is that of a stream which has only the dimensions that are on.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise (B, L, D), which is 0 where the mask is; so is the result."""
+        if mask is None:
+            return super().forward(x)
+        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        mask = mask.to(x.dtype)
+        count = mask.sum()
+        centred = (x - x.sum(-1, keepdim=True) / count) * mask
+        variance = centred.square().sum(-1, keepdim=True) / count
+        return centred * (variance + self.eps).rsqrt() * self.weight + self.bias * mask
+
+
+class PatchEmbed(nn.Module):
+    """Square patches as tokens, row by row: (B, C, H, W) → (B, H/p · W/p, D)."""
+
+    def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed every patch."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Self-attention of all tokens to all, (B, L, D) → (B, L, D), without dropout."""
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend, with scores over √(D / heads)."""
+        batch, tokens, dim = x.shape
+        head_dim = dim // self.num_heads
+        parts = self.qkv(x).view(batch, tokens, 3, self.num_heads, head_dim).permute(2, 0, 3, 1, 4)
+        query, key, value = parts.unbind(0)
+        read = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(read.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Linear layer, exact GELU, linear layer: (B, L, D) → (B, L, D)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers to each token."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """A block of the transformer, (B, L, D) → (B, L, D): join the skip, attend, MLP.
+
+    Args:
+        dim: D.
+        num_heads: heads of the attention.
+        mlp_ratio: hidden width of the MLP over D.
+        qkv_bias: whether queries, keys and values have a bias.
+        joins: whether a linear layer joins the skip to the stream; else a skip is added.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, *, qkv_bias: bool, joins: bool
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.skip_linear = nn.Linear(2 * dim, dim) if joins else None
+
+    def forward(self, x: Tensor, skip: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Apply the block to a stream, and to the output of an earlier block, if any."""
+        if skip is not None and self.skip_linear is not None:
+            x = masked(self.skip_linear(torch.cat((x, skip), dim=-1)), mask)
+        elif skip is not None:
+            x = x + skip
+        x = masked(x + self.attn(self.norm1(x, mask)), mask)
+        return masked(x + self.mlp(self.norm2(x, mask)), mask)
