@@ -233,6 +233,8 @@ CATALOGUE = (
     ),
     KnownArm("S-silent", "as S, masked channels silenced", _VARIANTS),
     KnownArm("CS-silent", "as CS, masked channels silenced", _VARIANTS),
+    KnownArm("CS-stream", "as CS, mask on the whole residual stream", _VARIANTS),
+    KnownArm("CS-older", "as CS, sparsities of an older published file", _VARIANTS),
     KnownArm("CR-x10", "as CR, ten times the penalty", _VARIANTS),
     KnownArm("CR-x100", "as CR, a hundred times the penalty", _VARIANTS),
     KnownArm("C-snr", "as C, stages of equal log-SNR", _VARIANTS),
