@@ -244,8 +244,10 @@ def test_one_module_builds_networks_and_no_other_knows_one(ours):
             assert name in {"mindiffusion.config.model", "mindiffusion.config.run"}, path
 
 
-PROCESSES = {f"mindiffusion.{name}" for name in ("ddpm", "curriculum_ddpm", "schedules", "chain")}
-OF_A_PROCESS = {"n_T", "beta1", "beta2", "alpha_bar"}
+PROCESSES = {
+    f"mindiffusion.{name}" for name in ("ddpm", "curriculum_ddpm", "schedules", "chain", "vpsde")
+}
+OF_A_PROCESS = {"n_T", "beta1", "beta2", "alpha_bar", "beta_min", "beta_max"}
 
 
 def test_one_module_builds_processes_and_no_other_knows_one(ours):
@@ -297,7 +299,7 @@ def test_files_and_functions_stay_small(ours):
 
 def test_sections_of_methods_that_are_cited_are_there(repository):
     text = (repository / "docs" / "methods.md").read_text()
-    assert len(text.splitlines()) <= 250
+    assert len(text.splitlines()) <= 350
     sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
     cited = []
     for package in (*PACKAGES, "tests"):

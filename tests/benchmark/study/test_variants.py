@@ -43,7 +43,8 @@ def test_variants_without_a_distance_are_refused():
     ("variant", "words", "message"),
     [
         (Variant(weights="ema0.98"), (), "keeps no such weights. Did you mean 'ema0.9'"),
-        (Variant(steps=7), ("sampler.name=ddpm",), "which has neither steps nor eta"),
+        (Variant(steps=7), ("sampler.name=ddpm",), "which has no steps or eta"),
+        (Variant(eta=0.5), ("sampler.name=heun",), "sampled by heun, which has no eta"),
         (Variant(steps=2), (), "is drawn so anyway"),
         (Variant(weights="ema0.99", eta=1.0), (), "is drawn so anyway"),
     ],
