@@ -297,7 +297,7 @@ def test_files_and_functions_stay_small(ours):
 
 def test_sections_of_methods_that_are_cited_are_there(repository):
     text = (repository / "docs" / "methods.md").read_text()
-    assert len(text.splitlines()) <= 250
+    assert len(text.splitlines()) <= 300
     sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
     cited = []
     for package in (*PACKAGES, "tests"):
