@@ -16,7 +16,10 @@ MANIPULATION_MINIMUM = 0.01
 
 @dataclass(frozen=True)
 class MaskEffect:
-    """The largest effect of an arm's mask: (ε-MSE lifted − under it) / ε-MSE under it.
+    """The largest effect of an arm's mask: (ε-MSE lifted − under it) / the arm's own ε-MSE.
+
+    Its own is that under the mask, or of a network that lifts the mask outside training that of
+    the lifted one.
 
     A mean over ``seeds`` training seeds, signed, at noise time ``level`` and ``step``.
     """

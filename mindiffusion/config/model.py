@@ -268,7 +268,7 @@ class UViTConfig(ModelConfig):
     depth: int = Field(default=12, ge=1, le=_MOST_BLOCKS)
     num_heads: int = Field(default=8, ge=1, le=MOST_FEATURES)
     conv: bool = True
-    skip: Literal["add"] | bool = True
+    skip: Literal[True, False, "add"] = True
 
     def __post_init__(self) -> None:
         """Refuse sizes that fit no image."""

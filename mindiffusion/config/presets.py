@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mindiffusion.config.model import without_foreign
 from mindiffusion.config.run import RunConfig, check
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import MOST_DEPTH, parse_yaml, read_yaml, shown_value
@@ -24,6 +25,15 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         both = isinstance(value, Mapping) and isinstance(old, Mapping)
         merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _changed(content: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """As ``merge``; where a change names a network, settings that only others have do not stay."""
+    merged = merge(content, change)
+    model, before = change.get("model"), content.get("model")
+    if isinstance(model, Mapping) and isinstance(before, Mapping) and "network" in model:
+        merged["model"] = without_foreign(merged["model"], before.keys() - model.keys())
     return merged
 
 
@@ -79,8 +89,8 @@ def resolve_extends(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> 
             f"extends is {shown_value(parents)}; write a list of presets, such as [arms/c]."
         )
     for parent in parents:
-        resolved = merge(resolved, load_preset(parent, above))
-    return merge(resolved, {k: v for k, v in content.items() if k != "extends"})
+        resolved = _changed(resolved, load_preset(parent, above))
+    return _changed(resolved, {k: v for k, v in content.items() if k != "extends"})
 
 
 def extended(content: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -122,7 +132,7 @@ def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dic
             for given, other in (("steps", "epochs"), ("epochs", "steps")):
                 if training.get(given) is not None:
                     training.setdefault(other, None)
-        merged = merge(merged, change)
+        merged = _changed(merged, change)
     return merged
 
 

@@ -159,3 +159,26 @@ def test_extends_come_first_and_in_order():
     content = resolve_extends({"extends": ["runs/celeba_32", "arms/cs"], "arm": "Mine"})
     assert content["arm"] == "Mine" and content["model"] == {"n_feat": 32, "network": "sparse_unet"}
     assert "extends" not in content and len(content["curriculum"]) == 5
+
+
+def test_network_that_is_named_anew_takes_only_the_settings_it_has():
+    content = apply_overrides(
+        load_preset("celeba_cs_32"),
+        ["model.placement=silent", "model={network: uvit, embed_dim: 64}", "model.depth=2"],
+    )
+    assert content["model"] == {"network": "uvit", "embed_dim": 64, "depth": 2}
+    back = apply_overrides(content, ["model.network=naive_unet"])
+    assert back["model"] == {"network": "naive_unet"}
+    extending = {"extends": ["runs/celeba_32"], "model": {"network": "uvit", "depth": 4}}
+    assert resolve_extends(extending)["model"] == {"network": "uvit", "depth": 4}
+
+
+@pytest.mark.parametrize(
+    "words", [["model={network: uvit, n_feat: 8}"], ["model.network=uvit", "model.n_feat=8"]]
+)
+def test_setting_that_the_named_network_lacks_is_still_refused_where_it_is_given(words):
+    content = apply_overrides(load_preset("celeba_b_32"), words)
+    with pytest.raises(
+        UserError, match=r"unknown key 'model\.n_feat' of uvit; it is a key of naive"
+    ):
+        build_config(content, "mine")

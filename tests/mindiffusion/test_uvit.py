@@ -2,7 +2,6 @@ import re
 
 import pytest
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from uvit_reference import reference
 
@@ -341,15 +340,3 @@ def test_operations_are_those_of_the_published_networks(sizes, options, forward,
         assert forward_flops(net) / 1e9 == pytest.approx(forward, rel=1e-3)
     if step is not None:
         assert step_cost(net, 3, sizes[0]).flops / 1e9 == pytest.approx(step, rel=3e-3)
-
-
-def test_bytes_of_a_step_count_linear_layers_and_layer_norms():
-    class Tokens(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm, self.linear = nn.LayerNorm(8), nn.Linear(8, 5)
-
-        def forward(self, x, told):
-            return self.linear(self.norm(x))
-
-    assert step_cost(Tokens(), 3, 8).bytes == 3 * 2 * 24 * ((8 + 8) + (8 + 5))

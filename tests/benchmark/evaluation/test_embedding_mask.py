@@ -1,7 +1,5 @@
 """A network whose mask is lifted outside training: trained once, scored with and without it."""
 
-from dataclasses import replace
-
 import pytest
 
 from benchmark.analysis.mask_check import mask_effects
@@ -72,5 +70,6 @@ def test_effect_of_a_mask_is_the_same_whether_or_not_it_is_lifted_outside_traini
     assert {row.metric.partition("/")[0] for row in stitched[:-1]} == {
         "stitched-above", "stitched-below"
     }  # fmt: skip
-    share = {row.metric: row for row in lifted}
-    assert mask_effects(to_frame(lifted)) and replace(share["active_channels"])
+    # The check of the manipulation sees the mask, though samples do not.
+    (largest,) = mask_effects(to_frame(lifted)).values()
+    assert largest.relative == pytest.approx(effects[0][largest.level] / errors[0][largest.level])
