@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmark.speed.setting import wait_for
+from mindiffusion.runtime import supports_bf16
 from mindiffusion.step_cost import StepCost
 
 TRIALS = 7
@@ -19,28 +20,40 @@ class Rates:
     Attributes:
         copy_bytes: bytes read and written a second, copying a large array.
         fp32_flops: operations a second of large float32 matrix products.
-        bf16_flops: likewise in bf16.
+        bf16_flops: likewise in bf16; None: the machine only emulates it, many times slower.
     """
 
     copy_bytes: float
     fp32_flops: float
-    bf16_flops: float
+    bf16_flops: float | None
+
+    @property
+    def fastest(self) -> float:
+        """Operations a second in the faster of the two."""
+        return max(self.fp32_flops, self.bf16_flops or 0.0)
+
+    @property
+    def words(self) -> str:
+        """Both rates, for a note."""
+        bf16 = "emulated" if self.bf16_flops is None else f"{self.bf16_flops / 1e12:.3g} TFLOP/s"
+        return f"float32 {self.fp32_flops / 1e12:.3g} TFLOP/s, bf16 {bf16}"
 
 
 def floors(cost: StepCost, rates: Rates) -> dict[str, float]:
     """Seconds an image that no step of this kind can undercut, by what limits it."""
     return {
         "bandwidth": cost.bytes / rates.copy_bytes,
-        "matrices": cost.flops / max(rates.fp32_flops, rates.bf16_flops),
+        "matrices": cost.flops / rates.fastest,
     }
 
 
 def measure_rates(device: torch.device) -> Rates:
     """Copy bandwidth and matrix rates of a device, the best of several trials."""
+    has_bf16 = supports_bf16(device.type)
     return Rates(
         copy_bytes=_copy_rate(device),
         fp32_flops=_matrix_rate(device, torch.float32),
-        bf16_flops=_matrix_rate(device, torch.bfloat16),
+        bf16_flops=_matrix_rate(device, torch.bfloat16) if has_bf16 else None,
     )
 
 

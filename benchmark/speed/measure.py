@@ -9,7 +9,7 @@ from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.training.signals import Interrupted
 from mindiffusion.writable import try_file
 
-PARTS = ("training", "preparation", "sampling", "evaluation", "scaling", "busy")
+PARTS = ("training", "preparation", "sampling", "evaluation", "scaling", "busy", "uvit")
 
 
 def speed(
@@ -59,6 +59,10 @@ def _measure(part: str, presets: Sequence[str], overrides: list[str], repeats: i
         from benchmark.speed.parts.training import training
 
         return training(presets, overrides, repeats)
+    if part == "uvit":
+        from benchmark.speed.parts.uvit import uvit
+
+        return uvit(overrides, repeats)
     from benchmark.speed.setting import PRESETS
 
     preset = presets[0] if presets else PRESETS[0]

@@ -9,7 +9,6 @@ from typing import Any
 
 from benchmark.rows.provenance import git_revision, now, versions
 from benchmark.rows.text_table import text_table
-from benchmark.speed.setting import n_feat_of
 from benchmark.speed.timing import Measurement, paired_ratio, spread
 from mindiffusion.config.run import RunConfig
 from mindiffusion.files import write_json
@@ -79,7 +78,7 @@ def _cpu_model() -> str:
 def run_setting(config: RunConfig, runtime: Runtime, repeats: int) -> dict[str, Any]:
     """The facts about a measured run that its numbers depend on."""
     return {
-        "n_feat": n_feat_of(config),
+        "network": config.model.words,
         "side": config.data.size,
         "global_batch": config.training.global_batch,
         "device": runtime.device,

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from benchmark.speed.report import Report, measured_row, run_setting
 from benchmark.speed.rivals.reference_loop import plain_ancestral, plain_ddim
-from benchmark.speed.setting import ddpm_of, device_of, speed_config, wait_for
+from benchmark.speed.setting import ddpm_of, device_of, speed_config
 from benchmark.speed.timing import Loop, measure
+from benchmark.speed.work import NumberedWork
 from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.run import RunConfig
 from mindiffusion.config.sampler import SamplerConfig
@@ -27,45 +28,6 @@ COLUMNS = {
     "× plain": "over_plain",
     "note": "note",
 }
-
-
-class SamplingLoop(Loop):
-    """A sampler; one step makes one chunk.
-
-    Args:
-        name: its row.
-        images: images that one step counts as.
-        device: where it runs.
-        threads: CPU threads.
-        sample: makes a chunk, given its number.
-    """
-
-    warm_up = 1
-    lead_in = 0
-    min_steps = 1
-
-    def __init__(
-        self,
-        name: str,
-        images: int,
-        device: torch.device,
-        threads: int,
-        sample: Callable[[int], object],
-    ) -> None:
-        self.name = name
-        self.images_per_step = images
-        self._device = device
-        self._threads = threads
-        self._sample = sample
-        self._number = 0
-
-    def run(self, steps: int) -> None:
-        """Sample."""
-        torch.set_num_threads(self._threads)
-        for _ in range(steps):
-            self._sample(self._number)
-            self._number += 1
-        wait_for(self._device)
 
 
 def sampling(preset: str, overrides: list[str], repeats: int) -> Report:
@@ -125,7 +87,7 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
             ours_short, ours_short.process, codec, ancestral, k, side
         ),
     }
-    return [SamplingLoop(name, chunk, device, threads, action) for name, action in actions.items()]
+    return [NumberedWork(name, chunk, device, threads, action) for name, action in actions.items()]
 
 
 def _untrained(config: RunConfig, device: torch.device) -> Model:

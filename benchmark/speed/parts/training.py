@@ -129,8 +129,7 @@ def limit_rows(cost: StepCost, rates: Rates) -> tuple[list[Row], list[str]]:
     notes = [
         f"bandwidth: {cost.bytes / 1e6:.1f} MB an image, every layer in and out once in bf16, over "
         f"copies at {rates.copy_bytes / 1e9:.3g} GB/s",
-        f"matrices: {cost.flops / 1e9:.3g} GFLOP an image over products at "
-        f"{rates.bf16_flops / 1e12:.3g} TFLOP/s in bf16, {rates.fp32_flops / 1e12:.3g} in float32",
+        f"matrices: {cost.flops / 1e9:.3g} GFLOP an image over products at {rates.words}",
         "the floor is the slower of the two limits",
     ]
     return rows, notes

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.speed.parts import busy, preparation, scaling
+from benchmark.speed.parts import busy, preparation, scaling, uvit
 from mindiffusion.step_cost import step_cost
 from mindiffusion.unet import NaiveUnet
 
@@ -66,6 +66,40 @@ def test_sampling_part_reckons_the_whole_ancestral_chain(workdir, call, tiny_spe
     assert list(rows) == ["DDIM-50, plain", "DDIM-50, ours", "ancestral, plain", "ancestral, ours"]
     assert "20 of 100 levels timed" in out
     assert "note" not in rows["DDIM-50, ours"]
+
+
+def test_uvit_part_has_all_rows_of_each_width(workdir, call, monkeypatch):
+    monkeypatch.setattr(uvit, "CPU_WIDTHS", (16, 32))
+    monkeypatch.setattr(uvit, "_HEAD", 8)
+    values = {
+        "data.num_train": 20, "model.depth": 2, "training.global_batch": 4,
+        "training.device": "cpu", "training.compile": "off", "training.threads": 1,
+        "sampler.chunk": 2, "sampler.compile": "off",
+    }  # fmt: skip
+    words = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+    out = run_part(call, "uvit", words)
+    rows = rows_of(workdir)
+    each = [
+        "plain, training", "ours, training", "ours, optimizer alone", "ours, averages alone",
+        "plain, sampling", "ours, sampling",
+    ]  # fmt: skip
+    assert list(rows) == [f"D {width}, {name}" for width in (16, 32) for name in each]
+    for name, row in rows.items():
+        assert ("percent_of_step" in row) == name.endswith("alone")
+        assert ("over_plain" in row) == ("alone" not in name)
+        assert row.get("percent_of_rate", 1) > 0
+    assert "width as in the rows" in out and "matrix rate" in out
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("model.network=naive_unet", "leave model.network out"),
+     ("process.kind=ddpm", "leave process.kind out")],
+)  # fmt: skip
+def test_uvit_part_of_something_else_is_refused(word, message, call):
+    words = ["--set", word, "--set", "data.num_train=20", "--set", "training.device=cpu"]
+    code, _, errors = call(main, ["speed", "--part", "uvit", *words])
+    assert code == 2 and message in errors and len(errors.splitlines()) == 1
 
 
 def test_preparation_part_compares_with_a_bare_pool(workdir, call, tiny_speed_words, monkeypatch):

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from benchmark.speed.limits import Rates, floors, measure_rates
+from mindiffusion.runtime import supports_bf16
 from mindiffusion.step_cost import StepCost, step_cost
 from mindiffusion.unet import NaiveUnet
 
@@ -56,4 +59,12 @@ def test_floor_is_work_over_rate():
 
 def test_rates_are_measured_on_the_device():
     rates = measure_rates(torch.device("cpu"))
-    assert min(rates.copy_bytes, rates.fp32_flops, rates.bf16_flops) > 0
+    assert min(rates.copy_bytes, rates.fp32_flops) > 0
+    # Emulated products would take minutes, and limit nothing.
+    assert (rates.bf16_flops is not None) == supports_bf16("cpu")
+
+
+def test_emulated_bf16_limits_nothing():
+    rates = Rates(100.0, 30e12, None)
+    assert rates.fastest == 30e12 and rates.words == "float32 30 TFLOP/s, bf16 emulated"
+    assert replace(rates, bf16_flops=60e12).fastest == 60e12
