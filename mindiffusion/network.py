@@ -139,7 +139,7 @@ class Network(nn.Module):
 
         Returns:
             Name → bool, True where frozen; on the parameter's device, of a shape that broadcasts
-            to the parameter's. Parameters without a frozen entry are left out.
+            to the parameter's. Parameters that never have one are left out.
         """
         return {}
 

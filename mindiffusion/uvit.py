@@ -239,12 +239,8 @@ def _told_of_images(
     if num_classes > 0:
         return (), f"wants a class from 0 to {num_classes - 1} for each image, int64 (B,),", 2
     if clip_dim is not None:
-        shape = (num_clip_token, clip_dim)
-        return (
-            shape,
-            f"wants a text for each image, (B, {num_clip_token}, {clip_dim}),",
-            (1 + num_clip_token),
-        )
+        words = f"wants a text for each image, (B, {num_clip_token}, {clip_dim}),"
+        return (num_clip_token, clip_dim), words, 1 + num_clip_token
     return None, "takes None", 1
 
 

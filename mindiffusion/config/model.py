@@ -56,12 +56,14 @@ def check_transformer(embed_dim: int, depth: int, num_heads: int) -> None:
         depth: blocks besides the middle one; even, for each half has as many.
         num_heads: heads of each attention.
     """
-    if min(embed_dim, depth, num_heads) < 1 or embed_dim % num_heads:
+    if min(embed_dim, num_heads) < 1 or embed_dim % num_heads:
+        heads = max(1, num_heads)
+        near = heads * max(1, round(embed_dim / heads))
         raise UserError(
             f"model.embed_dim is {embed_dim} and model.num_heads {num_heads}, but the heads of "
-            f"U-ViT share its width evenly; try --set model.embed_dim={64 * max(1, num_heads)}."
+            f"U-ViT share its width evenly; try --set model.embed_dim={near}."
         )
-    if depth % 2:
+    if depth < 1 or depth % 2:
         even = max(2, depth - 1)
         raise UserError(
             f"model.depth is {depth}, but U-ViT has as many blocks before its middle one as after "

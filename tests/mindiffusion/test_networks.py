@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from mindiffusion.build import NETWORKS, build_network, build_process
 from mindiffusion.chain import Chain
@@ -15,7 +16,9 @@ from mindiffusion.errors import UserError
 from mindiffusion.parameterization import EpsPrediction, Preconditioned
 from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.sparse_unet import SparseNaiveUnet
+from mindiffusion.sparse_uvit import SparseUViT
 from mindiffusion.unet import NaiveUnet
+from mindiffusion.uvit import UViT
 
 
 def config(network="naive_unet", *, seed=0, size=32, **model):
@@ -86,3 +89,38 @@ def test_build_process_has_the_configs_levels_and_reads_as_it_says():
     assert isinstance(other.parameterization, Preconditioned)
     level = other.level(torch.tensor([0.5]))
     torch.testing.assert_close(level.weight, level.sigma**2)
+
+
+def uvit(network, *, size=32, seed=0, **model):
+    sizes = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    curriculum = (StageConfig("s", 1.0, sparsity=0.3),)
+    data = DataConfig(size=size)
+    return RunConfig(
+        "X", curriculum, "unused", seed=seed, data=data, model=MODELS[network](**sizes, **model)
+    )
+
+
+def test_build_network_hands_the_config_to_both_transformers():
+    plain = build_network(uvit("uvit", size=64, conv=False, skip="add"))
+    assert type(plain) is UViT and plain.grid == (8, 8) and plain.skip == "add"
+    assert (plain.patch_size, plain.embed_dim, len(plain.in_blocks)) == (8, 16, 1)
+    assert plain.mid_block.attn.num_heads == 2 and isinstance(plain.final_layer, nn.Identity)
+    sparse = build_network(uvit("sparse_uvit", placement="stream", sampling="masked", seed=4))
+    assert type(sparse) is SparseUViT and (sparse.placement, sparse.sampling) == (
+        "stream",
+        "masked",
+    )
+    assert int(sparse.embedding_mask.mask.sum()) == 11  # ⌊16 · .7⌋
+    assert sparse.embedding_mask.seed == 4
+
+
+def test_both_transformers_of_a_seed_start_from_the_same_weights():
+    plain, sparse = (build_network(uvit(n, seed=5)).state_dict() for n in ("uvit", "sparse_uvit"))
+    assert set(sparse) - set(plain) == {"embedding_mask.mask"}
+    assert all(torch.equal(value, sparse[name]) for name, value in plain.items())
+
+
+@pytest.mark.parametrize("network", ["uvit", "sparse_uvit"])
+def test_images_that_patches_do_not_fill_are_refused(network):
+    with pytest.raises(UserError, match=r"patch_size is 8, which does not divide images of 36×36"):
+        build_network(uvit(network, size=36))

@@ -243,7 +243,9 @@ def test_condition_that_does_not_fit_is_one_line(options, condition, words):
         ((30, 4, 3, 8, 2, 2), {}, "model.patch_size is 4, which does not divide images of 30×30"),
         (((32, 30), 4, 3, 8, 2, 2), {}, "images of 32×30"),
         ((32, 0, 3, 8, 2, 2), {}, "model.patch_size is 0"),
-        ((32, 4, 3, 9, 2, 2), {}, "model.embed_dim is 9 and model.num_heads 2"),
+        ((32, 4, 3, 64, 2, 5), {}, "model.embed_dim is 64 and model.num_heads 5, but the heads of "
+         "U-ViT share its width evenly; try --set model.embed_dim=65."),
+        ((32, 4, 3, 8, 0, 2), {}, "model.depth is 0"),
         ((32, 4, 3, 8, 2, 0), {}, "model.num_heads 0"),
         ((32, 4, 3, 8, 13, 2), {}, "model.depth is 13, but U-ViT has as many blocks before its "
          "middle one as after it; give 12 or 14."),

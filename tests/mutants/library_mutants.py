@@ -261,4 +261,41 @@ CURRICULUM_MUTANTS = (
         "math.floor(num_channels * (1.0 - sparsity))",
         (f"{UNITS}/test_sparsity.py",),
     ),
+    Mutant(
+        "skips-first-in-first-out",
+        "mindiffusion/uvit.py",
+        "kept.pop() if self.skip",
+        "kept.pop(0) if self.skip",
+        (f"{UNITS}/test_uvit.py",),
+    ),
+    Mutant(
+        "colour-first-in-a-patch",
+        "mindiffusion/uvit.py",
+        "parts = tokens.view(len(tokens), rows, columns, side, side, self.in_chans)\n"
+        "        return parts.permute(0, 5, 1, 3, 2, 4)",
+        "parts = tokens.view(len(tokens), rows, columns, self.in_chans, side, side)\n"
+        "        return parts.permute(0, 3, 1, 4, 2, 5)",
+        (f"{UNITS}/test_uvit.py",),
+    ),
+    Mutant(
+        "dimensions-by-the-floor-of-floats",
+        "mindiffusion/sparse_uvit.py",
+        "(1 - Fraction(repr(float(sparsity))))",
+        "(1 - sparsity)",
+        (f"{UNITS}/test_sparse_uvit.py",),
+    ),
+    Mutant(
+        "masked-norm-counts-all-dimensions",
+        "mindiffusion/uvit_layers.py",
+        "count = mask.sum()",
+        "count = mask.numel()",
+        (f"{UNITS}/test_sparse_uvit.py",),
+    ),
+    Mutant(
+        "decay-reaches-frozen-entries",
+        "mindiffusion/training/optimizer.py",
+        "parameter.copy_(torch.where(where, before[parameter], parameter))",
+        "pass",
+        ("tests/training/test_optimizer.py",),
+    ),
 )
