@@ -214,8 +214,8 @@ def test_a_safetensors_header_is_known_before_any_tensor(tmp_path, monkeypatch):
 def test_safetensors_that_declare_what_cannot_be_are_one_line(tmp_path):
     path, numbers = tmp_path / "a.safetensors", {"dtype": "F32", "data_offsets": [0, 0]}
     for header, message in (
-        ({"a": numbers | {"shape": [0, 2**62, 2**62]}}, "cannot be read|no tensor can have"),
-        ({"a": numbers | {"shape": [0, 2**63]}}, "cannot be read|no tensor can have"),
+        ({"a": numbers | {"shape": [0, 2**62, 2**62]}}, "'a' has sides that no tensor"),
+        ({"a": numbers | {"shape": [0, 2**63]}}, "'a' has sides that no tensor"),
         ({"a": numbers | {"shape": [2**40]}}, "cannot be read"),
         ({"a": numbers | {"shape": [0], "dtype": "C64"}}, "is of C64; allowed are F64"),
         ({"a": numbers | {"shape": [0]}, "module.a": numbers | {"shape": [0]}}, "'a' twice"),

@@ -62,6 +62,11 @@ class Milestone:
         return usual_weights(self.content, self.config)
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether its samples are shown: those of other sets would overwrite the average's."""
+        return self.weights == primary_weights(self.config)
+
+    @property
     def odd_sets(self) -> tuple[str, ...]:
         """The sets of weights that its numbers are of, where a run's own file would give others."""
         kept = self.content["weights"]

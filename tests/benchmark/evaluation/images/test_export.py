@@ -101,14 +101,14 @@ def test_mistakes_of_export_are_one_line_and_nothing_is_lost(weights, call, work
     ]  # fmt: skip
 
 
-def test_an_exported_file_is_told_nothing_and_holds_one_set(weights, call):
+def test_an_exported_file_is_told_nothing_and_holds_one_set(weights, call, workdir):
     assert call(main, ["export", str(weights), "x.safetensors"])[0] == 0
     command = ["sample", "x.safetensors"]
     refused(call, [*command, "--weights", "raw"], "no weights 'raw'", "ema0.99")
     refused(call, [*command, *PRESET], "--preset is for those alone")
     refused(call, [*command, "--set", "sampler.steps=3"], "give --preset too")
-    with open("x.safetensors", "ab") as handle:
-        handle.write(b"x")
+    path = workdir / "x.safetensors"
+    path.write_bytes(path.read_bytes() + b"x")
     refused(call, command, "x.safetensors cannot be read")
 
 
