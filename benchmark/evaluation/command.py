@@ -1,6 +1,7 @@
 """The commands that draw and score images, and pass weights on: sample, evaluate, export."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,11 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--finisher", type=Path, help="for a run: what finishes stitched samples")
     evaluate.add_argument("--json", type=Path, help="for images: keep the results in this file")
     _add_preset_option(evaluate)
-    add_set_option(evaluate, "for a run, such as evaluation.num_generated=2048; repeatable")
+    add_set_option(
+        evaluate,
+        "for a run, such as evaluation.num_generated=2048; with --preset any value of that too; "
+        "repeatable",
+    )
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -93,6 +98,11 @@ def _told(preset: str | None, overrides: Sequence[str]) -> RunConfig | None:
     return build_config(content, f"preset {preset}")
 
 
+def _is_of_preset(override: str, preset: str | None) -> bool:
+    """Whether a ``--set`` of ``evaluate`` changes the preset that it is given, not the scoring."""
+    return preset is not None and re.split("[.=]", override)[0] != "evaluation"
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from benchmark.evaluation.evaluate_images import evaluate_images
     from benchmark.evaluation.evaluate_run import evaluate_run, is_run_or_checkpoint, run_evaluation
@@ -113,11 +123,9 @@ def _evaluate(options: argparse.Namespace) -> int:
                 f"--{word} applies only to {kinds}, but {options.path} {what}; remove the option."
             )
     if is_run:
-        of_scoring = [word for word in options.overrides if word.startswith("evaluation.")]
-        others = [word for word in options.overrides if word not in of_scoring]
-        if options.preset is None:
-            of_scoring, others = options.overrides, []
+        of_preset = [word for word in options.overrides if _is_of_preset(word, options.preset)]
+        of_scoring = [word for word in options.overrides if word not in of_preset]
         evaluation = run_evaluation(metrics, options.net, of_scoring)
-        told = _told(options.preset, others)
+        told = _told(options.preset, of_preset)
         return evaluate_run(options.path, evaluation, options.finisher, told)
     return evaluate_images(options.path, options.reference, options.net, metrics, options.json)

@@ -94,13 +94,8 @@ def evaluate_run(
     """
     if "stitched" in evaluation.metrics and finisher is None:
         raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
-    files = [path] if is_weights(path) else sorted(path.glob(WEIGHTS))
-    if not files:
-        raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
+    contents = [_opened(file, told) for file in _files(path)]
     folder = path if path.is_dir() else path.parent
-    if path.is_dir():
-        refuse_links(path)
-    contents = [_opened(file, told) for file in files]
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]
     check_sampler(config)
@@ -134,6 +129,20 @@ def evaluate_run(
         print(results_text([row for one in milestones for row in _rows_of(folder, one)]))
         print(f"\nrows: {folder / ROWS_FILE}")
     return 0
+
+
+def _files(path: Path) -> list[Path]:
+    """Weights, or all milestones' of a run.
+
+    Raises:
+        UserError: there are none, or a link is in the folder that rows are written to.
+    """
+    files = [path] if is_weights(path) else sorted(path.glob(WEIGHTS))
+    if not files:
+        raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
+    if path.is_dir():
+        refuse_links(path)
+    return files
 
 
 def _opened(path: Path, told: RunConfig | None) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def open_weights(path: Path, told: RunConfig | None = None) -> dict[str, Any]:
             )
         if told is None:
             raise UserError(
-                f"{path} is a folder, which says nothing of the network of its weights; give "
-                "--preset with the preset that has the same network."
+                f"{path} is a folder, which says nothing of the network of its weights; sample and "
+                "evaluate take it with --preset and the preset that has the same network."
             )
         return folder.load(path, told)
     if told is not None:

@@ -188,7 +188,7 @@ def test_a_folder_of_another_program_is_scored(workdir, call):
     unnamed = folder.rename(workdir / "best")
     for path, words, message in (
         (unnamed, whole, "call the folder <step>.ckpt"),
-        (unnamed, how, "give --preset"),
+        (unnamed, how, "take it with --preset"),
         (unnamed, [*how, *sets], "says nothing of scoring; give evaluation"),
         (unnamed, ["--preset", preset, *how], "'pos_embed' is 1x17x16, but 1x257x512"),
         (workdir / "x.npy", whole, "--preset applies only to runs and checkpoints"),

@@ -128,7 +128,7 @@ def test_a_folder_of_another_program_is_drawn_from(folder, call):
 
 def test_mistakes_about_a_folder_are_one_line(folder, call):
     command, tiny = ["sample", folder], words_of(TINY)
-    refused(call, command, "50000.ckpt is a folder", "give --preset")
+    refused(call, command, "50000.ckpt is a folder", "take it with --preset")
     refused(call, [*command, "--preset", "celeba64_uvit_smal"], "Did you mean 'celeba64_uvit_small")
     refused(call, [*command, *PRESET], "nnet_ema.pth", "'pos_embed' is 1x17x16, but 1x257x512")
     refused(call, [*command, *PRESET, "--set", "model.dept=2"], "unknown key 'model.dept'")
