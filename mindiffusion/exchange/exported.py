@@ -19,6 +19,7 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict
 from torch import Tensor
 
 from mindiffusion.config.run import to_kept
+from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write
 from mindiffusion.kept_statistics import statistics_of
@@ -91,7 +92,6 @@ def save(path: Path, content: Mapping[str, Any], weights: str) -> None:
         for name, tensor in kept_weights(content, weights).items()
     }
     plain = safetensors_bytes(tensors)
-    statistics = statistics_of(content, config)
     document = {
         "format": FORMAT,
         "weights": weights,
@@ -99,18 +99,20 @@ def save(path: Path, content: Mapping[str, Any], weights: str) -> None:
         "manifest": content["manifest"],
         "milestone": {key: content[key] for key in _DESCRIBED if key in content}
         | {"config": to_kept(config)},
-        "statistics": None
-        if statistics is None
-        else {
-            "mean": base64.b64encode(statistics.mean.astype("<f8").tobytes()).decode("ascii"),
-            "std": statistics.std,
-        },
+        "statistics": _statistics_part(statistics_of(content, config)),
     }
     del plain
     whole = safetensors_bytes(tensors, {_ENTRY: json.dumps(document)})
     assert _behind_header(whole) <= MOST_HEADER_BYTES
     with atomic_write(path) as handle:
         handle.write(whole)
+
+
+def _statistics_part(statistics: ImageStatistics | None) -> dict[str, Any] | None:
+    if statistics is None:
+        return None
+    mean = statistics.mean.astype("<f8").tobytes()
+    return {"mean": base64.b64encode(mean).decode("ascii"), "std": statistics.std}
 
 
 def _behind_header(content: bytes) -> int:
