@@ -30,7 +30,15 @@ STOP_CODES = (129, 130, 143, -1, -2, -15)
 TRACEBACK = "MINDIFFUSION_TRACEBACK"
 """Variable: 1 shows the traceback of a fault."""
 
-_TRAIN_PACKAGES = ("torch", "torchvision", "timm", "cleanfid", "dicebear", "resvg_py")
+_TRAIN_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "cleanfid",
+    "dicebear",
+    "resvg_py",
+    "safetensors",
+)
 """What ``pip install '.[train]'`` adds; tables and figures do without."""
 _OURS = ("mindiffusion", "benchmark", "plots")
 _TELLS_OF_CUDA = "torch.utils.cpp_extension"

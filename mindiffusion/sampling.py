@@ -76,12 +76,35 @@ def kept_weights(content: Mapping[str, Any], weights: str) -> dict[str, Tensor]:
     Raises:
         UserError: the file has no such weights.
     """
-    kept = content.get("weights")
-    if kept is None:
-        raise UserError("this is a state to resume from; give a milestone's weights-<step>.pt.")
+    kept = _sets(content)
     if weights not in kept:
         raise UserError(f"no weights {weights!r} in this checkpoint.{did_you_mean(weights, kept)}")
     return named_tensors(kept[weights], "checkpoint")
+
+
+def usual_weights(content: Mapping[str, Any], config: RunConfig) -> str:
+    """The weights that are drawn from and scored where none are named.
+
+    Args:
+        content: a loaded milestone file, or what was exported of one.
+        config: the one inside it.
+
+    Returns:
+        The primary average; where a file holds one set of another name, that one.
+
+    Raises:
+        UserError: the file holds a state to resume from.
+    """
+    kept = _sets(content)
+    return next(iter(kept)) if len(kept) == 1 else primary_weights(config)
+
+
+def _sets(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A milestone's sets of weights by name."""
+    kept: Mapping[str, Any] | None = content.get("weights")
+    if kept is None:
+        raise UserError("this is a state to resume from; give a milestone's weights-<step>.pt.")
+    return kept
 
 
 def _ready(network: nn.Module, device: torch.device | str) -> nn.Module:

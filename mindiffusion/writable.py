@@ -12,11 +12,13 @@ def try_file(path: Path) -> None:
     """Find out whether a file can be written, and its folders made, without making them.
 
     Raises:
-        UserError: a folder has that name.
+        UserError: a folder has that name, or a pipe or a device.
         OSError: it can't be written; the error names ``path``.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file to write.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a pipe or a device; name a file to write.")
     _try(path, path.parent)
 
 

@@ -30,6 +30,15 @@ CASES = {
         "milestone 9999 is step 9999, but the run has steps 1 to 80",
     ),
     "no such checkpoint": ("-m benchmark sample nothing.pt", "nothing.pt does not exist"),
+    "no such exported file": (
+        "-m benchmark sample nothing.safetensors", "nothing.safetensors does not exist"
+    ),
+    "a folder without weights": ("-m benchmark sample .", "is a folder without nnet_ema.pth"),
+    "a preset of a file": (
+        "-m benchmark sample nothing.pt --preset celeba_b_32", "leave it out"
+    ),
+    "nothing to export": ("-m benchmark export nothing.pt x.safetensors", "does not exist"),
+    "another ending": ("-m benchmark export nothing.pt x.pt", "ends in .safetensors"),
     "no rows": ("-m benchmark tables .", "rows.jsonl does not exist"),
     "no rows to plot": ("-m plots .", "rows.jsonl does not exist"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""``python -m benchmark evaluate RUN|CHECKPOINT``: milestones scored apart from any study.
+"""``python -m benchmark evaluate RUN|WEIGHTS``: milestones scored apart from any study.
 
 Under torchrun the ranks share the drawing of images and the feature nets; numbers are the same.
 Rows go to ``rows.jsonl`` beside the weights; what is there already is not measured again.
@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.parts import parts_of
-from benchmark.evaluation.milestone.proof import check_finisher, finisher_key, proof
+from benchmark.evaluation.milestone.proof import check_finisher, proof
 from benchmark.evaluation.milestone.score import score_milestone
+from benchmark.evaluation.milestone.stitched_rows import key_of_finisher
 from benchmark.evaluation.milestone.yardstick import NO_UNSEEN, Yardstick, make_yardstick
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.keeper import Keeper
@@ -25,27 +26,26 @@ from benchmark.rows.row import Row
 from benchmark.study.study import FEWEST_PROFILE, EvaluationConfig, Study, check_fewest
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import apply_overrides
-from mindiffusion.config.run import check
+from mindiffusion.config.run import RunConfig, check
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
+from mindiffusion.exchange.by_path import is_weights, open_weights
 from mindiffusion.outside.paths import refuse_links
 from mindiffusion.runtime import Runtime, check_runtime
 from mindiffusion.sampling import config_of
-from mindiffusion.training import checkpoint
 from mindiffusion.training.preflight import check_sampler
 from mindiffusion.training.ranks import process_group, ranks_from_environment
-from mindiffusion.training.run_folder import CONFIG_FILE, trained_on
+from mindiffusion.training.run_folder import CONFIG_FILE
 from mindiffusion.writable import try_folder
 
 WEIGHTS = "weights-*.pt"
 
 
 def is_run_or_checkpoint(path: Path) -> bool:
-    """Whether ``path`` is a run's folder, or a file of weights or of a state to resume from."""
-    if path.is_dir():
-        return (path / CONFIG_FILE).is_file() or any(path.glob(WEIGHTS))
-    return path.suffix == ".pt"
+    """Whether ``path`` is a run's folder, or weights as ``open_weights`` takes them."""
+    is_run = path.is_dir() and ((path / CONFIG_FILE).is_file() or any(path.glob(WEIGHTS)))
+    return is_run or is_weights(path)
 
 
 def run_evaluation(
@@ -75,36 +75,40 @@ def run_evaluation(
     return check(EvaluationConfig, whole["evaluation"], "evaluate")
 
 
-def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None) -> int:
-    """Score the milestones of a run, or one weights file; prints a table, returns the exit code.
+def evaluate_run(
+    path: Path,
+    evaluation: EvaluationConfig,
+    finisher: Path | None,
+    told: RunConfig | None = None,
+) -> int:
+    """Score the milestones of a run, or one set of weights; prints a table, returns the exit code.
 
     Args:
-        path: a run's folder or a ``weights-<step>.pt``.
+        path: a run's folder, or weights as ``open_weights`` takes them.
         evaluation: how; reference and profile images are at most what the data have.
-        finisher: weights file that finishes stitched samples.
+        finisher: weights that finish stitched samples, likewise.
+        told: the config of weights that are in a folder without one.
 
     Raises:
         UserError: no milestone there, or stitched samples without a finisher.
     """
     if "stitched" in evaluation.metrics and finisher is None:
         raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
-    files = sorted(path.glob(WEIGHTS)) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
-    if path.is_dir():
-        refuse_links(path)
-    contents = [checkpoint.load(file) for file in files]
+    contents = [_opened(file, told) for file in _files(path)]
+    folder = path if path.is_dir() else path.parent
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]
     check_sampler(config)
-    try_folder(files[0].parent)
-    end = None if finisher is None else checkpoint.load(finisher)
+    try_folder(folder)
+    end = None
+    if finisher is not None:
+        end = _opened(finisher, told if finisher.is_dir() else None)
     if end is not None:
         check_finisher(config, config_of(end))
     data = prepared_data(config.data, show_progress=True)
-    _refuse_other_data(files[0].parent, data)
+    for content in contents:
+        _refuse_other_data(folder, content["manifest"], data)
     evaluation = _within(evaluation, data)
-    folder = files[0].parent
     study = Study(folder.name, folder, (config,), evaluation)
     plan = resolve_plan(config, len(data.train))
     milestones = [
@@ -127,13 +131,41 @@ def evaluate_run(path: Path, evaluation: EvaluationConfig, finisher: Path | None
     return 0
 
 
-def _refuse_other_data(folder: Path, data: PreparedData) -> None:
+def _files(path: Path) -> list[Path]:
+    """Weights, or all milestones' of a run.
+
+    Raises:
+        UserError: there are none, or a link is in the folder that rows are written to.
+    """
+    files = [path] if is_weights(path) else sorted(path.glob(WEIGHTS))
+    if not files:
+        raise UserError(f"{path} has no {WEIGHTS}; train until the first milestone.")
+    if path.is_dir():
+        refuse_links(path)
+    return files
+
+
+def _opened(path: Path, told: RunConfig | None) -> dict[str, Any]:
+    """Weights of which it is known how long they were trained, as every row says.
+
+    Raises:
+        UserError: as ``open_weights``, or it is not known.
+    """
+    content = open_weights(path, told)
+    if "step" not in content:
+        raise UserError(
+            f"{path} does not say after how many steps these weights were kept, and every row "
+            "does; call the folder <step>.ckpt, such as 50000.ckpt."
+        )
+    return content
+
+
+def _refuse_other_data(folder: Path, known: str | None, data: PreparedData) -> None:
     """Refuse to score a run by other data than it was trained on, say since its files changed.
 
     Raises:
         UserError: the manifest is another one.
     """
-    known = trained_on(folder)
     if known is not None and known != data.manifest_id:
         raise UserError(
             f"{folder} was trained on data {known}, which are now {data.manifest_id}; restore the "
@@ -154,10 +186,10 @@ def _score(
 
     key = ""
     if finisher is not None:
-        key = finisher_key(config_of(finisher), int(finisher["step"]))
+        key = key_of_finisher(finisher)
     ranks = yardstick.ranks
     for part in parts_of(milestone.evaluation):
-        wanted = proof(milestone.evaluation, part, key)
+        wanted = proof(milestone.evaluation, part, key, milestone.odd_sets)
         is_scored = any(row.metric == wanted for row in _rows_of(milestone.folder, milestone))
         # What the main rank saw counts: it alone writes.
         with ranks.phase("choice of what to score"):

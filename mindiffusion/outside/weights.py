@@ -2,6 +2,7 @@
 
 ``torch.load`` runs with ``weights_only=True`` alone, after the file's directory and the operations
 of its pickle have been bounded: nothing in it runs, and nothing it says allocates more than it has.
+Of a ``.safetensors`` file the header is bounded, and can be judged before any tensor is read.
 A TorchScript runs whatever it likes, so it is opened only if its bytes are known.
 """
 
@@ -13,6 +14,7 @@ import pickletools
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +33,8 @@ MOST_PICKLE_BYTES = 128 << 20
 MOST_OPERATIONS = 1_000_000
 """Of a pickle: a state of 1,000 tensors takes 30,000."""
 MOST_TORCHSCRIPT_BYTES = 256 << 20
+MOST_HEADER_BYTES = 64 << 20
+"""Of a safetensors file; one of ours may hold a mean picture of 1024 pixels."""
 FOREIGN_PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before the names of tensors."""
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
@@ -43,6 +47,34 @@ _GLOBALS = frozenset(
     }
 )
 _PLAIN = (str, int, float, type(None))
+_LENGTH_BYTES = 8
+"""Of a safetensors file: the first, little-endian, say how many bytes the header has."""
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""What tensors of a safetensors file may be of: the kinds of number that ``_STORAGES`` has too."""
+
+
+@dataclass(frozen=True)
+class SafetensorsHeader:
+    """What a ``.safetensors`` file says before its first tensor.
+
+    Attributes:
+        metadata: text by name, as its writer put it there.
+        tensors: by name, without the prefixes of wrapped networks; on the meta device.
+    """
+
+    metadata: Mapping[str, str]
+    tensors: Mapping[str, Tensor]
 
 
 def read_tensors(handle: BinaryIO, source: str) -> Any:
@@ -197,24 +229,111 @@ def _sizes(tensor: Tensor) -> str:
     return printable("x".join(map(str, tensor.shape)) or "a number", 80)
 
 
-def tensors_of_file(path: Path) -> dict[str, Tensor]:
+def tensors_of_file(path: Path, *, follow: bool = True) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, or of what ``torch.save`` wrote of a state dict.
+
+    Args:
+        path: the file.
+        follow: whether ``path`` may be a link, because a person named it.
+
+    Raises:
+        UserError: neither, cut, or with a header or a file larger than any of a network.
+        OSError: there is none, or it can't be read.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        _header_bytes(path, follow)
+        with _safetensors_trouble(path):
+            return named_tensors(load_file(path), str(path))
+    with open_file(path, follow=follow) as handle:
+        return named_tensors(read_tensors(handle, str(path)), str(path))
+
+
+def safetensors_header(path: Path) -> SafetensorsHeader:
+    """The header of a ``.safetensors`` file; of its tensors none is read.
 
     Args:
         path: the file, which a person named.
 
     Raises:
-        UserError: neither, or cut.
+        UserError: no such file, cut, larger than any of a network, or a tensor of other numbers
+            than networks have.
         OSError: there is none, or it can't be read.
     """
+    from safetensors import safe_open
+
+    _header_bytes(path, follow=True)
+    # The library sees to it that the tensors' bytes are those of their shapes, and all there.
+    with _safetensors_trouble(path), safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        if len(names) > MOST_MEMBERS:
+            raise UserError(f"{path} holds {len(names):,} tensors; at most {MOST_MEMBERS:,}.")
+        found = {name: _on_meta(path, name, file.get_slice(name)) for name in names}
+        metadata = dict(file.metadata() or {})
+    return SafetensorsHeader(metadata, named_tensors(found, str(path)))
+
+
+def _on_meta(path: Path, name: str, declared: Any) -> Tensor:
+    """A tensor as a safetensors header declares it."""
+    kind, shape = str(declared.get_dtype()), declared.get_shape()
+    if kind not in _DTYPES:
+        raise UserError(
+            f"{path}: the tensor {shown_value(name)} is of {printable(kind, 40)}; allowed are "
+            f"{', '.join(_DTYPES)}."
+        )
+    try:
+        return torch.empty(shape, dtype=_DTYPES[kind], device="meta")
+    except (RuntimeError, TypeError, OverflowError):  # beside a side of 0 others may be anything
+        raise UserError(
+            f"{path}: the tensor {shown_value(name)} has sides that no tensor can have."
+        ) from None
+
+
+def sha256_of_safetensors(path: Path) -> str:
+    """Hex SHA-256 of what stands behind a ``.safetensors`` file's header, read in blocks.
+
+    Raises:
+        UserError: as ``safetensors_header``.
+        OSError: there is no file, or it can't be read.
+    """
+    start = _header_bytes(path, follow=True)
     with open_file(path, follow=True) as handle:
-        if path.suffix != ".safetensors":
-            return named_tensors(read_tensors(handle, str(path)), str(path))
+        handle.seek(start)
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _header_bytes(path: Path, follow: bool) -> int:
+    """Where the tensors of a safetensors file begin; its sizes are bounded.
+
+    Raises:
+        UserError: no file, or larger than any of a network.
+        OSError: there is none, or it can't be read.
+    """
+    with open_file(path, follow=follow) as handle:
+        header = int.from_bytes(handle.read(_LENGTH_BYTES), "little")
+        size = handle.seek(0, io.SEEK_END)
+    for what, found, most in (
+        ("bytes", size, MOST_FILE_BYTES),
+        ("bytes of header", header, MOST_HEADER_BYTES),
+    ):
+        if found > most:
+            raise UserError(
+                f"{path} has {found:,} {what}; at most {most:,} are read of weights. Give a "
+                "whole .safetensors file."
+            )
+    if size < _LENGTH_BYTES + header:
+        raise UserError(f"{path} cannot be read: it is cut, or is no .safetensors file.")
+    return _LENGTH_BYTES + header
+
+
+@contextlib.contextmanager
+def _safetensors_trouble(path: Path) -> Iterator[None]:
+    """What the library finds wrong with a file, as one line."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return named_tensors(load_file(path), str(path))
+        yield
     except SafetensorError as error:
         raise UserError(f"{path} cannot be read: {printable(error, 200)}") from None
 

@@ -158,7 +158,27 @@ def load(path: Path) -> dict[str, Any]:
         content = read_tensors(handle, source)
     if not isinstance(content, dict) or not _is_number(content.get("format"), FORMAT):
         raise UserError(f"{source} is not of format {FORMAT} of this program.")
-    kind = _StateFile if _is_rolling(path) else _MilestoneFile
+    _check_described(_StateFile if _is_rolling(path) else _MilestoneFile, content, source)
+    if content["step"] != _step_of(path):
+        raise UserError(f"{source} holds step {content['step']}; it was renamed.")
+    return content
+
+
+def check_milestone(content: Mapping[str, Any], source: str) -> None:
+    """Refuse what is no milestone's content, whatever kind of file it is from.
+
+    Args:
+        content: what a milestone's file says, and its tensors; these are looked at where they are
+            used.
+        source: where it is from, for messages.
+
+    Raises:
+        UserError: a part is missing, or is not what a milestone has.
+    """
+    _check_described(_MilestoneFile, content, source)
+
+
+def _check_described(kind: type[_Described], content: Mapping[str, Any], source: str) -> None:
     try:
         described = kind.model_validate(content)
     except ValidationError as error:
@@ -167,9 +187,6 @@ def load(path: Path) -> dict[str, Any]:
     pacing = {k: v for k, v in (content.get("pacing") or {}).items() if k != "losses"}
     for part in (described.config, described.runtime, content["stage_log"], pacing):
         check_plain(part, source)
-    if described.step != _step_of(path):
-        raise UserError(f"{source} holds step {described.step}; it was renamed.")
-    return content
 
 
 def _is_number(value: object, number: int) -> bool:

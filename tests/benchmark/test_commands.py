@@ -8,6 +8,7 @@ from benchmark.__main__ import build_parser, main
 from benchmark.selfcheck import doctor as doctor_module
 from benchmark.study.study import study_names
 from mindiffusion.config.presets import preset_names
+from mindiffusion.training import checkpoint
 
 
 def test_prepare_makes_the_array_of_a_study_and_names_its_folder(workdir, call):
@@ -56,7 +57,7 @@ def test_readme_commands_are_commands(repository):
     """Every command line of the README and of its usage parses, every file they name is there."""
     pages = [repository / "README.md", repository / "docs" / "usage.md"]
     text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
-    commands = "reproduce|train|prepare|doctor|status|speed"
+    commands = "reproduce|train|prepare|doctor|status|speed|sample|export|evaluate"
     found = re.findall(rf"python -m benchmark ((?:{commands})[^`#\n]*)", text)
     assert len(found) >= 11
     for command in found:
@@ -86,10 +87,30 @@ def test_readme_library_example_runs(repository):
     import torch
 
     readme = (repository / "README.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    block, _ = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names = {"images": torch.zeros(2, 3, 32, 32)}
     exec(block, names)
     assert names["loss"].isfinite() and names["network"].channel_mask.sum() == 13
+
+
+def test_readme_sampling_example_draws_a_grid(repository, workdir, train_run, tiny_config, call):
+    import numpy as np
+    from PIL import Image
+
+    config = tiny_config("cr", "training.steps=8", "training.milestones=[8]")
+    train_run(config)
+    weights = checkpoint.weights_path(config.run_dir, 8)
+    assert call(main, ["export", str(weights), "weights.safetensors"])[0] == 0
+    readme = (repository / "README.md").read_text()
+    _, block = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(block.splitlines()) <= 20
+    exec(block, {})
+    with Image.open("grid.png") as picture:
+        found = np.array(picture)
+    command = ["sample", str(weights), "--count", "16", "--output", "own.png"]
+    assert call(main, command)[0] == 0
+    with Image.open("own.png") as picture:
+        assert np.array_equal(found, np.array(picture))
 
 
 @pytest.mark.parametrize("words", [["prepare", "nothing"], ["prepare", "--set", "data.size=x"]])

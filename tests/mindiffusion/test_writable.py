@@ -37,6 +37,13 @@ def test_place_that_cannot_be_written_to_is_named(attempt, name, number, tmp_pat
     assert (error.value.errno, error.value.filename) == (number, str(tmp_path / name))
 
 
+def test_a_pipe_and_a_device_are_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(UserError, match=f"{path.name} is a pipe or a device"):
+            try_file(path)
+
+
 def test_folder_is_no_file_and_a_file_no_folder(tmp_path):
     with pytest.raises(UserError, match="is a folder; name a file"):
         try_file(tmp_path)

@@ -241,7 +241,7 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "scores-of-the-raw-weights",
         "benchmark/evaluation/milestone/score.py",
-        "model = model_of(milestone.content, primary_weights(milestone.config), ",
+        "model = model_of(milestone.content, milestone.weights, ",
         'model = model_of(milestone.content, "raw", ',
         (f"{BENCHMARK}/evaluation/test_scores.py",),
     ),

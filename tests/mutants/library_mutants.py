@@ -97,6 +97,20 @@ PROCESS_MUTANTS = (
         ("tests/training/test_preconditioned.py",),
     ),
     Mutant(
+        "header-of-exported-weights-not-compared",
+        "mindiffusion/exchange/exported.py",
+        "    config_of(content)\n    if sha256_of",
+        "    if sha256_of",
+        ("tests/exchange/test_exported.py",),
+    ),
+    Mutant(
+        "raw-weights-of-a-folder-taken-for-the-average",
+        "mindiffusion/exchange/folder.py",
+        '_RAW, _AVERAGE = "nnet.pth", "nnet_ema.pth"',
+        '_AVERAGE, _RAW = "nnet.pth", "nnet_ema.pth"',
+        ("tests/exchange/test_checkpoint_folder.py",),
+    ),
+    Mutant(
         "probe-takes-the-answer-for-the-noise",
         "mindiffusion/sparsity.py",
         "said = batch.process.predict(masked, batch.x_t, batch.level, batch.condition)",

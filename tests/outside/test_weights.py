@@ -1,6 +1,7 @@
 """Weights of a stranger: tensors within their file or one line; nothing of it runs."""
 
 import io
+import json
 import pickle
 import pickletools
 import tracemalloc
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from mindiffusion.errors import UserError
@@ -20,6 +22,8 @@ from mindiffusion.outside.weights import (
     known_torchscript,
     named_tensors,
     read_tensors,
+    safetensors_header,
+    sha256_of_safetensors,
     tensors_of_file,
 )
 
@@ -172,8 +176,6 @@ def test_tensors_are_those_of_the_network():
 
 
 def test_files_of_both_kinds_are_read(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"module.a": torch.ones(2)}, tmp_path / "a.safetensors")
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
     for name in ("a.safetensors", "a.pth"):
@@ -181,6 +183,66 @@ def test_files_of_both_kinds_are_read(tmp_path):
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
         with pytest.raises(UserError, match=rf"{name} cannot be read"):
             tensors_of_file(tmp_path / name)
+
+
+def with_header(path, header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def test_a_safetensors_header_is_known_before_any_tensor(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    content = {"module.a": torch.ones(2, 3), "b": torch.zeros((), dtype=torch.int64)}
+    save_file(content, path, {"who": "me"})
+    header = safetensors_header(path)
+    assert header.metadata == {"who": "me"}
+    assert {name: (t.shape, t.dtype, t.device.type) for name, t in header.tensors.items()} == {
+        "a": (torch.Size([2, 3]), torch.float32, "meta"), "b": ((), torch.int64, "meta")
+    }  # fmt: skip
+    digest = sha256_of_safetensors(path)
+    save_file(content, path, {"who": "you", "more": "x"})
+    assert sha256_of_safetensors(path) == digest
+    save_file(content | {"b": torch.ones((), dtype=torch.int64)}, path)
+    assert sha256_of_safetensors(path) != digest and safetensors_header(path).metadata == {}
+    for name, most in (("MOST_HEADER_BYTES", 20), ("MOST_FILE_BYTES", 20), ("MOST_MEMBERS", 1)):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match=r"at most \d+"):
+            patch.setattr(weights, name, most)
+            safetensors_header(path)
+
+
+def test_safetensors_that_declare_what_cannot_be_are_one_line(tmp_path):
+    path, numbers = tmp_path / "a.safetensors", {"dtype": "F32", "data_offsets": [0, 0]}
+    for header, message in (
+        ({"a": numbers | {"shape": [0, 2**62, 2**62]}}, "'a' has sides that no tensor"),
+        ({"a": numbers | {"shape": [0, 2**63]}}, "'a' has sides that no tensor"),
+        ({"a": numbers | {"shape": [2**40]}}, "cannot be read"),
+        ({"a": numbers | {"shape": [0], "dtype": "C64"}}, "is of C64; allowed are F64"),
+        ({"a": numbers | {"shape": [0]}, "module.a": numbers | {"shape": [0]}}, "'a' twice"),
+        ({"__metadata__": {"a": 3}}, "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"[" * 10**5, "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            safetensors_header(with_header(path, header))
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    tracemalloc.start()
+    path.write_bytes((2**62).to_bytes(8, "little") + b"{")
+    with pytest.raises(UserError, match=r"4,611,686,018,427,387,904 bytes of header"):
+        tensors_of_file(path)
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
+
+
+def test_a_link_that_nobody_named_is_not_followed(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    for ending in ("pth", "safetensors"):
+        link = tmp_path / f"link.{ending}"
+        link.symlink_to(tmp_path / f"a.{ending}")
+        assert list(tensors_of_file(link)) == ["a"]
+        with pytest.raises(UserError, match="is a link"):
+            tensors_of_file(link, follow=False)
 
 
 def test_a_torchscript_runs_only_if_its_bytes_are_known(tmp_path, monkeypatch):

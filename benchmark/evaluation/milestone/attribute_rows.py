@@ -25,7 +25,6 @@ from mindiffusion.build import build_process
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.avatars import AvatarSource, avatar_styles
 from mindiffusion.process import Denoiser, Model, Process
-from mindiffusion.sampling import primary_weights
 
 REJECTED, REJECTED_DIRECTION = "rejected", "lower"
 """Share of samples that are no whole picture: its name without n, and which way is better."""
@@ -60,7 +59,7 @@ def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> 
                     error=float(error),
                     direction="higher",
                     n_reference=one.n,
-                    weights=primary_weights(config),
+                    weights=milestone.weights,
                     versions=versions() | {INSTRUMENT: yardstick.classifier.fingerprint},
                 )
     if config.data.dataset == "avatars":

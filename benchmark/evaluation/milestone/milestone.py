@@ -23,7 +23,7 @@ from mindiffusion.curriculum.stages import Stage, stage_at, trained_on_all_level
 from mindiffusion.outside.paths import MOST_PATH
 from mindiffusion.printable import printable
 from mindiffusion.runtime import Runtime, resolve_sampler
-from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps
+from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps, usual_weights
 
 _OF_STAGES = ("active_channels", "penalty_lambda", "saliency_split_half_correlation")
 """What rows take over from the log of stages, where the network reported it."""
@@ -55,6 +55,24 @@ class Milestone:
     def step(self) -> int:
         """Optimizer steps done."""
         return int(self.content["step"])
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """The weights that are scored: the primary average, where its file has more than one."""
+        return usual_weights(self.content, self.config)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether its samples are shown: those of other sets would overwrite the average's."""
+        return self.weights == primary_weights(self.config)
+
+    @property
+    def odd_sets(self) -> tuple[str, ...]:
+        """The sets of weights that its numbers are of, where a run's own file would give others."""
+        kept = self.content["weights"]
+        usual = (primary_weights(self.config), "raw")
+        sets = (self.weights, *(name for name in usual if name in kept and name != self.weights))
+        return () if sets == usual else sets
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -144,7 +162,7 @@ class Milestone:
         runtime = resolve_sampler(config, str(self.content["runtime"]["device"]))
         weights = None if variant is None else variant.weights
         return {
-            "weights": weights or primary_weights(config),
+            "weights": weights or self.weights,
             "sampler": sampler_name(config.sampler, runtime),
             "sampler_steps": sampler_steps(config),
         }

@@ -33,7 +33,7 @@ from mindiffusion.config.run import RunConfig
 from mindiffusion.network import Network
 from mindiffusion.noise import Stream, normals
 from mindiffusion.process import Denoiser, Level, Model, Process
-from mindiffusion.sampling import model_of, primary_weights
+from mindiffusion.sampling import model_of
 from mindiffusion.sparsity import group_norm_summary, vanished_groups, weight_movement
 
 _BATCH = 64
@@ -42,18 +42,17 @@ SUMMARY_DIRECTION = "lower"
 
 
 def profile_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> Iterator[Row]:
-    """The denoising profile of the primary average and of the raw weights, beside what is known.
+    """The denoising profile of the scored weights and of the raw ones, beside what is known.
 
     Args:
         milestone: the milestone.
-        model: with the primary average.
+        model: with the weights that are scored.
         yardstick: data and linear oracle.
     """
     config, process = milestone.config, model.process
-    networks: dict[str, Denoiser] = {
-        primary_weights(config): model,
-        "raw": model_of(milestone.content, "raw", process.device),
-    }
+    networks: dict[str, Denoiser] = {milestone.weights: model}
+    if "raw" in milestone.content["weights"]:
+        networks["raw"] = model_of(milestone.content, "raw", process.device)
     held_out = _profiles(networks, process, config, yardstick, yardstick.data.held_out)
     train = _profiles(networks, process, config, yardstick, yardstick.data.train)
     known = known_profiles(yardstick, config)
@@ -66,7 +65,7 @@ def profile_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> It
         gap = paired_difference(train[weights], profile)
         yield from _level_rows(milestone, EPS_MSE_GAP, gap, weights, direction="none")
         yield from _summary_rows(milestone, profile, process, weights)
-    yield from _mask_rows(milestone, model, yardstick, held_out[primary_weights(config)])
+    yield from _mask_rows(milestone, model, yardstick, held_out[milestone.weights])
     yield from _norm_rows(milestone, model)
 
 
@@ -179,7 +178,7 @@ def _mask_rows(
     mask = network.mask()
     if mask is None:
         return
-    weights = primary_weights(config)
+    weights = milestone.weights
     under = lifted = scored
     if mask.share_off:
         with (mask.imposed or mask.lifted)():
@@ -203,7 +202,7 @@ def _norm_rows(milestone: Milestone, model: Model) -> Iterator[Row]:
     for block, share in vanished_groups(after, before).items():
         found[f"{REALISED_SPARSITY}{block}"] = share
     for name, value in found.items():
-        yield milestone.row(name, value, weights=primary_weights(milestone.config))
+        yield milestone.row(name, value, weights=milestone.weights)
 
 
 def _network_of(model: Model) -> Network:

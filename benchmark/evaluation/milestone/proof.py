@@ -1,6 +1,7 @@
 """What proves that a part of a milestone is scored, and what a finisher must be for that."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.evaluation.features.nets import choose_feature_net
@@ -15,7 +16,9 @@ from mindiffusion.outside.documents import shown_value
 METRIC_VERSION = 2
 
 
-def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:
+def proof(
+    evaluation: EvaluationConfig, part: Part, finisher: str = "", sets: Sequence[str] = ()
+) -> str:
     """Metric of the row that is written last and proves all others of a part.
 
     It names what the part depends on: with another setting, say one metric more, or other weights
@@ -25,6 +28,7 @@ def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:
         evaluation: the settings.
         part: which part.
         finisher: names the finisher of stitched samples and its config.
+        sets: the weights that are scored, where they are not those of a run's own file.
     """
     chosen = [choose_feature_net(name) for name in evaluation.feature_nets]
     nets = [(name, _sha256_of_weights(path)) for name, path in chosen]
@@ -38,6 +42,8 @@ def proof(evaluation: EvaluationConfig, part: Part, finisher: str = "") -> str:
         settings = {name: settings[name] for name in names}
         settings |= {"num_generated": evaluation.curve_size}
         settings |= {"feature_nets": nets[:1], "finisher": finisher}
+    if sets:
+        settings |= {"weights": list(sets)}
     return f"{PROOF}{part}/{sha256_of_json(settings)[:12]}"
 
 

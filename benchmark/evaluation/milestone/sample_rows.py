@@ -135,7 +135,8 @@ def _set_rows(
 
     draw_into(images, model, model.process, config, yardstick.ranks, on_chunk)
     on_progress("features", 0.7)
-    if seed == milestone.config.sampler.seed and variant is None:
+    is_shown = variant is None and milestone.has_pictures
+    if seed == milestone.config.sampler.seed and is_shown:
         strip = milestone.folder / f"samples-{milestone.step:09d}.png"
         count = milestone.evaluation.strip
         if yardstick.ranks.is_main:
@@ -222,13 +223,15 @@ def _image_rows(
     yield from _colour_rows(milestone, yardstick, images, common)
     if "memorisation" in metrics and yardstick.has_unseen:
         found = yardstick.pixel_memorisation(images)
-        picture = milestone.folder / f"closest-{milestone.step:09d}-of-{n}.png"
-        if yardstick.ranks.is_main:
-            nearest = yardstick.train_and_mirrored[found.pairs.train]
-            pairs = np.concatenate([images[found.pairs.generated], nearest])
-            save_png(picture, tile(pairs, len(nearest)))
-        score = memorisation_score(MEMORISED_PIXELS, found)
-        yield _score_row(milestone, score, common | {"samples": milestone.relative(picture)})
+        fields = dict(common)
+        if milestone.has_pictures:
+            picture = milestone.folder / f"closest-{milestone.step:09d}-of-{n}.png"
+            fields["samples"] = milestone.relative(picture)
+            if yardstick.ranks.is_main:
+                nearest = yardstick.train_and_mirrored[found.pairs.train]
+                pairs = np.concatenate([images[found.pairs.generated], nearest])
+                save_png(picture, tile(pairs, len(nearest)))
+        yield _score_row(milestone, memorisation_score(MEMORISED_PIXELS, found), fields)
     if "attributes" in metrics:
         yield from attribute_rows(milestone, yardstick, images, common)
 

@@ -13,14 +13,14 @@ from benchmark.evaluation.milestone.attribute_rows import emergence_rows
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.parts import Part
 from benchmark.evaluation.milestone.profile_rows import profile_rows
-from benchmark.evaluation.milestone.proof import check_finisher, finisher_key, proof
+from benchmark.evaluation.milestone.proof import check_finisher, proof
 from benchmark.evaluation.milestone.sample_rows import sample_rows
-from benchmark.evaluation.milestone.stitched_rows import stitched_rows
+from benchmark.evaluation.milestone.stitched_rows import key_of_finisher, stitched_rows
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing
 from mindiffusion.runtime import check_runtime
-from mindiffusion.sampling import config_of, model_of, primary_weights
+from mindiffusion.sampling import config_of, model_of
 
 
 def score_milestone(
@@ -49,13 +49,14 @@ def score_milestone(
         assert finisher is not None
         check_finisher(milestone.config, config_of(finisher))
         rows = list(stitched_rows(milestone, yardstick, finisher, on_progress))
-        key = finisher_key(config_of(finisher), int(finisher["step"]))
-    return [*rows, milestone.row(proof(milestone.evaluation, part, key), float(len(rows)))]
+        key = key_of_finisher(finisher)
+    proved = proof(milestone.evaluation, part, key, milestone.odd_sets)
+    return [*rows, milestone.row(proved, float(len(rows)))]
 
 
 def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgress) -> Iterator[Row]:
     metrics = milestone.evaluation.metrics
-    model = model_of(milestone.content, primary_weights(milestone.config), yardstick.device)
+    model = model_of(milestone.content, milestone.weights, yardstick.device)
     yield from milestone.stage_rows()
     if "profile" in metrics:
         on_progress("held-out error", 0.0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmark.evaluation.metrics.frechet import frechet_distance, merge_moments
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
+from benchmark.evaluation.milestone.proof import finisher_key
 from benchmark.evaluation.milestone.sample_rows import draw_into, features_of
 from benchmark.evaluation.milestone.yardstick import Yardstick, image_store
 from benchmark.rows.metric_names import metric_label
@@ -19,6 +20,7 @@ from mindiffusion.sampling import (
     config_of,
     load_weights,
     primary_weights,
+    usual_weights,
 )
 
 SIDES = ("above", "below")
@@ -28,6 +30,13 @@ def finisher_name(finisher: Mapping[str, Any]) -> str:
     """Arm, seed and step of a loaded finisher, as rows name it: "B/0@1200"."""
     config = config_of(finisher)
     return f"{config.arm}/{config.seed}@{finisher['step']}"
+
+
+def key_of_finisher(finisher: Mapping[str, Any]) -> str:
+    """``finisher_key`` of a loaded finisher, and its weights where they are no primary average."""
+    config = config_of(finisher)
+    key, weights = finisher_key(config, int(finisher["step"])), usual_weights(finisher, config)
+    return key if weights == primary_weights(config) else f"{key} {weights}"
 
 
 def stitched_rows(
@@ -47,13 +56,10 @@ def stitched_rows(
         on_progress: told how far the scoring is.
     """
     config, evaluation = milestone.config, milestone.evaluation
-    own = load_weights(
-        yardstick.sampling_network(config), milestone.content, primary_weights(config)
-    )
+    own = load_weights(yardstick.sampling_network(config), milestone.content, milestone.weights)
     other = config_of(finisher)
-    theirs = load_weights(
-        yardstick.sampling_network(other, role="finisher"), finisher, primary_weights(other)
-    )
+    weights = usual_weights(finisher, other)
+    theirs = load_weights(yardstick.sampling_network(other, role="finisher"), finisher, weights)
     parts = [(side, tau) for tau in evaluation.stitch_levels for side in SIDES]
     net = yardstick.nets[0]
     for number, (side, tau) in enumerate(parts):
@@ -68,7 +74,7 @@ def stitched_rows(
         )
         low, high = (tau, 1.0) if side == "above" else (0.0, tau)
         fields = milestone.sampler_fields()
-        fields["weights"] += f" with {primary_weights(other)} of {finisher_name(finisher)}"
+        fields["weights"] += f" with {weights} of {finisher_name(finisher)}"
         yield milestone.row(
             metric_label(f"stitched-{side}/{net.extractor.net.frechet_name}", n),
             value,

@@ -102,6 +102,102 @@ def test_run_is_not_scored_by_other_data(trained, monkeypatch, avatars):
         evaluate_run(trained, run_evaluation(["fd"], ["effnet-lite0-64"], WORDS), None)
 
 
+def scores_of(folder, weights, name="FD-EffNet-Lite0-64px@8"):
+    return [r.value for r in read_rows(folder) if (r.metric, r.weights) == (name, weights)]
+
+
+def test_an_exported_set_scores_as_the_milestone_s(trained, call, tmp_path):
+    words = [*WORDS, "evaluation.profile_levels=5", "evaluation.profile_images=4"]
+    how = run_evaluation(["fd", "profile"], ["effnet-lite0-64"], words)
+    rows = tmp_path / "far" / "rows.jsonl"
+    for name in ("ema0.99", "raw"):
+        output = rows.with_name(f"{name}.safetensors")
+        words = ["export", str(weights_path(trained, 24)), str(output), "--weights", name]
+        assert call(main, words)[0] == 0
+        for _ in range(2):
+            assert evaluate_run(output, how, None) == 0
+    one_each = read_rows(rows)
+    assert len({row.metric for row in one_each if row.metric.startswith("scored-own")}) == 2
+    assert (tmp_path / "far" / "samples-000000024.png").is_file()
+    evaluate_run(weights_path(trained, 24), how, None)
+    for name, metric in (("ema0.99", "FD-EffNet-Lite0-64px@8"), ("raw", "eps-MSE/L_simple")):
+        (value,) = scores_of(rows, name, metric)
+        assert scores_of(trained / "rows.jsonl", name, metric) == [value]
+    # Only an exported file has the raw weights alone, and its images are scored then.
+    (raw,) = scores_of(rows, "raw")
+    assert raw not in scores_of(rows, "ema0.99") and not scores_of(trained / "rows.jsonl", "raw")
+    of_raw = [row for row in one_each if row.weights == "raw"]
+    assert not any(row.samples for row in of_raw) and any(row.samples for row in one_each)
+
+
+def test_an_exported_file_is_scored_by_the_data_it_was_trained_on(
+    trained, call, tmp_path, monkeypatch, avatars
+):
+    output = tmp_path / "x.safetensors"
+    assert call(main, ["export", str(weights_path(trained, 24)), str(output)])[0] == 0
+    other = dataclasses.replace(avatars, manifest_id="0123456789ab")
+    monkeypatch.setattr("benchmark.evaluation.evaluate_run.prepared_data", lambda *a, **k: other)
+    with pytest.raises(UserError, match="0123456789ab"):
+        evaluate_run(output, run_evaluation(["fd"], ["effnet-lite0-64"], WORDS), None)
+
+
+def test_an_exported_finisher_finishes_as_its_own_weights(trained, call, tmp_path):
+    how = run_evaluation(
+        ["stitched"], ["effnet-lite0-64"], [*WORDS, "evaluation.stitch_levels=[0.5]"]
+    )
+    path = weights_path(trained, 24)
+    for name in ("ema0.99", "raw"):
+        output = tmp_path / f"{name}.safetensors"
+        words = ["export", str(weights_path(trained, 12)), str(output), "--weights", name]
+        assert call(main, words)[0] == 0
+        evaluate_run(path, how, output)
+    rows = [row for row in read_rows(trained / "rows.jsonl") if "stitched-above" in row.metric]
+    assert [row.weights for row in rows] == [
+        f"ema0.99 with {name} of B/0@12" for name in ("ema0.99", "raw")
+    ]
+    assert rows[0].value != rows[1].value
+
+
+UVIT = [
+    "data.dataset=avatars", "data.num_train=256", "data.num_held_out=32", "data.size=32",
+    "data.crop=squash", "model.patch_size=8", "model.embed_dim=16", "model.depth=2",
+    "model.num_heads=2", "sampler.steps=6", "sampler.chunk=4",
+]  # fmt: skip
+
+
+def test_a_folder_of_another_program_is_scored(workdir, call):
+    import torch
+
+    from mindiffusion.build import build_network
+    from mindiffusion.config.presets import apply_overrides, build_config, load_preset
+
+    preset = "celeba64_uvit_small"
+    config = build_config(apply_overrides(load_preset(preset), UVIT), "tiny")
+    folder = workdir / "50000.ckpt"
+    folder.mkdir()
+    torch.save(build_network(config).state_dict(), folder / "nnet_ema.pth")
+    how = ["--metrics", "fd,profile", "--net", "effnet-lite0-64"]
+    scoring = [*WORDS, "evaluation.profile_levels=5", "evaluation.profile_images=4"]
+    sets = [part for word in (*scoring, *UVIT) for part in ("--set", word)]
+    whole = ["--preset", preset, *how, *sets]
+    code, out, errors = call(main, ["evaluate", str(folder), *whole])
+    assert code == 0, errors
+    assert "FD-EffNet-Lite0-64px@8" in out and f"rows: {folder / 'rows.jsonl'}" in out
+    rows = [row for row in read_rows(folder / "rows.jsonl") if row.weights]
+    assert {(row.weights, row.step, row.arm) for row in rows} == {("ema0.9999", 50_000, "B")}
+    unnamed = folder.rename(workdir / "best")
+    for path, words, message in (
+        (unnamed, whole, "call the folder <step>.ckpt"),
+        (unnamed, how, "take it with --preset"),
+        (unnamed, [*how, *sets], "says nothing of scoring; give evaluation"),
+        (unnamed, ["--preset", preset, *how], "'pos_embed' is 1x17x16, but 1x257x512"),
+        (workdir / "x.npy", whole, "--preset applies only to runs and checkpoints"),
+        (workdir / "x.safetensors", how, "x.safetensors does not exist"),
+    ):
+        code, _, errors = call(main, ["evaluate", str(path), *words])
+        assert code == 2 and len(errors.splitlines()) == 1 and message in errors, errors
+
+
 def test_a_renamed_file_is_no_checkpoint(trained):
     path = trained / "best.pt"
     path.write_bytes(weights_path(trained, 24).read_bytes())
@@ -140,6 +236,7 @@ def test_rows_of_other_instruments_or_levels_are_refused(trained):
 
 def test_what_is_a_run_is_told_from_images(trained, tmp_path):
     assert is_run_or_checkpoint(trained) and is_run_or_checkpoint(weights_path(trained, 24))
+    assert is_run_or_checkpoint(tmp_path / "x.safetensors")
     assert not is_run_or_checkpoint(tmp_path) and not is_run_or_checkpoint(tmp_path / "x.npy")
 
 

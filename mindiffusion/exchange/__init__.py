@@ -1,0 +1,1 @@
+"""Weights by path: our own, exported ones, and those of other programs."""
