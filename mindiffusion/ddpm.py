@@ -134,9 +134,8 @@ class DDPMProcess(nn.Module):
         n_T = self.num_levels
         if not 1 <= count <= n_T:
             raise UserError(f"{count} sampling steps: allowed are 1 to n_T = {n_T}.")
-        if spacing == "log_snr":
-            return self._jumps_through(self._even_in_log_snr(count), clean_level())
-        indices = [(2 * n_T * i + count) // (2 * count) for i in range(count, 0, -1)]
+        even_in_time = [(2 * n_T * i + count) // (2 * count) for i in range(count, 0, -1)]
+        indices = even_in_time if spacing == "time" else self._even_in_log_snr(count)
         return self._jumps_through(indices, clean_level())
 
     def _even_in_log_snr(self, count: int) -> list[int]:
