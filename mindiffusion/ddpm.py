@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.chain import Chain
-from mindiffusion.curriculum.loss_weight import LossWeight
+from mindiffusion.curriculum.loss_weight import LossWeight, check_spread
 from mindiffusion.errors import UserError
 from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import EpsPrediction, Parameterization
@@ -55,11 +55,7 @@ class DDPMProcess(nn.Module):
         self.chain = chain
         self.num_levels = chain.n_T
         self.parameterization = parameterization or EpsPrediction()
-        if loss_weight is not None and loss_weight.needs_std and std is None:
-            raise UserError(
-                f"loss weight {loss_weight.kind!r} needs the standard deviation of the training "
-                "images; give std."
-            )
+        check_spread(loss_weight, std)
         alpha_bar = linear_tables(*chain.betas, chain.n_T).alpha_bar
         weights = torch.ones_like(alpha_bar)
         if loss_weight is not None:
@@ -122,11 +118,11 @@ class DDPMProcess(nn.Module):
         """All levels 0 … n_T of the chain."""
         return self._at(torch.arange(self.num_levels + 1))
 
-    def jumps(self, count: int, spacing: Spacing = "time") -> tuple[Jump, ...]:
+    def jumps(self, count: int, spacing: Spacing = "ddim") -> tuple[Jump, ...]:
         """From n_T to the clean image through ``count`` levels.
 
-        Levels even in time are n_T·i/count, rounded half up. Those even in ln(alpha/sigma) go
-        from n_T to 1; they are the nearest ones, or the nearest that are left.
+        Those of "ddim" are n_T·i/count, rounded half up. The others go from n_T to 1; they are the
+        nearest ones, or the nearest that are left.
 
         Raises:
             UserError: more steps than levels, or none.
@@ -134,19 +130,22 @@ class DDPMProcess(nn.Module):
         n_T = self.num_levels
         if not 1 <= count <= n_T:
             raise UserError(f"{count} sampling steps: allowed are 1 to n_T = {n_T}.")
-        even_in_time = [(2 * n_T * i + count) // (2 * count) for i in range(count, 0, -1)]
-        indices = even_in_time if spacing == "time" else self._even_in_log_snr(count)
+        if spacing == "ddim":
+            indices = [(2 * n_T * i + count) // (2 * count) for i in range(count, 0, -1)]
+        else:
+            indices = self._down_to_one(count, spacing)
         return self._jumps_through(indices, clean_level())
 
-    def _even_in_log_snr(self, count: int) -> list[int]:
-        """``count`` falling indices in 1 … n_T."""
-        alpha, sigma, _ = self._cpu_table[1:].unbind(1)
-        rising = (sigma / alpha).log()
-        wanted = torch.linspace(float(rising[-1]), float(rising[0]), count, dtype=torch.float64)
-        nearest = (rising - wanted[:, None]).abs().argmin(1) + 1
+    def _down_to_one(self, count: int, spacing: Spacing) -> list[int]:
+        """``count`` falling indices from n_T to 1, even on a scale."""
+        alpha, sigma, _ = self._cpu_table[1:].numpy().T
+        scale = np.log(sigma / alpha) if spacing == "log_snr" else np.arange(1.0, len(alpha) + 1)
+        wanted = np.linspace(scale[-1], scale[0], count)[::-1]
+        above = np.searchsorted(scale, wanted).clip(1, len(scale) - 1)
+        is_below = wanted - scale[above - 1] <= scale[above] - wanted
         indices = [0]
         # From the lowest up: where several want one level, they take those above it.
-        for index in reversed(nearest.tolist()):
+        for index in (above + 1 - is_below).tolist():
             indices.append(max(index, indices[-1] + 1))
         # Pushed up so, the highest may have left the chain.
         most = range(self.num_levels - count + 1, self.num_levels + 1)

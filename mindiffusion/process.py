@@ -21,8 +21,10 @@ that knows of conditions also takes ``condition``."""
 # Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
 _SAME_TIME = 1e-9
 _Answer = TypeVar("_Answer")
-Spacing = Literal["time", "log_snr"]
-"""In what a sampler's levels are even: the noise time, or ln(alpha/sigma)."""
+Spacing = Literal["ddim", "time", "log_snr"]
+"""How a sampler's levels are spaced. "time" and "log_snr" are even in the noise time and in
+ln(alpha/sigma), both from pure noise to the lowest level. "ddim" is even in the noise time from
+pure noise to the clean image, which counted levels only just miss: DDIM lands on it by x̂₀."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +156,12 @@ class Process(Protocol):
         The first level is the lower end (t = 0), where no network is asked.
         """
 
-    def jumps(self, count: int, spacing: Spacing = "time") -> tuple[Jump, ...]:
+    def jumps(self, count: int, spacing: Spacing = "ddim") -> tuple[Jump, ...]:
         """The ``count`` steps of a sampler from pure noise (t = 1) to the clean image (sigma = 0).
 
         Args:
             count: number of levels at which it asks; of counted levels each is another one.
-            spacing: in what they are even, as far as counted levels allow it.
+            spacing: how they are spaced, as far as counted levels allow it.
 
         Raises:
             UserError: ``count`` < 1, or more than there are levels.

@@ -74,6 +74,9 @@ class EmbeddingSparsityMask(nn.Module):
     Args:
         embed_dim: D.
         seed: key of the order in which dimensions are switched on.
+
+    Attributes:
+        num_on: how many ``set_sparsity`` left on; known without waiting for the device.
     """
 
     def __init__(self, embed_dim: int, seed: int = 0) -> None:
@@ -81,6 +84,7 @@ class EmbeddingSparsityMask(nn.Module):
         self.seed = seed
         self.register_buffer("mask", torch.ones(embed_dim, device="cpu"))
         self.mask: Tensor
+        self.num_on = embed_dim
 
     def forward(self, x: Tensor) -> Tensor:
         """Switch dimensions of ``x`` off."""
@@ -100,11 +104,11 @@ class EmbeddingSparsityMask(nn.Module):
         """
         if not 0 <= ratio < 1:
             raise UserError(f"sparsity is {ratio:g}; give a share of dimensions in [0, 1).")
-        count = active_dimensions(len(self.mask), ratio)
+        self.num_on = active_dimensions(len(self.mask), ratio)
         with torch.device("cpu"):  # also where only shapes are wanted: keyed draws need numbers
             place_in_order = keyed_order(self.seed, len(self.mask), 0).argsort()
-        self.mask.copy_(place_in_order < count)
-        return count
+        self.mask.copy_(place_in_order < self.num_on)
+        return self.num_on
 
 
 class SparseUViT(UViT):
@@ -181,7 +185,9 @@ class SparseUViT(UViT):
             self._is_imposed = False
 
     def frozen(self) -> dict[str, Tensor]:
-        """What is indexed by dimensions that are off; the mask leaves it no gradient."""
+        """What is indexed by dimensions that the stage has off; the mask leaves it no gradient."""
+        if self.embedding_mask.num_on == self.embed_dim:
+            return {}
         off = self.embedding_mask.mask == 0
         found = {}
         for name, is_first, is_last in self._axes:

@@ -98,6 +98,12 @@ class UViT(Network):
         check_transformer(embed_dim, depth, num_heads)
         if num_classes > 0 and clip_dim is not None:
             raise UserError("a U-ViT has classes or text: give num_classes or clip_dim, not both.")
+        if skip not in (True, False, "add"):
+            raise UserError(f"skip is {skip!r}; allowed are True, False and 'add'.")
+        if clip_dim is not None and min(clip_dim, num_clip_token) < 1:
+            raise UserError(
+                f"clip_dim {clip_dim} with num_clip_token {num_clip_token}: both are 1 or more."
+            )
         self.patch_size, self.in_chans, self.embed_dim = patch_size, in_chans, embed_dim
         self.skip, self.time_scale = skip, time_scale
         self._condition_shape, self._wanted, extras = _told_of_images(
@@ -207,6 +213,8 @@ class UViT(Network):
         if found != (None if shape is None else (len(x), *shape)):
             what = "none" if found is None else f"one of shape {found}"
             raise UserError(f"this U-ViT {self._wanted} as its condition, but got {what}.")
+        if self.label_emb is not None and condition is not None:
+            _check_classes(condition, self.label_emb.num_embeddings, self._wanted)
 
     def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The context of the first and the last block."""
@@ -215,6 +223,19 @@ class UViT(Network):
     def capacity_report(self) -> dict[str, float]:
         """All dimensions of the embedding, and no penalty."""
         return {"active_channels": float(self.embed_dim), "penalty_lambda": 0.0}
+
+
+def _check_classes(classes: Tensor, count: int, wanted: str) -> None:
+    """Refuse what is no class; looked at on a CPU only, for a GPU would be waited for."""
+    if classes.dtype not in (torch.int32, torch.int64):
+        raise UserError(f"this U-ViT {wanted} as its condition, but got {classes.dtype}.")
+    is_known = classes.device.type == "cpu" and not torch.compiler.is_compiling()
+    if is_known and len(classes):
+        low, high = int(classes.min()), int(classes.max())
+        if low < 0 or high >= count:
+            raise UserError(
+                f"this U-ViT {wanted} as its condition, but got classes from {low} to {high}."
+            )
 
 
 _INITIAL_STD = 0.02

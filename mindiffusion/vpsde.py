@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.chain import LinearBeta
-from mindiffusion.curriculum.loss_weight import LossWeight
+from mindiffusion.curriculum.loss_weight import LossWeight, check_spread
 from mindiffusion.errors import UserError
 from mindiffusion.parameterization import EpsPrediction, Parameterization
 from mindiffusion.process import Forward, Jump, Level, Prediction, Spacing, clean_level
@@ -26,7 +26,10 @@ class VPSDEProcess(nn.Module):
         schedule: its β.
         parameterization: how a network's answer is read.
         loss_weight: factor on the ε-error by noise level; None: 1 at all.
-        std: σ_d > 0 of the training images, for loss weights that need it.
+        std: σ_d of the training images, for loss weights that need it.
+
+    Raises:
+        UserError: a loss weight that needs σ_d, without.
     """
 
     num_levels = None
@@ -36,22 +39,24 @@ class VPSDEProcess(nn.Module):
         schedule: LinearBeta,
         parameterization: Parameterization | None = None,
         loss_weight: LossWeight | None = None,
-        std: float = 1.0,
+        std: float | None = None,
     ) -> None:
         super().__init__()
         self.schedule = schedule
         self.parameterization = parameterization or EpsPrediction()
+        check_spread(loss_weight, std)
         self._loss_weight = loss_weight
-        self._std = std
-        # The largest d(1 − ᾱ)/dt; a buffer, so that the process knows where it is.
+        self._std = std or 1.0
         t = torch.arange(_BINS + 1).double() / _BINS
-        self.register_buffer("steepest", self._slope(t).max(), persistent=False)
-        self.steepest: Tensor
+        self._steepest = float(self._slope(t).max())
+        # It has no table: this buffer alone tells where it is.
+        self.register_buffer("place", torch.zeros(()), persistent=False)
+        self.place: Tensor
 
     @property
     def device(self) -> torch.device:
         """Where it makes levels of times that are there."""
-        return self.steepest.device
+        return self.place.device
 
     def _slope(self, t: Tensor) -> Tensor:
         """d(1 − ᾱ)/dt = β·ᾱ at times t (B,)."""
@@ -79,7 +84,7 @@ class VPSDEProcess(nn.Module):
     def _weight(self, t: Tensor, integral: Tensor) -> Tensor:
         if self._loss_weight is None:
             return torch.ones_like(t)
-        change = self._slope(t) / self.steepest.to(t.device)
+        change = self._slope(t) / self._steepest
         return self._loss_weight.at((-integral).exp(), change, self._std)
 
     def predict(
@@ -101,7 +106,7 @@ class VPSDEProcess(nn.Module):
         """The levels at t = 0, .001 … 1."""
         return self._at(torch.arange(_BINS + 1).double() / _BINS)
 
-    def jumps(self, count: int, spacing: Spacing = "time") -> tuple[Jump, ...]:
+    def jumps(self, count: int, spacing: Spacing = "ddim") -> tuple[Jump, ...]:
         """From t = 1 through ``count`` levels, the last at t = .001, to the clean image.
 
         Raises:

@@ -71,7 +71,7 @@ def check_variants_of(config: RunConfig, variants: Sequence[Variant], source: st
             a variant that draws as the run itself or as another variant.
     """
     averages = [ema_name(decay) for decay in config.training.ema_decays]
-    drawn = {(averages[0], config.sampler)}
+    drawn = {(averages[0], _drawn_by(config))}
     for one in variants:
         where = f"{source} has {one.name!r}, but arm {config.arm!r}"
         if one.weights is not None and one.weights not in (kept := ("raw", *averages)):
@@ -86,10 +86,15 @@ def check_variants_of(config: RunConfig, variants: Sequence[Variant], source: st
                 f"{'eta' if has_steps else 'steps or eta'}; leave that out, or give "
                 "sampler.name=ddim."
             )
-        way = one.weights or averages[0], one.of(config).sampler
+        way = one.weights or averages[0], _drawn_by(one.of(config))
         if way in drawn:
             raise UserError(
                 f"{where} is drawn so anyway; a variant names another average, or another number "
                 "of steps or eta, than the run and the variants before it."
             )
         drawn.add(way)
+
+
+def _drawn_by(config: RunConfig) -> SamplerConfig:
+    """The sampler, with the calls that it makes: two numbers of steps may be one."""
+    return replace(config.sampler, steps=config.sampler.kind.calls(config.sampler.steps))

@@ -5,7 +5,7 @@ A network has its own fields and its own checks. ``mindiffusion.build`` builds i
 
 from collections.abc import Container, Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -109,9 +109,11 @@ class ModelConfig:
 
     Attributes:
         network: which network; a class of its own has one value, by which it is found.
+        heeds: settings of a stage that change its capacity.
     """
 
     network: str
+    heeds: ClassVar[tuple[str, ...]] = ()
 
     @property
     def words(self) -> str:
@@ -199,6 +201,7 @@ class SparseUnetConfig(UnetConfig):
     """
 
     network: Literal["sparse_unet"] = "sparse_unet"
+    heeds: ClassVar[tuple[str, ...]] = ("sparsity",)
     placement: Literal["bottleneck", "silent"] = "bottleneck"
     regrow_method: Literal["gradient", "random"] = "gradient"
     probe_batches: int = Field(default=4, ge=1, le=10_000)
@@ -232,6 +235,7 @@ class RegUnetConfig(UnetConfig):
     """The U-Net with a group-L1 penalty on its convolutions."""
 
     network: Literal["reg_unet"] = "reg_unet"
+    heeds: ClassVar[tuple[str, ...]] = ("penalty_lambda",)
 
     @property
     def title(self) -> str:
@@ -305,6 +309,7 @@ class SparseUViTConfig(UViTConfig):
     """
 
     network: Literal["sparse_uvit"] = "sparse_uvit"  # type: ignore[assignment]
+    heeds: ClassVar[tuple[str, ...]] = ("sparsity",)
     placement: Literal["patch", "patch+decoder", "stream"] = "patch"
     sampling: Literal["lifted", "masked"] = "lifted"
 

@@ -4,7 +4,7 @@
 run is a base with an arm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,12 +28,21 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _changed(content: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """As ``merge``; where a change names a network, settings that only others have do not stay."""
+def _changed(
+    content: Mapping[str, Any], change: Mapping[str, Any], typed: Collection[str] = ()
+) -> dict[str, Any]:
+    """As ``merge``; where a change names a network, settings that only others have do not stay.
+
+    Args:
+        content: what is changed.
+        change: the change.
+        typed: settings of ``model`` that do stay, so that they are refused.
+    """
     merged = merge(content, change)
     model, before = change.get("model"), content.get("model")
     if isinstance(model, Mapping) and isinstance(before, Mapping) and "network" in model:
-        merged["model"] = without_foreign(merged["model"], before.keys() - model.keys())
+        inherited = before.keys() - model.keys() - set(typed)
+        merged["model"] = without_foreign(merged["model"], inherited)
     return merged
 
 
@@ -124,15 +133,16 @@ def parse_override(text: str) -> dict[str, Any]:
 
 def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply ``--set`` arguments in order; a length in steps replaces one in epochs, and back."""
-    merged = dict(content)
-    for text in overrides:
-        change = parse_override(text)
+    merged, changes = dict(content), [parse_override(text) for text in overrides]
+    models = [change.get("model") for change in changes]
+    typed = {key for model in models if isinstance(model, Mapping) for key in model}
+    for change in changes:
         training = change.get("training")
         if isinstance(training, dict):
             for given, other in (("steps", "epochs"), ("epochs", "steps")):
                 if training.get(given) is not None:
                     training.setdefault(other, None)
-        merged = _changed(merged, change)
+        merged = _changed(merged, change, typed)
     return merged
 
 

@@ -28,20 +28,24 @@ class SamplerKind:
         is_whole_chain: whether it makes one call at every counted level, whatever ``sampler.steps``
             is, and leaves the predicted image as it is, whatever ``sampler.clip`` is.
         calls: ``sampler.steps`` → network calls for each image, never more.
+        levels: ``sampler.steps`` → noise levels at which it calls.
     """
 
     title: str
     has_eta: bool = False
     is_whole_chain: bool = False
     calls: Callable[[int], int] = lambda steps: steps
+    levels: Callable[[int], int] = lambda steps: steps
 
 
 SAMPLERS: dict[str, SamplerKind] = {
     "ddim": SamplerKind("ddim", has_eta=True),
     "ddpm": SamplerKind("ddpm", is_whole_chain=True),
     "euler": SamplerKind("euler", has_eta=True),
-    # Two calls a step but for the last: an odd number.
-    "heun": SamplerKind("heun", calls=lambda steps: steps - 1 + steps % 2),
+    # Two calls at each level but the last: an odd number.
+    "heun": SamplerKind(
+        "heun", calls=lambda steps: steps - 1 + steps % 2, levels=lambda steps: (steps + 1) // 2
+    ),
     "dpm_solver_1": SamplerKind("dpm-solver-1"),
     "dpm_solver_2": SamplerKind("dpm-solver-2"),
     "dpm_solver_3": SamplerKind("dpm-solver-3"),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from mindiffusion.errors import UserError
 from mindiffusion.tagged_union import TaggedUnion
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -116,6 +117,21 @@ WEIGHT_KINDS: dict[str, type[Any]] = {
     cls.kind: cls for cls in (P2, MinSNR, ChangeAware, EDM, Balanced)
 }
 """Their classes, as named in configs."""
+
+
+def check_spread(weight: Any, std: float | None) -> None:
+    """Refuse a loss weight that needs σ_d where it is not known.
+
+    Raises:
+        UserError: it does.
+    """
+    if weight is not None and weight.needs_std and std is None:
+        raise UserError(
+            f"loss weight {weight.kind!r} needs the standard deviation of the training images; "
+            "give std."
+        )
+
+
 LossWeight = Annotated[
     P2 | MinSNR | ChangeAware | EDM | Balanced, TaggedUnion("kind", WEIGHT_KINDS)
 ]

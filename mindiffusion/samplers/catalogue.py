@@ -60,12 +60,12 @@ def _ddpm(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: St
 
 
 def _euler(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:
-    jumps, rates = process.jumps(sampler.steps), process.rates
+    jumps, rates = process.jumps(sampler.steps, "time"), process.rates
     return euler_sample(denoise, jumps, rates, start.x, start.noise, start.on_step, eta=sampler.eta)
 
 
 def _heun(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:
-    jumps = process.jumps((sampler.steps + 1) // 2, "log_snr")
+    jumps = process.jumps(sampler.kind.levels(sampler.steps), "log_snr")
     return heun_sample(denoise, jumps, start.x, start.on_step)
 
 

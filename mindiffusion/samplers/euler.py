@@ -26,11 +26,14 @@ def euler_sample(
     *,
     eta: float = 1.0,
 ) -> Tensor:
-    """Sample images; each step takes f, g and ε̂ where it starts.
+    """Sample images; each step takes f, g and ε̂ where it starts, but the last one goes to x̂₀.
+
+    A plain last step would remove 55 % of what noise is left from the lowest level of DDPM's chain,
+    whose level 0 has some itself, and 109 % from that of the VP-SDE.
 
     Args:
         denoise: what is asked at every level.
-        jumps: the way, from pure noise to the clean image; the last step adds no noise.
+        jumps: the way, from pure noise to the clean image.
         rates: f and g² at a level, ``Process.rates``.
         start: (B, C, H, W), pure noise.
         noise: key of a jump → the standard normal noise that it adds, (B, C, H, W).
@@ -41,13 +44,14 @@ def euler_sample(
         (B, C, H, W).
     """
     x = start
-    for jump in jumps:
+    for jump in jumps[:-1]:
         on_step()
         eps = denoise(x, jump.level).eps
         drift, diffusion = rates(jump.level)
         span = jump.level.time - jump.following.time
         of_noise = 0.5 * (1.0 + eta**2) * diffusion / float(jump.level.sigma)
         x = x - span * (drift * x + of_noise * eps)
-        if eta > 0 and jump is not jumps[-1]:
+        if eta > 0:
             x = x + eta * (span * diffusion) ** 0.5 * noise(jump.key)
-    return x
+    on_step()
+    return denoise(x, jumps[-1].level).x0

@@ -62,6 +62,7 @@ def check_run(config: RunConfig, num_train: int | None, world: int = 1) -> None:
     training = config.training
     config.model.check(config.data.size)
     check_sampler(config)
+    _check_capacity(config)
     share = rank_share(training.global_batch, world)
     if training.log_every * share > _MOST_LOGGED:
         raise UserError(
@@ -70,6 +71,19 @@ def check_run(config: RunConfig, num_train: int | None, world: int = 1) -> None:
         )
     if num_train is not None:
         resolve_plan(config, num_train)
+
+
+def _check_capacity(config: RunConfig) -> None:
+    """Refuse a stage that asks a network for what it does not have."""
+    for stage in config.curriculum:
+        for name in ("sparsity", "penalty_lambda"):
+            value = getattr(stage, name)
+            if value and name not in config.model.heeds:
+                raise UserError(
+                    f"stage {stage.name!r} has {name} {value:g}, but the network "
+                    f"{config.model.network} has nothing that it could change; leave it out, or "
+                    "give a network with a mask or a penalty (model.network)."
+                )
 
 
 def check_sampler(config: RunConfig) -> None:
@@ -86,7 +100,7 @@ def check_sampler(config: RunConfig) -> None:
                 f"process.kind {config.process.kind} has continuous ones; give "
                 "--set sampler.name=ddim or euler (a run that is under way goes on)."
             )
-    elif not sampler.kind.is_whole_chain and sampler.steps > levels:
+    elif not sampler.kind.is_whole_chain and sampler.kind.levels(sampler.steps) > levels:
         raise UserError(
             f"sampler.steps is {sampler.steps}, but the process has {levels} noise levels; give at "
             f"most that, such as --set sampler.steps={levels} (a run that is under way goes on)."

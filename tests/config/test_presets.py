@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from mindiffusion.config.model import UViTConfig
 from mindiffusion.config.presets import (
     apply_overrides,
     build_config,
@@ -11,6 +12,7 @@ from mindiffusion.config.presets import (
     preset_names,
     resolve_extends,
 )
+from mindiffusion.config.process import VPSDEConfig
 from mindiffusion.config.run import differences, to_kept
 from mindiffusion.errors import UserError
 
@@ -45,6 +47,60 @@ def test_presets_ladder_is_the_seeds(arm):
     for i, stage in enumerate(stages):
         cosine = 5e-5 * 0.5 * (1 + math.cos(math.pi * i / 4)) if arm == "cr" else 0.0
         assert stage.penalty_lambda == pytest.approx(cosine, rel=1e-12, abs=1e-20)
+
+
+T_MIN = [0.3, 0.2, 0.1, 0.07, 0.05, 0.03, 0.01, 0.0]
+WEIGHTS = [10, 10, 20, 10, 10, 20, 20, 100]
+SPARSITY = [0.15, 0.15, 0.15, 0.13, 0.1, 0.08, 0.05, 0.0]
+
+
+@pytest.mark.parametrize("data", ["celeba64", "avatars64"])
+@pytest.mark.parametrize(
+    ("arm", "t_min", "sparsity", "weights"),
+    [
+        ("", [0.0], [0.0], [200]),
+        ("_c", T_MIN, [0.0] * 8, WEIGHTS),
+        ("_s", [0.0] * 8, SPARSITY, WEIGHTS),
+        ("_cs", T_MIN, SPARSITY, WEIGHTS),
+        ("_cs_stream", T_MIN, SPARSITY, WEIGHTS),
+        (
+            "_cs_older", [*T_MIN[:-1], 0.0, 0.0, 0.0],
+            [0.3, 0.3, 0.3, 0.2, 0.2, 0.2, 0.2, 0.1, 0.05, 0.0], [*WEIGHTS[:-1], 20, 20, 60],
+        ),
+    ],
+)  # fmt: skip
+def test_ladders_of_the_joint_curriculum_are_its_publications(data, arm, t_min, sparsity, weights):
+    config = build_config(load_preset(f"{data}_uvit_small{arm}"), "preset")
+    stages = config.curriculum
+    assert [s.weight for s in stages] == weights and math.fsum(weights) == 200
+    assert [s.density.t_min for s in stages] == t_min
+    assert [s.sparsity for s in stages] == sparsity
+    training = config.training
+    assert (training.steps, training.global_batch, training.lr) == (200_000, 128, 2e-4)
+    optimizer = training.optimizer
+    assert (optimizer.name, optimizer.weight_decay, optimizer.betas) == (
+        "adamw",
+        0.03,
+        (0.99, 0.99),
+    )
+    assert (optimizer.warm_up_steps, training.ema_decays[0]) == (5000, 0.9999)
+    model = config.model
+    assert (model.patch_size, model.embed_dim, model.depth, model.num_heads) == (4, 512, 12, 8)
+    assert config.process == VPSDEConfig() and config.data.size == 64
+    # A milestone at every step of the published table.
+    assert {100_000, 120_000, 160_000, 200_000} <= set(training.milestones)
+    placement = {"_cs_stream": "stream"}.get(arm, "patch")
+    assert getattr(model, "placement", "patch") == placement
+
+
+def test_typed_settings_of_another_network_are_refused():
+    for words in (["n_feat=8", "network=uvit"], ["network=uvit", "n_feat=8"]):
+        with pytest.raises(UserError, match=r"unknown key 'model\.n_feat' of uvit"):
+            content = apply_overrides(load_preset("celeba_b_32"), [f"model.{w}" for w in words])
+            build_config(content, "preset")
+    # Those of the preset give way.
+    content = apply_overrides(load_preset("celeba_b_32"), ["model.network=uvit"])
+    assert build_config(content, "preset").model == UViTConfig()
 
 
 def test_baseline_is_one_stage_over_all_noise():
@@ -164,7 +220,7 @@ def test_extends_come_first_and_in_order():
 def test_network_that_is_named_anew_takes_only_the_settings_it_has():
     content = apply_overrides(
         load_preset("celeba_cs_32"),
-        ["model.placement=silent", "model={network: uvit, embed_dim: 64}", "model.depth=2"],
+        ["model={network: uvit, embed_dim: 64}", "model.depth=2"],
     )
     assert content["model"] == {"network": "uvit", "embed_dim": 64, "depth": 2}
     back = apply_overrides(content, ["model.network=naive_unet"])

@@ -103,10 +103,12 @@ class AngleProcess:
     def fine_grid(self):
         return self._at(torch.arange(1001).double() / 1000)
 
-    def jumps(self, count, spacing="time"):
+    def jumps(self, count, spacing="ddim"):
         self._check(count)
         t = np.arange(count, 0, -1) / count
-        if spacing == "log_snr":
+        if spacing == "time":
+            t = np.linspace(1, 1e-3, count)
+        elif spacing == "log_snr":
             ends = np.log(np.tan(self.widest * np.array([1, 1e-3])))
             t = np.arctan(np.exp(np.linspace(*ends, count))) / self.widest
             t[0] = 1
@@ -372,14 +374,24 @@ def test_jumps_even_in_log_snr_are_as_even_as_the_levels_allow(count, process):
         assert np.abs(ratios - even).max() <= step.max()
 
 
-def test_all_counted_levels_can_be_asked_for_in_any_spacing(process):
+@pytest.mark.parametrize("spacing", ["ddim", "time", "log_snr"])
+def test_all_counted_levels_can_be_asked_for_in_any_spacing(spacing, process):
     n = process.num_levels
     if n is not None:
-        keys = [jump.key for jump in process.jumps(n, "log_snr")]
+        keys = [jump.key for jump in process.jumps(n, spacing)]
         assert keys == list(range(n, 0, -1))
         for count in (n - 1, n // 2, 3):
-            keys = [jump.key for jump in process.jumps(count, "log_snr")]
-            assert len(set(keys)) == count and max(keys) == n and min(keys) == 1
+            keys = [jump.key for jump in process.jumps(count, spacing)]
+            assert keys == sorted(set(keys), reverse=True) and len(keys) == count
+            assert keys[0] == n and (spacing == "ddim" or keys[-1] == 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 50])
+def test_jumps_even_in_time_go_down_to_the_lowest_level(count, process):
+    times = [jump.level.time for jump in process.jumps(count, "time")]
+    lowest = 1 / (process.num_levels or 1000)
+    half = 0.5 / process.num_levels if process.num_levels else 0.0
+    np.testing.assert_allclose(times, np.linspace(1, lowest, count), atol=half + 1e-12)
 
 
 def test_rates_are_those_of_the_levels(process):

@@ -6,7 +6,6 @@ Pixels are N(MEAN, STD²). Along the ODE (x − alpha·m)/√(alpha²s² + sigma
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,7 @@ from mindiffusion.config.sampler import SAMPLERS, SamplerConfig
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import sample_noise
-from mindiffusion.process import Model, Prediction, clipped
+from mindiffusion.process import Model, Prediction, clipped, from_x0
 from mindiffusion.samplers.catalogue import _DRAW, Start, draw
 from mindiffusion.samplers.ddim import ddim_sample
 from mindiffusion.samplers.euler import euler_sample
@@ -50,7 +49,7 @@ def drawn(name, steps, x, process=SDE, denoise=exact):
 def error(name, steps, process=SDE):
     """Largest distance from where the ODE leads: at the last level, then x̂₀ of it."""
     x = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 3, 3)
-    spacing = "time" if name in ("ddim", "euler") else "log_snr"
+    spacing = "ddim" if name == "ddim" else "log_snr"
     last = process.jumps(steps, spacing)[-1].level
     top = process.jumps(1)[0].level
     on_way = (x - float(top.alpha) * MEAN) / spread(top)
@@ -125,25 +124,40 @@ def test_euler_has_the_moments_of_its_chain(eta):
     """Each step is linear in x, so mean and variance go through it in closed form."""
     jumps = SDE.jumps(50)
     mean, variance = 0.0, 1.0
-    for jump in jumps:
+    for jump in jumps[:-1]:
         beta = 0.1 + 19.9 * jump.level.time
         span = jump.level.time - jump.following.time
         alpha, total = float(jump.level.alpha), spread(jump.level) ** 2
         pull = 0.5 * (1 + eta**2) * beta * span
         factor = 1 + 0.5 * beta * span - pull / total
         mean = factor * mean + pull * alpha * MEAN / total
-        variance = factor**2 * variance
-        if jump is not jumps[-1]:
-            variance += eta**2 * beta * span
+        variance = factor**2 * variance + eta**2 * beta * span
+    # The last step is to x̂₀, the mean of the image given x.
+    alpha, total = float(jumps[-1].level.alpha), spread(jumps[-1].level) ** 2
+    gain = alpha * STD**2 / total
+    mean, variance = MEAN + gain * (mean - alpha * MEAN), gain**2 * variance
     if eta:
-        # Known of this grid (0 and 50 even levels from .001 to 1): .2582 where the data have .25.
-        assert variance == pytest.approx(0.2582, abs=5e-5)
+        # With a plain last step it is known to be .2582 where the data have .25.
+        assert variance == pytest.approx(0.2582, abs=1e-3)
     index = torch.arange(512)
     x, noise = sample_noise(0, index, (3, 8, 8))
     found = euler_sample(exact, jumps, SDE.rates, x.double(), noise, eta=eta)
     # 98,304 pixels: standard errors .0016 and .45 % of the variance.
     assert float(found.mean()) == pytest.approx(mean, abs=0.008)
     assert float(found.var()) == pytest.approx(variance, rel=0.02)
+
+
+@pytest.mark.parametrize("process", [SDE, CHAIN], ids=["vpsde", "ddpm"])
+@pytest.mark.parametrize("steps", [20, 50, 200])
+def test_euler_leaves_no_noise_of_a_picture_that_is_known(process, steps):
+    """A plain last step from t = 1/50 of a chain would leave 10 grey levels."""
+
+    def known(x_t, level):
+        return from_x0(x_t, level, torch.full_like(x_t, MEAN))
+
+    x, noise = sample_noise(0, torch.arange(16), (3, 8, 8))
+    found = euler_sample(known, process.jumps(steps, "time"), process.rates, x.double(), noise)
+    torch.testing.assert_close(found, torch.full_like(found, MEAN))
 
 
 def test_order_one_is_ddim_without_noise_at_the_same_levels():
@@ -160,8 +174,7 @@ def test_images_stay_in_range_where_they_are_clipped(name):
     sampler = SamplerConfig(name=name, steps=9, eta=0.0)
     x = torch.ones(1, 1, 2, 2, dtype=torch.float64)
     found = draw(wild, SDE, sampler, start_of(x))
-    limit = 1.1 if name == "euler" else 1.0  # its last step does not land on x̂₀
-    assert float(found.abs().max()) <= limit + 1e-9
+    assert float(found.abs().max()) <= 1.0 + 1e-9
 
 
 def test_network_is_asked_in_its_images_dtype():
@@ -189,12 +202,21 @@ def test_unknown_sampler_is_one_line(tiny_config):
     assert "\n" not in str(error.value)
 
 
-def test_clipped_denoiser_is_used_by_all_but_the_whole_chain():
-    """The image of a single call is x̂₀ itself."""
-    x = torch.full((1, 1, 1, 1), 300.0, dtype=torch.float64)
-    for name in ("ddim", "heun", "dpm_solver_3", "dpm_solver_pp_2m"):
-        one = SamplerConfig(name=name, steps=1)
-        top = SDE.jumps(1)[0].level
-        expected = clipped(exact)(x, top).x0
-        torch.testing.assert_close(draw(exact, SDE, one, start_of_any(x)), expected)
-        np.testing.assert_array_less(float(expected), 1.0 + 1e-9)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_denoiser_is_clipped_if_asked_but_never_for_the_whole_chain(name):
+    seen = set()
+
+    def wild(x_t, level):
+        said = from_x0(x_t, level, torch.full_like(x_t, 7.0))
+        return Prediction(x_t, level, said.eps, said.x0)
+
+    def draw_by(denoise, clip):
+        sampler = SamplerConfig(name=name, steps=4, eta=0.0, clip=clip)
+        x = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        return float(draw(denoise, CHAIN, sampler, start_of_any(x)))
+
+    seen = {clip: draw_by(wild, clip) for clip in (True, False)}
+    assert seen[False] == draw_by(wild, False) and seen[False] > 3
+    is_clipped = not SAMPLERS[name].is_whole_chain
+    assert (seen[True] != seen[False]) == is_clipped
+    assert not is_clipped or seen[True] == draw_by(clipped(wild), False)

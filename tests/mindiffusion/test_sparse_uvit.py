@@ -212,7 +212,7 @@ def test_share_without_gradient_in_the_published_joint_curriculum():
     assert shares["patch"] == 39 * 49 / 11_136_132
     assert shares["patch"] == pytest.approx(0.000172, abs=5e-7)
     assert shares["patch+decoder"] == pytest.approx(0.000347, abs=5e-7)
-    assert shares["stream"] == pytest.approx(0.16, abs=0.01)
+    assert shares["stream"] == pytest.approx(1_796_028 / 11_136_132, rel=1e-9)
 
 
 # -- outside training ----------------------------------------------------------------------------

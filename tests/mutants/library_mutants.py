@@ -175,10 +175,10 @@ PROCESS_MUTANTS = (
         (f"{UNITS}/test_vpsde.py",),
     ),
     Mutant(
-        "euler-adds-noise-at-the-end",
+        "euler-asks-between-the-ends-for-too-little-noise",
         "mindiffusion/samplers/euler.py",
-        "if eta > 0 and jump is not jumps[-1]:",
-        "if eta > 0:",
+        "0.5 * (1.0 + eta**2) * diffusion",
+        "0.5 * (1.0 + eta) * eta * diffusion",
         (f"{UNITS}/test_samplers.py",),
     ),
     Mutant(

@@ -23,6 +23,18 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize(
+    ("arm", "network", "message"),
+    [("cs", "naive_unet", "has sparsity 0.8, but the network naive_unet has nothing"),
+     ("cs", "reg_unet", "has sparsity 0.8"), ("cr", "sparse_unet", "has penalty_lambda")],
+)  # fmt: skip
+def test_stage_that_asks_for_what_a_network_lacks_is_refused(arm, network, message, tiny_config):
+    with pytest.raises(UserError, match=message) as error:
+        check_run(tiny_config(arm, f"model.network={network}"), 256)
+    assert "\n" not in str(error.value)
+    check_run(tiny_config(arm), 256)
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_settings_that_contradict_each_other_are_refused(name, tiny_config, workdir):
     words, message = WRONG[name]

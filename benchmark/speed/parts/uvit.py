@@ -75,7 +75,7 @@ def uvit(overrides: list[str], repeats: int) -> Report:
     notes = [
         f"matrix rate: {rates.fastest / 1e12:.3g} TFLOP/s, of large products; {rates.words}",
         "plain: float32, eager, PyTorch's attention, AdamW weight by weight, one average",
-        f"sampling: {CALLS} calls; ours DPM-Solver-3, plain Euler's method",
+        f"sampling: {CALLS} calls; ours {config.sampler.way}, plain Euler's method",
     ]
     return Report("uvit", setting, COLUMNS, rows, notes)
 

@@ -46,6 +46,7 @@ def test_variants_without_a_distance_are_refused():
         (Variant(steps=7), ("sampler.name=ddpm",), "which has no steps or eta"),
         (Variant(eta=0.5), ("sampler.name=heun",), "sampled by heun, which has no eta"),
         (Variant(steps=2), (), "is drawn so anyway"),
+        (Variant(steps=5), ("sampler.name=heun", "sampler.steps=6"), "is drawn so anyway"),
         (Variant(weights="ema0.99", eta=1.0), (), "is drawn so anyway"),
     ],
 )
