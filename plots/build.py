@@ -22,6 +22,7 @@ from plots.figures import (
     closest,
     cost_vs_quality,
     curriculum,
+    curve_with_samples,
     denoising_profile,
     feature_emergence,
     fid_vs_steps,
@@ -193,6 +194,16 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "marks networks that have not yet been trained on all noise levels.",
         samples.page_cells,
         samples.figure,
+    ),
+    PictureEntry(
+        "curve_with_samples",
+        "The distance by training step, and samples",
+        "Above: the distance between generated and real images over training, of the arms that "
+        "answer the question first. Lower is better. Below: samples of the same arms at "
+        "milestones, from the same noise in each column. Hollow points and dashed frames are of "
+        "networks that have not yet been trained on all noise levels.",
+        curve_with_samples.curve_cells,
+        curve_with_samples.figure,
     ),
     FigureEntry(
         "curriculum",

@@ -19,12 +19,13 @@ from plots.build import drawable
 ROOT = Path(__file__).parents[2]
 NAMES = {
     "fid_vs_steps", "samples", "curriculum", "capacity", "denoising_profile", "cost_vs_quality",
+    "curve_with_samples",
 }  # fmt: skip
 TEN_PERCENT = Terms(smallest_effect=0.1)
 ALL = {
     "fid_vs_steps", "forest", "order_exposure", "denoising_profile", "learnable", "stitched",
     "feature_emergence", "samples", "curriculum", "capacity", "channel_births", "group_norms",
-    "cost_vs_quality", "closest", "specifications",
+    "cost_vs_quality", "closest", "specifications", "curve_with_samples",
 }  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def test_pdf_embeds_truetype_and_carries_no_clock(built):
 
 def test_figures_have_the_same_bytes_for_any_row_order(built, tmp_path, make, monkeypatch):
     folder, _ = built
-    few = ("fid_vs_steps", "curriculum", "samples")
+    few = ("fid_vs_steps", "curriculum", "samples", "curve_with_samples")
     monkeypatch.setattr(build, "ENTRIES", [one for one in build.ENTRIES if one.name in few])
     rows = make.rows(arms=("B", "CS"), milestones=(281, 1500))
     random.Random(0).shuffle(rows)
@@ -185,7 +186,7 @@ def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):
     one = to_frame([make.row(step=750), make.row()])
     assert set(drawable(StudyAnalysis(one))) == {"fid_vs_steps", "cost_vs_quality"}
     assert set(drawable(StudyAnalysis(wide))) == ALL - {
-        "learnable", "stitched", "feature_emergence", "samples", "closest",
+        "learnable", "stitched", "feature_emergence", "samples", "closest", "curve_with_samples",
     }  # fmt: skip
 
 
