@@ -69,9 +69,9 @@ class Milestone:
     @property
     def odd_sets(self) -> tuple[str, ...]:
         """The sets of weights that its numbers are of, where a run's own file would give others."""
+        usual, own = (primary_weights(self.config), "raw"), self.weights
         kept = self.content["weights"]
-        usual = (primary_weights(self.config), "raw")
-        sets = (self.weights, *(name for name in usual if name in kept and name != self.weights))
+        sets = (own, *(name for name in usual if name in kept and name != own))
         return () if sets == usual else sets
 
     @functools.cached_property

@@ -151,10 +151,15 @@ def to_latex(table: Table, label: str) -> str:
 
 
 def to_csv(numbers: pd.DataFrame) -> str:
-    """A frame as csv; no text in it is taken for a formula by a spreadsheet."""
+    """A frame as csv, its numbers with twelve digits: further ones differ between processors.
+
+    No text in it is taken for a formula by a spreadsheet.
+    """
     shown = numbers.rename(columns=_cell_of_csv).map(_cell_of_csv)
     return str(shown.to_csv(index=False, lineterminator="\n"))
 
 
 def _cell_of_csv(value: object) -> object:
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
     return spreadsheet_cell(value) if isinstance(value, str) else value

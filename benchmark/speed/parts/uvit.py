@@ -54,7 +54,7 @@ def uvit(overrides: list[str], repeats: int) -> Report:
         overrides: ``--set`` words.
         repeats: turns of each row.
     """
-    config = _config(overrides, None)
+    config = _config(overrides, GPU_WIDTHS[0])
     own_width, _ = _width(config), _schedule(config)
     widths = GPU_WIDTHS if uses_gpu(config) else CPU_WIDTHS
     rates = measure_rates(device_of(config))
@@ -81,10 +81,8 @@ def uvit(overrides: list[str], repeats: int) -> Report:
 
 
 def _width(config: RunConfig) -> int:
-    if not isinstance(config.model, UViTConfig):
-        raise UserError(
-            f"--part uvit with the network {config.model.network}; leave model.network out."
-        )
+    # Another network has no such width, and was refused.
+    assert isinstance(config.model, UViTConfig)
     return config.model.embed_dim
 
 
@@ -96,11 +94,9 @@ def _schedule(config: RunConfig) -> LinearBeta:
     return config.process.noise
 
 
-def _config(overrides: list[str], width: int | None) -> RunConfig:
-    """The preset at a width; None: at its own."""
-    of_width = [] if width is None else [
-        f"model.embed_dim={width}", f"model.num_heads={max(1, width // _HEAD)}"
-    ]  # fmt: skip
+def _config(overrides: list[str], width: int) -> RunConfig:
+    """The preset at a width."""
+    of_width = [f"model.embed_dim={width}", f"model.num_heads={max(1, width // _HEAD)}"]
     config = speed_config(PRESET, [*of_width, *overrides])
     if uses_gpu(config):
         return config

@@ -93,7 +93,7 @@ def test_uvit_part_has_all_rows_of_each_width(workdir, call, monkeypatch):
 
 @pytest.mark.parametrize(
     ("word", "message"),
-    [("model.network=naive_unet", "leave model.network out"),
+    [("model.network=naive_unet", "of naive_unet; it is a key of uvit"),
      ("process.kind=ddpm", "leave process.kind out")],
 )  # fmt: skip
 def test_uvit_part_of_something_else_is_refused(word, message, call):

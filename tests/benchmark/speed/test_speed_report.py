@@ -40,7 +40,7 @@ def test_limits_are_rows_of_their_own():
     assert [row["row"] for row in rows] == ["limit: bandwidth", "limit: matrices"]
     assert [row["images_per_second"] for row in rows] == pytest.approx([500.0, 400.0])
     assert "2.0 MB an image" in notes[0]
-    assert "0.4 TFLOP/s in bf16" in notes[1]
+    assert "float32 0.1 TFLOP/s, bf16 0.4 TFLOP/s" in notes[1]
 
 
 def test_text_table_aligns_and_leaves_blank_what_a_row_lacks():

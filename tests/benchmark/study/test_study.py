@@ -246,7 +246,9 @@ def test_setting_that_was_asked_for_and_that_no_arm_has_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"--set model.regrow_method: no arm .* of sparse_unet\."):
         load_study(str(path), overrides=["model.regrow_method=random"])
     path.write_text(alone.replace("probe_batches: 2", "placement: nonsense"))
-    with pytest.raises(UserError, match=r"run\.model\.placement: no arm of .* of sparse_unet\."):
+    with pytest.raises(
+        UserError, match=r"run\.model\.placement: no arm .* of sparse_unet, sparse_uvit\."
+    ):
         load_study(str(path))
 
 
