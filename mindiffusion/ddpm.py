@@ -13,13 +13,11 @@ from mindiffusion.chain import Chain
 from mindiffusion.curriculum.loss_weight import LossWeight, check_spread
 from mindiffusion.errors import UserError
 from mindiffusion.noise import sample_noise
-from mindiffusion.parameterization import EpsPrediction, Parameterization
+from mindiffusion.parameterization import Parameterization, ParameterizedProcess
 from mindiffusion.process import (
-    Forward,
     Jump,
     Level,
     Model,
-    Prediction,
     Spacing,
     add_noise,
     clean_level,
@@ -29,7 +27,7 @@ from mindiffusion.samplers.ancestral import ancestral_sample
 from mindiffusion.schedules import linear_tables
 
 
-class DDPMProcess(nn.Module):
+class DDPMProcess(ParameterizedProcess):
     """A chain of n_T noise levels with x_t = √ᾱ_t x + √(1 − ᾱ_t) ε: a ``Process``.
 
     Only this class uses the integer index of a level.
@@ -51,10 +49,9 @@ class DDPMProcess(nn.Module):
         loss_weight: LossWeight | None = None,
         std: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(parameterization)
         self.chain = chain
         self.num_levels = chain.n_T
-        self.parameterization = parameterization or EpsPrediction()
         check_spread(loss_weight, std)
         alpha_bar = linear_tables(*chain.betas, chain.n_T).alpha_bar
         weights = torch.ones_like(alpha_bar)
@@ -95,12 +92,6 @@ class DDPMProcess(nn.Module):
         alpha, sigma, weight = table[index].unbind(1)
         t = index.double() / self.num_levels
         return Level(t, alpha, sigma, t, weight)
-
-    def predict(
-        self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
-    ) -> Prediction:
-        """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
-        return self.parameterization.predict(network, x_t, level, condition)
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of the chain, rising.

@@ -16,12 +16,6 @@ from mindiffusion.process import Forward, Level, Prediction, as_factor, given
 class Parameterization(nn.Module, ABC):
     """Reads a network's answer; what it knows of the data moves with it and is never saved."""
 
-    def predict(
-        self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
-    ) -> Prediction:
-        """Read a network's answer to noisy images x_t (B, C, H, W), in their dtype."""
-        return Prediction(x_t, level, self.eps(given(network, condition), x_t, level))
-
     @abstractmethod
     def eps(self, network: Forward, x_t: Tensor, level: Level) -> Tensor:
         """ε̂ (B, C, H, W) of noisy images x_t (B, C, H, W), in their dtype."""
@@ -74,6 +68,26 @@ class Preconditioned(Parameterization):
         z = (x_t - alpha * self.mean.to(x_t.dtype)) / scale
         # Under autocast the answer may come in fewer bits; what follows is cheap and exact.
         return of_input * z - of_answer * network(z, network_times(level, x_t)).to(x_t.dtype)
+
+
+class ParameterizedProcess(nn.Module):
+    """What processes share whose networks' answers a parameterization reads.
+
+    Args:
+        parameterization: how; None: as ε̂.
+    """
+
+    def __init__(self, parameterization: Parameterization | None) -> None:
+        super().__init__()
+        self.parameterization = parameterization or EpsPrediction()
+
+    def predict(
+        self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
+    ) -> Prediction:
+        """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
+        return Prediction(
+            x_t, level, self.parameterization.eps(given(network, condition), x_t, level)
+        )
 
 
 def network_times(level: Level, x_t: Tensor) -> Tensor:

@@ -196,19 +196,21 @@ class SparseNaiveUnet(NaiveUnet):
         """
         if self.placement != "silent":
             return {}
+        return {name: self._frozen_rows(name) for name in (*_OF_CHANNELS, _READS_SKIP)}
+
+    def _frozen_rows(self, name: str) -> Tensor:
+        """Where a parameter serves masked channels, along its first axis."""
         off = self.channel_mask == 0
-        # up1 sees cat(up0's output, the skip): the skip's channels come second.
-        skip = torch.cat((torch.zeros_like(off), off))
-        return {
-            name: rows.view(-1, *[1] * (self.get_parameter(name).dim() - 1))
-            for name, rows in (*((name, off) for name in _OF_CHANNELS), (_READS_SKIP, skip))
-        }
+        if name == _READS_SKIP:
+            # up1 sees cat(up0's output, the skip): the skip's channels come second.
+            off = torch.cat((torch.zeros_like(off), off))
+        return off.view(-1, *[1] * (self.get_parameter(name).dim() - 1))
 
     def _freeze_masked(self) -> None:
         """Zero the gradient of what is frozen, which norms and skips would not leave at 0."""
 
         def stop(gradient: Tensor, name: str) -> Tensor:
-            return gradient * ~self.frozen()[name]
+            return gradient * ~self._frozen_rows(name)
 
         for name in self.frozen():
             self.get_parameter(name).register_hook(functools.partial(stop, name=name))

@@ -4,20 +4,20 @@
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindiffusion.chain import LinearBeta
 from mindiffusion.curriculum.loss_weight import LossWeight, check_spread
 from mindiffusion.errors import UserError
-from mindiffusion.parameterization import EpsPrediction, Parameterization
-from mindiffusion.process import Forward, Jump, Level, Prediction, Spacing, clean_level
+from mindiffusion.parameterization import Parameterization, ParameterizedProcess
+from mindiffusion.process import Jump, Level, Spacing, clean_level
 
 LOWEST_TIME = 1e-3
 """The lowest level that a sampler asks for; a network saw only a thousandth of its draws below."""
 _BINS = 1000
 
 
-class VPSDEProcess(nn.Module):
+class VPSDEProcess(ParameterizedProcess):
     """Continuous noise levels with x_t = √ᾱ(t) x + √(1 − ᾱ(t)) ε: a ``Process``.
 
     The network is told the noise time t in (0, 1].
@@ -41,9 +41,8 @@ class VPSDEProcess(nn.Module):
         loss_weight: LossWeight | None = None,
         std: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(parameterization)
         self.schedule = schedule
-        self.parameterization = parameterization or EpsPrediction()
         check_spread(loss_weight, std)
         self._loss_weight = loss_weight
         self._std = std or 1.0
@@ -86,12 +85,6 @@ class VPSDEProcess(nn.Module):
             return torch.ones_like(t)
         change = self._slope(t) / self._steepest
         return self._loss_weight.at((-integral).exp(), change, self._std)
-
-    def predict(
-        self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
-    ) -> Prediction:
-        """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
-        return self.parameterization.predict(network, x_t, level, condition)
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of (0, 1], rising.

@@ -1,4 +1,4 @@
-"""A loop around any work, for what is no training."""
+"""What is timed besides training: a loop around any work, and a model to draw from."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,11 @@ import torch
 
 from benchmark.speed.setting import wait_for
 from benchmark.speed.timing import Loop
+from mindiffusion.build import build_process
+from mindiffusion.config.run import RunConfig
+from mindiffusion.process import Model
+from mindiffusion.runtime import resolve_sampler
+from mindiffusion.sampling import sampling_network
 
 
 class NumberedWork(Loop):
@@ -45,3 +50,9 @@ class NumberedWork(Loop):
             self._work(self._number)
             self._number += 1
         wait_for(self._device)
+
+
+def untrained(config: RunConfig, device: torch.device) -> Model:
+    """A network with fresh weights: speed does not depend on their values."""
+    network = sampling_network(config, resolve_sampler(config, device.type), device)
+    return Model(network, build_process(config).to(device))

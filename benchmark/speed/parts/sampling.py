@@ -10,13 +10,12 @@ from benchmark.speed.report import Report, measured_row, run_setting
 from benchmark.speed.rivals.reference_loop import plain_ancestral, plain_ddim
 from benchmark.speed.setting import ddpm_of, device_of, speed_config
 from benchmark.speed.timing import Loop, measure
-from benchmark.speed.work import NumberedWork
+from benchmark.speed.work import NumberedWork, untrained
 from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.run import RunConfig
 from mindiffusion.config.sampler import SamplerConfig
-from mindiffusion.process import Model
 from mindiffusion.runtime import chunk_size, resolve_runtime, resolve_sampler
-from mindiffusion.sampling import sample_chunk, sampling_network
+from mindiffusion.sampling import sample_chunk
 from mindiffusion.schedules import linear_tables
 
 DDIM_STEPS = 50
@@ -78,7 +77,7 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
         for one in (config, short)
     )
     levels = [jump.key for jump in build_process(config).jumps(DDIM_STEPS)]
-    ours, ours_short = (_untrained(one, device) for one in (config, short))
+    ours, ours_short = (untrained(one, device) for one in (config, short))
     actions: Mapping[str, Callable[[int], Tensor | object]] = {
         "DDIM-50, plain": lambda k: plain_ddim(plain, alpha_bar, shape, levels),
         "DDIM-50, ours": lambda k: sample_chunk(ours, ours.process, codec, ddim, k, side),
@@ -88,9 +87,3 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
         ),
     }
     return [NumberedWork(name, chunk, device, threads, action) for name, action in actions.items()]
-
-
-def _untrained(config: RunConfig, device: torch.device) -> Model:
-    """A network with fresh weights: speed does not depend on their values."""
-    network = sampling_network(config, resolve_sampler(config, device.type), device)
-    return Model(network, build_process(config).to(device))

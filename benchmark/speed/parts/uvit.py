@@ -16,16 +16,15 @@ from benchmark.speed.report import Report, Row, measured_row, run_setting
 from benchmark.speed.rivals.plain_uvit import PlainTraining, plain_ode
 from benchmark.speed.setting import device_of, speed_config, uses_gpu
 from benchmark.speed.timing import Loop, Measurement, measure
-from benchmark.speed.work import NumberedWork
-from mindiffusion.build import build_codec, build_network, build_process
+from benchmark.speed.work import NumberedWork, untrained
+from mindiffusion.build import build_codec, build_network
 from mindiffusion.chain import LinearBeta
 from mindiffusion.config.model import UViTConfig
 from mindiffusion.config.process import VPSDEConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
-from mindiffusion.process import Model
 from mindiffusion.runtime import resolve_sampler
-from mindiffusion.sampling import sample_chunk, sampling_network
+from mindiffusion.sampling import sample_chunk
 from mindiffusion.step_cost import step_cost
 from mindiffusion.training.ema import Averages
 from mindiffusion.training.optimizer import make_optimizer
@@ -114,8 +113,7 @@ def _loops(config: RunConfig, images: np.ndarray, scratch: Path) -> dict[str, Lo
     pixels = codec.inputs(torch.from_numpy(images).to(device), torch.float32)
     sampler = replace(config.sampler, steps=CALLS)
     drawn = resolve_sampler(config, device.type)
-    process = build_process(config).to(device)
-    model = Model(sampling_network(config, drawn, device), process)
+    model = untrained(config, device)
     chunk = (drawn.chunk, codec.channels, side, side)
     asked = build_network(config).to(device).eval().requires_grad_(False)
     # A network with gradients to work on: ours has none between its steps.
@@ -131,7 +129,7 @@ def _loops(config: RunConfig, images: np.ndarray, scratch: Path) -> dict[str, Lo
             drawn.chunk, lambda k: plain_ode(asked, schedule, chunk, CALLS, device)
         ),
         f"{OURS}, sampling": (
-            drawn.chunk, lambda k: sample_chunk(model, process, codec, sampler, k, side)
+            drawn.chunk, lambda k: sample_chunk(model, model.process, codec, sampler, k, side)
         ),
     }  # fmt: skip
     loops: list[Loop] = [
