@@ -25,6 +25,7 @@ from plots.figures import (
     order_exposure,
     samples,
     specifications,
+    stages,
     stitched,
 )
 
@@ -200,6 +201,15 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "differ in order alone. Arms that share all of it share a panel.",
         lambda study: curriculum.has_rows(study.frame),
         _of_rows(curriculum.figure),
+    ),
+    PictureEntry(
+        "stages",
+        "What data and network are, stage by stage",
+        "The same images in every stage of one arm, with the noise that the stage trains: the "
+        "noisiest eighth of its draws first, the cleanest last. Bars show how much of the network "
+        "is switched on. A curriculum begins with noise alone and ends with all levels.",
+        stages.stage_cells,
+        stages.figure,
     ),
     FigureEntry(
         "capacity",

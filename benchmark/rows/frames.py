@@ -15,6 +15,8 @@ from benchmark.rows.metric_names import (
     EPS_MSE_MEAN,
     EXPOSURE,
     MASK_EFFECT,
+    MEMORISED_PIXELS,
+    STAGE_MEDIAN,
     STAGE_METRICS,
 )
 from benchmark.rows.row import FIELDS, IDENTITY, Row
@@ -211,6 +213,12 @@ def mean_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
     mean = frame.groupby(by)["value"].mean().rename("value").reset_index()
     one_each = frame.drop_duplicates(by).drop(columns="value")
     return one_each.merge(mean, on=by).assign(error=float("nan"))
+
+
+def rows_with_strips(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that name a strip of samples; other metrics name pictures of another kind."""
+    is_other = frame["metric"].str.startswith((MEMORISED_PIXELS, STAGE_MEDIAN))
+    return frame[frame["samples"].notna() & ~is_other]
 
 
 def curriculum_frame(frame: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,9 @@ VARIANT = "variant/"
 """How names begin of what is drawn in another way; the variant's and the metric's name follow."""
 EXPOSURE = "exposure"
 """Metric of a stage's rows: ``level`` is a bin's upper edge, ``step`` the stage's first one."""
+STAGE_MEDIAN = "t_median"
+"""Metric of a stage: the noise time that half of its draws stay below. Its row names a strip of
+what the network is shown in that stage."""
 
 
 def is_of_data_alone(metric: str) -> bool:

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from benchmark.rows.frames import arm_order
-from benchmark.rows.metric_names import MEMORISED_PIXELS
+from benchmark.rows.frames import arm_order, rows_with_strips
 from mindiffusion.errors import UserError
 from mindiffusion.outside.pictures import BadImage, read_named
 from plots.level_lines import spread
@@ -31,8 +30,7 @@ GAP = 3
 
 def sample_cells(frame: pd.DataFrame) -> pd.DataFrame:
     """One strip per arm and milestone: the first weights label, sampler and seed by name."""
-    # Rows of memorised pixels name another kind of picture.
-    rows = frame[frame["samples"].notna() & ~frame["metric"].str.startswith(MEMORISED_PIXELS)]
+    rows = rows_with_strips(frame)
     order = ["weights", "sampler", "sampler_steps", "seed", "sampling_seed"]
     rows = rows.sort_values([*order, "samples"], kind="stable")
     if not rows.empty:
@@ -126,22 +124,23 @@ def enlarged(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return canvas.repeat(min(ENLARGE, most), axis=0).repeat(min(ENLARGE, most), axis=1)
 
 
-def tile(images: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
-    """The first rows x 4 images as one picture; a short strip leaves white places.
+def tile(images: NDArray[np.uint8], rows: int, columns: int = IMAGES_PER_ROW) -> NDArray[np.uint8]:
+    """The first rows x columns images as one picture; a short strip leaves white places.
 
     Args:
         images: (k, size, size, 3) uint8.
-        rows: how many rows of 4 images.
+        rows: how many rows of images.
+        columns: how many images side by side.
 
     Returns:
-        (rows * size, 4 size, 3) uint8.
+        (rows * size, columns * size, 3) uint8.
     """
-    places, size = rows * IMAGES_PER_ROW, images.shape[1]
+    places, size = rows * columns, images.shape[1]
     cell = white(places * size, size).reshape(places, size, size, 3)
     count = min(places, len(images))
     cell[:count] = images[:count]
-    grid = cell.reshape(rows, IMAGES_PER_ROW, size, size, 3).swapaxes(1, 2)
-    return grid.reshape(rows * size, IMAGES_PER_ROW * size, 3)
+    grid = cell.reshape(rows, columns, size, size, 3).swapaxes(1, 2)
+    return grid.reshape(rows * size, columns * size, 3)
 
 
 def rows_per_cell(arms: list[str]) -> int:

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -21,8 +22,9 @@ from benchmark.evaluation.metrics.profile import SUMMARIES, ProfileResult, summa
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.evaluation.milestone.score import score_milestone
+from benchmark.evaluation.milestone.stage_pictures import NUM_SHOWN
 from benchmark.evaluation.milestone.yardstick import make_yardstick
-from benchmark.rows.metric_names import EPS_MSE, EXPOSURE
+from benchmark.rows.metric_names import EPS_MSE, EXPOSURE, STAGE_MEDIAN
 from benchmark.speed.setting import ddpm_of
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion import build
@@ -555,6 +557,14 @@ def test_process_is_scored(make_run, train_run, avatars, workdir):
     np.testing.assert_allclose(levels, times_of(process.grid(5)))
     assert {row.sampler_steps for row in rows if row.sampler} == {2}
     assert {f"{EPS_MSE}/{name}" for name in SUMMARIES} <= {row.metric for row in rows}
+    strips = [row for row in rows if row.metric == STAGE_MEDIAN]
+    assert len({row.step for row in strips}) == len(strips) > 0
+    for row in strips:
+        (stage,) = (one for one in milestone.stages if one.start == row.step)
+        low, high = stage.density.ends(process.num_levels)
+        assert low <= row.value <= high
+        with Image.open(study.folder / row.samples) as picture:
+            assert picture.size == (NUM_SHOWN * 32, 32)
 
 
 def test_sampler_meets_untrained_levels_until_the_stages_cover_all(make_run):

@@ -139,13 +139,20 @@ class Milestone:
         """A picture's path as rows name it: relative to the study's folder."""
         return picture.relative_to(self.study.folder).as_posix()
 
+    @functools.cached_property
+    def new_stages(self) -> tuple[tuple[Stage, dict[str, Any]], ...]:
+        """The stages begun since the milestone before, each with what the log says of its begin."""
+        before = [step for step in self.plan.milestones if step < self.step]
+        first = before[-1] if before else 0
+        return tuple(
+            (stage_at(self.stages, entry["step"]), entry)
+            for entry in self.content["stage_log"]
+            if first <= entry["step"] < self.step
+        )
+
     def stage_rows(self) -> Iterator[Row]:
         """What is trained when: rows of the stages begun since the milestone before."""
-        before = [step for step in self.plan.milestones if step < self.step]
-        for entry in self.content["stage_log"]:
-            if not (before[-1] if before else 0) <= entry["step"] < self.step:
-                continue
-            stage = stage_at(self.stages, entry["step"])
+        for stage, entry in self.new_stages:
             lows, highs = zip(*stage.density.intervals, strict=True)
             numbers = {"t_min": min(lows), "t_max": max(highs)}
             numbers |= {name: entry.get(name) for name in _OF_STAGES}

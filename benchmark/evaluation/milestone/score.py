@@ -15,6 +15,7 @@ from benchmark.evaluation.milestone.parts import Part
 from benchmark.evaluation.milestone.profile_rows import profile_rows
 from benchmark.evaluation.milestone.proof import check_finisher, proof
 from benchmark.evaluation.milestone.sample_rows import sample_rows
+from benchmark.evaluation.milestone.stage_pictures import stage_pictures
 from benchmark.evaluation.milestone.stitched_rows import key_of_finisher, stitched_rows
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.row import Row
@@ -58,6 +59,7 @@ def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgres
     metrics = milestone.evaluation.metrics
     model = model_of(milestone.content, milestone.weights, yardstick.device)
     yield from milestone.stage_rows()
+    yield from stage_pictures(milestone, yardstick)
     if "profile" in metrics:
         on_progress("held-out error", 0.0)
         yield from profile_rows(milestone, model, yardstick)

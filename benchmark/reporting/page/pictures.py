@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmark.rows.frames import arm_order
-from benchmark.rows.metric_names import MEMORISED_PIXELS
+from benchmark.rows.frames import arm_order, rows_with_strips
 from benchmark.study.arm_catalogue import arm_note
 from mindiffusion.outside.pictures import PNG_SIGNATURE, BadImage, read_named
 
@@ -118,11 +117,8 @@ def _uri(content: bytes, kind: str = "png") -> str:
 
 
 def strip_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per strip: arm, seed, step, ``samples``, ``full_range``, of one way of sampling.
-
-    Rows of memorised pixels name another kind of picture and are no strips.
-    """
-    rows = frame[frame["samples"].notna() & ~frame["metric"].str.startswith(MEMORISED_PIXELS)]
+    """A row per strip: arm, seed, step, ``samples``, ``full_range``, of one way of sampling."""
+    rows = rows_with_strips(frame)
     how = ["weights", "sampler", "sampler_steps", "sampling_seed"]
     rows = rows.sort_values([*how, "seed", "step", "samples"], kind="stable")
     if not rows.empty:
