@@ -37,7 +37,8 @@ class Claim:
     """One question about arms, and the contrast that answers it.
 
     ``weights`` are (arm, weight) pairs that sum to 0; ``contrast`` is what they read like;
-    ``direction`` is the sign that the contrast is claimed to have.
+    ``direction`` is the sign that the contrast is claimed to have; ``at_least`` how large it is
+    claimed to be, as a hypothesis says it.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Claim:
     contrast: str
     weights: Weights
     direction: Direction
+    at_least: float | None = None
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -59,9 +61,9 @@ class Claim:
         return frozenset(self.weights)
 
     @property
-    def asked(self) -> tuple[frozenset[tuple[str, float]], Direction]:
+    def asked(self) -> tuple[frozenset[tuple[str, float]], Direction, float | None]:
         """What is claimed, however it is written."""
-        return self.contrasted, self.direction
+        return self.contrasted, self.direction, self.at_least
 
 
 def _of_hypothesis(one: Hypothesis) -> Claim:
@@ -69,9 +71,13 @@ def _of_hypothesis(one: Hypothesis) -> Claim:
     title = one.title or one.name
     if not one.title or one.expected != "better":
         title = f"{title} (expected: {one.expected})"
+    if one.at_least is not None:
+        title = f"{title}, by at least {one.at_least:g}"
     question = one.question or f"Is {contrast} {one.expected}?"
     direction = _SIGN[one.expected]
-    return Claim(one.name, "hypothesis", title, question, contrast, one.weights, direction)
+    return Claim(
+        one.name, "hypothesis", title, question, contrast, one.weights, direction, one.at_least
+    )
 
 
 def _of_comparison(one: Comparison) -> Claim:

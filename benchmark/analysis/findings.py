@@ -34,6 +34,7 @@ from benchmark.analysis.verdict_words import (
     why_decided,
     why_mixed,
     why_not_answered,
+    why_of_size,
     why_undecided,
 )
 from benchmark.rows.frames import cells_of, split_conditions
@@ -231,13 +232,17 @@ def _inert(claim: Claim, masks: Mapping[str, MaskEffect | None]) -> str:
 def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: Evidence) -> Finding:
     """The claim's own arms alone decide, seed by seed: no other arm can move its interval."""
     values = table.to_numpy() @ _weights(claim)
-    contrast = paired(values)
-    margin = evidence.scale.margin
-    answer = verdict(contrast, margin, claim.direction)
-    p = contrast.p
+    contrast = tested = paired(values)
+    margin, border = evidence.scale.margin, 0.0
+    if claim.at_least is not None:
+        # What is tested is by how much the effect is larger than its claimed size.
+        border = evidence.scale.sized(claim.at_least, claim.direction)
+        tested, margin = paired(values - border), 0.0
+    answer = verdict(tested, margin, claim.direction)
+    p = tested.p
     if claim.group == "hypothesis" and claim.direction == 0 and margin > 0:
-        p = equivalence(contrast, margin)
-    needed = _seeds_needed(contrast, len(values), evidence, claim.direction)
+        p = equivalence(tested, margin)
+    needed = _seeds_needed(tested, len(values), margin, evidence.alpha, claim.direction)
     return dataclasses.replace(
         blank,
         estimate=contrast.estimate,
@@ -246,14 +251,14 @@ def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: Evidenc
         p=None if math.isnan(p) else p,
         p_sign_flip=sign_flip(values),
         verdict=answer,
-        why=_why(answer, contrast, evidence.scale, claim.direction, needed),
+        why=_why(answer, contrast, evidence.scale, claim, needed),
         seeds_needed=needed,
         steps_equivalent=worth_in_steps(contrast.estimate, evidence.curve),
     )
 
 
 def _seeds_needed(
-    contrast: Contrast, n: int, evidence: Evidence, direction: Direction
+    contrast: Contrast, n: int, margin: float, alpha: float, direction: Direction
 ) -> int | None:
     """Seeds that would decide, one way or the other, if the estimate is right.
 
@@ -261,26 +266,29 @@ def _seeds_needed(
     (beyond it on the claimed side: supported; within: equal) or 0 (refuted). None where that takes
     more than any study has, and for one seed, whose spread is unknown.
     """
-    size, margin = abs(contrast.estimate), evidence.scale.margin
+    size = abs(contrast.estimate)
     gap = abs(size - margin) if contrast.estimate * direction > 0 else max(size, margin - size)
-    return seeds_needed(gap, contrast.standard_error * math.sqrt(n), evidence.alpha)
+    return seeds_needed(gap, contrast.standard_error * math.sqrt(n), alpha)
 
 
 def _why(
     answer: str,
     contrast: Contrast,
     scale: Scale,
-    direction: Direction,
+    claim: Claim,
     needed: int | None,
 ) -> str:
     if contrast.df == 0:
         value = scale.change(contrast.estimate)
         return f"One training seed ({value}) has no interval, so nothing can be decided."
     interval = contrast.low, contrast.high
+    if claim.at_least is not None:
+        claimed = scale.change(scale.sized(claim.at_least, claim.direction))
+        return why_of_size(answer, scale.span(*interval), claimed, needed)
     if answer == "undecided":
         text = why_undecided(interval, scale, needed)
     else:
-        text = why_decided(answer, interval, contrast.interval(0.9), scale, direction)
+        text = why_decided(answer, interval, contrast.interval(0.9), scale, claim.direction)
     if scale.margin == 0:
         text += " No smallest effect is declared for this measure: only the sign is judged."
     return text

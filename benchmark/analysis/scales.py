@@ -64,6 +64,10 @@ class Scale(ABC):
         """The smallest effect of interest as a change, ≥ 0."""
 
     @abstractmethod
+    def sized(self, size: float, direction: int) -> float:
+        """A change of a size on the side of a sign: of a share of the metric, or in its unit."""
+
+    @abstractmethod
     def takes(self, values: Numbers) -> Numbers:
         """Which values it has a place for."""
 
@@ -181,6 +185,10 @@ class RatioScale(Scale):
         """The log of 1 plus the share."""
         return math.log1p(self.smallest_effect)
 
+    def sized(self, size: float, direction: int) -> float:
+        """Better by 22 % is log .78, worse by 22 % is log 1.22."""
+        return math.log1p(direction * size) if direction * size > -1 else -math.inf
+
     def takes(self, values: Numbers) -> Numbers:
         """Those above 0."""
         return values > 0
@@ -233,6 +241,10 @@ class PlainScale(Scale):
     def margin(self) -> float:
         """The smallest effect itself."""
         return self.smallest_effect
+
+    def sized(self, size: float, direction: int) -> float:
+        """The size itself."""
+        return direction * size
 
     def takes(self, values: Numbers) -> Numbers:
         """All numbers."""

@@ -68,9 +68,31 @@ def why_undecided(interval: tuple[float, float], scale: Scale, seeds_needed: int
     else:
         side = scale.side(low)
         text += f"lies {side} zero but includes effects smaller than {scale.smallest}"
+    return f"{text}; {_seeds_to_decide(seeds_needed)}"
+
+
+def _seeds_to_decide(seeds_needed: int | None) -> str:
     if seeds_needed is None:
-        return f"{text}; more than {MOST_SEEDS:,} seeds would be needed if the estimate is right."
-    return f"{text}; about {seeds_needed} seeds would decide if the estimate is right."
+        return f"more than {MOST_SEEDS:,} seeds would be needed if the estimate is right."
+    return f"about {seeds_needed} seeds would decide if the estimate is right."
+
+
+def why_of_size(verdict: str, shown: str, claimed: str, seeds_needed: int | None) -> str:
+    """The reason for a verdict on an effect that is claimed to be so large.
+
+    Args:
+        verdict: "supported", "refuted" or "undecided".
+        shown: the 95 % interval.
+        claimed: the change that is claimed at least.
+        seeds_needed: as of ``why_undecided``.
+    """
+    if verdict == "undecided":
+        return (
+            f"The interval, {shown}, includes the claimed {claimed}; "
+            f"{_seeds_to_decide(seeds_needed)}"
+        )
+    where = "beyond" if verdict == "supported" else "short of"
+    return f"The whole interval, {shown}, lies {where} the claimed {claimed}."
 
 
 def why_mixed(noun: str, change: str, held_out: str) -> str:

@@ -51,6 +51,8 @@ class Hypothesis:
         title: a few words for tables and figures; the name if empty. What is expected stands beside
             it, but for a title whose claim is the usual one, better.
         question: what is asked, a sentence.
+        at_least: how large the effect is claimed to be, above 0: on the ratio scale a share of the
+            metric, else in its unit; None: larger than the smallest effect.
     """
 
     name: Annotated[Name, Field(min_length=1)]
@@ -58,9 +60,15 @@ class Hypothesis:
     expected: Expected = "better"
     title: Name = ""
     question: Name = ""
+    at_least: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a contrast that cannot be read or that compares nothing."""
+        """Refuse a contrast that cannot be read or compares nothing, and a size of no effect."""
+        if self.at_least is not None and self.expected == "equal":
+            raise UserError(
+                f"hypothesis {shown_value(self.name)} expects equal arms and an effect of at least "
+                f"{self.at_least:g}; take at_least out, or expect better or worse."
+            )
         try:
             contrast_weights(self.contrast)
         except ValueError as fault:

@@ -353,15 +353,15 @@ def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
         check_hypotheses(parsed.hypotheses, arms, source)
     try:
         smallest_effect = smallest_effect_of(parsed.endpoint, parsed.smallest_effect)
+        return Terms(
+            num_generated=parsed.evaluation.num_generated,
+            gate=parsed.gate,
+            endpoint=parsed.endpoint,
+            hypotheses=USUAL_HYPOTHESES if parsed.hypotheses is None else parsed.hypotheses,
+            smallest_effect=smallest_effect,
+        )
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    return Terms(
-        num_generated=parsed.evaluation.num_generated,
-        gate=parsed.gate,
-        endpoint=parsed.endpoint,
-        hypotheses=USUAL_HYPOTHESES if parsed.hypotheses is None else parsed.hypotheses,
-        smallest_effect=smallest_effect,
-    )
 
 
 def _refuse_twins(runs: Sequence[RunConfig], path: Path) -> None:

@@ -5,6 +5,7 @@ without an index, or with one of an earlier version, is judged by the defaults.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,7 +15,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses
 from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import Name
+from mindiffusion.outside.documents import Name, shown_value
 
 ScaleName = Literal["ratio", "plain"]
 """How two values of the primary metric are compared: by their ratio, or by their difference."""
@@ -114,6 +115,19 @@ class Terms:
     hypotheses: Hypotheses = USUAL_HYPOTHESES
     smallest_effect: SmallestEffect = SMALLEST_EFFECT
 
+    def __post_init__(self) -> None:
+        """Refuse a claimed size that matters to nobody, or that no metric can have."""
+        for one in self.hypotheses:
+            is_share = self.endpoint.scale == "ratio" and one.expected == "better"
+            if one.at_least is not None and not (
+                self.smallest_effect < one.at_least < (1 if is_share else math.inf)
+            ):
+                below = ", and below 1, for no metric falls by all of it" if is_share else ""
+                raise UserError(
+                    f"hypothesis {shown_value(one.name)}: at_least is {one.at_least:g}; give more "
+                    f"than the smallest effect, {self.smallest_effect:g}{below}."
+                )
+
     def with_arms_named(self, names: Mapping[str, str]) -> "Terms":
         """The same terms where arms have other names: new one by old one."""
         return replace(self, hypotheses=tuple(one.renamed(names) for one in self.hypotheses))
@@ -163,4 +177,8 @@ def written_terms(terms: Terms) -> dict[str, Any]:
     if terms.endpoint.scale == USUAL.endpoint.scale:
         # Studies had no scale once; what they declared then has the same fingerprint now.
         del whole["endpoint"]["scale"]
+    for hypothesis in whole["hypotheses"]:
+        # Nor did hypotheses claim a size.
+        if hypothesis["at_least"] is None:
+            del hypothesis["at_least"]
     return {name: whole[name] for name in _IN_INDEX}

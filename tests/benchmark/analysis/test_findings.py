@@ -619,3 +619,32 @@ def test_holm_reaches_a_hypothesis_that_expects_no_difference():
     assert alone.verdict == "equal" and alone.p == alone.p_holm == pytest.approx(0.03, abs=0.005)
     assert among.verdict == "undecided" and among.p_holm == pytest.approx(3 * among.p)
     assert "among 3 hypotheses its p is 0.092 (Holm)" in among.why
+
+
+@pytest.mark.parametrize(
+    ("size", "verdict", "why"),
+    [
+        (0.05, "supported", "lies beyond the claimed −5.0 %."),
+        (0.22, "refuted", "lies short of the claimed −22.0 %."),
+        (1 - np.exp(-0.10), "undecided", "includes the claimed −9.5 %; "),
+    ],
+)
+def test_a_claimed_size_is_judged_as_a_size(frame, size, verdict, why):
+    found = judged(frame, Hypothesis("H", "C - B", at_least=float(size)))
+    assert found["H"].verdict == verdict and why in found["H"].why
+    # It says nothing of the claim without a size.
+    assert found["C-B"].verdict == "supported" and not found["C-B"].declared
+    plain = judged(frame, Hypothesis("H", "C - B"))["H"]
+    assert found["H"].interval == plain.interval and found["H"].p != plain.p
+
+
+def test_worse_by_a_size_is_a_share_of_the_lower_value():
+    rows = study({"B": 0.0, "C": 0.25})  # +28 %
+    found = judged(
+        rows,
+        Hypothesis("20", "C - B", "worse", at_least=0.2),
+        Hypothesis("40", "C - B", "worse", at_least=0.4),
+        Hypothesis("other", "C - B", at_least=0.2),
+    )
+    assert [one.verdict for one in found.values()][:3] == ["supported", "refuted", "refuted"]
+    assert found["20"].title == "20 (expected: worse), by at least 0.2"

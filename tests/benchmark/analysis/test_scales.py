@@ -266,3 +266,13 @@ def test_ticks_of_a_plain_scale_are_few_round_and_in_the_own_direction(reach, mo
         assert -reach <= place <= 0.6 * reach
         own = -place if more_is_better else place
         assert float(label.replace("−", "-")) == pytest.approx(own, abs=1e-6 * reach)
+
+
+def test_a_claimed_size_is_in_the_unit_of_a_plain_metric():
+    half, twice = (
+        study_of(PRECISION, Hypothesis("H", "good - B", at_least=size), gains={"B": 0, "good": 5})
+        for size in (2.5 * MARGIN, 10 * MARGIN)
+    )
+    found = [one.findings[0] for one in (half, twice)]
+    assert [one.verdict for one in found] == ["supported", "refuted"]
+    assert f"claimed +{2.5 * MARGIN:.3f}" in found[0].why

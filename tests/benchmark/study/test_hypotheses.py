@@ -111,6 +111,13 @@ def test_a_study_declares_its_own(load):
             "two hypotheses are called 'H1'",
         ),
         ("[{name: '', contrast: C - B}]", "hypotheses.0.name"),
+        ("[{name: H1, contrast: C - B, at_least: 0}]", "hypotheses.0.at_least"),
+        ("[{name: H1, contrast: C - B, at_least: 0.03}]", "more than the smallest effect, 0.03"),
+        ("[{name: H1, contrast: C - B, at_least: 1}]", "below 1, for no metric falls by all"),
+        (
+            "[{name: H1, contrast: C - B, expected: equal, at_least: 0.2}]",
+            "expects equal arms and an effect of at least 0.2",
+        ),
         ("[{name: H1}]", "key 'hypotheses.0.contrast' is missing"),
         ("[{name: H1, contrast: C - B, expected: lower}]", "hypotheses.0.expected"),
         ("[{name: H1, contrast: C - B, sign: 1}]", "unknown key 'hypotheses.0.sign'"),
