@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindiffusion.config.model import check_patches, check_transformer
+from mindiffusion.config.uvit import check_patches, check_transformer
 from mindiffusion.errors import UserError
 from mindiffusion.layers import without_autocast
 from mindiffusion.network import Network
