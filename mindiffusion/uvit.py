@@ -18,7 +18,7 @@ from mindiffusion.config.uvit import check_patches, check_transformer
 from mindiffusion.errors import UserError
 from mindiffusion.layers import without_autocast
 from mindiffusion.network import Network
-from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, masked, sinusoid
+from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, as_images, masked, sinusoid
 
 Skip = Literal["add"] | bool
 Grid = tuple[int, int]
@@ -181,7 +181,7 @@ class UViT(Network):
             # Norm and decoder see each token alone, so those that are not drawn are left out first.
             drawn = tokens[:, -self.num_patches :].to(self.pos_embed.dtype)
             drawn = self.decoder_pred(masks.decoder(self.norm(drawn, masks.stream)))
-            return self.final_layer(self._image(drawn))
+            return self.final_layer(as_images(drawn, self.grid, self.patch_size))
 
     def _extra_tokens(self, told: Tensor, condition: Tensor | None) -> list[Tensor]:
         """The tokens before the patches', each (B, ·, D)."""
@@ -195,12 +195,6 @@ class UViT(Network):
         if self.context_embed is not None:
             return [time, self.context_embed(condition)]
         return [time]
-
-    def _image(self, tokens: Tensor) -> Tensor:
-        """Patches (B, patches, p·p·C), their channel last, as images (B, C, H, W)."""
-        side, (rows, columns) = self.patch_size, self.grid
-        parts = tokens.view(len(tokens), rows, columns, side, side, self.in_chans)
-        return parts.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), -1, *self.img_size)
 
     def _check_input(self, x: Tensor, condition: Tensor | None) -> None:
         if tuple(x.shape[2:]) != self.img_size:
