@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping
 from dataclasses import fields
 from typing import Annotated, Any
 
+from mindiffusion.config.dit import DiTConfig
 from mindiffusion.config.model_base import CapacityLimit, ModelConfig
 from mindiffusion.config.naive_unet import (
     NaiveUnetConfig,
@@ -15,6 +16,7 @@ from mindiffusion.config.naive_unet import (
     SparseUnetConfig,
     UnetConfig,
 )
+from mindiffusion.config.song_unet import SongUNetConfig
 from mindiffusion.config.uvit import SparseUViTConfig, UViTConfig
 from mindiffusion.tagged_union import TaggedUnion
 
@@ -23,9 +25,11 @@ __all__ = [
     "USUAL_NETWORK",
     "AnyModelConfig",
     "CapacityLimit",
+    "DiTConfig",
     "ModelConfig",
     "NaiveUnetConfig",
     "RegUnetConfig",
+    "SongUNetConfig",
     "SparseUViTConfig",
     "SparseUnetConfig",
     "UViTConfig",
@@ -40,6 +44,8 @@ MODELS: dict[str, type[ModelConfig]] = {
     "reg_unet": RegUnetConfig,
     "uvit": UViTConfig,
     "sparse_uvit": SparseUViTConfig,
+    "song_unet": SongUNetConfig,
+    "dit": DiTConfig,
 }
 """All networks' configs by ``network``; ``mindiffusion.build.NETWORKS`` has the builder of each."""
 USUAL_NETWORK = "naive_unet"

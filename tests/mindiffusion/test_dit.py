@@ -243,7 +243,7 @@ def test_network_is_compiled_as_one_graph():
     [("S", 2, 6.06), ("B", 4, 5.56), ("L", 2, 80.71), ("XL", 2, 118.64), ("XL", 8, 7.39)],
 )
 def test_operations_are_those_that_the_paper_gives(name, patch, products):
-    """Table 4 of the paper, in 10⁹ multiplications of a forward pass, without the embeddings."""
+    """The paper's, in 10⁹ multiplications of a forward pass."""
     net = on_meta(name, patch_size=patch)
     x, told = torch.zeros(1, 4, 32, 32, device="meta"), torch.zeros(1, device="meta")
     plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
