@@ -1,7 +1,7 @@
 """DiT: a transformer on patches whose norms are set by the noise and by the class.
 
 Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers" (2212.09748), and its
-public code, which names the weights (architecture only: docs/methods.md, DiT).
+public code, which names the weights (architecture only: docs/networks.md, DiT).
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 Source: Song et al. 2021, "Score-based generative modeling through SDEs" (2011.13456), and Karras et
 al. 2022, "Elucidating the Design Space" (2206.00364), whose public code names the weights
-(architecture only: docs/methods.md, SongUNet).
+(architecture only: docs/networks.md, SongUNet).
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""DiT written out from docs/methods.md, DiT, on a state dict: sums, products and tanh alone."""
+"""DiT written out from docs/networks.md, DiT, on a state dict: sums, products and tanh alone."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""SongUNet written out from docs/methods.md, SongUNet, on a state dict: sums and products alone."""
+"""SongUNet written out from docs/networks.md, SongUNet, on a state dict, by sums and products."""
 
 import math
 
