@@ -112,12 +112,12 @@ class PositionalEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.half = dim // 2
+        self.num_frequencies = dim // 2
 
     def forward(self, labels: Tensor) -> Tensor:
         """Embed the labels."""
-        number = torch.arange(self.half, dtype=labels.dtype, device=labels.device)
-        frequencies = (-math.log(_LONGEST_PERIOD) / (self.half - 1) * number).exp()
+        number = torch.arange(self.num_frequencies, dtype=labels.dtype, device=labels.device)
+        frequencies = (-math.log(_LONGEST_PERIOD) / (self.num_frequencies - 1) * number).exp()
         angles = labels[:, None] * frequencies
         return torch.cat((angles.sin(), angles.cos()), dim=1)
 
