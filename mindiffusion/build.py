@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from mindiffusion.config.model import (
+    DiTConfig,
     ModelConfig,
     NaiveUnetConfig,
     RegUnetConfig,
+    SongUNetConfig,
     SparseUnetConfig,
     SparseUViTConfig,
     UViTConfig,
@@ -27,10 +29,12 @@ from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.data.codec import PIXELS, Codec
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPMProcess
+from mindiffusion.dit import DiT
 from mindiffusion.network import Network
 from mindiffusion.parameterization import EpsPrediction, Parameterization, Preconditioned
 from mindiffusion.process import Process
 from mindiffusion.reg_unet import RegNaiveUnet
+from mindiffusion.song_unet import ARCHITECTURES, SongUNet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.sparse_uvit import SparseUViT
 from mindiffusion.unet import NaiveUnet
@@ -85,6 +89,8 @@ def _uvit_words(model: UViTConfig, run: RunConfig) -> dict[str, Any]:
         "num_heads": model.num_heads,
         "conv": model.conv,
         "skip": model.skip,
+        # The last row is for images whose class is not told.
+        "num_classes": -1 if model.num_classes is None else model.num_classes + 1,
     }
 
 
@@ -102,12 +108,48 @@ def _sparse_uvit(model: SparseUViTConfig, run: RunConfig) -> Network:
     )
 
 
+def _song_unet(model: SongUNetConfig, run: RunConfig) -> Network:
+    channels = build_codec(run).channels
+    is_fourier = ARCHITECTURES[model.arch].get("embedding_type") == "fourier"
+    usual_scale = 1.0 if is_fourier else run.process.time_scale
+    return SongUNet(
+        run.data.size,
+        channels,
+        channels,
+        label_dim=model.num_classes or 0,
+        model_channels=model.model_channels,
+        channel_mult=model.channel_mult,
+        num_blocks=model.num_blocks,
+        attn_resolutions=model.attn_resolutions,
+        dropout=0.0,
+        time_scale=model.time_scale or usual_scale,
+        **ARCHITECTURES[model.arch],
+    )
+
+
+def _dit(model: DiTConfig, run: RunConfig) -> Network:
+    sizes = model.sizes
+    return DiT(
+        run.data.size,
+        model.patch_size,
+        build_codec(run).channels,
+        sizes.hidden_size,
+        sizes.depth,
+        sizes.num_heads,
+        num_classes=model.num_classes,
+        learn_sigma=False,
+        time_scale=model.time_scale or run.process.time_scale,
+    )
+
+
 NETWORKS: dict[type[ModelConfig], Callable[[Any, RunConfig], Network]] = {
     NaiveUnetConfig: _naive,
     SparseUnetConfig: _sparse,
     RegUnetConfig: _reg,
     UViTConfig: _uvit,
     SparseUViTConfig: _sparse_uvit,
+    SongUNetConfig: _song_unet,
+    DiTConfig: _dit,
 }
 """The builder of each network: (its config, the whole run) → the network with initial weights.
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mindiffusion.config.model import MIN_SIDE, check_sizes
+from mindiffusion.config.naive_unet import MIN_SIDE, check_sizes
 from mindiffusion.layers import (
     NORM_GROUPS,
     Conv3,

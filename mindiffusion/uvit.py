@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindiffusion.config.model import check_patches, check_transformer
+from mindiffusion.classes import told_classes, told_nothing
+from mindiffusion.config.uvit import check_patches, check_transformer
 from mindiffusion.errors import UserError
 from mindiffusion.layers import without_autocast
 from mindiffusion.network import Network
-from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, masked, sinusoid
+from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, as_images, masked, sinusoid
 
 Skip = Literal["add"] | bool
 Grid = tuple[int, int]
@@ -60,7 +61,8 @@ class UViT(Network):
         mlp_ratio: hidden width of the MLPs over D.
         qkv_bias: whether queries, keys and values have a bias.
         mlp_time_embed: whether the time's sinusoid passes through an MLP.
-        num_classes: number of classes; below 1: no classes.
+        num_classes: rows of the table of classes; the last is also that of an image whose class is
+            not told. Below 1: no classes.
         conv: whether a 3×3 convolution ends the network.
         skip: how the second half of the blocks reads the outputs of the first, last in, first out:
             True: joined by a linear layer; "add": added; False: not at all.
@@ -106,9 +108,8 @@ class UViT(Network):
             )
         self.patch_size, self.in_chans, self.embed_dim = patch_size, in_chans, embed_dim
         self.skip, self.time_scale = skip, time_scale
-        self._condition_shape, self._wanted, extras = _told_of_images(
-            num_classes, clip_dim, num_clip_token
-        )
+        self.num_clip_token = num_clip_token
+        extras = 1 + (num_classes > 0) + (0 if clip_dim is None else num_clip_token)
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         self.time_embed = (
             nn.Sequential(
@@ -150,14 +151,14 @@ class UViT(Network):
         Args:
             x: (B, in_chans, H, W), noisy images of the sides that the network was built for.
             told: (B,), the noise time in (0, 1].
-            condition: with classes their numbers, (B,) int64; with text its tokens,
-                (B, num_clip_token, clip_dim); else None.
+            condition: with classes their numbers, (B,) int64, −1 where an image's is not told, and
+                None where none is; with text its tokens, (B, num_clip_token, clip_dim); else None.
 
         Returns:
             (B, in_chans, H, W).
 
         Raises:
-            UserError: images of other sides, or no condition where there must be one, or one that
+            UserError: images of other sides, no text where there must be one, or a condition that
                 does not fit.
         """
         return self._through(Masks(), x, told, condition)
@@ -181,7 +182,7 @@ class UViT(Network):
             # Norm and decoder see each token alone, so those that are not drawn are left out first.
             drawn = tokens[:, -self.num_patches :].to(self.pos_embed.dtype)
             drawn = self.decoder_pred(masks.decoder(self.norm(drawn, masks.stream)))
-            return self.final_layer(self._image(drawn))
+            return self.final_layer(as_images(drawn, self.grid, self.patch_size))
 
     def _extra_tokens(self, told: Tensor, condition: Tensor | None) -> list[Tensor]:
         """The tokens before the patches', each (B, ·, D)."""
@@ -191,16 +192,12 @@ class UViT(Network):
             time = sinusoid(self.time_scale * wide, self.embed_dim).to(weights)
             time = self.time_embed(time)[:, None]
         if self.label_emb is not None:
-            return [self.label_emb(condition)[:, None], time]
+            rows = self.label_emb.num_embeddings
+            classes = told_classes(condition, told, rows, "U-ViT")
+            return [self.label_emb(torch.where(classes < 0, rows - 1, classes))[:, None], time]
         if self.context_embed is not None:
             return [time, self.context_embed(condition)]
         return [time]
-
-    def _image(self, tokens: Tensor) -> Tensor:
-        """Patches (B, patches, p·p·C), their channel last, as images (B, C, H, W)."""
-        side, (rows, columns) = self.patch_size, self.grid
-        parts = tokens.view(len(tokens), rows, columns, side, side, self.in_chans)
-        return parts.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), -1, *self.img_size)
 
     def _check_input(self, x: Tensor, condition: Tensor | None) -> None:
         if tuple(x.shape[2:]) != self.img_size:
@@ -208,13 +205,18 @@ class UViT(Network):
                 f"this U-ViT was built for images of {_sides(self.img_size)} pixels, but got "
                 f"{_sides(x.shape[2:])}; see resized_positions."
             )
+        if self.context_embed is None:
+            if self.label_emb is None:
+                told_nothing(condition, "U-ViT")
+            return
+        tokens, width = self.num_clip_token, self.context_embed.in_features
         found = None if condition is None else tuple(condition.shape)
-        shape = self._condition_shape
-        if found != (None if shape is None else (len(x), *shape)):
+        if found != (len(x), tokens, width):
             what = "none" if found is None else f"one of shape {found}"
-            raise UserError(f"this U-ViT {self._wanted} as its condition, but got {what}.")
-        if self.label_emb is not None and condition is not None:
-            _check_classes(condition, self.label_emb.num_embeddings, self._wanted)
+            raise UserError(
+                f"this U-ViT wants a text for each image, (B, {tokens}, {width}), as its "
+                f"condition, but got {what}."
+            )
 
     def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The context of the first and the last block."""
@@ -223,19 +225,6 @@ class UViT(Network):
     def capacity_report(self) -> dict[str, float]:
         """All dimensions of the embedding, and no penalty."""
         return {"active_channels": float(self.embed_dim), "penalty_lambda": 0.0}
-
-
-def _check_classes(classes: Tensor, count: int, wanted: str) -> None:
-    """Refuse what is no class; looked at on a CPU only, for a GPU would be waited for."""
-    if classes.dtype not in (torch.int32, torch.int64):
-        raise UserError(f"this U-ViT {wanted} as its condition, but got {classes.dtype}.")
-    is_known = classes.device.type == "cpu" and not torch.compiler.is_compiling()
-    if is_known and len(classes):
-        low, high = int(classes.min()), int(classes.max())
-        if low < 0 or high >= count:
-            raise UserError(
-                f"this U-ViT {wanted} as its condition, but got classes from {low} to {high}."
-            )
 
 
 _INITIAL_STD = 0.02
@@ -251,18 +240,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=_INITIAL_STD)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _told_of_images(
-    num_classes: int, clip_dim: int | None, num_clip_token: int
-) -> tuple[tuple[int, ...] | None, str, int]:
-    """A condition's shape for one image (None: there is none), in words, and extra tokens."""
-    if num_classes > 0:
-        return (), f"wants a class from 0 to {num_classes - 1} for each image, int64 (B,),", 2
-    if clip_dim is not None:
-        words = f"wants a text for each image, (B, {num_clip_token}, {clip_dim}),"
-        return (num_clip_token, clip_dim), words, 1 + num_clip_token
-    return None, "takes None", 1
 
 
 def _sides(sides: tuple[int, ...]) -> str:

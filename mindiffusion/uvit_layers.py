@@ -1,10 +1,11 @@
-"""Building blocks of U-ViT, written from the architecture facts of its public code.
+"""Building blocks of U-ViT, some of them also DiT's, written from facts of the public code.
 
 Tokens are (B, L, D). A ``mask`` is (D,), 1 for dimensions of the residual stream that are on and 0
 for those that carry nothing; None: all are on.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,20 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
+def as_images(tokens: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor:
+    """Patches (B, patches, p·p·C), their channel last, as images (B, C, H, W).
+
+    Args:
+        tokens: the patches, row by row.
+        grid: patches along the height and along the width.
+        patch_size: p.
+    """
+    rows, columns = grid
+    parts = tokens.unflatten(2, (patch_size, patch_size, -1)).unflatten(1, grid)
+    images = parts.permute(0, 5, 1, 3, 2, 4)
+    return images.reshape(len(tokens), -1, rows * patch_size, columns * patch_size)
+
+
 class Attention(nn.Module):
     """Self-attention of all tokens to all, (B, L, D) → (B, L, D), without dropout."""
 
@@ -81,16 +96,25 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear layer, exact GELU, linear layer: (B, L, D) → (B, L, D)."""
+    """Linear layer, GELU, linear layer: (B, L, D) → (B, L, D).
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    Args:
+        dim: D.
+        hidden: width between the two.
+        approximate: of the GELU: "none" is exact, "tanh" its usual approximation.
+    """
+
+    def __init__(
+        self, dim: int, hidden: int, approximate: Literal["none", "tanh"] = "none"
+    ) -> None:
         super().__init__()
+        self.approximate = approximate
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to each token."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(F.gelu(self.fc1(x), approximate=self.approximate))
 
 
 class Block(nn.Module):

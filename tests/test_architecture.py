@@ -232,9 +232,15 @@ NETWORKS = {
     for name in (
         *("unet", "sparse_unet", "reg_unet", "layers"),
         *("uvit", "sparse_uvit", "uvit_layers"),
+        *("song_unet", "song_layers", "dit"),
     )
 }
-NETWORK_NAMES = {"naive_unet", "sparse_unet", "reg_unet", "uvit", "sparse_uvit"}
+NETWORK_NAMES = {
+    *("naive_unet", "sparse_unet", "reg_unet", "uvit", "sparse_uvit", "song_unet", "dit"),
+}
+SETTINGS_OF_NETWORKS = {
+    f"mindiffusion.config.{name}" for name in ("model", "naive_unet", "uvit", "song_unet", "dit")
+}
 
 
 def test_one_module_builds_networks_and_no_other_knows_one(ours):
@@ -245,7 +251,7 @@ def test_one_module_builds_networks_and_no_other_knows_one(ours):
         words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
         if words & NETWORK_NAMES and not name.startswith("benchmark.speed."):
             # Which networks there are, and which fields they have lost.
-            assert name in {"mindiffusion.config.model", "mindiffusion.config.run"}, path
+            assert name in SETTINGS_OF_NETWORKS | {"mindiffusion.config.run"}, path
 
 
 PROCESSES = {

@@ -49,7 +49,8 @@ def _tag_of(path: str, about: Mapping[str, Any]) -> str:
 
 
 def _said(fault: Mapping[str, Any]) -> str:
-    return str(fault["msg"]).removeprefix("Value error, ").lower()
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    return said[:1].lower() + said[1:]  # names that are allowed keep their capitals
 
 
 def _unknown_key(key: str, name: str, kind: Any, union: TaggedUnion | None) -> str:

@@ -47,6 +47,14 @@ class ProcessConfig:
         raise NotImplementedError
 
     @property
+    def time_scale(self) -> float:
+        """Factor that brings what networks are told to the range of a sinusoid's periods.
+
+        Sinusoids are made for the indices 0 … 999 of DDPM's levels, and a noise time is in (0, 1].
+        """
+        return 999.0
+
+    @property
     def uses_statistics(self) -> bool:
         """Whether mean picture and σ_d of the training images are part of the process."""
         return False

@@ -2,13 +2,15 @@
 
 ``nnet.pth`` holds the weights, ``nnet_ema.pth`` their average over training; the folder is called
 ``<step>.ckpt``. What else lies there is not read. Source: the public code of Bao et al. 2023 (file
-names and layout only).
+names and layout only). State dicts of other public code may be put there under the same names.
 """
 
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from mindiffusion.build import expected_tensors
 from mindiffusion.config.run import RunConfig, to_kept
@@ -17,6 +19,7 @@ from mindiffusion.runtime import resolve_runtime
 from mindiffusion.sampling import primary_weights
 
 _RAW, _AVERAGE = "nnet.pth", "nnet_ema.pth"
+_PRECONDITIONED = "model."
 
 
 def is_checkpoint_folder(path: Path) -> bool:
@@ -38,7 +41,7 @@ def load(path: Path, config: RunConfig) -> dict[str, Any]:
     weights = {}
     for name, file in ((primary_weights(config), path / _AVERAGE), ("raw", path / _RAW)):
         if file.exists():
-            weights[name] = tensors_of_file(file, follow=False)
+            weights[name] = _bare(tensors_of_file(file, follow=False))
             check_tensors(weights[name], expected_tensors(config), str(file))
     # What it was trained with is not known; nothing is trained or compiled here.
     here = replace(config, training=replace(config.training, compile="off"))
@@ -50,6 +53,13 @@ def load(path: Path, config: RunConfig) -> dict[str, Any]:
         "manifest": None,
         "weights": weights,
     } | _step(path)
+
+
+def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without the name under which a preconditioner of EDM's public code keeps them all."""
+    if not all(name.startswith(_PRECONDITIONED) for name in tensors):
+        return tensors
+    return {name.removeprefix(_PRECONDITIONED): tensor for name, tensor in tensors.items()}
 
 
 def _step(path: Path) -> dict[str, int]:

@@ -102,6 +102,22 @@ def build(*words, preset="celeba_c_32"):
         ("model={network: uvit, skip: ad}", ["'model.skip' is 'ad'", "'add'"]),
         ("model={network: uvit, placement: patch}", ["of uvit; it is a key of sparse_unet, spar"]),
         ("model={network: sparse_uvit, placement: stram}", ["'model.placement'", "'stream'"]),
+        ("model={network: uvit, num_classes: 0}", ["'model.num_classes' is 0"]),
+        (
+            "model={network: dit, hidden_size: 30, num_heads: 6}",
+            ["hidden_size is 30", "of 4"],
+        ),
+        ("model={network: dit, num_heads: 7}", ["model.hidden_size is 384, model.num_heads 7"]),
+        ("model={network: dit, size: M}", ["'model.size' is 'M'", "'XL'"]),
+        ("model={network: song_unet, model_channels: 6}", ["model.model_channels is 6", "of 4"]),
+        ("model={network: song_unet, model_channels: 132}", ["132 channels in 32 groups", "of 32"]),
+        ("model={network: song_unet, arch: adm}", ["'model.arch' is 'adm'", "'ncsnpp'"]),
+        ("model={network: song_unet, channel_mult: []}", ["'model.channel_mult'", "at least 1"]),
+        (
+            "model={network: song_unet, patch_size: 2}",
+            ["of song_unet; it is a key of uvit"],
+        ),
+        ("model={network: song_unet, time_scale: 0}", ["'model.time_scale' is 0"]),
         ("data.dataset=avatar", ["avatar", "'avatars'"]),
         ("data.crop=center17", ["center17", "'center178'"]),
         ('arm="\\e[2J"', ["--set ", "can't be shown"]),
@@ -216,6 +232,29 @@ def test_config_hash_of_runs_made_before_a_field_was_added_stays(arm, known):
     assert "noise_stream" not in content and "parameterization" not in content["process"]
     assert content["model"] == {"network": config.model.network, "n_feat": 32, **FORMER}
     assert from_kept(content, "kept") == config
+    assert from_kept(to_dict(config), "kept") == config
+
+
+def test_config_hash_of_a_transformer_made_before_classes_stays():
+    sizes = "model={network: uvit, embed_dim: 64, depth: 2}"
+    assert "num_classes" not in to_kept(build(sizes))["model"]
+    with_classes = build(sizes, "model.num_classes=10")
+    assert config_hash(with_classes) != config_hash(build(sizes))
+    assert from_kept(to_kept(with_classes), "kept") == with_classes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model={network: song_unet, channel_mult: [1, 2], attn_resolutions: []}"],
+        ["model={network: song_unet, arch: ncsnpp, num_classes: 10, time_scale: 2.5}"],
+        ["model={network: dit, size: XL, patch_size: 4}"],
+        ["model={network: dit, depth: 3, num_classes: 7}"],
+    ],
+)
+def test_config_with_a_network_of_its_own_fields_round_trips(words):
+    config = build(*words)
+    assert from_kept(to_kept(config), "kept") == config
     assert from_kept(to_dict(config), "kept") == config
 
 

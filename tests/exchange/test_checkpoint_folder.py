@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mindiffusion.build import build_network
+from mindiffusion.config.model import SongUNetConfig
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset
 from mindiffusion.errors import UserError
 from mindiffusion.exchange.by_path import is_weights, open_weights
@@ -64,6 +65,21 @@ def test_one_of_the_two_files_is_enough(folder, gone, left):
     (folder / gone).unlink()
     content = open_weights(folder, tiny())
     assert list(content["weights"]) == [left] and usual_weights(content, tiny()) == left
+
+
+def test_weights_under_a_preconditioner_are_those_of_its_network(folder):
+    small = SongUNetConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1)
+    config = replace(tiny(), model=small)
+    bare = build_network(replace(config, seed=3)).state_dict()
+    torch.save({f"model.{name}": tensor for name, tensor in bare.items()}, folder / "nnet.pth")
+    torch.save(dict(bare), folder / "nnet_ema.pth")
+    content = open_weights(folder, config)
+    for weights in ("raw", "ema0.9999"):
+        found = content["weights"][weights]
+        assert list(found) == list(bare)
+        assert all(torch.equal(found[name], tensor) for name, tensor in bare.items())
+    (folder / "nnet_ema.pth").unlink()
+    refused(folder, "nnet.pth", "lacks the tensor 'pos_embed'", told=tiny())
 
 
 def test_a_folder_of_another_name_says_no_step(folder):

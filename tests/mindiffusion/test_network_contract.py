@@ -1,5 +1,6 @@
 """What training, sampling and scoring take for granted of every network that configs may name."""
 
+import itertools
 import math
 
 import pytest
@@ -13,8 +14,10 @@ from mindiffusion.build import (
 )
 from mindiffusion.config.model import (
     MODELS,
+    DiTConfig,
     NaiveUnetConfig,
     RegUnetConfig,
+    SongUNetConfig,
     SparseUnetConfig,
     SparseUViTConfig,
     UViTConfig,
@@ -22,6 +25,7 @@ from mindiffusion.config.model import (
 from mindiffusion.config.process import DDPMConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.errors import UserError
 from mindiffusion.network import Network, ProbeBatch, StageCapacity
 from mindiffusion.noise import Stream, normals
 from mindiffusion.process import add_noise, eps_error
@@ -29,6 +33,9 @@ from mindiffusion.step_cost import step_cost
 from mindiffusion.training.optimizer import frozen_kept
 
 TOKENS = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
+MAPS = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1}
+DEEP = {"patch_size": 4, "hidden_size": 32, "depth": 2, "num_heads": 2}
+CLASSES = 3
 SMALLEST = (
     NaiveUnetConfig(n_feat=8),
     SparseUnetConfig(n_feat=8),
@@ -39,6 +46,13 @@ SMALLEST = (
     SparseUViTConfig(**TOKENS, placement="patch+decoder"),
     SparseUViTConfig(**TOKENS, placement="stream"),
     SparseUViTConfig(**TOKENS, placement="stream", sampling="masked"),
+    UViTConfig(**TOKENS, num_classes=CLASSES),
+    SparseUViTConfig(**TOKENS, placement="stream", num_classes=CLASSES),
+    SongUNetConfig(**MAPS),
+    SongUNetConfig(**MAPS, arch="ncsnpp"),
+    SongUNetConfig(**MAPS, num_classes=CLASSES),
+    DiTConfig(**DEEP),
+    DiTConfig(**DEEP, num_classes=CLASSES),
 )
 SIDE, IMAGES = 32, 4
 LADDER = ((0.75, 1e-3), (0.5, 1e-4), (0.0, 0.0))
@@ -91,6 +105,16 @@ def predicted(network):
         return network(x_t, level.told.float())
 
 
+def awake(network):
+    """The network itself, with weights as if it were trained: some begin as zeros, to be idle."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
 def state(network):
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
@@ -121,14 +145,56 @@ def test_every_config_has_words_of_its_own():
 
 
 def test_network_predicts_images_of_the_same_shape_each_alone(network):
-    assert isinstance(network, Network)
+    assert isinstance(awake(network), Network)
     x_t, level, _ = drawn()
     told = level.told.double()
     with torch.no_grad():
         whole = network.double()(x_t.double(), told, condition=None)
         part = network(x_t[2:3].double(), told[2:3])
-    assert whole.shape == x_t.shape and bool(whole.isfinite().all())
+    assert whole.shape == x_t.shape and bool(whole.isfinite().all()) and bool(whole.any())
     torch.testing.assert_close(whole[2:3], part)
+
+
+def test_network_draws_nothing_when_it_is_asked(network):
+    """In train mode too: its answer is of what it is given, so a step can be repeated."""
+    awake(network).train()
+    before = torch.get_rng_state()
+    first = predicted(network)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(predicted(network), first)
+
+
+def test_network_is_told_classes_if_its_config_has_them(run, network):
+    x_t, level, _ = drawn()
+    told, count = level.told.float(), run.model.num_classes
+
+    def answer(condition):
+        with torch.no_grad():
+            return awake(build_network(run))(x_t, told, condition)
+
+    if count is None:
+        with pytest.raises((UserError, AssertionError)):
+            answer(torch.zeros(IMAGES, dtype=torch.int64))
+        return
+    of_none = answer(torch.full((IMAGES,), -1))
+    assert torch.equal(answer(None), of_none)
+    answers = [of_none, *(answer(torch.full((IMAGES,), k)) for k in range(count))]
+    for image in range(IMAGES):
+        for a, b in itertools.combinations(answers, 2):
+            assert not torch.allclose(a[image], b[image])
+    mixed = answer(torch.tensor([0, -1, 2, 1]))
+    for image, k in enumerate((1, 0, 3, 2)):
+        torch.testing.assert_close(mixed[image], answers[k][image])
+
+
+def test_network_with_classes_refuses_others_in_one_line(run, network):
+    if run.model.num_classes is None:
+        return
+    x_t, level, _ = drawn()
+    for wrong in ([0, 0, 0, -2], [0, 0, 0, CLASSES + 1], [0, 0, 0], [0.0] * IMAGES):
+        with pytest.raises(UserError, match="as its condition, but got") as error:
+            network(x_t, level.told.float(), torch.tensor(wrong))
+        assert "\n" not in str(error.value)
 
 
 def test_network_has_the_initial_weights_of_its_seed(run, network):
@@ -139,8 +205,10 @@ def test_network_has_the_initial_weights_of_its_seed(run, network):
     assert torch.equal(torch.rand(3), expected)  # the caller's generator is left alone
     assert is_same(state(again), state(network))
     other = dict(build_network(run_of(run.model, seed=1)).named_parameters())
-    # Norms start the same, and so may biases.
-    drawn = [(name, p) for name, p in network.named_parameters() if p.dim() > 1]
+    # Norms start the same, and so may biases; what is to be idle starts at 0.
+    drawn = [(name, p) for name, p in network.named_parameters() if p.dim() > 1 and p.any()]
+    drawn = [(name, p) for name, p in drawn if p.requires_grad]
+    assert drawn
     assert not any(torch.equal(parameter, other[name]) for name, parameter in drawn)
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
@@ -157,7 +225,7 @@ def test_network_enters_a_stage_once_however_often_it_is_told(network):
 
 
 def test_network_goes_on_from_its_state(run, network):
-    enter(network, 0)
+    enter(awake(network), 0)
     enter(network, 1)
     other = build_network(run_of(run.model, seed=1))
     assert not torch.equal(predicted(other), predicted(network))
@@ -249,7 +317,7 @@ def test_mask_that_is_lifted_outside_training_can_be_imposed_there(network):
 
 def test_frozen_entries_have_no_gradient_and_keep_their_bits(network):
     """At every stage, whatever the optimizer's decay and its memory; other entries move."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(awake(network).parameters(), lr=1e-2, weight_decay=0.1)
     for index in (2, 0, 1):  # what was trained before has a memory
         enter(network, index)
         before, parameters = state(network), dict(network.named_parameters())
@@ -264,6 +332,9 @@ def test_frozen_entries_have_no_gradient_and_keep_their_bits(network):
         for name, parameter in parameters.items():
             rows = frozen.get(name, torch.zeros_like(parameter, dtype=torch.bool))
             assert torch.equal(parameter[rows], before[name][rows]), name
+            if not parameter.requires_grad:
+                assert torch.equal(parameter, before[name]), name
+                continue
             moved = parameter[~rows] != before[name][~rows]
             assert bool(moved.any()) or bool(rows.all()), name
 

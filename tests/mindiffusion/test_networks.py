@@ -6,15 +6,18 @@ from torch import nn
 
 from mindiffusion.build import NETWORKS, build_network, build_process
 from mindiffusion.chain import Chain
-from mindiffusion.config.model import MODELS
-from mindiffusion.config.process import DDPMConfig
+from mindiffusion.config.model import MODELS, DiTConfig, SongUNetConfig
+from mindiffusion.config.process import DDPMConfig, VPSDEConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.loss_weight import P2
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
+from mindiffusion.dit import DiT
 from mindiffusion.errors import UserError
 from mindiffusion.parameterization import EpsPrediction, Preconditioned
 from mindiffusion.reg_unet import RegNaiveUnet
+from mindiffusion.song_layers import UNetBlock
+from mindiffusion.song_unet import SongUNet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.sparse_uvit import SparseUViT
 from mindiffusion.unet import NaiveUnet
@@ -118,6 +121,67 @@ def test_both_transformers_of_a_seed_start_from_the_same_weights():
     plain, sparse = (build_network(uvit(n, seed=5)).state_dict() for n in ("uvit", "sparse_uvit"))
     assert set(sparse) - set(plain) == {"embedding_mask.mask"}
     assert all(torch.equal(value, sparse[name]) for name, value in plain.items())
+
+
+def of(model, *, size=32):
+    return replace(config(), data=DataConfig(size=size), model=model, process=VPSDEConfig())
+
+
+MAPS = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1}
+
+
+def test_build_network_hands_the_config_to_a_song_unet():
+    plain = build_network(of(SongUNetConfig(**MAPS)))
+    assert type(plain) is SongUNet and plain.map_label is None and plain.map_augment is None
+    assert (plain.img_resolution, plain.time_scale) == (32, 999.0)
+    assert {block.dropout for block in plain.modules() if isinstance(block, UNetBlock)} == {0.0}
+    fourier = build_network(of(SongUNetConfig(**MAPS, arch="ncsnpp", num_classes=4)))
+    assert fourier.time_scale == 1.0 and fourier.map_label.in_features == 4
+    assert fourier.map_noise.freqs.shape == (8,) and "16x16_aux_residual" in fourier.enc
+    assert build_network(of(SongUNetConfig(**MAPS, time_scale=3.0))).time_scale == 3.0
+
+
+def test_build_network_hands_the_config_to_a_dit():
+    sizes = {"hidden_size": 16, "depth": 3, "num_heads": 2, "patch_size": 4}
+    plain = build_network(of(DiTConfig(**sizes)))
+    assert type(plain) is DiT and plain.y_embedder is None and plain.out_channels == 3
+    assert (len(plain.blocks), plain.hidden_size, plain.time_scale) == (3, 16, 999.0)
+    assert plain.pos_embed.shape == (1, 64, 16)
+    told = build_network(of(DiTConfig(**sizes, num_classes=5, time_scale=2.0)))
+    assert told.y_embedder.embedding_table.weight.shape == (6, 16) and told.time_scale == 2.0
+    # Which rows are trained is the batch's choice; the last is of what is not told.
+    labelled = build_network(uvit("uvit", num_classes=5))
+    assert labelled.label_emb.weight.shape == (6, 16)
+
+
+def test_the_process_says_by_which_factor_a_sinusoid_needs_what_it_tells(monkeypatch):
+    assert DDPMConfig().time_scale == VPSDEConfig().time_scale == 999.0
+    monkeypatch.setattr(VPSDEConfig, "time_scale", 1.5)
+    for model in (SongUNetConfig(**MAPS), DiTConfig(hidden_size=16, depth=1, num_heads=2)):
+        assert build_network(of(model)).time_scale == 1.5
+
+
+def test_the_authors_sizes_are_called_as_they_call_them():
+    assert DiTConfig(size="XL", patch_size=4).words == "DiT-XL/4"
+    assert DiTConfig(hidden_size=768, num_heads=12, num_classes=10).words == "DiT-B/2, 10 classes"
+    assert DiTConfig(depth=2).words == "DiT, patch 2, width 384, depth 2, heads 6"
+    assert SongUNetConfig().words == (
+        "DDPM++, width 128 × (2, 2, 2), 4 blocks a level, attention at 16"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "words"),
+    [
+        (SongUNetConfig(**MAPS), 33, "data.size is 33, but a SongUNet of 2 levels"),
+        (SongUNetConfig(**MAPS), 24, "attn_resolutions has 16, but with images of 24 pixels and 2"),
+        (DiTConfig(patch_size=5), 32, "patch_size is 5, which does not divide images of 32×32"),
+    ],
+)
+def test_images_that_a_network_cannot_take_are_one_line(model, size, words):
+    with pytest.raises(UserError, match=words) as error:
+        build_network(of(model, size=size))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("network", ["uvit", "sparse_uvit"])

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mindiffusion.config.model import check_sizes
+from mindiffusion.config.naive_unet import check_sizes
 from mindiffusion.errors import UserError
 from mindiffusion.layers import TimeSiren
 from mindiffusion.unet import NaiveUnet

@@ -215,15 +215,25 @@ def test_network_is_compiled_as_one_graph():
         torch.testing.assert_close(compiled(x, t, labels), net(x, t, labels))
 
 
+def test_classes_that_are_not_told_have_the_last_row():
+    net = network(num_classes=10)
+    x, t = inputs()
+    of_last = net(x, t, torch.tensor([9, 9]))
+    assert torch.equal(net(x, t), of_last)
+    mixed = net(x, t, torch.tensor([-1, 3]))
+    torch.testing.assert_close(mixed[0], of_last[0], atol=1e-12, rtol=1e-12)
+    assert not torch.allclose(mixed[1], of_last[1])
+
+
 # -- mistakes ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("options", "condition", "words"),
     [
-        ({}, torch.tensor([1, 2]), "takes None as its condition, but got one of shape (2,)."),
-        ({"num_classes": 10}, None, "wants a class from 0 to 9 for each image, int64 (B,), as its"),
-        ({"num_classes": 10}, torch.tensor([1]), "but got one of shape (1,)."),
+        ({}, torch.tensor([1, 2]), "takes None as its condition, but got one of shape (2,);"),
+        ({"num_classes": 10}, torch.tensor([1]), "wants a class from 0 to 9 for each image, int64 "
+         "(B,), or -1 where it is not told, as its condition, but got one of shape (1,)."),
         (
             {"clip_dim": 6, "num_clip_token": 5}, None,
             "wants a text for each image, (B, 5, 6), as its condition, but got none.",

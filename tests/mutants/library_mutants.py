@@ -319,12 +319,33 @@ CURRICULUM_MUTANTS = (
     ),
     Mutant(
         "colour-first-in-a-patch",
-        "mindiffusion/uvit.py",
-        "parts = tokens.view(len(tokens), rows, columns, side, side, self.in_chans)\n"
-        "        return parts.permute(0, 5, 1, 3, 2, 4)",
-        "parts = tokens.view(len(tokens), rows, columns, self.in_chans, side, side)\n"
-        "        return parts.permute(0, 3, 1, 4, 2, 5)",
+        "mindiffusion/uvit_layers.py",
+        "parts = tokens.unflatten(2, (patch_size, patch_size, -1)).unflatten(1, grid)\n"
+        "    images = parts.permute(0, 5, 1, 3, 2, 4)",
+        "parts = tokens.unflatten(2, (-1, patch_size, patch_size)).unflatten(1, grid)\n"
+        "    images = parts.permute(0, 3, 1, 4, 2, 5)",
         (f"{UNITS}/test_uvit.py",),
+    ),
+    Mutant(
+        "query-key-and-value-not-interleaved",
+        "mindiffusion/song_layers.py",
+        ".flatten(2).unflatten(1, (h.shape[1], 3))",
+        ".flatten(2).unflatten(1, (3, h.shape[1])).transpose(1, 2)",
+        (f"{UNITS}/test_song_unet.py",),
+    ),
+    Mutant(
+        "positions-tell-the-row-first",
+        "mindiffusion/dit.py",
+        "torch.cat((columns, rows), dim=-1)",
+        "torch.cat((rows, columns), dim=-1)",
+        (f"{UNITS}/test_dit.py",),
+    ),
+    Mutant(
+        "class-that-is-not-told-is-the-first",
+        "mindiffusion/dit.py",
+        "torch.where(classes < 0, self.num_classes, classes)",
+        "classes.clamp_min(0)",
+        (f"{UNITS}/test_dit.py",),
     ),
     Mutant(
         "dimensions-by-the-floor-of-floats",

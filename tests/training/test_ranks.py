@@ -24,6 +24,17 @@ JOBS = {
         "model={network: sparse_uvit, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}",
         "model.placement=stream",
     ),
+    "song64": (
+        "c", "training.precision=fp64", "training.micro_batch=3",
+        "model={network: song_unet, model_channels: 8, channel_mult: [1, 2], num_blocks: 1}",
+        "model.arch=ncsnpp", "model.num_classes=3",
+    ),
+    "dit64": (
+        "c", "training.precision=fp64", "training.micro_batch=3",
+        "training.optimizer={name: adamw, weight_decay: 0.1}",
+        "model={network: dit, patch_size: 8, hidden_size: 16, depth: 2, num_heads: 2}",
+        "model.num_classes=3",
+    ),
     "cs32": ("cs",),
 }  # fmt: skip
 
@@ -73,7 +84,9 @@ def ranks_of(folder):
     return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", ["cs64", "cr64", "cs64-preconditioned", "uvit64"])
+@pytest.mark.parametrize(
+    "name", ["cs64", "cr64", "cs64-preconditioned", "uvit64", "song64", "dit64"]
+)
 def test_two_ranks_give_the_weights_of_one(name, two_ranks, one_rank, assert_same):
     _, trainer = one_rank(name)
     (saved,) = [checkpoint.load(p) for p in two_ranks(name).glob("run/seed0/ckpt-*20.pt")]

@@ -1,0 +1,76 @@
+"""What the config of every network has, and what a table is told of it; free of PyTorch."""
+
+from typing import ClassVar
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+MOST_FEATURES = 4096
+"""Of a width: a U-Net then has 1.7 billion weights."""
+MAX_SIDE = 1024
+MOST_BLOCKS = 256
+MOST_CLASSES = 100_000
+
+
+def classes_in_words(num_classes: int | None) -> str:
+    """What a table adds of the classes that a network knows; nothing where it knows none."""
+    return "" if num_classes is None else f", {num_classes} classes"
+
+
+@dataclass(frozen=True, config=STRICT)
+class CapacityLimit:
+    """How a network limits its capacity, in words for a table.
+
+    Attributes:
+        mechanism: what limits it.
+        location: what is limited.
+        control: what changes the limit during a run.
+        values: what a unit's share in the network may be.
+        places: the places of its sparsity, as rows name them (``Network.mask``,
+            ``Network.group_norms``), in the order of the network.
+    """
+
+    mechanism: str
+    location: str
+    control: str
+    values: str
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelConfig:
+    """What all networks' configs have. A network's own class adds its fields.
+
+    A study's index keeps ``words`` and ``capacity_limit``, and tables show them.
+
+    Attributes:
+        network: which network; a class of its own has one value, by which it is found.
+        heeds: settings of a stage that change its capacity.
+    """
+
+    network: str
+    heeds: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def words(self) -> str:
+        """What the network is, with the settings that a reader wants to see; at most 200 chars."""
+        return self.network
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes it may be told; None: it knows none. Networks that do have a field."""
+        return None
+
+    @property
+    def capacity_limit(self) -> CapacityLimit | None:
+        """How it limits its capacity; None: it does not."""
+        return None
+
+    def check(self, side: int) -> None:
+        """Raise UserError unless the network takes images of this side, in pixels."""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether bf16 and the compiler are worth it for this network on a CPU."""
+        return False
