@@ -51,6 +51,12 @@ _LATER: dict[str, Any] = {
     "process.loss_weight": None,
     "process.parameterization": "eps",
     "data.extra_formats": [],
+    "sampler.spacing": None,
+    "sampler.rho": 7.0,
+    "sampler.S_churn": 0.0,
+    "sampler.S_min": 0.0,
+    "sampler.S_max": None,
+    "sampler.S_noise": 1.0,
 }
 """Fields younger than runs that are kept: left out at their default, so that those runs keep their
 hash and go on."""

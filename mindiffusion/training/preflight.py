@@ -8,6 +8,7 @@ from mindiffusion.build import build_codec, expected_tensors
 from mindiffusion.config.plan import rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
+from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
 from mindiffusion.writable import check_room, try_folder
@@ -93,6 +94,7 @@ def check_sampler(config: RunConfig) -> None:
         UserError: it does.
     """
     sampler, levels = config.sampler, config.process.num_levels
+    _check_spacing(config)
     if levels is None:
         if sampler.kind.is_whole_chain:
             raise UserError(
@@ -104,6 +106,23 @@ def check_sampler(config: RunConfig) -> None:
         raise UserError(
             f"sampler.steps is {sampler.steps}, but the process has {levels} noise levels; give at "
             f"most that, such as --set sampler.steps={levels} (a run that is under way goes on)."
+        )
+
+
+def _check_spacing(config: RunConfig) -> None:
+    """Refuse a spacing that the sampler can't take on this process, and a rho without "rho"."""
+    sampler, process = config.sampler, config.process
+    spacing = sampler.spacing_on(process.spacing)
+    if sampler.kind.uses_rates and spacing in EVEN_IN_TIME and not process.has_even_rates:
+        raise UserError(
+            f"sampler.spacing is {spacing}, but sampler.name {sampler.name} steps by rates, and "
+            f"those of process.kind {process.kind} change by orders of magnitude within such a "
+            f"step; leave sampler.spacing out, or give log_snr (a run that is under way goes on)."
+        )
+    if sampler.rho != RHO and spacing != "rho":
+        raise UserError(
+            f"sampler.rho is {sampler.rho:g}, but the levels are spaced by {spacing}; leave it "
+            "out, or give sampler.spacing=rho (a run that is under way goes on)."
         )
 
 
