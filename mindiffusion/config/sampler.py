@@ -5,8 +5,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import fields, replace
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -18,6 +18,9 @@ from mindiffusion.spacing import RHO, Spacing
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MOST_IMAGES = 1_000_000
+_SPACING: dict[str, Any] = {"spacing": None, "rho": RHO}
+_CHURN: dict[str, Any] = {"S_churn": 0.0, "S_min": 0.0, "S_max": None, "S_noise": 1.0}
+"""Settings that not every sampler heeds, at their defaults."""
 
 
 @plain_dataclass(frozen=True)
@@ -130,17 +133,13 @@ class SamplerConfig:
             )
 
     def _refuse_what_is_not_heeded(self) -> None:
-        churn = ("S_churn", "S_min", "S_max", "S_noise")
-        heeded = {
-            **dict.fromkeys(churn, self.kind.has_churn),
-            "spacing": not self.kind.is_whole_chain,
-        }
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value != field.default and not heeded.get(field.name, True):
+        heeds_spacing = not self.kind.is_whole_chain
+        unheeded = ({} if heeds_spacing else _SPACING) | ({} if self.kind.has_churn else _CHURN)
+        for name, usual in unheeded.items():
+            if getattr(self, name) != usual:
                 raise UserError(
-                    f"sampler.{field.name} is {value}, but sampler.name {self.name} does not heed "
-                    "it; leave it out, or give another sampler, such as edm."
+                    f"sampler.{name} is {getattr(self, name)}, but sampler.name {self.name} does "
+                    "not heed it; leave it out, or give another sampler, such as edm."
                 )
 
     @property
