@@ -76,11 +76,12 @@ class EDMProcess(ContinuousProcess):
         return self.noise.sigma_max * noise
 
     def rates(self, level: Level) -> tuple[float, float]:
-        """0 and d(σ²)/dt = 2σ²·std·Φ(z_max)/φ(z)."""
-        sigma = float(level.sigma)
-        z = self.noise.standard(math.log(sigma))
-        density = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
-        return 0.0, 2.0 * sigma**2 * self.noise.std * self.noise.tails[0] / density
+        """0 and 2σ, per unit of σ: eq. 1 of the paper with σ(t) = t."""
+        return 0.0, 2.0 * float(level.sigma)
+
+    def sde_time(self, level: Level) -> float:
+        """σ."""
+        return float(level.sigma)
 
     def extra_repr(self) -> str:
         """Constants of the process."""

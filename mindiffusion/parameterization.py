@@ -97,6 +97,10 @@ class ParameterizedProcess(nn.Module):
         """Standard normal noise itself: at t = 1 sigma is 1, or as good as 1."""
         return noise
 
+    def sde_time(self, level: Level) -> float:
+        """The noise time."""
+        return level.time
+
 
 def network_times(level: Level, x_t: Tensor) -> Tensor:
     """What the network is given with images x_t (B, C, H, W): (B,), in their dtype."""

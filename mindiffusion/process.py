@@ -183,10 +183,13 @@ class Process(Protocol):
         """
 
     def rates(self, level: Level) -> tuple[float, float]:
-        """F and g² of dx = f·x dt + g dw at a level of shape (1,), t > 0.
+        """F and g² of dx = f·x ds + g dw at a level of shape (1,), t > 0.
 
-        Both are per unit of noise time. f = d ln alpha/dt; g² = d(sigma²)/dt − 2·f·sigma².
+        Both are per unit of ``sde_time``, s. f = d ln alpha/ds; g² = d(sigma²)/ds − 2·f·sigma².
         """
+
+    def sde_time(self, level: Level) -> float:
+        """The time of its SDE at a level of shape (1,), t > 0; rises with t."""
 
     def chain_jumps(self) -> tuple[Jump, ...]:
         """The steps of a sampler through every level.

@@ -65,8 +65,8 @@ class ProcessConfig:
         return None
 
     @property
-    def has_even_rates(self) -> bool:
-        """Whether its rates change little over steps that are even in noise time."""
+    def has_even_times(self) -> bool:
+        """Whether steps that are even in noise time are small ones of its SDE."""
         return True
 
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -233,8 +233,8 @@ class EDMConfig(ProcessConfig):
         return "rho"
 
     @property
-    def has_even_rates(self) -> bool:
-        """They rise without end to both sides: most of ln σ's range is in a few times."""
+    def has_even_times(self) -> bool:
+        """Not at high noise: half of ln σ's range is in the last fiftieth."""
         return False
 
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:

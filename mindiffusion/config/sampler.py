@@ -32,7 +32,7 @@ class SamplerKind:
         spacing: how its levels are spaced if neither ``sampler.spacing`` nor the process says it.
         has_eta: whether ``sampler.eta`` changes what it draws.
         has_churn: whether ``sampler.S_churn`` and what belongs to it do.
-        uses_rates: whether it steps by a process's rates per unit of noise time.
+        uses_rates: whether it steps by a process's rates, and so needs small steps.
         is_whole_chain: whether it makes one call at every counted level, whatever ``sampler.steps``
             is, and leaves the predicted image as it is, whatever ``sampler.clip`` is.
         calls: ``sampler.steps`` → network calls for each image, never more.

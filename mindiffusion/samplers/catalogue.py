@@ -68,8 +68,10 @@ def _ddpm(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: St
 
 
 def _euler(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:
-    jumps, rates = _jumps(process, sampler), process.rates
-    return euler_sample(denoise, jumps, rates, start.x, start.noise, start.on_step, eta=sampler.eta)
+    jumps = _jumps(process, sampler)
+    return euler_sample(
+        denoise, jumps, process, start.x, start.noise, start.on_step, eta=sampler.eta
+    )
 
 
 def _heun(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:

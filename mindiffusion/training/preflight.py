@@ -113,11 +113,11 @@ def _check_spacing(config: RunConfig) -> None:
     """Refuse a spacing that the sampler can't take on this process, and a rho without "rho"."""
     sampler, process = config.sampler, config.process
     spacing = sampler.spacing_on(process.spacing)
-    if sampler.kind.uses_rates and spacing in EVEN_IN_TIME and not process.has_even_rates:
+    if sampler.kind.uses_rates and spacing in EVEN_IN_TIME and not process.has_even_times:
         raise UserError(
-            f"sampler.spacing is {spacing}, but sampler.name {sampler.name} steps by rates, and "
-            f"those of process.kind {process.kind} change by orders of magnitude within such a "
-            f"step; leave sampler.spacing out, or give log_snr (a run that is under way goes on)."
+            f"sampler.spacing is {spacing}, but such steps are too far apart at the high noise of "
+            f"process.kind {process.kind} for sampler.name {sampler.name}; leave sampler.spacing "
+            "out, or give log_snr (a run that is under way goes on)."
         )
     if sampler.rho != RHO and spacing != "rho":
         raise UserError(
