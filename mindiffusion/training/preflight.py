@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mindiffusion.build import build_codec, expected_tensors
 from mindiffusion.config.plan import rank_share, resolve_plan
-from mindiffusion.config.run import RunConfig
+from mindiffusion.config.run import RunConfig, TrainingConfig, ema_name
+from mindiffusion.config.shares import decay_of, warm_up_of
 from mindiffusion.errors import UserError
 from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
@@ -129,12 +130,30 @@ def _check_spacing(config: RunConfig) -> None:
 def notes(config: RunConfig, num_train: int) -> list[str]:
     """What is no mistake, but may not be meant."""
     batch = config.training.global_batch
+    lengths = _lengths(config.training, resolve_plan(config, num_train).total_steps)
     if num_train >= batch:
-        return []
+        return lengths
     return [
+        *lengths,
         f"the data has {num_train} training images, fewer than training.global_batch ({batch}): "
-        "a step sees images more than once; give a smaller --global-batch if that is not meant."
+        "a step sees images more than once; give a smaller --global-batch if that is not meant.",
     ]
+
+
+def _lengths(training: TrainingConfig, total_steps: int) -> list[str]:
+    """What lengths are in this run that are given as shares of its steps."""
+    warm_up = training.optimizer.warm_up_steps
+    found = []
+    if isinstance(warm_up, str):
+        steps = warm_up_of(warm_up, total_steps)
+        found.append(f"training.optimizer.warm_up_steps {warm_up} is {steps} steps.")
+    for decay in training.ema_decays:
+        if isinstance(decay, str):
+            rate = decay_of(decay, total_steps)
+            found.append(
+                f"training.ema_decays {decay} is a decay of {rate:.6g} ({ema_name(decay)})."
+            )
+    return found
 
 
 def check_room_for(
