@@ -234,7 +234,7 @@ class EDMConfig(ProcessConfig):
 
     @property
     def has_even_times(self) -> bool:
-        """Not at high noise: half of ln σ's range is in the last fiftieth."""
+        """Not at high noise: the last fiftieth goes from σ = 3.5 to 80."""
         return False
 
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
