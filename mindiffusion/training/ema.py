@@ -48,10 +48,9 @@ class Averages:
         self.num_updates += 1
         warm_up = (1 + self.num_updates) / (10 + self.num_updates)
         current = [p.detach() for p in self._parameters.values()]
-        for decay, average in self._averages.items():
-            torch._foreach_lerp_(
-                list(average.values()), current, 1.0 - min(self._rates[decay], warm_up)
-            )
+        for length, average in self._averages.items():
+            decay = self._rates[length]
+            torch._foreach_lerp_(list(average.values()), current, 1.0 - min(decay, warm_up))
 
     def tensors(self) -> Iterator[Tensor]:
         """All averages of all parameters."""

@@ -17,6 +17,7 @@ from mindiffusion.edm import EDMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals, uniforms
 from mindiffusion.process import add_noise, eps_error
+from mindiffusion.samplers.ddim import ddim_sigma
 
 CONFIG = EDMConfig()
 STD = 0.5
@@ -80,6 +81,16 @@ def test_more_noise_than_sigma_max_is_a_level_at_time_1():
     one = PROCESS.level_at(113.0)
     assert one.time == 1 and float(one.sigma) == pytest.approx(113)
     assert float(one.told) == pytest.approx(math.log(113) / 4)
+
+
+def test_ddim_adds_the_noise_that_the_way_back_has():
+    """η = 1: the variance of x_s given x_t and x, σ_s²(σ_t² − σ_s²)/σ_t², as for any process."""
+    for jump in PROCESS.jumps(9, "rho")[:-1]:
+        before, after = float(jump.level.sigma), float(jump.following.sigma)
+        expected = after * math.sqrt(before**2 - after**2) / before
+        assert ddim_sigma(jump, 1.0) == pytest.approx(expected, rel=1e-9)
+        assert ddim_sigma(jump, 0.5) == pytest.approx(expected / 2, rel=1e-9)
+    assert ddim_sigma(PROCESS.jumps(9)[-1], 1.0) == 0
 
 
 # -- what the network does and learns -----------------------------------------------------------
