@@ -261,7 +261,6 @@ OF_A_PROCESS = {
     "beta_max",
     "P_mean",
     "P_std",
-    "sigma_data",
     "sigma_min",
     "sigma_max",
 }
