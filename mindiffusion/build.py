@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mindiffusion.config.model import (
 )
 from mindiffusion.config.process import (
     DDPMConfig,
+    EDMConfig,
     ProcessConfig,
     VariancePreservingConfig,
     VPSDEConfig,
@@ -30,6 +32,7 @@ from mindiffusion.data.codec import PIXELS, Codec
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.dit import DiT
+from mindiffusion.edm import EDMProcess
 from mindiffusion.network import Network
 from mindiffusion.parameterization import EpsPrediction, Parameterization, Preconditioned
 from mindiffusion.process import Process
@@ -212,9 +215,16 @@ def _vpsde(process: VPSDEConfig, known: ImageStatistics) -> Process:
     return VPSDEProcess(process.noise, *_reading(process, known))
 
 
+def _edm(process: EDMConfig, known: ImageStatistics) -> Process:
+    if process.sigma_data == "auto":
+        return EDMProcess(process.noise, known)
+    return EDMProcess(process.noise, replace(known, mean=0.0 * known.mean, std=process.sigma_data))
+
+
 PROCESSES: dict[type[ProcessConfig], Callable[[Any, ImageStatistics], Process]] = {
     DDPMConfig: _ddpm,
     VPSDEConfig: _vpsde,
+    EDMConfig: _edm,
 }
 """The builder of each process: (its config, statistics of the training images) → the process.
 

@@ -1,5 +1,6 @@
 """Noise schedules: what two networks must share to denoise one image in turns."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,3 +49,51 @@ class LinearBeta:
 
     def __str__(self) -> str:
         return f"beta from {self.beta_min} to {self.beta_max}, continuous"
+
+
+@dataclass(frozen=True)
+class LogNormalSigma:
+    """The noise of EDM (Karras et al. 2022, 2206.00364, table 1): ln σ ~ N(mean, std²).
+
+    Samplers go from ``sigma_max`` to ``sigma_min``. More noise than ``sigma_max`` is not drawn, so
+    the noise time is t = Φ(z)/Φ(z_max) with z = (ln σ − mean)/std, and sigma_max is t = 1.
+
+    Attributes:
+        mean: of ln σ.
+        std: of ln σ, > 0.
+        sigma_min: σ of the lowest level that a sampler asks for.
+        sigma_max: the largest σ.
+    """
+
+    mean: float
+    std: float
+    sigma_min: float
+    sigma_max: float
+
+    def standard(self, log_sigma: Any) -> Any:
+        """Z of ln σ: a number, or an array or a tensor of them."""
+        return (log_sigma - self.mean) / self.std
+
+    def log_sigma(self, z: Any) -> Any:
+        """Ln σ of z, likewise: the inverse of ``standard``."""
+        return self.mean + self.std * z
+
+    @property
+    def tails(self) -> tuple[float, float]:
+        """Φ(z_max) and 1 − Φ(z_max), which a difference would leave with ten digits."""
+        z = self.standard(math.log(self.sigma_max)) / math.sqrt(2.0)
+        return 0.5 * math.erfc(-z), 0.5 * math.erfc(z)
+
+    def shares(self, t: Any) -> tuple[Any, Any]:
+        """Φ(z) and 1 − Φ(z) at noise times t in [0, 1], likewise; use the one that is small.
+
+        z = Φ⁻¹(Φ(z)) would be exact to 1e-10 only near sigma_max, where Φ is 1 − 2e-6.
+        """
+        below, above = self.tails
+        return t * below, (1 - t) + t * above
+
+    def __str__(self) -> str:
+        return (
+            f"ln sigma of mean {self.mean} and spread {self.std}, sigma from {self.sigma_min} to "
+            f"{self.sigma_max}, continuous"
+        )

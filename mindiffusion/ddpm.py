@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mindiffusion.chain import Chain
@@ -18,13 +19,13 @@ from mindiffusion.process import (
     Jump,
     Level,
     Model,
-    Spacing,
     add_noise,
     clean_level,
     eps_error,
 )
 from mindiffusion.samplers.ancestral import ancestral_sample
 from mindiffusion.schedules import linear_tables
+from mindiffusion.spacing import RHO, Spacing
 
 
 class DDPMProcess(ParameterizedProcess):
@@ -109,7 +110,12 @@ class DDPMProcess(ParameterizedProcess):
         """All levels 0 … n_T of the chain."""
         return self._at(torch.arange(self.num_levels + 1))
 
-    def jumps(self, count: int, spacing: Spacing = "ddim") -> tuple[Jump, ...]:
+    def level_at(self, sigma: float) -> Level:
+        """The level of the chain whose ln(sigma/alpha) is nearest to ln ``sigma``."""
+        (level,) = self._one_by_one(1 + _nearest(self._log_ratio, np.log([sigma])))
+        return level
+
+    def jumps(self, count: int, spacing: Spacing = "ddim", rho: float = RHO) -> tuple[Jump, ...]:
         """From n_T to the clean image through ``count`` levels.
 
         Those of "ddim" are n_T·i/count, rounded half up. The others go from n_T to 1; they are the
@@ -124,19 +130,27 @@ class DDPMProcess(ParameterizedProcess):
         if spacing == "ddim":
             indices = [(2 * n_T * i + count) // (2 * count) for i in range(count, 0, -1)]
         else:
-            indices = self._down_to_one(count, spacing)
+            indices = self._down_to_one(count, self._scale(spacing, rho))
         return self._jumps_through(indices, clean_level())
 
-    def _down_to_one(self, count: int, spacing: Spacing) -> list[int]:
-        """``count`` falling indices from n_T to 1, even on a scale."""
+    @property
+    def _log_ratio(self) -> NDArray[np.float64]:
+        """ln(sigma/alpha) of the levels 1 … n_T, (n_T,), rising."""
         alpha, sigma, _ = self._cpu_table[1:].numpy().T
-        scale = np.log(sigma / alpha) if spacing == "log_snr" else np.arange(1.0, len(alpha) + 1)
+        return np.asarray(np.log(sigma / alpha))
+
+    def _scale(self, spacing: Spacing, rho: float) -> NDArray[np.float64]:
+        """What a spacing is even in, at the levels 1 … n_T, (n_T,), rising."""
+        if spacing == "time":
+            return np.arange(1.0, self.num_levels + 1)
+        return self._log_ratio if spacing == "log_snr" else np.exp(self._log_ratio / rho)
+
+    def _down_to_one(self, count: int, scale: NDArray[np.float64]) -> list[int]:
+        """``count`` falling indices from n_T to 1, even on a scale (n_T,)."""
         wanted = np.linspace(scale[-1], scale[0], count)[::-1]
-        above = np.searchsorted(scale, wanted).clip(1, len(scale) - 1)
-        is_below = wanted - scale[above - 1] <= scale[above] - wanted
         indices = [0]
         # From the lowest up: where several want one level, they take those above it.
-        for index in (above + 1 - is_below).tolist():
+        for index in (1 + _nearest(scale, wanted)).tolist():
             indices.append(max(index, indices[-1] + 1))
         # Pushed up so, the highest may have left the chain.
         most = range(self.num_levels - count + 1, self.num_levels + 1)
@@ -164,6 +178,12 @@ class DDPMProcess(ParameterizedProcess):
     def extra_repr(self) -> str:
         """Constants of the process."""
         return str(self.chain)
+
+
+def _nearest(scale: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Where rising values (N,) are nearest to each of those wanted (K,); of two the lower."""
+    above = np.searchsorted(scale, wanted).clip(1, len(scale) - 1)
+    return above - (wanted - scale[above - 1] <= scale[above] - wanted)
 
 
 class DDPM(nn.Module):

@@ -5,12 +5,14 @@ bare network.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.process import Forward, Level, Prediction, as_factor, given
+from mindiffusion.spacing import Spacing
 
 
 class Parameterization(nn.Module, ABC):
@@ -77,6 +79,8 @@ class ParameterizedProcess(nn.Module):
         parameterization: how; None: as ε̂.
     """
 
+    spacing: ClassVar[Spacing | None] = None
+
     def __init__(self, parameterization: Parameterization | None) -> None:
         super().__init__()
         self.parameterization = parameterization or EpsPrediction()
@@ -88,6 +92,14 @@ class ParameterizedProcess(nn.Module):
         return Prediction(
             x_t, level, self.parameterization.eps(given(network, condition), x_t, level)
         )
+
+    def pure_noise(self, noise: Tensor) -> Tensor:
+        """Standard normal noise itself: at t = 1 sigma is 1, or as good as 1."""
+        return noise
+
+    def sde_time(self, level: Level) -> float:
+        """The noise time."""
+        return level.time
 
 
 def network_times(level: Level, x_t: Tensor) -> Tensor:

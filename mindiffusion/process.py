@@ -8,12 +8,13 @@ rows, τ and exposure count in t, whatever the process.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mindiffusion.errors import UserError
+from mindiffusion.spacing import RHO, Spacing
 
 Forward = Callable[..., Tensor]
 """A network's forward: (B, C, H, W) and what it is told of the noise (B,) → (B, C, H, W). A network
@@ -21,10 +22,6 @@ that knows of conditions also takes ``condition``."""
 # Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
 _SAME_TIME = 1e-9
 _Answer = TypeVar("_Answer")
-Spacing = Literal["ddim", "time", "log_snr"]
-"""How a sampler's levels are spaced. "time" and "log_snr" are even in the noise time and in
-ln(alpha/sigma), both from pure noise to the lowest level. "ddim" is even in the noise time from
-pure noise to the clean image, which counted levels only just miss: DDIM lands on it by x̂₀."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +120,13 @@ class Process(Protocol):
         """Number of noise levels; None: they are continuous."""
 
     @property
+    def spacing(self) -> Spacing | None:
+        """How a sampler's levels are spaced here if its config does not say it.
+
+        None: as is usual for the sampler.
+        """
+
+    @property
     def device(self) -> torch.device:
         """Where its tables lie; levels of times there are made without waiting for it."""
 
@@ -156,22 +160,36 @@ class Process(Protocol):
         The first level is the lower end (t = 0), where no network is asked.
         """
 
-    def jumps(self, count: int, spacing: Spacing = "ddim") -> tuple[Jump, ...]:
+    def level_at(self, sigma: float) -> Level:
+        """The level whose sigma/alpha is ``sigma`` > 0, of shape (1,).
+
+        Of counted levels it is the nearest one in ln σ. A process may have more noise than at
+        t = 1; if it has not, more than that is t = 1.
+        """
+
+    def pure_noise(self, noise: Tensor) -> Tensor:
+        """Where a sampler starts, at t = 1: standard normal noise (B, C, H, W), times sigma."""
+
+    def jumps(self, count: int, spacing: Spacing = "ddim", rho: float = RHO) -> tuple[Jump, ...]:
         """The ``count`` steps of a sampler from pure noise (t = 1) to the clean image (sigma = 0).
 
         Args:
             count: number of levels at which it asks; of counted levels each is another one.
             spacing: how they are spaced, as far as counted levels allow it.
+            rho: ρ of "rho", ≥ 1.
 
         Raises:
             UserError: ``count`` < 1, or more than there are levels.
         """
 
     def rates(self, level: Level) -> tuple[float, float]:
-        """F and g² of dx = f·x dt + g dw at a level of shape (1,), t > 0.
+        """F and g² of dx = f·x ds + g dw at a level of shape (1,), t > 0.
 
-        Both are per unit of noise time. f = d ln alpha/dt; g² = d(sigma²)/dt − 2·f·sigma².
+        Both are per unit of ``sde_time``, s. f = d ln alpha/ds; g² = d(sigma²)/ds − 2·f·sigma².
         """
+
+    def sde_time(self, level: Level) -> float:
+        """The time of its SDE at a level of shape (1,), t > 0; rises with t."""
 
     def chain_jumps(self) -> tuple[Jump, ...]:
         """The steps of a sampler through every level.

@@ -255,9 +255,21 @@ def test_one_module_builds_networks_and_no_other_knows_one(ours):
 
 
 PROCESSES = {
-    f"mindiffusion.{name}" for name in ("ddpm", "curriculum_ddpm", "schedules", "chain", "vpsde")
+    f"mindiffusion.{name}"
+    for name in ("ddpm", "curriculum_ddpm", "schedules", "chain", "vpsde", "edm")
 }
-OF_A_PROCESS = {"n_T", "beta1", "beta2", "alpha_bar", "beta_min", "beta_max"}
+OF_A_PROCESS = {
+    "n_T",
+    "beta1",
+    "beta2",
+    "alpha_bar",
+    "beta_min",
+    "beta_max",
+    "P_mean",
+    "P_std",
+    "sigma_min",
+    "sigma_max",
+}
 
 
 def test_one_module_builds_processes_and_no_other_knows_one(ours):

@@ -5,13 +5,25 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from mindiffusion.config.shares import share_of
 from mindiffusion.tagged_union import TaggedUnion
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _length(steps: int | str) -> int | str:
+    if isinstance(steps, str):
+        share_of(steps)
+    elif steps < 0:
+        raise ValueError("input should be a number of steps from 0, or a share such as '5%'")
+    return steps
+
+
+_Length = Annotated[int | str, AfterValidator(_length)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -20,12 +32,13 @@ class AdamConfig:
 
     Attributes:
         betas: β₁ and β₂ in [0, 1): decays of the averages of the gradient and of its square.
-        warm_up_steps: over so many steps the learning rate rises evenly to ``training.lr``.
+        warm_up_steps: over so many steps, or such a share of all steps as "5%", the learning rate
+            rises evenly to ``training.lr``.
     """
 
     name: Literal["adam"] = "adam"
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
-    warm_up_steps: int = Field(default=0, ge=0)
+    warm_up_steps: _Length = 0
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mindiffusion.config.run import MOST_STEPS, RunConfig, TrainingConfig
+from mindiffusion.config.shares import warm_up_of
 from mindiffusion.curriculum.clock import to_noise_time
 from mindiffusion.curriculum.density import on_noise_time
 from mindiffusion.curriculum.pacing import Pacer, Pacing
@@ -108,7 +109,7 @@ def _total_steps(training: TrainingConfig, num_train: int) -> int:
             f"training.epochs {training.epochs:g} of {num_train} images are {total} steps; at most "
             f"{MOST_STEPS} are trained, so give fewer epochs or a larger training.global_batch."
         )
-    warm_up = training.optimizer.warm_up_steps
+    warm_up = warm_up_of(training.optimizer.warm_up_steps, total)
     if warm_up > total:
         raise UserError(
             f"training.optimizer.warm_up_steps is {warm_up}, but the run has {total} steps, so it "

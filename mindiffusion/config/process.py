@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from scipy import special
 
-from mindiffusion.chain import Chain, LinearBeta
+from mindiffusion.chain import Chain, LinearBeta, LogNormalSigma
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.errors import UserError
+from mindiffusion.spacing import Spacing
 from mindiffusion.tagged_union import TaggedUnion
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -21,6 +23,9 @@ MOST_LEVELS = 100_000
 _LEAST_SIGNAL = 1e-20
 """Of ᾱ at the last level: far below it float32 has no 1/√ᾱ."""
 _LEAST_BETA = 1e-9
+_MOST_STANDARD = 7.0
+"""Standard deviations from P_mean to the ends of a range of σ: beyond it, neighbours in a sampler
+have one noise time, even in float64."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -58,6 +63,19 @@ class ProcessConfig:
     def uses_statistics(self) -> bool:
         """Whether mean picture and σ_d of the training images are part of the process."""
         return False
+
+    @property
+    def spacing(self) -> Spacing | None:
+        """How a sampler's levels are spaced if its config does not say it; None: as its method's.
+
+        That of the process that is built.
+        """
+        return None
+
+    @property
+    def has_even_times(self) -> bool:
+        """Whether steps that are even in noise time are small ones of its SDE."""
+        return True
 
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ at noise times t (N,) in (0, 1], of counted levels theirs: finite, rising with t.
@@ -171,7 +189,74 @@ class VPSDEConfig(VariancePreservingConfig):
         return np.asarray(0.5 * np.log(np.expm1(self.noise.integral(t))))
 
 
-PROCESSES: dict[str, type[ProcessConfig]] = {"ddpm": DDPMConfig, "vpsde": VPSDEConfig}
+@dataclass(frozen=True, config=_STRICT)
+class EDMConfig(ProcessConfig):
+    """EDM (Karras et al. 2022, 2206.00364, table 1): x_t = x + σ·ε, ln σ ~ N(P_mean, P_std²).
+
+    Attributes:
+        P_mean: mean of ln σ.
+        P_std: standard deviation of ln σ, > 0.
+        sigma_data: σ_d of a network that corrects the denoiser of N(0, σ_d²), as in the paper; or
+            "auto": of N(μ, σ_d²), with mean picture and spread of the training images.
+        sigma_min: σ of the lowest level that a sampler asks for.
+        sigma_max: σ of pure noise, where samplers start; training draws no more.
+    """
+
+    kind: Literal["edm"] = "edm"
+    P_mean: float = Field(default=-1.2, ge=-100, le=100)
+    P_std: float = Field(default=1.2, ge=1e-3, le=1e3)
+    sigma_data: Annotated[float, Field(ge=1e-3, le=1e3)] | Literal["auto"] = 0.5
+    sigma_min: float = Field(default=0.002, ge=1e-6)
+    sigma_max: float = Field(default=80.0, ge=1e-6, le=1e6)
+
+    def __post_init__(self) -> None:
+        """Refuse a range that is none, or that plain training hardly ever sees the ends of."""
+        if not math.log(self.sigma_min) < self.P_mean < math.log(self.sigma_max):
+            raise UserError(
+                f"process.sigma_min {self.sigma_min:g} and sigma_max {self.sigma_max:g}: give "
+                f"sigma_min < exp(P_mean) = {math.exp(self.P_mean):g} < sigma_max."
+            )
+        for name in ("sigma_min", "sigma_max"):
+            z = abs(float(self.noise.standard(math.log(getattr(self, name)))))
+            if z > _MOST_STANDARD:
+                raise UserError(
+                    f"process.{name} {getattr(self, name):g} is {z:.3g} standard deviations (P_std "
+                    f"{self.P_std:g}) of ln sigma from P_mean {self.P_mean:g}, so that no network "
+                    f"is trained there; give one nearer than {_MOST_STANDARD:g}."
+                )
+
+    @property
+    def noise(self) -> LogNormalSigma:
+        """Its distribution of ln σ, with the range of σ."""
+        return LogNormalSigma(self.P_mean, self.P_std, self.sigma_min, self.sigma_max)
+
+    @property
+    def uses_statistics(self) -> bool:
+        """If σ_d is that of the training images."""
+        return self.sigma_data == "auto"
+
+    @property
+    def spacing(self) -> Spacing:
+        """That of the paper's samplers."""
+        return "rho"
+
+    @property
+    def has_even_times(self) -> bool:
+        """Not at high noise: the last fiftieth goes from σ = 3.5 to 80."""
+        return False
+
+    def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ln σ, from the tail of its distribution that is the smaller."""
+        below, above = self.noise.shares(t)
+        z = np.where(t < 0.5, special.ndtri(below), -special.ndtri(above))
+        return np.asarray(self.noise.log_sigma(z))
+
+
+PROCESSES: dict[str, type[ProcessConfig]] = {
+    "ddpm": DDPMConfig,
+    "vpsde": VPSDEConfig,
+    "edm": EDMConfig,
+}
 """All processes' configs by ``kind``; ``mindiffusion.build.PROCESSES`` has the builder of each."""
 AnyProcessConfig = Annotated[ProcessConfig, TaggedUnion("kind", PROCESSES, "ddpm")]
 """The settings of any process, read by their ``kind``."""

@@ -18,6 +18,7 @@ from mindiffusion.config.model import USUAL_NETWORK, AnyModelConfig, NaiveUnetCo
 from mindiffusion.config.optimizer import AdamConfig, AnyOptimizer
 from mindiffusion.config.process import AnyProcessConfig, DDPMConfig
 from mindiffusion.config.sampler import MOST_IMAGES, SamplerConfig
+from mindiffusion.config.shares import share_of
 from mindiffusion.curriculum.pacing import AnyPacing, FixedPacing
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -52,6 +53,12 @@ _LATER: dict[str, Any] = {
     "process.loss_weight": None,
     "process.parameterization": "eps",
     "data.extra_formats": [],
+    "sampler.spacing": None,
+    "sampler.rho": 7.0,
+    "sampler.S_churn": 0.0,
+    "sampler.S_min": 0.0,
+    "sampler.S_max": None,
+    "sampler.S_noise": 1.0,
 }
 """Fields younger than runs that are kept: left out at their default, so that those runs keep their
 hash and go on."""
@@ -70,6 +77,16 @@ def _short(text: str) -> str:
     if len(text) > MOST_PATH or "\0" in text:
         raise ValueError("give a path that a file system can have")
     return text
+
+
+def _is_length(decay: float | str) -> bool:
+    """Whether it is a decay of an average, or a half-life."""
+    if not isinstance(decay, str):
+        return 0 < decay < 1
+    try:
+        return share_of(decay) > 0
+    except ValueError:
+        return False
 
 
 _Place = Annotated[str, AfterValidator(_short)]
@@ -91,7 +108,8 @@ class TrainingConfig:
         optimizer: what changes the weights, and how the learning rate begins.
         clip_grad_norm: largest norm of the gradient of all weights together, to which it is scaled
             down; None: never.
-        ema_decays: lengths of the weight averages, in (0, 1); the first is the primary one.
+        ema_decays: lengths of the weight averages; the first is the primary one. A decay in (0, 1),
+            or a half-life as a share of all steps, such as "0.25%".
         milestones: when weights are kept and scored: "stages" (each stage's end), "25%",
             "10 epochs" or a step.
         checkpoint_every: steps between rolling checkpoints.
@@ -112,7 +130,7 @@ class TrainingConfig:
     lr: float = Field(default=2e-5, gt=0)
     optimizer: AnyOptimizer = AdamConfig()
     clip_grad_norm: float | None = Field(default=None, gt=0)
-    ema_decays: Annotated[tuple[float, ...], Field(max_length=16)] = (0.9999, 0.999)
+    ema_decays: Annotated[tuple[float | str, ...], Field(max_length=16)] = (0.9999, 0.999)
     milestones: Annotated[tuple[_Milestone, ...], Field(max_length=10_000)] = ("stages",)
     checkpoint_every: int = Field(default=1000, ge=1, le=MOST_STEPS)
     keep_scored: Literal["all", "last"] = "all"
@@ -125,9 +143,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse an average that is none."""
-        if not self.ema_decays or not all(0 < d < 1 for d in self.ema_decays):
+        if not self.ema_decays or not all(map(_is_length, self.ema_decays)):
             raise UserError(
-                f"training.ema_decays is {self.ema_decays}: give at least one decay in (0, 1)."
+                f"training.ema_decays is {shown_value(list(self.ema_decays))}: give at least one "
+                "decay in (0, 1), or half-life such as '0.25%' of the steps."
             )
 
 
@@ -256,6 +275,6 @@ def check(kind: type[Any], content: Mapping[str, Any], source: str) -> Any:
         raise UserError(f"{source}: {error}") from None
 
 
-def ema_name(decay: float) -> str:
-    """Label of an average in files and rows, such as "ema0.995"."""
-    return f"ema{decay:g}"
+def ema_name(decay: float | str) -> str:
+    """Label of an average in files and rows, such as "ema0.995"; "ema-half0.0025" of "0.25%"."""
+    return f"ema-half{share_of(decay):g}" if isinstance(decay, str) else f"ema{decay:g}"

@@ -5,7 +5,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -13,9 +14,13 @@ from pydantic.dataclasses import dataclass
 from mindiffusion.config.process import MOST_LEVELS
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import shown_value
+from mindiffusion.spacing import RHO, Spacing
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MOST_IMAGES = 1_000_000
+_SPACING: dict[str, Any] = {"spacing": None, "rho": RHO}
+_CHURN: dict[str, Any] = {"S_churn": 0.0, "S_min": 0.0, "S_max": None, "S_noise": 1.0}
+"""Settings that not every sampler heeds, at their defaults."""
 
 
 @plain_dataclass(frozen=True)
@@ -24,7 +29,10 @@ class SamplerKind:
 
     Attributes:
         title: how results name it.
+        spacing: how its levels are spaced if neither ``sampler.spacing`` nor the process says it.
         has_eta: whether ``sampler.eta`` changes what it draws.
+        has_churn: whether ``sampler.S_churn`` and what belongs to it do.
+        uses_rates: whether it steps by a process's rates, and so needs small steps.
         is_whole_chain: whether it makes one call at every counted level, whatever ``sampler.steps``
             is, and leaves the predicted image as it is, whatever ``sampler.clip`` is.
         calls: ``sampler.steps`` → network calls for each image, never more.
@@ -32,20 +40,25 @@ class SamplerKind:
     """
 
     title: str
+    spacing: Spacing = "log_snr"
     has_eta: bool = False
+    has_churn: bool = False
+    uses_rates: bool = False
     is_whole_chain: bool = False
     calls: Callable[[int], int] = lambda steps: steps
     levels: Callable[[int], int] = lambda steps: steps
 
 
+# Two calls at each level but the last: an odd number.
+_HEUN = SamplerKind(
+    "heun", calls=lambda steps: steps - 1 + steps % 2, levels=lambda steps: (steps + 1) // 2
+)
 SAMPLERS: dict[str, SamplerKind] = {
-    "ddim": SamplerKind("ddim", has_eta=True),
+    "ddim": SamplerKind("ddim", "ddim", has_eta=True),
     "ddpm": SamplerKind("ddpm", is_whole_chain=True),
-    "euler": SamplerKind("euler", has_eta=True),
-    # Two calls at each level but the last: an odd number.
-    "heun": SamplerKind(
-        "heun", calls=lambda steps: steps - 1 + steps % 2, levels=lambda steps: (steps + 1) // 2
-    ),
+    "euler": SamplerKind("euler", "time", has_eta=True, uses_rates=True),
+    "heun": _HEUN,
+    "edm": replace(_HEUN, title="edm", spacing="rho", has_churn=True),
     "dpm_solver_1": SamplerKind("dpm-solver-1"),
     "dpm_solver_2": SamplerKind("dpm-solver-2"),
     "dpm_solver_3": SamplerKind("dpm-solver-3"),
@@ -66,11 +79,19 @@ class SamplerConfig:
 
     Attributes:
         name: "ddim"; "ddpm" for ancestral sampling through every level of a process of counted
-            levels; "euler" for Euler and Maruyama's method; "heun"; "dpm_solver_1", "_2" and "_3",
-            single-step; "dpm_solver_pp_2m", two-step.
+            levels; "euler" for Euler and Maruyama's method; "heun"; "edm" for Heun's method with
+            noise that is added on the way; "dpm_solver_1", "_2" and "_3", single-step;
+            "dpm_solver_pp_2m", two-step.
         steps: network calls at most ("ddpm" makes one at every level).
         eta: how much noise "ddim" and "euler" add, from 0, a differential equation without noise,
             to 1, that of the process reversed.
+        spacing: how the levels are spaced at which it calls; None: as is usual for the process, or
+            for the sampler.
+        rho: ρ of the spacing "rho", 1 for levels that are even in σ.
+        S_churn: how much noise "edm" adds in all its steps together; 0: none.
+        S_min: it adds noise where σ is at least that.
+        S_max: and at most that; None: without end.
+        S_noise: the added noise's standard deviation.
         clip: clip the predicted clean image to [-1, 1] (not "ddpm").
         seed: sampling seed, apart from the training seed.
         chunk: images per forward pass, or "auto": sized to the device.
@@ -84,6 +105,12 @@ class SamplerConfig:
     name: Annotated[str, AfterValidator(_known)] = "ddim"
     steps: int = Field(default=50, ge=1, le=MOST_LEVELS)
     eta: float = Field(default=1.0, ge=0, le=1)
+    spacing: Spacing | None = None
+    rho: float = Field(default=RHO, ge=1, le=1e3)
+    S_churn: float = Field(default=0.0, ge=0)
+    S_min: float = Field(default=0.0, ge=0)
+    S_max: float | None = Field(default=None, gt=0)
+    S_noise: float = Field(default=1.0, gt=0, le=10)
     clip: bool = True
     seed: int = Field(default=0, ge=0, lt=2**32)
     chunk: int | str = "auto"
@@ -92,13 +119,28 @@ class SamplerConfig:
     grid: int = Field(default=64, ge=1, le=65_536)
 
     def __post_init__(self) -> None:
-        """Refuse a chunk of no images."""
+        """Refuse a chunk of no images, and settings that would change nothing."""
         is_number = isinstance(self.chunk, int) and 1 <= self.chunk <= MOST_IMAGES
         if not is_number and self.chunk != "auto":
             raise UserError(
                 f"sampler.chunk is {shown_value(self.chunk)}: give a number of images, 1 to "
                 f'{MOST_IMAGES}, or "auto".'
             )
+        self._refuse_what_is_not_heeded()
+        if self.S_max is not None and self.S_min > self.S_max:
+            raise UserError(
+                f"sampler.S_min {self.S_min:g} is above S_max {self.S_max:g}; give S_min <= S_max."
+            )
+
+    def _refuse_what_is_not_heeded(self) -> None:
+        heeds_spacing = not self.kind.is_whole_chain
+        unheeded = ({} if heeds_spacing else _SPACING) | ({} if self.kind.has_churn else _CHURN)
+        for name, usual in unheeded.items():
+            if getattr(self, name) != usual:
+                raise UserError(
+                    f"sampler.{name} is {getattr(self, name)}, but sampler.name {self.name} does "
+                    "not heed it; leave it out, or give another sampler, such as edm."
+                )
 
     @property
     def kind(self) -> SamplerKind:
@@ -108,4 +150,22 @@ class SamplerConfig:
     @property
     def way(self) -> str:
         """How it draws, as results name it, such as "ddim-eta1" or "heun"."""
-        return self.kind.title + (f"-eta{self.eta:g}" if self.kind.has_eta else "")
+        eta = f"-eta{self.eta:g}" if self.kind.has_eta else ""
+        return self.kind.title + eta + self._churn + self._spacing
+
+    @property
+    def _churn(self) -> str:
+        if not self.S_churn:
+            return ""
+        most = "" if self.S_max is None else f"{self.S_max:g}"
+        return f"-churn{self.S_churn:g}-from{self.S_min:g}to{most}-noise{self.S_noise:g}"
+
+    @property
+    def _spacing(self) -> str:
+        if self.spacing == "rho" or self.rho != RHO:
+            return f"-rho{self.rho:g}"
+        return f"-{self.spacing}" if self.spacing else ""
+
+    def spacing_on(self, usual: Spacing | None) -> Spacing:
+        """How its levels are spaced, on a process that has a usual spacing or None."""
+        return self.spacing or usual or self.kind.spacing

@@ -1,16 +1,18 @@
 """The function that draws for each ``sampler.name`` of ``mindiffusion.config.sampler.SAMPLERS``."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor
 
 from mindiffusion.config.sampler import SamplerConfig
-from mindiffusion.process import Denoiser, Process, clipped
+from mindiffusion.process import Denoiser, Jump, Process, clipped
 from mindiffusion.samplers.ancestral import ancestral_sample
 from mindiffusion.samplers.ddim import ddim_sample
 from mindiffusion.samplers.dpm_solver import single_step_sample, two_step_sample
+from mindiffusion.samplers.edm import Churn, edm_sample
 from mindiffusion.samplers.euler import euler_sample
 from mindiffusion.samplers.heun import heun_sample
 
@@ -20,7 +22,7 @@ class Start:
     """What an image is drawn from.
 
     Attributes:
-        x: (B, C, H, W), pure noise.
+        x: (B, C, H, W), standard normal.
         noise: key of a step → the standard normal noise that it adds, (B, C, H, W).
         on_step: called before every network call; may raise to leave.
     """
@@ -47,11 +49,17 @@ def draw(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Sta
     """
     is_clipped = sampler.clip and not sampler.kind.is_whole_chain
     asked = clipped(denoise) if is_clipped else denoise
-    return _DRAW[sampler.name](asked, process, sampler, start)
+    from_noise = replace(start, x=process.pure_noise(start.x))
+    return _DRAW[sampler.name](asked, process, sampler, from_noise)
+
+
+def _jumps(process: Process, sampler: SamplerConfig) -> tuple[Jump, ...]:
+    spacing = sampler.spacing_on(process.spacing)
+    return process.jumps(sampler.kind.levels(sampler.steps), spacing, sampler.rho)
 
 
 def _ddim(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:
-    jumps = process.jumps(sampler.steps)
+    jumps = _jumps(process, sampler)
     return ddim_sample(denoise, jumps, start.x, start.noise, start.on_step, eta=sampler.eta)
 
 
@@ -60,25 +68,33 @@ def _ddpm(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: St
 
 
 def _euler(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:
-    jumps, rates = process.jumps(sampler.steps, "time"), process.rates
-    return euler_sample(denoise, jumps, rates, start.x, start.noise, start.on_step, eta=sampler.eta)
+    jumps = _jumps(process, sampler)
+    return euler_sample(
+        denoise, jumps, process, start.x, start.noise, start.on_step, eta=sampler.eta
+    )
 
 
 def _heun(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:
-    jumps = process.jumps(sampler.kind.levels(sampler.steps), "log_snr")
-    return heun_sample(denoise, jumps, start.x, start.on_step)
+    return heun_sample(denoise, _jumps(process, sampler), start.x, start.on_step)
+
+
+def _edm(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:
+    jumps, most = _jumps(process, sampler), math.inf if sampler.S_max is None else sampler.S_max
+    churn = Churn(sampler.S_churn, sampler.S_min, most, sampler.S_noise)
+    return edm_sample(
+        denoise, jumps, start.x, start.noise, process.level_at, start.on_step, churn=churn
+    )
 
 
 def _single_step(
     denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start, order: int
 ) -> Tensor:
-    jumps = process.jumps(sampler.steps, "log_snr")
+    jumps = _jumps(process, sampler)
     return single_step_sample(denoise, jumps, start.x, start.on_step, order=order)
 
 
 def _two_step(denoise: Denoiser, process: Process, sampler: SamplerConfig, start: Start) -> Tensor:
-    jumps = process.jumps(sampler.steps, "log_snr")
-    return two_step_sample(denoise, jumps, start.x, start.on_step)
+    return two_step_sample(denoise, _jumps(process, sampler), start.x, start.on_step)
 
 
 _DRAW: dict[str, Draw] = {
@@ -86,6 +102,7 @@ _DRAW: dict[str, Draw] = {
     "ddpm": _ddpm,
     "euler": _euler,
     "heun": _heun,
+    "edm": _edm,
     **{f"dpm_solver_{order}": partial(_single_step, order=order) for order in (1, 2, 3)},
     "dpm_solver_pp_2m": _two_step,
 }

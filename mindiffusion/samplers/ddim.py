@@ -15,7 +15,8 @@ from mindiffusion.process import Denoiser, Jump
 def ddim_sigma(jump: Jump, eta: float) -> float:
     """Standard deviation of the noise that a jump from level t to s adds.
 
-    σ = η (sigma_s/sigma_t) √(1 − (alpha_t/alpha_s)²).
+    σ = η·sigma_s·√(1 − (alpha_t·sigma_s/(alpha_s·sigma_t))²), for any alpha and sigma. Where alpha²
+    + sigma² = 1, as in the paper, this is η (sigma_s/sigma_t) √(1 − (alpha_t/alpha_s)²).
 
     Args:
         jump: the jump; to the clean image it adds none.
@@ -23,7 +24,8 @@ def ddim_sigma(jump: Jump, eta: float) -> float:
     """
     alpha, sigma = float(jump.level.alpha), float(jump.level.sigma)
     alpha_next, sigma_next = float(jump.following.alpha), float(jump.following.sigma)
-    return float(eta * (sigma_next / sigma) * (1.0 - (alpha / alpha_next) ** 2) ** 0.5)
+    kept = (alpha / alpha_next) * (sigma_next / sigma)
+    return float(eta * sigma_next * (1.0 - kept**2) ** 0.5)
 
 
 @torch.no_grad()

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mindiffusion.process import Denoiser, Jump, Level
+from mindiffusion.process import Denoiser, Jump, Process
 
 
 @torch.no_grad()
 def euler_sample(
     denoise: Denoiser,
     jumps: Sequence[Jump],
-    rates: Callable[[Level], tuple[float, float]],
+    process: Process,
     start: Tensor,
     noise: Callable[[int], Tensor],
     on_step: Callable[[], object] = lambda: None,
@@ -34,7 +34,7 @@ def euler_sample(
     Args:
         denoise: what is asked at every level.
         jumps: the way, from pure noise to the clean image.
-        rates: f and g² at a level, ``Process.rates``.
+        process: whose f and g² there are, and whose time.
         start: (B, C, H, W), pure noise.
         noise: key of a jump → the standard normal noise that it adds, (B, C, H, W).
         on_step: called before every network call; may raise to leave.
@@ -47,8 +47,8 @@ def euler_sample(
     for jump in jumps[:-1]:
         on_step()
         eps = denoise(x, jump.level).eps
-        drift, diffusion = rates(jump.level)
-        span = jump.level.time - jump.following.time
+        drift, diffusion = process.rates(jump.level)
+        span = process.sde_time(jump.level) - process.sde_time(jump.following)
         of_noise = 0.5 * (1.0 + eta**2) * diffusion / float(jump.level.sigma)
         x = x - span * (drift * x + of_noise * eps)
         if eta > 0:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mindiffusion.process import Denoiser, Jump
+from mindiffusion.process import Denoiser, Jump, Level
 
 
 @torch.no_grad()
@@ -32,14 +32,24 @@ def heun_sample(
     """
     x = start
     for jump in jumps[:-1]:
-        on_step()
-        alpha, sigma = float(jump.level.alpha), float(jump.level.sigma)
-        alpha_next, sigma_next = float(jump.following.alpha), float(jump.following.sigma)
-        span = sigma_next / alpha_next - sigma / alpha
-        eps = denoise(x, jump.level).eps
-        tried = alpha_next * (x / alpha + span * eps)
-        on_step()
-        slope = 0.5 * (eps + denoise(tried, jump.following).eps)
-        x = alpha_next * (x / alpha + span * slope)
+        x = heun_step(denoise, x, jump.level, jump.following, on_step)
     on_step()
     return denoise(x, jumps[-1].level).x0
+
+
+def heun_step(
+    denoise: Denoiser, x: Tensor, level: Level, following: Level, on_step: Callable[[], object]
+) -> Tensor:
+    """One step, from a level to another that has noise: the images (B, C, H, W) there.
+
+    Other arguments as of ``heun_sample``.
+    """
+    on_step()
+    alpha, sigma = float(level.alpha), float(level.sigma)
+    alpha_next, sigma_next = float(following.alpha), float(following.sigma)
+    span = sigma_next / alpha_next - sigma / alpha
+    eps = denoise(x, level).eps
+    tried = alpha_next * (x / alpha + span * eps)
+    on_step()
+    slope = 0.5 * (eps + denoise(tried, following).eps)
+    return alpha_next * (x / alpha + span * slope)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.config.run import ema_name
+from mindiffusion.config.shares import decay_of
 
 StateDict = dict[str, Tensor]
 
@@ -19,13 +20,17 @@ class Averages:
 
     Args:
         network: the unwrapped network, in training dtype and place.
-        decays: each in (0, 1).
+        decays: each in (0, 1), or a half-life as a share of the run's steps.
+        total_steps: the run's.
     """
 
-    def __init__(self, network: nn.Module, decays: tuple[float, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, decays: tuple[float | str, ...], total_steps: int
+    ) -> None:
         self._parameters = dict(network.named_parameters())
         self._buffers = dict(network.named_buffers())
         self.decays = decays
+        self._rates = {decay: decay_of(decay, total_steps) for decay in decays}
         self.num_updates = 0
         self._averages = {
             decay: {name: p.detach().clone() for name, p in self._parameters.items()}
@@ -43,7 +48,8 @@ class Averages:
         self.num_updates += 1
         warm_up = (1 + self.num_updates) / (10 + self.num_updates)
         current = [p.detach() for p in self._parameters.values()]
-        for decay, average in self._averages.items():
+        for length, average in self._averages.items():
+            decay = self._rates[length]
             torch._foreach_lerp_(list(average.values()), current, 1.0 - min(decay, warm_up))
 
     def tensors(self) -> Iterator[Tensor]:
@@ -51,7 +57,7 @@ class Averages:
         for average in self._averages.values():
             yield from average.values()
 
-    def weights(self, decay: float) -> StateDict:
+    def weights(self, decay: float | str) -> StateDict:
         """A state dict of the network with averaged parameters and current buffers, on the CPU."""
         whole = {**self._averages[decay], **self._buffers}
         return {name: tensor.detach().cpu().clone() for name, tensor in whole.items()}

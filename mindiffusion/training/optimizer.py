@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mindiffusion.config.optimizer import AdamWConfig
 from mindiffusion.config.run import TrainingConfig
+from mindiffusion.config.shares import warm_up_of
 from mindiffusion.network import Network
 
 
@@ -33,9 +34,10 @@ def make_optimizer(
     return torch.optim.Adam(parameters, lr=training.lr, betas=settings.betas, fused=fused)
 
 
-def lr_at(training: TrainingConfig, step: int) -> float:
-    """Learning rate of ``step``, from 0: in warm-up (step + 1)/warm_up_steps of ``lr``."""
-    return training.lr * min(1.0, (step + 1) / max(1, training.optimizer.warm_up_steps))
+def lr_at(training: TrainingConfig, step: int, total_steps: int) -> float:
+    """Learning rate of ``step``, from 0: in a warm-up of w steps (step + 1)/w of ``lr``."""
+    warm_up = warm_up_of(training.optimizer.warm_up_steps, total_steps)
+    return training.lr * min(1.0, (step + 1) / max(1, warm_up))
 
 
 @contextlib.contextmanager

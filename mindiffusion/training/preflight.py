@@ -6,8 +6,10 @@ from pathlib import Path
 
 from mindiffusion.build import build_codec, expected_tensors
 from mindiffusion.config.plan import rank_share, resolve_plan
-from mindiffusion.config.run import RunConfig
+from mindiffusion.config.run import RunConfig, TrainingConfig, ema_name
+from mindiffusion.config.shares import decay_of, warm_up_of
 from mindiffusion.errors import UserError
+from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
 from mindiffusion.writable import check_room, try_folder
@@ -93,6 +95,7 @@ def check_sampler(config: RunConfig) -> None:
         UserError: it does.
     """
     sampler, levels = config.sampler, config.process.num_levels
+    _check_spacing(config)
     if levels is None:
         if sampler.kind.is_whole_chain:
             raise UserError(
@@ -107,15 +110,50 @@ def check_sampler(config: RunConfig) -> None:
         )
 
 
+def _check_spacing(config: RunConfig) -> None:
+    """Refuse a spacing that the sampler can't take on this process, and a rho without "rho"."""
+    sampler, process = config.sampler, config.process
+    spacing = sampler.spacing_on(process.spacing)
+    if sampler.kind.uses_rates and spacing in EVEN_IN_TIME and not process.has_even_times:
+        raise UserError(
+            f"sampler.spacing is {spacing}, but such steps are too far apart at the high noise of "
+            f"process.kind {process.kind} for sampler.name {sampler.name}; leave sampler.spacing "
+            "out, or give log_snr (a run that is under way goes on)."
+        )
+    if sampler.rho != RHO and spacing != "rho":
+        raise UserError(
+            f"sampler.rho is {sampler.rho:g}, but the levels are spaced by {spacing}; leave it "
+            "out, or give sampler.spacing=rho (a run that is under way goes on)."
+        )
+
+
 def notes(config: RunConfig, num_train: int) -> list[str]:
     """What is no mistake, but may not be meant."""
     batch = config.training.global_batch
+    lengths = _lengths(config.training, resolve_plan(config, num_train).total_steps)
     if num_train >= batch:
-        return []
+        return lengths
     return [
+        *lengths,
         f"the data has {num_train} training images, fewer than training.global_batch ({batch}): "
-        "a step sees images more than once; give a smaller --global-batch if that is not meant."
+        "a step sees images more than once; give a smaller --global-batch if that is not meant.",
     ]
+
+
+def _lengths(training: TrainingConfig, total_steps: int) -> list[str]:
+    """What lengths are in this run that are given as shares of its steps."""
+    warm_up = training.optimizer.warm_up_steps
+    found = []
+    if isinstance(warm_up, str):
+        steps = warm_up_of(warm_up, total_steps)
+        found.append(f"training.optimizer.warm_up_steps {warm_up} is {steps} steps.")
+    for decay in training.ema_decays:
+        if isinstance(decay, str):
+            rate = decay_of(decay, total_steps)
+            found.append(
+                f"training.ema_decays {decay} is a decay of {rate:.6g} ({ema_name(decay)})."
+            )
+    return found
 
 
 def check_room_for(

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mindiffusion.config.run import RunConfig, check, differences, to_kept
+from mindiffusion.config.run import RunConfig, check, differences, ema_name, to_kept
+from mindiffusion.config.shares import decay_of, warm_up_of
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock, remove_temporaries, sha256_of_json, write_json
@@ -115,13 +116,16 @@ def trained_on(run_dir: Path) -> str | None:
 
 
 def _write_run_file(path: Path, trainer: Trainer) -> None:
+    training, total = trainer.config.training, trainer.plan.total_steps
     content = {
         "config": to_kept(trainer.config),
         "runtime": asdict(trainer.runtime),
         "manifest": trainer.data.manifest_id,
         "plan": {
-            "total_steps": trainer.plan.total_steps,
+            "total_steps": total,
             "milestones": list(trainer.plan.milestones),
+            "warm_up_steps": warm_up_of(training.optimizer.warm_up_steps, total),
+            "ema_decays": {ema_name(one): decay_of(one, total) for one in training.ema_decays},
         },
     }
     write_json(path, content | {"sha256": sha256_of_json(content)})

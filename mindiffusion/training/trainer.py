@@ -116,7 +116,7 @@ class Trainer:
         self.optimizer = make_optimizer(
             self.network.parameters(), config.training, fused=runtime.precision != "fp64"
         )
-        self.averages = Averages(self.network, config.training.ema_decays)
+        self.averages = Averages(self.network, config.training.ema_decays, self.plan.total_steps)
         self.watch = Watch(
             ranks, config.training.log_every, self.share, device, runtime.dtype, self.pacer.take
         )
@@ -159,7 +159,7 @@ class Trainer:
     def _change_weights(self) -> None:
         """One step of the optimizer; between steps, and so in states, it has the config's rate."""
         training = self.config.training
-        self._set_rate(lr_at(training, self.step))
+        self._set_rate(lr_at(training, self.step, self.plan.total_steps))
         with frozen_kept(self.network):
             self.optimizer.step()
         self._set_rate(training.lr)
@@ -286,7 +286,7 @@ def statistics_for(config: RunConfig, images: np.ndarray) -> ImageStatistics | N
     if not found.std:
         raise UserError(
             f"the {len(images)} training images are all the same, which leaves nothing for "
-            "process.parameterization=preconditioned or a loss weight by their spread; give "
-            "images that differ, or set neither of the two."
+            "process.parameterization=preconditioned, a loss weight by their spread or sigma_data "
+            "auto; give images that differ, or set none of these."
         )
     return found

@@ -47,6 +47,7 @@ def build(*words, preset="celeba_c_32"):
         ("training.precision=fp16", ["'training.precision'", "'fp16'", "'bf16'"]),
         ("training.ema_decays=[]", ["ema_decays", "at least one"]),
         ("training.ema_decays=[1.0]", ["ema_decays", "(0, 1)"]),
+        ("training.ema_decays=[0%]", ["ema_decays", "0%", "half-life such as '0.25%'"]),
         ("training.milestones=12", ["'training.milestones'"]),
         ("training=3", ["'training'", "3"]),
         ("seed=-1", ["'seed'"]),

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from mindiffusion.build import build_codec, build_network
 from mindiffusion.config.model import MODELS
-from mindiffusion.config.process import DDPMConfig, VPSDEConfig
+from mindiffusion.config.process import DDPMConfig, EDMConfig, VPSDEConfig
 from mindiffusion.config.run import RunConfig, TrainingConfig, to_kept
 from mindiffusion.config.sampler import SamplerConfig
 from mindiffusion.curriculum.stages import StageConfig
@@ -33,6 +33,7 @@ PROCESSES = {
     "ddpm": DDPMConfig(n_T=12),
     "preconditioned": DDPMConfig(n_T=12, parameterization="preconditioned"),
     "vpsde": VPSDEConfig(),
+    "edm": EDMConfig(sigma_data="auto"),
 }
 
 
@@ -68,7 +69,7 @@ def milestone_of(network, process):
         "stage_log": [{"step": 0, "stage": "all", "active_channels": 16.0, "x": [1, None]}],
         "begun": [0],
         "weights": {"raw": moved, "ema0.9": kept},
-    } | ({"statistics": spread} if process == "preconditioned" else {})
+    } | ({"statistics": spread} if config.process.uses_statistics else {})
 
 
 def kept_file(folder, network="naive_unet", process="ddpm"):
@@ -92,7 +93,12 @@ def images_of(path, weights):
 
 @pytest.mark.parametrize(
     ("network", "process"),
-    [("naive_unet", "ddpm"), ("sparse_unet", "preconditioned"), ("uvit", "vpsde")],
+    [
+        ("naive_unet", "ddpm"),
+        ("sparse_unet", "preconditioned"),
+        ("uvit", "vpsde"),
+        ("naive_unet", "edm"),
+    ],
 )
 def test_images_of_an_exported_file_are_the_milestone_s_bit_for_bit(tmp_path, network, process):
     drawn = []

@@ -8,7 +8,7 @@ import itertools
 import math
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from scipy import stats
 
 from benchmark.evaluation.metrics.denoising import denoising_profiles
 from benchmark.evaluation.metrics.profile import SUMMARIES, ProfileResult, summaries
@@ -30,7 +31,13 @@ from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion import build
 from mindiffusion.build import build_codec, build_process
 from mindiffusion.config.plan import resolve_plan
-from mindiffusion.config.process import PROCESSES, DDPMConfig, ProcessConfig, VPSDEConfig
+from mindiffusion.config.process import (
+    PROCESSES,
+    DDPMConfig,
+    EDMConfig,
+    ProcessConfig,
+    VPSDEConfig,
+)
 from mindiffusion.config.run import config_hash, from_kept, to_dict, to_kept
 from mindiffusion.config.sampler import SAMPLERS, SamplerConfig
 from mindiffusion.curriculum.density import Average, LogSigmaNormal, Share, Window
@@ -52,6 +59,7 @@ from mindiffusion.process import (
 )
 from mindiffusion.samplers.ddim import ddim_sample
 from mindiffusion.sampling import model_of, sample_images, sampler_steps
+from mindiffusion.spacing import Spacing
 from mindiffusion.training import checkpoint
 from mindiffusion.training.preflight import check_sampler
 
@@ -78,6 +86,7 @@ class AngleProcess:
     widest: float
     device: torch.device = CPU
     num_levels: ClassVar[None] = None
+    spacing: ClassVar[None] = None
 
     def to(self, device):
         return replace(self, device=device)
@@ -105,21 +114,32 @@ class AngleProcess:
     def fine_grid(self):
         return self._at(torch.arange(1001).double() / 1000)
 
-    def jumps(self, count, spacing="ddim"):
+    def level_at(self, sigma):
+        return self._one(min(1.0, math.atan(sigma) / self.widest))
+
+    def pure_noise(self, noise):
+        return noise
+
+    def jumps(self, count, spacing="ddim", rho=7.0):
         self._check(count)
         t = np.arange(count, 0, -1) / count
+        ends = np.tan(self.widest * np.array([1, 1e-3]))
         if spacing == "time":
             t = np.linspace(1, 1e-3, count)
         elif spacing == "log_snr":
-            ends = np.log(np.tan(self.widest * np.array([1, 1e-3])))
-            t = np.arctan(np.exp(np.linspace(*ends, count))) / self.widest
-            t[0] = 1
+            t = np.arctan(np.exp(np.linspace(*np.log(ends), count))) / self.widest
+        elif spacing == "rho":
+            t = np.arctan(np.linspace(*ends ** (1 / rho), count) ** rho) / self.widest
+        t[0] = 1
         at = [self._one(float(each)) for each in (*t, 0)]
         return tuple(map(Jump, at[:-1], at[1:], range(count, 0, -1)))
 
     def rates(self, level):
         slope = self.widest * math.tan(self.widest * level.time)
         return -slope, 2 * slope
+
+    def sde_time(self, level):
+        return level.time
 
     def chain_jumps(self):
         raise UserError("process angle has continuous levels; use another sampler.")
@@ -139,8 +159,20 @@ CONFIGS = (
     DDPMConfig(parameterization="preconditioned", loss_weight=P2()),
     VPSDEConfig(),
     VPSDEConfig(parameterization="preconditioned", loss_weight=EDM()),
+    EDMConfig(),
+    EDMConfig(P_mean=-0.4, P_std=1.0, sigma_data="auto"),
     AngleConfig(),
 )
+LOWEST_SIGMA = 0.002
+"""Of samplers on EDM; those of other processes end at the first level or at t = .001."""
+
+
+def lowest_time(process, config):
+    """Noise time of the lowest level that a sampler asks for, of any spacing but "ddim"."""
+    if not isinstance(config, EDMConfig):
+        return 1 / (process.num_levels or 1000)
+    below = [stats.norm(config.P_mean, config.P_std).cdf(math.log(s)) for s in (LOWEST_SIGMA, 80)]
+    return below[0] / below[1]
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +246,7 @@ def test_ddpm_is_what_a_config_without_a_kind_means(tiny_config):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("process.kind=angel",), "key 'process.kind' is 'angel'; allowed are ddpm, vpsde, angle."),
+        (("process.kind=angel",), "is 'angel'; allowed are ddpm, vpsde, edm, angle."),
         (("process.widest=1.0",), "unknown key 'process.widest' of ddpm; it is a key of angle."),
         (("process={kind: angle, n_T: 9}",), "unknown key 'process.n_T' of angle; it is a key of "),
         (("process={kind: angle, widest: 2}",), "key 'process.widest' is 2"),
@@ -281,7 +313,10 @@ def test_level_is_at_its_noise_time(process, dtype):
     t = torch.linspace(0.011, 1, 64, dtype=dtype)
     level = process.level(t)
     for each in (level.t, level.alpha, level.sigma, level.told, level.weight):
-        assert each.shape == (64,) and each.dtype == torch.float64 and bool((each > 0).all())
+        assert each.shape == (64,) and each.dtype == torch.float64
+        assert bool(each.isfinite().all()) and (each is level.told or bool((each > 0).all()))
+    # Of different noise a network is told different things.
+    assert len(level.told.unique()) == len(level.sigma.unique())
     step = 0.5 / process.num_levels if process.num_levels else 0.0
     assert float((level.t - t.double()).abs().max()) <= step + 1e-12
     again = process.level(level.t)
@@ -306,7 +341,7 @@ def test_prediction_takes_noisy_images_apart(process):
     assert x_t.dtype == x.dtype
     for factor, each in ((level.alpha, x), (level.sigma, noise)):
         x_t = x_t - factor.view(-1, 1, 1, 1) * each
-    assert float(x_t.abs().max()) < 1e-14
+    assert float(x_t.abs().max()) < 1e-14 * max(1.0, float(level.sigma.max()))
     x_t = add_noise(x, level, noise)
     said = process.predict(lambda x, told, condition: torch.tanh(x) * condition, x_t, level, 2.0)
     assert said.eps.dtype == x_t.dtype and bool(said.eps.isfinite().all())
@@ -346,6 +381,9 @@ def test_jumps_go_from_pure_noise_to_the_clean_image(process):
         jumps = process.jumps(count)
         assert len(jumps) == count == len({jump.key for jump in jumps})
         assert jumps[0].level.time == 1
+        noise = torch.tensor([1.5, -1.0]).double()
+        sigma = float(jumps[0].level.sigma)
+        torch.testing.assert_close(process.pure_noise(noise), sigma * noise, rtol=5e-3, atol=0)
         end = jumps[-1].following
         assert (end.time, float(end.sigma), float(end.alpha)) == (0, 0, 1)
         for jump, following in itertools.pairwise(jumps):
@@ -357,28 +395,79 @@ def test_jumps_go_from_pure_noise_to_the_clean_image(process):
             process.jumps(wrong)
 
 
+@pytest.mark.parametrize(
+    ("spacing", "scale"),
+    [("log_snr", np.log), ("rho", lambda sigma: sigma ** (1 / 7))],
+    ids=["log_snr", "rho"],
+)
 @pytest.mark.parametrize("count", [1, 2, 7, 40, 100])
-def test_jumps_even_in_log_snr_are_as_even_as_the_levels_allow(count, process):
-    levels = [jump.level for jump in process.jumps(count, "log_snr")]
+def test_jumps_are_as_even_as_the_levels_allow(count, spacing, scale, process, config):
+    jumps = process.jumps(count, spacing)
+    levels = [jump.level for jump in jumps]
     assert len(levels) == count and levels[0].time == 1
-    assert process.jumps(count, "log_snr")[-1].following.time == 0
-    ratios = np.log([float(level.sigma / level.alpha) for level in levels])
+    assert jumps[-1].following.time == 0 and len({jump.key for jump in jumps}) == count
+    ratios = scale(np.array([float(level.sigma / level.alpha) for level in levels]))
     assert (np.diff(ratios) < 0).all()
     if count < 2:
         return
-    lowest = 1 / (process.num_levels or 1000)
-    assert levels[-1].time == pytest.approx(lowest)
+    assert levels[-1].time == pytest.approx(lowest_time(process, config))
     even = np.linspace(ratios[0], ratios[-1], count)
     if process.num_levels is None:
         np.testing.assert_allclose(ratios, even, rtol=0, atol=1e-9)
     elif count <= 7:
         # As near as the next levels are far.
         grid = process.fine_grid()
-        step = np.diff((grid.sigma / grid.alpha).log()[1:])
+        step = np.diff(scale((grid.sigma / grid.alpha)[1:].numpy()))
         assert np.abs(ratios - even).max() <= step.max()
 
 
-@pytest.mark.parametrize("spacing", ["ddim", "time", "log_snr"])
+def test_rho_one_is_even_in_sigma_and_a_large_one_in_its_logarithm(process):
+    def sigmas(spacing, **rho):
+        levels = [jump.level for jump in process.jumps(5, spacing, **rho)]
+        return np.array([float(level.sigma / level.alpha) for level in levels])
+
+    # Counted levels are the nearest ones: at the top, where they are far apart, within .1 here.
+    exact = 0.1 if process.num_levels else 1e-9
+    found = sigmas("rho", rho=1.0)
+    np.testing.assert_allclose(found, np.linspace(found[0], found[-1], 5), rtol=exact)
+    np.testing.assert_allclose(sigmas("rho", rho=1e3), sigmas("log_snr"), rtol=max(exact, 0.02))
+
+
+def test_level_of_a_sigma_is_the_nearest_there_is(process):
+    grid = process.grid(7)
+    for level in grid:
+        sigma = float(level.sigma / level.alpha)
+        for factor in (1.0, 1.0 + 1e-5):
+            found = process.level_at(factor * sigma)
+            assert found.t.shape == (1,) and found.t.device.type == "cpu"
+            exact = 1e-3 if process.num_levels else 1e-9
+            assert float(found.sigma / found.alpha) == pytest.approx(factor * sigma, rel=exact)
+            again = process.level(found.t)
+            torch.testing.assert_close(again.told, found.told, rtol=1e-9, atol=1e-12)
+    top = process.jumps(1)[0].level
+    beyond = process.level_at(1e5)
+    assert beyond.time == 1 and float(beyond.sigma) >= float(top.sigma)
+
+
+def test_config_and_process_say_the_same_spacing(config, process):
+    assert config.spacing == process.spacing
+    kinds = {spacing: SamplerConfig(spacing=spacing) for spacing in get_args(Spacing)}
+    assert all(one.spacing_on(process.spacing) == spacing for spacing, one in kinds.items())
+    assert SamplerConfig("heun").spacing_on(process.spacing) == (process.spacing or "log_snr")
+
+
+def test_euler_takes_even_times_where_rates_allow_it(config, run):
+    even = replace(run, sampler=SamplerConfig("euler", steps=7, spacing="time"))
+    check_sampler(replace(run, sampler=SamplerConfig("euler", steps=7, spacing="log_snr")))
+    if config.has_even_times:
+        check_sampler(even)
+        return
+    with pytest.raises(UserError, match=r"sampler\.spacing is time, but such") as error:
+        check_sampler(even)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("spacing", get_args(Spacing))
 def test_all_counted_levels_can_be_asked_for_in_any_spacing(spacing, process):
     n = process.num_levels
     if n is not None:
@@ -391,24 +480,26 @@ def test_all_counted_levels_can_be_asked_for_in_any_spacing(spacing, process):
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 50])
-def test_jumps_even_in_time_go_down_to_the_lowest_level(count, process):
+def test_jumps_even_in_time_go_down_to_the_lowest_level(count, process, config):
     times = [jump.level.time for jump in process.jumps(count, "time")]
-    lowest = 1 / (process.num_levels or 1000)
+    lowest = lowest_time(process, config)
     half = 0.5 / process.num_levels if process.num_levels else 0.0
     np.testing.assert_allclose(times, np.linspace(1, lowest, count), atol=half + 1e-12)
 
 
 def test_rates_are_those_of_the_levels(process):
-    """f = d ln alpha/dt and g² = d sigma²/dt − 2·f·sigma², by differences."""
+    """f = d ln alpha/ds and g² = d sigma²/ds − 2·f·sigma², by differences."""
     is_chain = process.num_levels is not None
     n = process.num_levels or 100_000
     for k in (n // 50, n // 3, n - 2):
         # A chain's rates are those of the step to a level.
-        before, after = (k - 1, k) if is_chain else (k - 0.5, k + 0.5)
-        t = torch.tensor([before, k, after]).double() / n
+        before, after = (k - 1, k) if is_chain else (k - 5e-4, k + 5e-4)
+        t = torch.tensor([before, k, after], dtype=torch.float64) / n
         low, level, high = map(process.level, t.split(1))
-        drift = float((high.alpha / low.alpha).log()) * n
-        growth = float(high.sigma**2 - low.sigma**2) * n
+        span = process.sde_time(high) - process.sde_time(low)
+        assert span > 0
+        drift = float((high.alpha / low.alpha).log()) / span
+        growth = float(high.sigma**2 - low.sigma**2) / span
         expected = drift, growth - 2 * drift * float(level.sigma) ** 2
         # Over one step, a share of at most .1 in these chains, neither changes much.
         assert process.rates(level) == pytest.approx(expected, rel=0.1 if is_chain else 1e-6)
@@ -439,10 +530,11 @@ def test_ddim_draws_what_an_exact_denoiser_knows(process):
     std, index = 0.5, torch.arange(64)
     start, noise = sample_noise(0, index, (3, 8, 8))
     jumps = process.jumps(most_of(process, 200))
-    found = ddim_sample(gaussian(std), jumps, start.double(), noise, eta=0.0)
+    start = process.pure_noise(start.double())
+    found = ddim_sample(gaussian(std), jumps, start, noise, eta=0.0)
     # The spread of 12,288 pixels has a standard error of .6 %; the rest is that of the steps.
     assert float(found.std()) == pytest.approx(std, rel=0.08)
-    images = ddim_sample(clipped(gaussian(std)), jumps, start.double(), noise, eta=1.0)
+    images = ddim_sample(clipped(gaussian(std)), jumps, start, noise, eta=1.0)
     assert float(images.abs().max()) <= 1 and float(images.std()) == pytest.approx(std, rel=0.2)
 
 
@@ -481,7 +573,8 @@ def test_summaries_of_a_profile_are_weighted_means(process):
     falling = ProfileResult(times, np.exp(-3 * np.array(times))[:, None].repeat(3, 1))
     found = {name: each.value for name, each in summaries(falling, *tables).items()}
     assert found["L_simple"] == pytest.approx(falling.mse.mean(), rel=1e-3)
-    assert found["ELBO"] > found["L_simple"]  # its weight is at low noise
+    # Its weight is at low noise, or at both ends.
+    assert found["ELBO"] > found["L_simple"]
 
 
 # -- training -----------------------------------------------------------------------------------

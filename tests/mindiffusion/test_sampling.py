@@ -44,6 +44,7 @@ CONFIG = RunConfig(
 SAMPLERS = {
     "ddim": SamplerConfig(name="ddim", steps=4, chunk=4),
     "ddpm": SamplerConfig(name="ddpm", chunk=4),
+    "edm": SamplerConfig(name="edm", steps=7, chunk=4, S_churn=4.0),
 }
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
@@ -118,7 +119,7 @@ def test_image_is_the_same_for_any_number_of_images(sampler):
 def test_every_chunk_is_drawn_whole(sampler):
     drawn = pixelwise()
     draw(drawn, sampler, 5)
-    calls = 12 if sampler.name == "ddpm" else 4
+    calls = {"ddim": 4, "ddpm": 12, "edm": 7}[sampler.name]
     assert drawn.network.batches == [4] * (2 * calls)
 
 

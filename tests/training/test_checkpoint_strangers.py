@@ -69,7 +69,7 @@ def trained():
     for parameter in network().parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    return optimizer, Averages(network(), (0.9,))
+    return optimizer, Averages(network(), (0.9,), 4)
 
 
 def state(**changes):

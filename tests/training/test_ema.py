@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from mindiffusion.config.run import ema_name
+from mindiffusion.config.shares import decay_of
 from mindiffusion.training.ema import Averages
 
 
@@ -24,7 +25,7 @@ def warm(decay, k):
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.9999])
 def test_average_is_the_closed_form(decay):
     net = Net()
-    averages = Averages(net, (decay,))
+    averages = Averages(net, (decay,), 100)
     expected = net.weight.detach().clone()
     for k in range(1, 40):
         net.move(float(k))
@@ -35,7 +36,7 @@ def test_average_is_the_closed_form(decay):
 
 def test_average_weights_are_a_geometric_sum_after_the_warm_up():
     net = Net()
-    averages = Averages(net, (0.2,))
+    averages = Averages(net, (0.2,), 100)
     for _k in range(1, 4):
         net.move(0.0)
         averages.update()
@@ -50,7 +51,7 @@ def test_average_weights_are_a_geometric_sum_after_the_warm_up():
 def test_warm_up_forgets_the_random_start():
     net = Net()
     start = net.weight.detach().clone()
-    averages = Averages(net, (0.9999,))
+    averages = Averages(net, (0.9999,), 100)
     for _ in range(40):
         net.move(5.0)
         averages.update()
@@ -63,7 +64,7 @@ def test_warm_up_forgets_the_random_start():
 
 def test_buffers_are_copied_never_averaged():
     net = Net()
-    averages = Averages(net, (0.9,))
+    averages = Averages(net, (0.9,), 100)
     net.channel_mask.copy_(torch.tensor([1.0, 1.0]))
     averages.update()
     assert averages.weights(0.9)["channel_mask"].tolist() == [1.0, 1.0]
@@ -71,7 +72,7 @@ def test_buffers_are_copied_never_averaged():
 
 def test_lengths_are_apart_and_weights_are_copies():
     net = Net()
-    averages = Averages(net, (0.99, 0.5))
+    averages = Averages(net, (0.99, 0.5), 100)
     for k in range(1, 200):
         net.move(float(k))
         averages.update()
@@ -85,7 +86,7 @@ def test_lengths_are_apart_and_weights_are_copies():
 
 def test_state_round_trips():
     net = Net()
-    averages = Averages(net, (0.99, 0.5))
+    averages = Averages(net, (0.99, 0.5), 100)
     for k in range(5):
         net.move(float(k))
         averages.update()
@@ -95,7 +96,7 @@ def test_state_round_trips():
     }
     other_net = Net()
     other_net.move(4.0)
-    other = Averages(other_net, (0.99, 0.5))
+    other = Averages(other_net, (0.99, 0.5), 100)
     other.load_state_dict(state)
     for pair in ((net, averages), (other_net, other)):
         pair[0].move(9.0)
@@ -104,7 +105,23 @@ def test_state_round_trips():
         assert torch.equal(averages.weights(decay)["weight"], other.weights(decay)["weight"])
 
 
+def test_a_half_life_is_a_share_of_the_steps():
+    net = Net()
+    averages = Averages(net, ("5%",), 400)
+    before = net.weight.detach().clone()
+    for _ in range(2000):
+        averages.update()  # until the decay has warmed up
+    net.move(7.0)
+    for _ in range(20):
+        averages.update()
+    moved = (averages.weights("5%")["weight"] - before) / (net.weight.detach() - before)
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.5), rtol=1e-3, atol=0)
+    assert averages.names == ("ema-half0.05",)
+    assert decay_of("0.25%", 390_625) == pytest.approx(0.999290, abs=1e-6)  # EDM's, CIFAR-10
+
+
 def test_names_are_short():
+    assert ema_name("0.25%") == "ema-half0.0025"
     assert [ema_name(d) for d in (0.9999, 0.995, 0.9)] == ["ema0.9999", "ema0.995", "ema0.9"]
 
 

@@ -1,6 +1,7 @@
 """The optimizer that a config names, and its learning rate."""
 
 import contextlib
+import json
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from mindiffusion.config.run import config_hash, to_kept
 from mindiffusion.errors import UserError
 from mindiffusion.network import Network
 from mindiffusion.runtime import resolve_runtime
+from mindiffusion.sampling import primary_weights
 from mindiffusion.training import checkpoint
 from mindiffusion.training.optimizer import frozen_kept, lr_at, make_optimizer
+from mindiffusion.training.preflight import notes
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.trainer import Trainer
 
@@ -50,11 +53,13 @@ def test_default_is_adam_and_adamw_is_torchs_own(tiny_config):
 
 def test_warm_up_rises_evenly_to_the_rate_and_stays(tiny_config):
     training = tiny_config("b", "training.optimizer.warm_up_steps=4").training
-    assert [lr_at(training, step) for step in (0, 1, 2, 3, 4, 99)] == pytest.approx(
+    assert [lr_at(training, step, 100) for step in (0, 1, 2, 3, 4, 99)] == pytest.approx(
         [0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3]
     )
+    share = tiny_config("b", "training.optimizer.warm_up_steps=4%").training
+    assert all(lr_at(share, step, 100) == lr_at(training, step, 100) for step in range(6))
     plain = tiny_config("b").training
-    assert {lr_at(plain, step) for step in range(5)} == {plain.lr}
+    assert {lr_at(plain, step, 100) for step in range(5)} == {plain.lr}
 
 
 def test_first_step_moves_weights_by_the_rate_of_the_warm_up(tiny_config, avatars):
@@ -73,10 +78,18 @@ def test_first_step_moves_weights_by_the_rate_of_the_warm_up(tiny_config, avatar
     assert moved == pytest.approx([1e-3, 0.25e-3], rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("training.optimizer.warm_up_steps=12",),
+        ("training.optimizer.warm_up_steps=50%", "training.ema_decays=[25%, 0.9]"),
+    ],
+    ids=["steps", "shares"],
+)
 def test_run_is_resumed_in_its_warm_up_to_the_same_bits(
-    tiny_config, workdir, train_run, assert_same
+    words, tiny_config, workdir, train_run, assert_same
 ):
-    words = (ADAMW, "training.optimizer.warm_up_steps=12")
+    words = (ADAMW, *words)
     whole, parts = (tiny_config("b", *words, output=name) for name in ("whole", "parts"))
     trained = train_run(whole)
     assert isinstance(trained.optimizer, torch.optim.AdamW)
@@ -110,6 +123,7 @@ def test_optimizer_is_a_setting_that_old_runs_do_not_miss(tiny_config):
         ),
         ("betas=[0.9, 1.0]", "key 'training.optimizer.betas.1' is 1.0: input should be less"),
         ("warm_up_steps=-1", "key 'training.optimizer.warm_up_steps' is -1: input should be"),
+        ("warm_up_steps=120%", "key 'training.optimizer.warm_up_steps' is '120%': input should be"),
         ("warm_up_steps=25", "warm_up_steps is 25, but the run has 24 steps"),
     ],
 )
@@ -117,6 +131,24 @@ def test_mistake_in_the_optimizer_is_one_line(word, message, tiny_config):
     with pytest.raises(UserError) as error:
         resolve_plan(tiny_config("b", f"training.optimizer.{word}"), 256)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_shares_become_is_told_beforehand_and_kept(tiny_config, workdir, train_run):
+    words = ("training.optimizer.warm_up_steps=50%", "training.ema_decays=[25%, 0.9]")
+    config = tiny_config("b", *words)
+    assert notes(config, 256) == [
+        "training.optimizer.warm_up_steps 50% is 12 steps.",
+        "training.ema_decays 25% is a decay of 0.890899 (ema-half0.25).",
+    ]
+    assert notes(tiny_config("b"), 256) == []
+    train_run(config, stop_after=2)
+    plan = json.loads((config.run_dir / "config.json").read_text())["plan"]
+    assert plan["warm_up_steps"] == 12
+    assert plan["ema_decays"] == {"ema-half0.25": pytest.approx(0.5 ** (1 / 6)), "ema0.9": 0.9}
+    train_run(config)
+    weights = checkpoint.load(checkpoint.weights_path(config.run_dir, 24))["weights"]
+    assert list(weights) == ["ema-half0.25", "ema0.9", "raw"]
+    assert primary_weights(config) == "ema-half0.25"
 
 
 class Halves(Network):

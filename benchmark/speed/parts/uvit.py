@@ -121,7 +121,8 @@ def _loops(config: RunConfig, images: np.ndarray, scratch: Path) -> dict[str, Lo
     for weight in alone.parameters():
         weight.grad = torch.zeros_like(weight)
     optimizer = make_optimizer(alone.parameters(), config.training, fused=True)
-    averages = Averages(alone, config.training.ema_decays)
+    # An update costs the same whatever the averages' lengths.
+    averages = Averages(alone, config.training.ema_decays, total_steps=1)
     works: Mapping[str, tuple[int, Callable[[int], Tensor | object]]] = {
         f"{OURS}, optimizer alone": (batch, lambda k: optimizer.step()),
         f"{OURS}, averages alone": (batch, lambda k: averages.update()),
