@@ -18,6 +18,7 @@ from mindiffusion.config.model import USUAL_NETWORK, AnyModelConfig, NaiveUnetCo
 from mindiffusion.config.optimizer import AdamConfig, AnyOptimizer
 from mindiffusion.config.process import AnyProcessConfig, DDPMConfig
 from mindiffusion.config.sampler import MOST_IMAGES, SamplerConfig
+from mindiffusion.curriculum.clusters import AnyClusters
 from mindiffusion.curriculum.pacing import AnyPacing, FixedPacing
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -42,6 +43,7 @@ MOST_STEPS = 999_999_999
 _MOST_STAGES = 256
 _LATER: dict[str, Any] = {
     "noise_stream": 0,
+    "clusters": None,
     "pacing": {"kind": "fixed"},
     "training.length": 1.0,
     "training.keep_scored": "all",
@@ -140,6 +142,7 @@ class RunConfig:
         samples: folder of sample grids, likewise; None: ``samples/`` inside the run's folder.
         noise_stream: other draws of order, flips, time and noise for the same initial weights; arms
             to be compared as pairs share it.
+        clusters: what the stages of the curriculum were made of; None: they are written out.
         pacing: how it is found when the stages of the curriculum begin.
     """
 
@@ -149,6 +152,7 @@ class RunConfig:
     samples: _Place | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     noise_stream: int = Field(default=0, ge=0, lt=2**16)
+    clusters: AnyClusters | None = None
     pacing: AnyPacing = FixedPacing()
     data: DataConfig = DataConfig()
     model: AnyModelConfig = NaiveUnetConfig()
