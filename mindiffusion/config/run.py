@@ -166,6 +166,13 @@ class RunConfig:
         return Path(self.output) / f"seed{self.seed}"
 
     @property
+    def followed_dir(self) -> Path | None:
+        """Folder of the run whose stages it takes over; None: it takes over none."""
+        if self.pacing.follows is None:
+            return None
+        return Path(self.output).parent / self.pacing.follows / f"seed{self.seed}"
+
+    @property
     def grid_dir(self) -> Path:
         """Folder of this run's sample grids."""
         if self.samples is None:

@@ -83,6 +83,7 @@ class _Pacing(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     begun: _Begun
+    followed: _Begun | None = None
     losses: list[float]
 
 
@@ -104,6 +105,7 @@ class _MilestoneFile(_Described):
 
     weights: dict[Name, Any]
     begun: _Begun | None = None
+    followed: _Begun | None = None
 
 
 class _StateFile(_Described):
