@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, with_config
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from benchmark.study.arm_entries import (
+    refuse_strange_yokes,
     resolve_entries,
     run_content,
     shared_settings,
@@ -308,6 +309,7 @@ def load_study(
             config = build_config(merge(run, where), f"{path}, arm {entry.key}")
             runs.append(with_controls(config, entry, str(path)))
     _refuse_twins(runs, path)
+    refuse_strange_yokes(runs, str(path))
     _refuse_unused(parsed.run, rest, runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)

@@ -47,6 +47,7 @@ _LATER: dict[str, Any] = {
     "pacing": {"kind": "fixed"},
     "training.length": 1.0,
     "training.keep_scored": "all",
+    "training.stratified": False,
     "training.optimizer": {"name": "adam", "betas": [0.9, 0.999], "warm_up_steps": 0},
     "model.width": 1.0,
     "process.kind": "ddpm",
@@ -87,6 +88,8 @@ class TrainingConfig:
         length: fraction of that length that is actually trained, in (0, 1]; stages and milestones
             in % refer to the shortened run.
         global_batch: images per step over all ranks.
+        stratified: whether a batch has one noise time from each of ``global_batch`` equal shares of
+            the draws; the expected loss is the same, its variance is less.
         micro_batch: images per forward pass of a rank; None: the rank's whole share.
         lr: the learning rate.
         optimizer: what changes the weights, and how the learning rate begins.
@@ -109,6 +112,7 @@ class TrainingConfig:
     steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     length: float = Field(default=1.0, gt=0, le=1)
     global_batch: int = Field(default=256, ge=1, le=MOST_IMAGES)
+    stratified: bool = False
     micro_batch: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
     lr: float = Field(default=2e-5, gt=0)
     optimizer: AnyOptimizer = AdamConfig()

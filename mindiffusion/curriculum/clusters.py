@@ -292,7 +292,7 @@ class MeasuredClusters(Clusters):
             )
         if (edges[0], edges[-1]) != (0.0, 1.0):
             raise UserError(
-                f"{source} has edges from {edges[0]:g} to {edges[-1]:g}; noise times go from 0 to 1."
+                f"{source} has edges from {edges[0]:g} to {edges[-1]:g}; give those from 0 to 1."
             )
         return found
 

@@ -83,9 +83,7 @@ def train(trainer: Trainer, run_dir: Path, hooks: Hooks, stop_after: int | None 
         raise_if_stopped()
 
 
-def _advance(
-    trainer: Trainer, clock: "Clock", metrics: MetricsLog | None, is_first: bool
-) -> None:
+def _advance(trainer: Trainer, clock: "Clock", metrics: MetricsLog | None, is_first: bool) -> None:
     """One step, on the stage it belongs to."""
     ranks, step = trainer.ranks, trainer.step + 1
     if is_first:

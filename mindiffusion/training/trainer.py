@@ -105,6 +105,7 @@ class Trainer:
             dtype=runtime.dtype,
             compile_draws=runtime.compile and device.type == "cuda",
             noise_stream=config.noise_stream,
+            stratified=config.training.stratified,
         )
         self.statistics = statistics_for(config, data.images)
         self.process = build_process(config, self.statistics).to(device)

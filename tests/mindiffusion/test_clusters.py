@@ -230,7 +230,7 @@ def test_mistake_in_clusters_is_one_line(fields, message):
         ({"process": "vpsde"}, "is of process 'vpsde', but process.kind is ddpm"),
         ({"difficulty": [1.0]}, "has 2 edges and 1 difficulties; give rising edges, one more"),
         ({"edges": [0.0, 0.5, 0.5, 1.0]}, "has 4 edges and 3 difficulties; give rising edges"),
-        ({"edges": [0.1, 0.4, 0.7, 1.0]}, "has edges from 0.1 to 1; noise times go from 0 to 1."),
+        ({"edges": [0.1, 0.4, 0.7, 1.0]}, "has edges from 0.1 to 1; give those from 0 to 1."),
         ({"edges": [0.0, 0.4, 0.4001, 1.0]}, "3 clusters of 1000 noise levels: each needs a level"),
         ({"difficulty": "hard"}, "difficulty"),
         ({"levels": 3}, "levels"),
@@ -243,5 +243,5 @@ def test_document_of_difficulty_that_does_not_fit_is_one_line(fields, message, m
 
 
 def test_document_of_difficulty_that_is_not_there_is_one_line():
-    with pytest.raises(UserError, match="clusters.file is '/nowhere': No such file"):
+    with pytest.raises(UserError, match=r"clusters\.file is '/nowhere': No such file"):
         MeasuredClusters(file="/nowhere").stages(CHAIN)

@@ -220,8 +220,11 @@ def test_pacing_is_a_setting_that_old_runs_do_not_miss(slowdown, tiny_config):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("pacing.kind=patient", "key 'pacing.kind' is 'patient'; allowed are fixed, patience, probe, yoked."),
-        ("pacing.tau=3", "unknown key 'pacing.tau'."),
+        (
+            "pacing.kind=patient",
+            "key 'pacing.kind' is 'patient'; allowed are fixed, patience, probe, ",
+        ),
+        ("pacing.tau=3", "unknown key 'pacing.tau' of fixed; it is a key of patience, probe."),
         ("pacing=fixed", "key 'pacing' is 'fixed': give a mapping"),
     ],
 )
