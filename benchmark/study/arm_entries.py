@@ -162,7 +162,7 @@ def with_controls(config: RunConfig, entry: Entry, source: str) -> RunConfig:
         raise UserError(f"{source}, arm {entry.key}: {error}") from None
     if not entry.controls or config.pacing.is_table:
         return replace(config, curriculum=stages)
-    return replace(config, pacing=YokedPacing(slug(entry.of), controls=entry.controls))
+    return replace(config, pacing=YokedPacing(of=slug(entry.of), controls=entry.controls))
 
 
 def refuse_strange_yokes(runs: Sequence[RunConfig], source: str) -> None:
