@@ -2,8 +2,8 @@
 
 The rule is that of Kim et al. 2024, 2403.10348, as far as it is known: count the steps without a
 new least training loss; past the patience, go to the next stage and forget the loss. On losses of
-batches it is mostly a clock, because a least loss by luck stands for long: docs/methods.md, Pacing
-by patience. So a smoothed loss can be asked for, or that of a fixed probe.
+batches it is mostly a clock, because a least loss by luck stands for long (docs/clusters.md).
+So a smoothed loss can be asked for, or that of a fixed probe.
 """
 
 from collections.abc import Mapping
