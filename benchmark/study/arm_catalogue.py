@@ -254,6 +254,8 @@ CATALOGUE = (
             ),
         ),
     ),
+    KnownArm("D-density*", panel=_CLUSTERS),
+    KnownArm("D-even", panel=_CLUSTERS),
     KnownArm("D-fixed", "as D, with stages of a fixed length", _CLUSTERS),
     KnownArm("D-uniform", "as D, clusters of equal width in noise time", _CLUSTERS),
     KnownArm("D-raw", "as D, clusters of raw SNR", _CLUSTERS),

@@ -152,12 +152,12 @@ def with_controls(config: RunConfig, entry: Entry, source: str) -> RunConfig:
     stages = config.curriculum
     try:
         for kind in entry.controls:
-            stages = control(stages, kind, config.seed)
             if kind == "flat" and not config.pacing.is_table:
                 raise UserError(
                     "control 'flat' of an arm whose stages begin at steps that its runs find may "
                     "not exist; use 'density', 'shuffled' or 'even'."
                 )
+            stages = control(stages, kind, config.seed)
     except UserError as error:
         raise UserError(f"{source}, arm {entry.key}: {error}") from None
     if not entry.controls or config.pacing.is_table:

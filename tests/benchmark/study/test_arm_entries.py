@@ -146,7 +146,7 @@ PACED = """
 seeds: [5, 6]
 arms:
   d: {extends: [arms/d]}
-  twin: {control: even, of: d}
+  twin: {control: density, of: d, arm: twin}
   both: {control: shuffled, of: mirrored}
   mirrored: {control: mirror, of: d}
 run:
@@ -161,7 +161,7 @@ def test_controls_of_a_paced_arm_follow_its_run_of_the_same_seed(load):
     study = load(PACED)
     runs = {(run.arm, run.seed): run for run in study.runs}
     arms = {"D", "D-density*", "D-static", "D-shuffled*", "D-anti*", "D-even", "D-mirror",
-            "D-mirror-shuffled*"}  # fmt: skip
+            "D-mirror-shuffled*", "twin"}  # fmt: skip
     assert {arm for arm, _ in runs} == arms
     for (arm, seed), run in runs.items():
         if arm == "D":
