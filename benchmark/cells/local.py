@@ -142,7 +142,7 @@ def _what_is_left(study: Study, runs: Sequence[RunConfig], minutes: float) -> st
 
 
 def waiting_note(study: Study, runs: Sequence[RunConfig]) -> str:
-    """What to know where something is wanted that waits for a cell nobody would train; else nothing.
+    """What to know where cells wait for one that nobody would train; else nothing.
 
     Args:
         study: the study.
