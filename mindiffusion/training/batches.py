@@ -148,9 +148,12 @@ class BatchSource:
         shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
         noise = self._normals(seed, streams[1], position, at, shape, variant).to(self._dtype)
         u = uniforms(seed, streams[0], position, at, 1, variant)[:, 0]
+        # A probe need not have all positions, so its draws stay as they are.
+        if self._stratified and streams[0] == Stream.TIME:
+            u = stratum(u, position, self._global_batch)
         return Batch(
             images=inputs,
-            u=stratum(u, position, self._global_batch) if self._stratified else u,
+            u=u,
             noise=noise.contiguous(memory_format=torch.channels_last),
             condition=condition,
         )
