@@ -9,15 +9,15 @@ way to cut is a class in ``CLUSTERINGS``. Levels are those of a process: counted
 import itertools
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.density import Histogram, TimeDensity, Window
 from mindiffusion.curriculum.intervals import Centre, least_cost_starts
+from mindiffusion.curriculum.noise_time import NoiseLevels
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_NAME, Name, read_json, shown_value
@@ -29,21 +29,6 @@ _FINE_GRID = 1000
 """Noise times at which levels are compared that are continuous, or more than ``_MOST_COMPARED``."""
 _MOST_COMPARED = 2000
 _ROUNDING_GUARD = 1e-9
-
-
-class NoiseLevels(Protocol):
-    """What is asked of a process's config."""
-
-    @property
-    def kind(self) -> str:
-        """Which process."""
-
-    @property
-    def num_levels(self) -> int | None:
-        """Number of its levels; None: they are continuous."""
-
-    def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Ln σ at noise times (N,), rising."""
 
 
 def _checked_count(count: int) -> int:

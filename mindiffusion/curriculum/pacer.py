@@ -5,11 +5,15 @@ its states and milestones, and whoever asks what was trained reads them there.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from mindiffusion.curriculum.noise_time import NoiseLevels
 from mindiffusion.curriculum.stages import Stage, StageConfig, placed, stage_at
 from mindiffusion.errors import UserError
 
@@ -30,12 +34,17 @@ class Pacer:
     Attributes:
         stages: those whose first step is known so far, rising.
         look_every: it looks at the losses after each multiple of this number of steps; None: never.
+        wants_images: whether ``take_images`` is to be called too.
+        is_unbiased: whether losses are weighted by the inverse of the stage's density, so that the
+            expected loss is that of plain training.
         probe_images: it looks at the loss of so many fixed images with fixed noise instead of
             those of training; None: it does not.
         waits: whether it has to be told the stages of another run before the first step.
     """
 
     look_every: int | None = None
+    wants_images: ClassVar[bool] = False
+    is_unbiased: ClassVar[bool] = False
     probe_images: int | None = None
     waits: bool = False
 
@@ -64,8 +73,17 @@ class Pacer:
             losses: of the steps since the last call, in their order: means of the unweighted ε-MSE
                 over the images of all ranks.
         """
-        if not self.is_decided and self.probe_images is None:
+        if not (self.is_decided or self.wants_images or self.probe_images):
             self._losses += losses
+
+    def take_images(self, times: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        """Take in every image's loss, where ``wants_images`` says so.
+
+        Args:
+            times: (S, B) noise times of the steps since the last call, in the global batch's order.
+            losses: (S, B) unweighted ε-MSE.
+        """
+        raise NotImplementedError
 
     def looks_at(self, step: int) -> bool:
         """Whether it decides after ``step`` steps if the next stage begins."""
@@ -145,6 +163,19 @@ class Pacer:
         self._losses = list(state["losses"])
 
 
+@plain_dataclass(frozen=True)
+class RunFacts:
+    """What a pacer may need of a run.
+
+    Attributes:
+        seed: its seed.
+        levels: its process's.
+    """
+
+    seed: int
+    levels: NoiseLevels
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Pacing:
     """What the settings of all kinds have.
@@ -164,13 +195,13 @@ class Pacing:
         """See above."""
         return None
 
-    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, seed: int) -> Pacer:
+    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer at the start of a run.
 
         Args:
             curriculum: all stages, in order.
             total_steps: length of the run.
-            seed: of the run.
+            run: what else of it a pacer may need.
 
         Raises:
             UserError: a curriculum that cannot be paced so.

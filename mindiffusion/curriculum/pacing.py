@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from mindiffusion.curriculum.pacer import Pacer, Pacing
+from mindiffusion.curriculum.adaptive import InfoNoisePacing, SecondMomentPacing
+from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
 from mindiffusion.curriculum.patience import PatiencePacing, ProbePacing
 from mindiffusion.curriculum.stages import StageConfig, resolve_stages
 from mindiffusion.curriculum.yoked import YokedPacing
@@ -22,7 +23,7 @@ class FixedPacing(Pacing):
     is_table: ClassVar[bool] = True
     kind: Literal["fixed"] = "fixed"
 
-    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, seed: int) -> Pacer:
+    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer that knows all stages."""
         return Pacer(curriculum, resolve_stages(curriculum, total_steps))
 
@@ -32,6 +33,8 @@ PACINGS: dict[str, type[Pacing]] = {
     "patience": PatiencePacing,
     "probe": ProbePacing,
     "yoked": YokedPacing,
+    "info_noise": InfoNoisePacing,
+    "loss_second_moment": SecondMomentPacing,
 }
 """All kinds of pacing by ``kind``."""
 AnyPacing = Annotated[Pacing, TaggedUnion("kind", PACINGS, "fixed")]

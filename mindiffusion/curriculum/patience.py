@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from mindiffusion.curriculum.pacer import Pacer, Pacing
+from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
 from mindiffusion.curriculum.stages import StageConfig, placed
 from mindiffusion.errors import UserError
 
@@ -154,7 +154,7 @@ class PatiencePacing(Pacing):
     burn_in: int = Field(default=0, ge=0, le=_MOST_STEPS)
     look_every: int = Field(default=10, ge=1, le=_MOST_STEPS)
 
-    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, seed: int) -> Pacer:
+    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
         patience = Patience(self.tau, self.min_delta, self.smoothing, self.burn_in)
         return PatiencePacer(curriculum, patience, self.look_every)
@@ -179,7 +179,7 @@ class ProbePacing(Pacing):
     look_every: int = Field(default=20, ge=1, le=_MOST_STEPS)
     images: int = Field(default=256, ge=1, le=1_000_000)
 
-    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, seed: int) -> Pacer:
+    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
         patience = Patience(self.tau, self.min_delta)
         return PatiencePacer(curriculum, patience, self.look_every, self.images)

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.controls import ControlKind, control
-from mindiffusion.curriculum.pacer import Pacer, Pacing
+from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
 from mindiffusion.curriculum.stages import (
     Stage,
     StageConfig,
@@ -115,6 +115,6 @@ class YokedPacing(Pacing):
         """The folder."""
         return self.of
 
-    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, seed: int) -> Pacer:
+    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer that waits for the stages."""
-        return YokedPacer(curriculum, total_steps, self.controls, seed)
+        return YokedPacer(curriculum, total_steps, self.controls, run.seed)

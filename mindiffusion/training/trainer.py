@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.plan import Plan, rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, ema_name, to_kept
-from mindiffusion.curriculum.noise_time import NoiseTimeDensity
+from mindiffusion.curriculum.noise_time import NoiseTimeDensity, relative_density
 from mindiffusion.curriculum.pacer import Pacer
 from mindiffusion.curriculum.stages import Stage
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
@@ -119,7 +119,13 @@ class Trainer:
         )
         self.averages = Averages(self.network, config.training.ema_decays)
         self.watch = Watch(
-            ranks, config.training.log_every, self.share, device, runtime.dtype, self.pacer.take
+            ranks,
+            config.training.log_every,
+            self.share,
+            device,
+            runtime.dtype,
+            self.pacer.take,
+            self.pacer.take_images if self.pacer.wants_images else None,
         )
         self.step = 0
         self.train_seconds = 0.0
@@ -196,7 +202,11 @@ class Trainer:
             said = self.process.predict(self._wrapped, x_t, level, batch.condition)
             losses = eps_error(said, batch.noise)
         self.watch.add_losses(first, losses.detach(), level.t)
-        return (losses * level.weight.to(losses.dtype)).sum() / self.share
+        weight = level.weight
+        if self.pacer.is_unbiased:
+            often = relative_density(self.density, level.t, self.process.num_levels)
+            weight = weight / often.to(weight.dtype)
+        return (losses * weight.to(losses.dtype)).sum() / self.share
 
     # -- stages -----------------------------------------------------------------------------
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from mindiffusion.config.process import DDPMConfig
+from mindiffusion.curriculum.pacer import RunFacts
 from mindiffusion.curriculum.pacing import PACINGS
 from mindiffusion.curriculum.patience import Patience, PatiencePacing, ProbePacing
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
 
+FACTS = RunFacts(0, DDPMConfig())
 LADDER = tuple(StageConfig(name=f"stage{i}", weight=1) for i in range(3))
 
 
@@ -91,7 +94,7 @@ def test_average_ends_a_stage_by_its_lucky_start_unless_it_burns_in():
 
 @pytest.mark.parametrize("kind", [PatiencePacing, ProbePacing])
 def test_pacer_counts_every_step_and_moves_on_at_a_look(kind):
-    pacer = kind(tau=5, look_every=4).pacer(LADDER, 100, seed=0)
+    pacer = kind(tau=5, look_every=4).pacer(LADDER, 100, FACTS)
     probes = []
 
     def probed(images):
@@ -111,7 +114,7 @@ def test_pacer_counts_every_step_and_moves_on_at_a_look(kind):
 
 
 def test_probe_that_falls_is_no_clock():
-    pacer = ProbePacing(tau=10, look_every=5).pacer(LADDER, 10_000, seed=0)
+    pacer = ProbePacing(tau=10, look_every=5).pacer(LADDER, 10_000, FACTS)
     assert not any(pacer.look(step, lambda images, s=step: 1 / (1 + s)) for step in range(10_000))
 
 

@@ -54,7 +54,7 @@ class Slowdown(Pacing):
     look_every: int = 3
     threshold: float = 0.044
 
-    def pacer(self, curriculum, total_steps, seed):
+    def pacer(self, curriculum, total_steps, run):
         return SlowdownPacer(curriculum, self.look_every, self.threshold)
 
 
@@ -224,7 +224,7 @@ def test_pacing_is_a_setting_that_old_runs_do_not_miss(slowdown, tiny_config):
             "pacing.kind=patient",
             "key 'pacing.kind' is 'patient'; allowed are fixed, patience, probe, ",
         ),
-        ("pacing.tau=3", "unknown key 'pacing.tau' of fixed; it is a key of patience, probe."),
+        ("pacing.tau=3", "unknown key 'pacing.tau' of fixed; it is a key of patience, probe"),
         ("pacing=fixed", "key 'pacing' is 'fixed': give a mapping"),
     ],
 )
