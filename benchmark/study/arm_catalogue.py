@@ -273,6 +273,8 @@ CATALOGUE = (
     KnownArm("SpeeD-code", "noise levels and weight of SpeeD's final code", _RELATED),
     KnownArm("Laplace", "log-SNR drawn by a Laplace density", _RELATED),
     KnownArm("SoftTruncation", "noise levels above a random cut", _RELATED),
+    KnownArm("InfoNoise", "noise levels drawn by the information they remove", _RELATED),
+    KnownArm("loss-2nd-moment", "noise levels drawn by the loss's second moment", _RELATED),
     KnownArm("middle-first", "middle noise first, then all levels", _RELATED),
 )  # fmt: skip
 _BY_NAME = {arm.name: arm for arm in CATALOGUE}

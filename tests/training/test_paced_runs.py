@@ -67,6 +67,30 @@ def test_run_killed_again_and_again_switches_at_the_same_steps_and_ends_in_the_s
     assert [(e["step"], e["stage"]) for e in milestone_of(whole)["stage_log"]] == named
 
 
+@pytest.mark.parametrize("kind", ["info_noise", "loss_second_moment"])
+def test_density_that_follows_the_losses_survives_kills_to_the_same_bits(
+    kind, workdir, train_run, config_of, assert_same, log_lines
+):
+    one_stage = "curriculum=[{name: full, weight: 1}]"
+    pacing = {"kind": kind, "every": 5, "bins": 3}
+    whole, cut = (config_of(name, pacing, one_stage) for name in ("whole", "cut"))
+    stages = train_run(whole).pacer.stages
+    assert starts(stages)[-3:] == [10, 15, 20]
+    assert len({stage.density for stage in stages}) == len(stages)
+    for last in (4, 13, 15):
+        train_run(cut, stop_after=last)
+    assert train_run(cut).pacer.stages == stages
+    assert_same(state_of(whole), state_of(cut))
+    assert log_lines(whole.run_dir) == log_lines(cut.run_dir)
+    content = milestone_of(whole, 12)
+    plan = resolve_plan(whole, 256)
+    assert plan.begun(content) == tuple(stage for stage in stages if stage.start < 12)
+    study = Study("tiny", workdir, (whole,), EvaluationConfig())
+    milestone = Milestone(study, whole, plan, "m", content, whole.run_dir)
+    exposure = [row.value for row in milestone.stage_rows() if row.metric == "exposure"]
+    assert np.reshape(exposure, (-1, 20)).mean(1) == pytest.approx(1, abs=1e-6)
+
+
 @pytest.fixture
 def two_ranks(run_cli, torchrun, repository, avatars, tmp_path):
     """A function: contents of jobs → the finished process of two ranks."""
@@ -205,6 +229,7 @@ def test_file_that_does_not_say_whom_it_follows_is_refused(config_of):
 @pytest.mark.parametrize(
     ("pacing", "message"),
     [
+        ({"kind": "info_noise", "bins": 1}, "key 'pacing.bins' is 1"),
         ({"kind": "patience", "tau": 0}, "key 'pacing.tau' is 0"),
         ({"kind": "probe", "images": 0}, "key 'pacing.images' is 0"),
         ({"kind": "patience", "smoothing": 1.0}, "key 'pacing.smoothing' is 1.0"),
