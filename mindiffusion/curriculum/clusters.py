@@ -233,7 +233,7 @@ class Difficulty(BaseModel):
     difficulty: Annotated[list[float], Field(max_length=MOST)]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class MeasuredClusters(Clusters):
     """The intervals of a document of measured difficulty, and its order.
 
@@ -241,7 +241,7 @@ class MeasuredClusters(Clusters):
         file: the document, see ``Difficulty``.
     """
 
-    file: Annotated[str, Field(min_length=1, max_length=4096)] = Field()
+    file: Annotated[str, Field(min_length=1, max_length=4096)]
     by: Literal["measured"] = "measured"
     order: Literal["high_noise_first", "low_noise_first", "easy_first"] = "easy_first"
 

@@ -82,7 +82,12 @@ class Patience:
         Raises:
             UserError: it has no such values.
         """
-        kinds = {"least": (float, type(None)), "waited": int, "seen": int, "average": float}
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "least": (float, type(None)),
+            "waited": int,
+            "seen": int,
+            "average": float,
+        }
         for name, kind in kinds.items():
             if not isinstance(state.get(name, ...), kind):
                 raise UserError(

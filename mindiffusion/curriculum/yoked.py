@@ -96,7 +96,7 @@ def _plain_folder(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class YokedPacing(Pacing):
     """The stages of another run, of the same seed, length and curriculum.
 
@@ -106,7 +106,7 @@ class YokedPacing(Pacing):
             stages.
     """
 
-    of: Annotated[str, AfterValidator(_plain_folder)] = Field()
+    of: Annotated[str, AfterValidator(_plain_folder)]
     kind: Literal["yoked"] = "yoked"
     controls: Annotated[tuple[ControlKind, ...], Field(max_length=8)] = ()
 
