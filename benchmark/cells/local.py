@@ -142,7 +142,7 @@ def _what_is_left(study: Study, runs: Sequence[RunConfig], minutes: float) -> st
 
 
 def waiting_note(study: Study, runs: Sequence[RunConfig]) -> str:
-    """What to know where stitched samples are wanted and nobody would finish them; else nothing.
+    """What to know where cells wait for one that nobody would train; else nothing.
 
     Args:
         study: the study.
@@ -150,6 +150,14 @@ def waiting_note(study: Study, runs: Sequence[RunConfig]) -> str:
     """
     chosen, finisher = {key_of(run) for run in runs}, study.finisher
     left = Walk(study, scoring_of(study, runs)).left
+    followed = {run.followed_dir for run in runs}
+    leaders = [run for run in study.runs if run.run_dir in followed and key_of(run) not in chosen]
+    absent = [run for run in leaders if Task("train", *key_of(run)) in left]
+    if absent:
+        return (
+            f"cells wait for {', '.join(map(title, absent))}, whose stages they follow: not "
+            "trained here and not chosen. Choose them too, and run the same command again."
+        )
     if (
         finisher is None
         or key_of(finisher) in chosen

@@ -66,14 +66,16 @@ def graph_of(study: Study) -> Graph:
     """All tasks of a study, with what they need.
 
     A cell's milestones are scored from its own training. Stitched samples also need the finisher's.
+    A run that follows another one's stages is trained after it.
 
     Raises:
         UserError: a need that is no task of the study, or tasks that wait for each other.
     """
     needs: dict[Task, tuple[Task, ...]] = {}
+    trainings = {run.run_dir: Task("train", *key_of(run)) for run in study.runs}
     for run in study.runs:
         training = Task("train", *key_of(run))
-        needs[training] = ()
+        needs[training] = () if run.followed_dir is None else (trainings[run.followed_dir],)
         for part in parts_of(study.evaluation):
             needs[Task(part, *key_of(run))] = (training,)
             if part == "stitched" and study.finisher is not None:

@@ -96,6 +96,7 @@ KNOWN_CONTROLS = (
     KnownControl("anti", "anti*", "{}’s stages, reversed"),
     KnownControl("flat", "flat", "{}’s order, uniform exposure", stands_alone=False),
     KnownControl("mirror", "mirror", "{}’s order reflected, low noise first", isolates=False),
+    KnownControl("even", "even", "{}’s stages, all equally long", stands_alone=False),
 )
 
 
@@ -147,6 +148,7 @@ _ORDER_OF_C = (
 )  # fmt: skip
 _FACTORIAL, _CHECKS = "factorial", "instrument checks"
 _VARIANTS, _RELATED, _LOW_FIRST = "variants", "related methods", "low noise first"
+_CLUSTERS = "clusters"
 
 
 def total(arm: str) -> Comparison:
@@ -238,6 +240,28 @@ CATALOGUE = (
     KnownArm("CR-x10", "as CR, ten times the penalty", _VARIANTS),
     KnownArm("CR-x100", "as CR, a hundred times the penalty", _VARIANTS),
     KnownArm("C-snr", "as C, stages of equal log-SNR", _VARIANTS),
+    KnownArm(
+        "D", "clusters of log-SNR, high noise first, paced by patience", _CLUSTERS,
+        comparisons=(
+            total("D"),
+            Comparison(
+                ("D", "D-density*"), "decomposition", "Order of D",
+                "Does the order of the clusters matter, at the same exposure and last stage?",
+            ),
+            Comparison(
+                ("D", "D-even"), "decomposition", "Pacing of D",
+                "Are stage lengths found by patience better than equal ones?",
+            ),
+        ),
+    ),
+    KnownArm("D-density*", panel=_CLUSTERS),
+    KnownArm("D-even", panel=_CLUSTERS),
+    KnownArm("D-fixed", "as D, with stages of a fixed length", _CLUSTERS),
+    KnownArm("D-uniform", "as D, clusters of equal width in noise time", _CLUSTERS),
+    KnownArm("D-raw", "as D, clusters of raw SNR", _CLUSTERS),
+    KnownArm("D-probe", "as D, paced by a fixed probe", _CLUSTERS),
+    KnownArm("D-single", "as D, each stage its own cluster alone", _CLUSTERS),
+    KnownArm("D-measured", "as D, clusters and order by measured difficulty", _CLUSTERS),
     KnownArm("mirror", "low noise first", _LOW_FIRST),
     KnownArm("mirror-density*", panel=_LOW_FIRST),
     KnownArm("P2", "loss weight P2", _RELATED),
@@ -246,9 +270,15 @@ CATALOGUE = (
     KnownArm("logit-normal", "noise levels drawn logit-normally", _RELATED),
     KnownArm("SpeeD", "noise levels and weight of SpeeD", _RELATED),
     KnownArm("B-TTDM", "noise levels drawn by a Beta density", _RELATED),
+    KnownArm("SpeeD-code", "noise levels and weight of SpeeD's final code", _RELATED),
+    KnownArm("Laplace", "log-SNR drawn by a Laplace density", _RELATED),
+    KnownArm("SoftTruncation", "noise levels above a random cut", _RELATED),
+    KnownArm("InfoNoise", "noise levels drawn by the information they remove", _RELATED),
+    KnownArm("loss-2nd-moment", "noise levels drawn by the loss's second moment", _RELATED),
+    KnownArm("middle-first", "middle noise first, then all levels", _RELATED),
 )  # fmt: skip
 _BY_NAME = {arm.name: arm for arm in CATALOGUE}
-PANELS = (_FACTORIAL, CONTROLS_OF_SHORT, _CHECKS, _VARIANTS, _LOW_FIRST, _RELATED)
+PANELS = (_FACTORIAL, CONTROLS_OF_SHORT, _CHECKS, _VARIANTS, _CLUSTERS, _LOW_FIRST, _RELATED)
 """Titles of the panels in the order in which they are shown."""
 
 

@@ -1,7 +1,8 @@
 """The arms of a study file: an entry of its own fields, or a control made of another entry.
 
 ``{control: density, of: c}`` takes all fields of entry ``c`` and replaces its curriculum; and
-``controls_of: [c]`` adds the standard controls of ``c``.
+``controls_of: [c]`` adds the standard controls of ``c``. When the stages of a paced arm begin is
+found by its runs, so each run of its controls follows, by yoked pacing, its run of the same seed.
 """
 
 import re
@@ -14,7 +15,8 @@ from benchmark.study.arm_catalogue import control_name
 from mindiffusion.config.model import without_foreign
 from mindiffusion.config.presets import apply_overrides, build_config, extended, merge
 from mindiffusion.config.run import RunConfig
-from mindiffusion.curriculum.controls import CONTROLS, control, standard_controls
+from mindiffusion.curriculum.controls import CONTROLS, ControlKind, control, standard_controls
+from mindiffusion.curriculum.yoked import YokedPacing
 from mindiffusion.errors import UserError, did_you_mean
 
 _FOR_SLUG = (("*", "-star"), ("%", ""))
@@ -28,11 +30,13 @@ class Entry:
         key: its key in the file, or its name where ``controls_of`` added it.
         content: fields of its runs, nested plain types, over the study's ``run``.
         controls: kinds of control to make of the curriculum, one after the other.
+        of: key of the arm that they are controls of.
     """
 
     key: str
     content: Mapping[str, Any]
-    controls: tuple[str, ...] = ()
+    controls: tuple[ControlKind, ...] = ()
+    of: str = ""
 
     @property
     def folder(self) -> str:
@@ -70,10 +74,10 @@ def resolve_entries(
         entry = _entry(key, arms, source, ())
         whole = run_content(run, entry.content) | {"output": "", "seed": 0}
         config = with_controls(build_config(whole, f"{source}, arm {key}"), entry, source)
-        for kind in standard_controls(config.curriculum):
+        for kind in standard_controls(config.curriculum, config.pacing.is_table):
             name = control_name(kind, config.arm)
             content = merge(entry.content, {"arm": name})
-            entries.append(Entry(name, content, (*entry.controls, kind)))
+            entries.append(Entry(name, content, (*entry.controls, kind), entry.of or key))
     folders = Counter(entry.folder for entry in entries)
     for entry in entries:
         if not entry.folder or folders[entry.folder] > 1:
@@ -134,15 +138,63 @@ def _entry(
     controlled = _entry(of, arms, source, (*above, key))
     name = control_name(kind, controlled.content["arm"])
     content = merge(merge(controlled.content, {"arm": name}), content)
-    return Entry(key, content, (*controlled.controls, kind))
+    return Entry(key, content, (*controlled.controls, kind), controlled.of or of)
 
 
 def with_controls(config: RunConfig, entry: Entry, source: str) -> RunConfig:
-    """The run with the curriculum of the entry's controls, shuffled by the run's seed."""
+    """The run with the curriculum of the entry's controls, shuffled by the run's seed.
+
+    Of a paced arm it keeps the curriculum, and makes the controls when it takes over the stages.
+
+    Raises:
+        UserError: the curriculum has no such control, or may not have it.
+    """
+    stages = config.curriculum
     try:
         for kind in entry.controls:
-            stages = control(config.curriculum, kind, config.seed)
-            config = replace(config, curriculum=stages)
+            if kind == "flat" and not config.pacing.is_table:
+                raise UserError(
+                    "control 'flat' of an arm whose stages begin at steps that its runs find may "
+                    "not exist; use 'density', 'shuffled' or 'even'."
+                )
+            stages = control(stages, kind, config.seed)
     except UserError as error:
         raise UserError(f"{source}, arm {entry.key}: {error}") from None
-    return config
+    if not entry.controls or config.pacing.is_table:
+        return replace(config, curriculum=stages)
+    return replace(config, pacing=YokedPacing(of=slug(entry.of), controls=entry.controls))
+
+
+def refuse_strange_yokes(runs: Sequence[RunConfig], source: str) -> None:
+    """Refuse runs that follow none of the study's, or one that they cannot follow.
+
+    Raises:
+        UserError: such a run.
+    """
+    by_folder = {run.run_dir: run for run in runs}
+    for run in runs:
+        if run.followed_dir is None:
+            continue
+        where, of = f"{source}, arm {run.arm}", run.pacing.follows
+        other = by_folder.get(run.followed_dir)
+        if other is None:
+            folders = sorted({one.run_dir.parent.name for one in runs} - {run.run_dir.parent.name})
+            raise UserError(
+                f"{where}: pacing.of is {of!r}, no arm of this study whose runs it could follow; "
+                f"name one of {', '.join(folders)}."
+            )
+        if other.pacing.follows is not None:
+            raise UserError(
+                f"{where}: pacing.of is {of!r}, an arm that itself follows "
+                f"{other.pacing.follows!r}; name that one."
+            )
+        if other.curriculum != run.curriculum or _length(other) != _length(run):
+            raise UserError(
+                f"{where}: pacing.of is {of!r}, an arm with another curriculum or length; follow "
+                "an arm with the same."
+            )
+
+
+def _length(run: RunConfig) -> tuple[float | int | None, ...]:
+    training = run.training
+    return training.epochs, training.steps, training.length, training.global_batch

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, with_config
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from benchmark.study.arm_entries import (
+    refuse_strange_yokes,
     resolve_entries,
     run_content,
     shared_settings,
@@ -307,8 +308,7 @@ def load_study(
             where = {"output": str(folder / entry.folder), "samples": None, "seed": seed}
             config = build_config(merge(run, where), f"{path}, arm {entry.key}")
             runs.append(with_controls(config, entry, str(path)))
-    _refuse_twins(runs, path)
-    _refuse_unused(parsed.run, rest, runs, path)
+    _check_runs(parsed.run, rest, runs, path)
     named = (run for run in runs if run.arm == parsed.evaluation.finisher)
     finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
     terms = _terms(parsed, {run.arm for run in runs}, str(path))
@@ -321,6 +321,18 @@ def load_study(
             f"arms ({', '.join(sorted({run.arm for run in runs}))}); name one of them."
         )
     return study
+
+
+def _check_runs(
+    run: Mapping[str, Any], overrides: Sequence[str], runs: Sequence[RunConfig], path: Path
+) -> None:
+    """Refuse runs that would be none, or not what was asked for.
+
+    Arguments as in ``_refuse_unused``.
+    """
+    _refuse_twins(runs, path)
+    refuse_strange_yokes(runs, str(path))
+    _refuse_unused(run, overrides, runs, path)
 
 
 def _refuse_unused(

@@ -10,8 +10,8 @@ from mindiffusion.config.run import MOST_STEPS, RunConfig, TrainingConfig
 from mindiffusion.config.shares import warm_up_of
 from mindiffusion.curriculum.clock import to_noise_time
 from mindiffusion.curriculum.density import on_noise_time
-from mindiffusion.curriculum.pacing import Pacer, Pacing
-from mindiffusion.curriculum.stages import Stage, StageConfig, check_order, placed, stage_ends
+from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
+from mindiffusion.curriculum.stages import Stage, StageConfig, check_order, stage_ends
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import shown_value
 
@@ -25,16 +25,18 @@ class Plan:
         milestones: steps at which weights are kept, rising.
         curriculum: the stages in order, their densities on the noise-time clock.
         pacing: how it is found when they begin.
+        run: what else of it a pacer may need.
     """
 
     total_steps: int
     milestones: tuple[int, ...]
     curriculum: tuple[StageConfig, ...]
     pacing: Pacing
+    run: RunFacts
 
     def pacer(self) -> Pacer:
         """A pacer at the start of the run."""
-        return self.pacing.pacer(self.curriculum, self.total_steps)
+        return self.pacing.pacer(self.curriculum, self.total_steps, self.run)
 
     def begun(self, content: Mapping[str, Any]) -> tuple[Stage, ...]:
         """The stages that a milestone's weights were trained in, as its file says.
@@ -47,9 +49,11 @@ class Plan:
         Raises:
             UserError: it names steps or stages that this run cannot have.
         """
+        pacer = self.pacer()
         if content.get("begun") is None:
-            return self.pacer().begun(content["step"])
-        return placed(self.curriculum, content["begun"])
+            return pacer.begun(content["step"])
+        pacer.place(content)
+        return pacer.stages
 
 
 def resolve_plan(config: RunConfig, num_train: int) -> Plan:
@@ -71,8 +75,9 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
         for c in config.curriculum
     )
     check_order(curriculum)
+    facts = RunFacts(config.seed, process)
     try:
-        pacer = config.pacing.pacer(curriculum, total)
+        pacer = config.pacing.pacer(curriculum, total, facts)
         milestones = {
             step
             for spec in training.milestones
@@ -88,7 +93,7 @@ def resolve_plan(config: RunConfig, num_train: int) -> Plan:
     for stage in curriculum:
         # Refused here, not when the stage is entered after hours.
         on_noise_time(stage.density).ends(process.num_levels)
-    return Plan(total, tuple(sorted(milestones)), curriculum, config.pacing)
+    return Plan(total, tuple(sorted(milestones)), curriculum, config.pacing, facts)
 
 
 def _total_steps(training: TrainingConfig, num_train: int) -> int:

@@ -5,6 +5,7 @@ run is a base with an arm.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -147,13 +148,26 @@ def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dic
 
 
 def build_config(content: Mapping[str, Any], source: str) -> RunConfig:
-    """Check a nested mapping and freeze it.
+    """Check a nested mapping and freeze it; of ``clusters`` the curriculum is made here.
 
     Args:
         content: nested plain types.
         source: where it came from, named in errors.
 
     Raises:
-        UserError: unknown key (with the nearest one) or wrong type.
+        UserError: unknown key (with the nearest one) or wrong type; a curriculum beside clusters,
+            or clusters that the process's levels cannot be cut into.
     """
-    return check(RunConfig, content, source)
+    if content.get("clusters") is None:
+        return check(RunConfig, content, source)
+    if content.get("curriculum"):
+        raise UserError(
+            f"{source}: both clusters and curriculum are given; clusters are made into a "
+            "curriculum, so give one of the two."
+        )
+    draft: RunConfig = check(RunConfig, {**content, "curriculum": []}, source)
+    assert draft.clusters is not None
+    try:
+        return replace(draft, curriculum=draft.clusters.stages(draft.process))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None

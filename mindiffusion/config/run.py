@@ -19,6 +19,7 @@ from mindiffusion.config.optimizer import AdamConfig, AnyOptimizer
 from mindiffusion.config.process import AnyProcessConfig, DDPMConfig
 from mindiffusion.config.sampler import MOST_IMAGES, SamplerConfig
 from mindiffusion.config.shares import share_of
+from mindiffusion.curriculum.clusters import AnyClusters
 from mindiffusion.curriculum.pacing import AnyPacing, FixedPacing
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -43,9 +44,11 @@ MOST_STEPS = 999_999_999
 _MOST_STAGES = 256
 _LATER: dict[str, Any] = {
     "noise_stream": 0,
+    "clusters": None,
     "pacing": {"kind": "fixed"},
     "training.length": 1.0,
     "training.keep_scored": "all",
+    "training.stratified": False,
     "training.optimizer": {"name": "adam", "betas": [0.9, 0.999], "warm_up_steps": 0},
     "model.width": 1.0,
     "model.num_classes": None,
@@ -103,6 +106,8 @@ class TrainingConfig:
         length: fraction of that length that is actually trained, in (0, 1]; stages and milestones
             in % refer to the shortened run.
         global_batch: images per step over all ranks.
+        stratified: whether a batch has one noise time from each of ``global_batch`` equal shares of
+            the draws; the expected loss is the same, its variance is less.
         micro_batch: images per forward pass of a rank; None: the rank's whole share.
         lr: the learning rate.
         optimizer: what changes the weights, and how the learning rate begins.
@@ -126,6 +131,7 @@ class TrainingConfig:
     steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     length: float = Field(default=1.0, gt=0, le=1)
     global_batch: int = Field(default=256, ge=1, le=MOST_IMAGES)
+    stratified: bool = False
     micro_batch: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
     lr: float = Field(default=2e-5, gt=0)
     optimizer: AnyOptimizer = AdamConfig()
@@ -160,6 +166,7 @@ class RunConfig:
         samples: folder of sample grids, likewise; None: ``samples/`` inside the run's folder.
         noise_stream: other draws of order, flips, time and noise for the same initial weights; arms
             to be compared as pairs share it.
+        clusters: what the stages of the curriculum were made of; None: they are written out.
         pacing: how it is found when the stages of the curriculum begin.
     """
 
@@ -169,6 +176,7 @@ class RunConfig:
     samples: _Place | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     noise_stream: int = Field(default=0, ge=0, lt=2**16)
+    clusters: AnyClusters | None = None
     pacing: AnyPacing = FixedPacing()
     data: DataConfig = DataConfig()
     model: AnyModelConfig = NaiveUnetConfig()
@@ -180,6 +188,13 @@ class RunConfig:
     def run_dir(self) -> Path:
         """Folder of this run's checkpoints, config and log."""
         return Path(self.output) / f"seed{self.seed}"
+
+    @property
+    def followed_dir(self) -> Path | None:
+        """Folder of the run whose stages it takes over; None: it takes over none."""
+        if self.pacing.follows is None:
+            return None
+        return Path(self.output).parent / self.pacing.follows / f"seed{self.seed}"
 
     @property
     def grid_dir(self) -> Path:

@@ -10,10 +10,10 @@ from mindiffusion.curriculum.density import (
     Average,
     Histogram,
     Levels,
-    LogSigmaNormal,
     SimpleDensity,
     TimeDensity,
 )
+from mindiffusion.curriculum.log_sigma import OnLogSigma
 from mindiffusion.curriculum.noise_time import fine_knots
 
 LogSigma = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -43,7 +43,7 @@ def to_noise_time(density: TimeDensity, log_sigma: LogSigma, num_levels: int | N
 
 
 def _simple(density: SimpleDensity, log_sigma: LogSigma, num_levels: int | None) -> SimpleDensity:
-    if not isinstance(density, LogSigmaNormal):
+    if not isinstance(density, OnLogSigma):
         return density
     if num_levels is None:
         return _histogram(density, log_sigma)
@@ -52,7 +52,7 @@ def _simple(density: SimpleDensity, log_sigma: LogSigma, num_levels: int | None)
     return Levels(tuple(np.diff(below, prepend=0.0, append=1.0).tolist()))
 
 
-def _histogram(density: LogSigmaNormal, log_sigma: LogSigma) -> Histogram:
+def _histogram(density: OnLogSigma, log_sigma: LogSigma) -> Histogram:
     def cdf(t: NDArray[np.float64]) -> NDArray[np.float64]:
         below = density.cdf(log_sigma(t[1:-1]))
         return np.concatenate([[0.0], np.maximum.accumulate(below), [1.0]])

@@ -19,7 +19,7 @@ from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError, did_you_mean
 
 Stages = tuple[StageConfig, ...]
-ControlKind = Literal["density", "static", "shuffled", "anti", "flat", "mirror"]
+ControlKind = Literal["density", "static", "shuffled", "anti", "flat", "mirror", "even"]
 CONTROLS: tuple[ControlKind, ...] = get_args(ControlKind)
 _FITTING_ROUNDS = 10_000
 _UNIFORM_WITHIN = 1e-12
@@ -39,6 +39,7 @@ def control(stages: Stages, kind: str, seed: int = 0) -> Stages:
             flat: their windows stretched to what the last stage covers, in order, with masses set
                 so that their average is uniform over it.
             mirror: their windows reflected at t = ½, so low noise first.
+            even: these stages, all equally long.
         seed: of the permutation; other kinds don't depend on it.
 
     Raises:
@@ -62,12 +63,22 @@ def control(stages: Stages, kind: str, seed: int = 0) -> Stages:
     return (*_MAKERS[kind](tuple(head), last), last)
 
 
-def standard_controls(stages: Stages) -> tuple[ControlKind, ...]:
-    """The controls of ``controls_of``: all but mirror, without those that cannot be.
+def standard_controls(stages: Stages, has_table: bool = True) -> tuple[ControlKind, ...]:
+    """The controls of ``controls_of``: all but mirror and even, without those that cannot be.
 
     Where capacity changes with the stages it must stay in place, so their order cannot change; nor
-    can it with one stage before the last.
+    can it with one stage before the last. If stages begin at steps that are found during the run,
+    it is not known whether there is a flat control; whether these steps matter, even asks.
+
+    Args:
+        stages: the curriculum.
+        has_table: whether it is known beforehand when they begin.
     """
+    kinds = _standard_controls(stages)
+    return kinds if has_table else (*(kind for kind in kinds if kind != "flat"), "even")
+
+
+def _standard_controls(stages: Stages) -> tuple[ControlKind, ...]:
     kinds: tuple[ControlKind, ...] = ("density", "static", "shuffled", "anti", "flat")
     if len(stages) < 3 or _changes_capacity(stages[:-1]):
         return ("density", "static", "flat")
@@ -139,6 +150,16 @@ def _anti(head: Stages, last: StageConfig) -> Stages:
     del last
     _check_order_can_change(head, "anti")
     return head[::-1]
+
+
+def _even(head: Stages, last: StageConfig) -> Stages:
+    del last
+    if len(head) < 2:
+        raise UserError(
+            "control 'even' needs two stages or more before the last, this curriculum has one."
+        )
+    weight = math.fsum(stage.weight for stage in head) / len(head)
+    return tuple(replace(stage, weight=weight) for stage in head)
 
 
 def _mirror(head: Stages, last: StageConfig) -> Stages:
@@ -231,4 +252,5 @@ _MAKERS: dict[str, Callable[[Stages, StageConfig], Stages]] = {
     "anti": _anti,
     "flat": _flat,
     "mirror": _mirror,
+    "even": _even,
 }

@@ -9,7 +9,7 @@ noise-time clock when a run is planned. A new density is one class with ``kind``
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy import special
 
+from mindiffusion.curriculum.log_sigma import LogSigmaLaplace, LogSigmaNormal, OnLogSigma
 from mindiffusion.curriculum.noise_time import Intervals, NoiseTimeDensity, fine_knots
 from mindiffusion.errors import UserError
 from mindiffusion.tagged_union import TaggedUnion
@@ -194,31 +195,45 @@ class Beta(NoiseTimeDensity):
 
 
 @dataclass(frozen=True, config=_STRICT)
-class LogSigmaNormal:
-    """ln σ ~ N(mean, std²), with σ = √(1 − ᾱ)/√ᾱ of the process.
+class SoftTruncation(NoiseTimeDensity):
+    """Noise times above a random cut: Kim et al. 2022, "Soft Truncation", 2106.05527.
 
-    EDM draws noise so, with (−1.2, 1.2) (Karras et al. 2022, 2206.00364, table 1); logit-normal
-    times of a rectified flow, σ = t/(1 − t), are the same with (m, s) (Esser et al. 2024,
-    2403.03206, section 3.1).
+    There each batch has a cut τ with density 1/(τ ln(1/least)) on [least, 1], and times that are
+    uniform on [τ, 1]. Averaged over τ that is the density ln(t (1 − least)/((1 − t) least)) /
+    ln(1/least), which is drawn here: the expected loss is the same, its variance is less.
 
     Attributes:
-        mean: of ln σ.
-        std: of ln σ, > 0.
+        least: the lowest cut, in (0, 1); below it nothing is drawn.
     """
 
-    mean: Annotated[float, Field(ge=-100, le=100)]
-    std: Annotated[float, Field(gt=0, ge=1e-3, le=1e3)]
-    kind: Literal["log_sigma_normal"] = "log_sigma_normal"
-    clock: ClassVar[str] = "log_sigma"
+    least: Annotated[float, Field(ge=1e-9, le=0.5)] = 1e-5
+    kind: Literal["soft_truncation"] = "soft_truncation"
 
     @property
     def intervals(self) -> Intervals:
-        """Parts of [0, 1] with mass."""
+        """All of [0, 1], up to the lowest cut."""
         return ((0.0, 1.0),)
 
-    def cdf(self, log_sigma: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Share of the draws with ln σ up to each value."""
-        return np.asarray(special.ndtr((log_sigma - self.mean) / self.std))
+    def bounds(self, n: int) -> tuple[int, int]:
+        """All counted levels above the lowest cut."""
+        return _floor(self.least * n) + 1, n
+
+    def probabilities(self, n: int) -> NDArray[np.float64]:
+        """Probability of each counted level, (n,)."""
+        return np.diff(self.cdf(np.arange(n + 1) / n))
+
+    def cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The integral of the density: t ln t + (1 − t) ln(1 − t) is that of ln(t/(1 − t))."""
+        low, inside = self.least, np.maximum(t, self.least)
+        rise = special.xlogy(inside, inside) + special.xlog1py(1.0 - inside, -inside)
+        at_low = special.xlogy(low, low) + special.xlog1py(1.0 - low, -low)
+        area = rise - at_low - (inside - low) * (math.log(low) - math.log1p(-low))
+        return np.asarray(np.clip(area / -math.log(low), 0.0, 1.0))
+
+    @property
+    def knots(self) -> NDArray[np.float64]:
+        """Where it bends little between them."""
+        return fine_knots(self.cdf)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -265,12 +280,12 @@ class Levels(NoiseTimeDensity):
 
 
 _SIMPLE: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (Window, Histogram, Beta, LogSigmaNormal, Levels)
+    cls.kind: cls
+    for cls in (Window, Histogram, Beta, LogSigmaNormal, Levels, LogSigmaLaplace, SoftTruncation)
 }
 _USUAL = "window"
-SimpleDensity = Annotated[
-    Window | Histogram | Beta | LogSigmaNormal | Levels, TaggedUnion("kind", _SIMPLE, _USUAL)
-]
+_Simple = Window | Histogram | Beta | OnLogSigma | Levels | SoftTruncation
+SimpleDensity = Annotated[_Simple, TaggedUnion("kind", _SIMPLE, _USUAL)]
 """All densities but averages of them."""
 
 
@@ -329,7 +344,7 @@ class Average(NoiseTimeDensity):
 
 
 TimeDensity = Annotated[
-    Window | Histogram | Beta | LogSigmaNormal | Levels | Average,
+    _Simple | Average,
     TaggedUnion("kind", _SIMPLE | {Average.kind: Average}, _USUAL),
 ]
 """All densities a stage may hold, told apart by ``kind``."""
@@ -341,7 +356,7 @@ def on_noise_time(density: TimeDensity) -> NoiseTimeDensity:
     Raises:
         ValueError: it is on another clock, so that the run was not planned yet.
     """
-    if isinstance(density, LogSigmaNormal):
+    if isinstance(density, OnLogSigma):
         raise ValueError(f"{density} is on the clock {density.clock}; use a planned stage's.")
     return density
 

@@ -83,6 +83,29 @@ class ChangeAware:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ChangeAwareBelow:
+    """As ``ChangeAware`` at low noise, and 1 at high noise: the final public code of SpeeD.
+
+    That code has the edge at index 700 of 1000; on a clock that every process has, this is an ᾱ.
+
+    Attributes:
+        ceiling: λ in (.5, 1].
+        signal: ᾱ in (0, 1) below which the weight is 1; the usual one lies
+            between those of the indices 699 and 700.
+    """
+
+    ceiling: Annotated[float, Field(gt=0.5, le=1)] = 0.6
+    signal: Annotated[float, Field(gt=0, lt=1)] = 0.00692
+    kind: Literal["change_aware_below"] = "change_aware_below"
+    needs_std: ClassVar[bool] = False
+
+    def at(self, alpha_bar: Any, change: Any, std: float) -> Any:
+        """The weight of each level."""
+        is_high = (alpha_bar < self.signal) * 1.0
+        return is_high + (1.0 - is_high) * ChangeAware(self.ceiling).at(alpha_bar, change, std)
+
+
+@dataclass(frozen=True, config=_STRICT)
 class EDM:
     """(σ² + σ_d²)/σ_d²: Karras et al. 2022, 2206.00364, table 1.
 
@@ -114,7 +137,7 @@ class Balanced:
 
 
 WEIGHT_KINDS: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (P2, MinSNR, ChangeAware, EDM, Balanced)
+    cls.kind: cls for cls in (P2, MinSNR, ChangeAware, ChangeAwareBelow, EDM, Balanced)
 }
 """Their classes, as named in configs."""
 
@@ -133,6 +156,7 @@ def check_spread(weight: Any, std: float | None) -> None:
 
 
 LossWeight = Annotated[
-    P2 | MinSNR | ChangeAware | EDM | Balanced, TaggedUnion("kind", WEIGHT_KINDS)
+    P2 | MinSNR | ChangeAware | ChangeAwareBelow | EDM | Balanced,
+    TaggedUnion("kind", WEIGHT_KINDS),
 ]
 """All loss weights a process may have, told apart by ``kind``."""

@@ -7,7 +7,7 @@ bits (``noise.uniforms``): each is a multiple of 2⁻²⁴ in [0, 1).
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,21 @@ _LEAST_TIME = 2.0**-126
 _BINS = 1000
 _MOST_MASS = 2.0 / _BINS
 _FINEST = 2.0**-24
+
+
+class NoiseLevels(Protocol):
+    """What is asked of a process's config."""
+
+    @property
+    def kind(self) -> str:
+        """Which process."""
+
+    @property
+    def num_levels(self) -> int | None:
+        """Number of its levels; None: they are continuous."""
+
+    def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ln σ at noise times (N,), rising."""
 
 
 class NoiseTimeDensity(ABC):
@@ -164,6 +179,28 @@ def _corners(density: NoiseTimeDensity, device: "torch.device") -> tuple["Tensor
     # Where the CDF was rounded below 1, a uniform could be above all of it.
     cumulative[cumulative >= cumulative[-1]] = 1.0
     return torch.from_numpy(knots).to(device), torch.from_numpy(cumulative).to(device)
+
+
+def relative_density(density: NoiseTimeDensity, t: "Tensor", num_levels: int | None) -> "Tensor":
+    """How much more often than by plain training noise times are drawn.
+
+    Args:
+        density: any density that is piecewise even where levels are continuous.
+        t: (B,) noise times with mass, in (0, 1].
+        num_levels: of the process; None: its levels are continuous.
+
+    Returns:
+        (B,) float64, > 0; its mean over draws of 1 divided by it is 1.
+    """
+    import torch
+
+    if num_levels is None:
+        knots, cumulative = _corners(density, t.device)
+        after = torch.searchsorted(knots, t.double()).clamp(1, len(knots) - 1)
+        rise = cumulative[after] - cumulative[after - 1]
+        return rise / (knots[after] - knots[after - 1])
+    table = torch.from_numpy(density.probabilities(num_levels) * num_levels).to(t.device)
+    return table[torch.round(t.double() * num_levels).long() - 1]
 
 
 def fine_knots(cdf: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -34,6 +34,23 @@ def image_indices(seed: int, step: int, global_batch: int, size: int, variant: i
     return indices
 
 
+def stratum(u: Tensor, position: Tensor, global_batch: int) -> Tensor:
+    """Uniforms, one in each of ``global_batch`` equal shares of [0, 1): that of its position.
+
+    Which images stand at a position is random, so each image is still trained at all noise times.
+
+    Args:
+        u: (B,) uniforms in [0, 1), multiples of 2⁻²⁴.
+        position: (B,) positions in the global batch.
+        global_batch: number of positions.
+
+    Returns:
+        (B,) float32 in [0, 1), multiples of 2⁻²⁴.
+    """
+    shares = (position + u.double()) / global_batch
+    return ((shares * 2.0**24).floor() * 2.0**-24).float()
+
+
 @dataclass(frozen=True)
 class Batch:
     """A slice of the global batch of one step.
@@ -65,6 +82,7 @@ class BatchSource:
         compile_draws: compile the drawing of noise. On a GPU that makes some two hundred kernels
             one; on a CPU it gains nothing.
         noise_stream: other draws for the same seed.
+        stratified: one noise time of each batch from each of as many equal shares of the draws.
 
     Attributes:
         size: number of training images.
@@ -83,6 +101,7 @@ class BatchSource:
         dtype: torch.dtype,
         compile_draws: bool = False,
         noise_stream: int = 0,
+        stratified: bool = False,
     ) -> None:
         self._images = _placed(data.images, device)
         self._labels = None if data.labels is None else _placed(data.labels, device)
@@ -93,6 +112,7 @@ class BatchSource:
         self._global_batch = global_batch
         self._flip = flip
         self._variant = noise_stream
+        self._stratified = stratified
         self._device = device
         self._dtype = dtype
         self._normals = torch.compile(normals, dynamic=False) if compile_draws else normals
@@ -127,9 +147,13 @@ class BatchSource:
         inputs = self._codec.inputs(images, self._dtype)
         shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
         noise = self._normals(seed, streams[1], position, at, shape, variant).to(self._dtype)
+        u = uniforms(seed, streams[0], position, at, 1, variant)[:, 0]
+        # A probe need not have all positions, so its draws stay as they are.
+        if self._stratified and streams[0] == Stream.TIME:
+            u = stratum(u, position, self._global_batch)
         return Batch(
             images=inputs,
-            u=uniforms(seed, streams[0], position, at, 1, variant)[:, 0],
+            u=u,
             noise=noise.contiguous(memory_format=torch.channels_last),
             condition=condition,
         )

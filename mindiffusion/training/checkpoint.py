@@ -75,6 +75,8 @@ _Begun = Annotated[
     list[_Step], Field(min_length=1, max_length=10_000), AfterValidator(_from_the_start)
 ]
 """First steps of the stages so far."""
+_Masses = Annotated[list[Annotated[list[float], Field(max_length=1000)]], Field(max_length=10_000)]
+"""Of stages that a run made itself."""
 
 
 class _Pacing(BaseModel):
@@ -83,6 +85,8 @@ class _Pacing(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     begun: _Begun
+    followed: _Begun | None = None
+    masses: _Masses | None = None
     losses: list[float]
 
 
@@ -104,6 +108,8 @@ class _MilestoneFile(_Described):
 
     weights: dict[Name, Any]
     begun: _Begun | None = None
+    followed: _Begun | None = None
+    masses: _Masses | None = None
 
 
 class _StateFile(_Described):

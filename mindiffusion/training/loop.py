@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mindiffusion.curriculum.stages import Stage
 from mindiffusion.errors import UserError
 from mindiffusion.training.metrics_log import METRICS_FILE, MetricsLog
-from mindiffusion.training.resume import go_on, save_milestone, save_state
+from mindiffusion.training.resume import go_on, save_milestone, save_state, take_over_stages
 from mindiffusion.training.signals import (
     Interrupted,
     leaving_at_once,
@@ -58,6 +59,7 @@ def train(trainer: Trainer, run_dir: Path, hooks: Hooks, stop_after: int | None 
     ranks = trainer.ranks
     with ranks.phase("start"):
         go_on(trainer, run_dir)
+        take_over_stages(trainer)
         ranks.barrier()
     metrics = MetricsLog(run_dir / METRICS_FILE, trainer.step) if ranks.is_main else None
     total = trainer.plan.total_steps
@@ -73,7 +75,7 @@ def train(trainer: Trainer, run_dir: Path, hooks: Hooks, stop_after: int | None 
             if first_step and ranks.is_main:
                 hooks.on_resume()
         while trainer.step < last_step:
-            _advance(trainer, clock, is_first=trainer.step == first_step)
+            _advance(trainer, clock, metrics, is_first=trainer.step == first_step)
             if ranks.is_main:
                 hooks.on_step(trainer.step, total)
             _keep_books(trainer, run_dir, hooks, clock, metrics, received)
@@ -81,11 +83,17 @@ def train(trainer: Trainer, run_dir: Path, hooks: Hooks, stop_after: int | None 
         raise_if_stopped()
 
 
-def _advance(trainer: Trainer, clock: "Clock", is_first: bool) -> None:
+def _advance(trainer: Trainer, clock: "Clock", metrics: MetricsLog | None, is_first: bool) -> None:
     """One step, on the stage it belongs to."""
     ranks, step = trainer.ranks, trainer.step + 1
-    trainer.pacer.look(trainer.step)
+    if is_first:
+        # A probe is of the stage that was trained last; at the start, of the first one.
+        trainer.density = trainer.pacer.stage_at(max(trainer.step - 1, 0)).density
+    with clock, ranks.phase(f"step {step}: pacing"):
+        begins = trainer.pacer.look(trainer.step, trainer.probe_loss)
     stage = trainer.pacer.stage_at(trainer.step)
+    if begins and metrics is not None:
+        metrics.write(_switch_entry(trainer, stage))
     is_compiling = is_first and trainer.runtime.compile
     with leaving_at_once() if is_compiling else contextlib.nullcontext():
         if is_first or trainer.step == stage.start:
@@ -93,6 +101,16 @@ def _advance(trainer: Trainer, clock: "Clock", is_first: bool) -> None:
                 trainer.enter_stage(stage)
         with clock, ranks.phase(f"step {step}: gradient exchange"):
             trainer.train_step()
+
+
+def _switch_entry(trainer: Trainer, stage: Stage) -> dict[str, Any]:
+    """The log's line for a stage that was found to begin now."""
+    return {
+        "step": trainer.step,
+        "stage": stage.config.name,
+        "begins": stage.index,
+        "train_seconds": round(trainer.train_seconds, 3),
+    }
 
 
 def _keep_books(

@@ -74,3 +74,29 @@ def go_on(trainer: Trainer, run_dir: Path) -> None:
             save_milestone(trainer, run_dir)
         # Killed between its save and its pruning, a run left an older state too many.
         checkpoint.prune(run_dir, step)
+
+
+def take_over_stages(trainer: Trainer) -> None:
+    """Tell a pacer that waits for them the stages of the run that it follows.
+
+    Raises:
+        UserError: that run is not trained to the end, or had another curriculum.
+    """
+    config, folder = trainer.config, trainer.config.followed_dir
+    if folder is None or not trainer.pacer.waits:
+        return
+    last = checkpoint.weights_path(folder, trainer.plan.total_steps)
+    if not last.exists():
+        raise UserError(
+            f"pacing.of is {config.pacing.follows!r}, but {last} is not there: train that arm with "
+            "this seed and length first, with '100%' among its milestones."
+        )
+    content = checkpoint.load(last)
+    if content["config"].get("curriculum") != to_kept(config)["curriculum"]:
+        raise UserError(
+            f"pacing.of is {config.pacing.follows!r}, but the run in {folder} has another "
+            "curriculum; follow an arm with the same one."
+        )
+    if content.get("begun") is None:
+        raise UserError(f"{last} does not say when its stages began; train that run anew.")
+    trainer.pacer.follow(content["begun"])

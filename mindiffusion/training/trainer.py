@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.plan import Plan, rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, ema_name, to_kept
-from mindiffusion.curriculum.noise_time import NoiseTimeDensity
-from mindiffusion.curriculum.pacing import Pacer
+from mindiffusion.curriculum.noise_time import NoiseTimeDensity, relative_density
+from mindiffusion.curriculum.pacer import Pacer
 from mindiffusion.curriculum.stages import Stage
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.data.training_data import TrainingData
@@ -105,6 +105,7 @@ class Trainer:
             dtype=runtime.dtype,
             compile_draws=runtime.compile and device.type == "cuda",
             noise_stream=config.noise_stream,
+            stratified=config.training.stratified,
         )
         self.statistics = statistics_for(config, data.images)
         self.process = build_process(config, self.statistics).to(device)
@@ -118,7 +119,13 @@ class Trainer:
         )
         self.averages = Averages(self.network, config.training.ema_decays, self.plan.total_steps)
         self.watch = Watch(
-            ranks, config.training.log_every, self.share, device, runtime.dtype, self.pacer.take
+            ranks,
+            config.training.log_every,
+            self.share,
+            device,
+            runtime.dtype,
+            self.pacer.take,
+            self.pacer.take_images if self.pacer.wants_images else None,
         )
         self.step = 0
         self.train_seconds = 0.0
@@ -195,7 +202,11 @@ class Trainer:
             said = self.process.predict(self._wrapped, x_t, level, batch.condition)
             losses = eps_error(said, batch.noise)
         self.watch.add_losses(first, losses.detach(), level.t)
-        return (losses * level.weight.to(losses.dtype)).sum() / self.share
+        weight = level.weight
+        if self.pacer.is_unbiased:
+            often = relative_density(self.density, level.t, self.process.num_levels)
+            weight = weight / often.to(weight.dtype)
+        return (losses * weight.to(losses.dtype)).sum() / self.share
 
     # -- stages -----------------------------------------------------------------------------
 
@@ -228,6 +239,46 @@ class Trainer:
                 yield ProbeBatch(x_t, level, batch.noise, self.process, batch.condition)
 
         return probe
+
+    @torch.no_grad()
+    def probe_loss(self, count: int) -> float:
+        """Mean unweighted ε-MSE of a fixed probe in the stage of the last step.
+
+        Images are those of the first steps; u and ε come from streams of their own. Every rank
+        computes all of it, and all take the main rank's.
+
+        Args:
+            count: number of images.
+        """
+        streams = (Stream.PROBE_TIME, Stream.PROBE_NOISE)
+        whole = self.config.training.global_batch
+        most = self.config.training.micro_batch or whole
+        total = torch.zeros((), dtype=torch.float64)
+        with self._as_trained():
+            for first in range(0, count, whole):
+                size = min(whole, count - first)
+                for start in range(0, size, most):
+                    places = (start, min(start + most, size))
+                    batch = self.source.batch(first // whole, *places, streams)
+                    with self.runtime.autocast():
+                        x_t, level = self.noisy(batch, self.density)
+                        said = self.process.predict(self.network, x_t, level, batch.condition)
+                        losses = eps_error(said, batch.noise)
+                    total += losses.double().sum().cpu()
+        self.ranks.same(total)
+        return float(total) / count
+
+    @contextlib.contextmanager
+    def _as_trained(self) -> Iterator[None]:
+        """The network without chance, such as dropout, but with the mask that training has."""
+        was_training = self.network.training
+        self.network.eval()
+        mask = self.network.mask()
+        try:
+            with mask.imposed() if mask and mask.imposed else contextlib.nullcontext():
+                yield
+        finally:
+            self.network.train(was_training)
 
     # -- state ------------------------------------------------------------------------------
 
@@ -270,8 +321,7 @@ class Trainer:
         keys = ("step", "config", "runtime", "train_seconds", "stage_log")
         whole = self.state()
         described = {key: whole[key] for key in keys} | statistics_part(self.statistics)
-        begun = [stage.start for stage in self.pacer.begun(self.step)]
-        return described | {"begun": begun, "weights": averages | {"raw": raw}}
+        return described | self.pacer.kept(self.step) | {"weights": averages | {"raw": raw}}
 
 
 def statistics_for(config: RunConfig, images: np.ndarray) -> ImageStatistics | None:

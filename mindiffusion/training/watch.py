@@ -53,6 +53,8 @@ class Watch:
         device: where the losses are.
         dtype: of the losses.
         on_losses: called at each reading with the mean loss of each step since the last one.
+        on_images: called then with noise times and losses, (S, B) each, of all images of these
+            steps in the global batch's order; None: ranks need not tell each other.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class Watch:
         device: torch.device,
         dtype: torch.dtype,
         on_losses: Callable[[list[float]], None] = lambda losses: None,
+        on_images: Callable[[np.ndarray, np.ndarray], None] | None = None,
     ) -> None:
         self._ranks = ranks
         self._on_losses = on_losses
+        self._on_images = on_images
         self._losses = torch.zeros(capacity, share, device=device, dtype=dtype)
         self._times = torch.zeros(capacity, share, device=device, dtype=dtype)
         self._grad_norms = torch.zeros(capacity, device=device, dtype=dtype)
@@ -111,6 +115,9 @@ class Watch:
             merged[:, _GRAD_NORM] = by_rank[0, :, _GRAD_NORM]
             self.unlogged = torch.cat((self.unlogged, torch.from_numpy(merged)))
             self._on_losses((merged[:, _SUM].sum(1) / merged[:, _COUNT].sum(1)).tolist())
+            if self._on_images is not None:
+                images = self._ranks.gather(torch.from_numpy(np.stack([times, losses])))
+                self._on_images(*images.permute(1, 2, 0, 3).flatten(2).numpy())
         return diverged
 
     def entry(self) -> dict[str, object]:

@@ -7,7 +7,15 @@ from scipy import stats
 
 from mindiffusion.config.process import DDPMConfig
 from mindiffusion.curriculum.clock import to_noise_time
-from mindiffusion.curriculum.density import Average, Beta, Levels, LogSigmaNormal, Share, Window
+from mindiffusion.curriculum.density import (
+    Average,
+    Beta,
+    Levels,
+    LogSigmaLaplace,
+    LogSigmaNormal,
+    Share,
+    Window,
+)
 from mindiffusion.errors import UserError
 
 LINEAR = (1e-4, 0.02, 1000)
@@ -87,3 +95,14 @@ def test_levels_draw_what_they_list():
     assert levels.bounds(5) == (2, 4) and levels.intervals == ((0.2, 0.8),)
     with pytest.raises(UserError, match="5 masses for 6 levels"):
         levels.probabilities(6)
+
+
+def test_laplace_of_log_snr_has_the_papers_density():
+    mean, scale = 0.4, 0.5  # of log-SNR, which is -2 ln sigma
+    log_snr = np.linspace(-6, 6, 2001)
+    density = np.exp(-np.abs(log_snr - mean) / scale) / (2 * scale)
+    laplace = LogSigmaLaplace(-mean / 2, scale / 2)
+    shares = -np.diff(laplace.cdf(-log_snr / 2))
+    middles = (density[1:] + density[:-1]) / 2 * np.diff(log_snr)
+    np.testing.assert_allclose(shares, middles, atol=2e-5)
+    assert laplace.cdf(np.array([-mean / 2, -99.0, 99.0])) == pytest.approx([0.5, 0, 1])

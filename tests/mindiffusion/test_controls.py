@@ -58,6 +58,24 @@ def test_static_has_the_exposure_of_all_stages_at_every_step(arm):
         assert [(s.weight, s.sparsity, s.penalty_lambda) for s in made] == capacity
 
 
+def test_even_has_the_stages_in_order_all_equally_long():
+    stages = curriculum("cs")
+    made = control(stages, "even")
+    assert [stage.weight for stage in made] == [12.5] * 4 + [30]
+    for mine, theirs in zip(made, stages, strict=True):
+        assert (mine.name, mine.density, mine.sparsity) == (
+            theirs.name, theirs.density, theirs.sparsity,
+        )  # fmt: skip
+    with pytest.raises(UserError, match="'even' needs two stages or more before the last"):
+        control(stages[-2:], "even")
+
+
+def test_standard_controls_of_a_paced_curriculum_need_no_table():
+    stages = curriculum("c")
+    kinds = ("density", "static", "shuffled", "anti", "even")
+    assert standard_controls(stages, has_table=False) == kinds
+
+
 @pytest.mark.parametrize("kind", ["density", "shuffled", "anti"])
 def test_control_of_c_keeps_the_exposure_of_every_level(kind):
     stages = curriculum("c")
@@ -202,7 +220,7 @@ def test_two_stages_before_the_last_are_not_run_backwards_twice():
 def test_standard_controls_are_those_that_can_be(arm, count, kinds):
     stages = curriculum(arm)[-count:]
     assert standard_controls(stages) == kinds
-    for kind in set(CONTROLS) - {*kinds, "mirror"}:
+    for kind in set(CONTROLS) - {*kinds, "mirror", "even"}:
         with pytest.raises(UserError, match="'density' or 'flat'"):
             control(stages, kind)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mindiffusion.curriculum.density import Average, Histogram, Share, Window
+from mindiffusion.curriculum.density import Average, Histogram, Share, SoftTruncation, Window
 from mindiffusion.errors import UserError
 
 LAST_U = 1 - 2**-24
@@ -150,3 +150,19 @@ def test_histogram_bin_without_a_level_is_an_error():
     assert thin.probabilities(1000)[500] == pytest.approx(0.1)
     with pytest.raises(UserError, match="holds none of the levels 1 to 100"):
         thin.bounds(100)
+
+
+def test_soft_truncation_is_the_average_of_windows_above_random_cuts():
+    least = 0.01
+    # Cuts with density 1/(cut ln(1/least)): even in ln cut. Between them uniform times.
+    cuts = np.exp((np.arange(200_000) + 0.5) / 200_000 * np.log(least))
+    for t in (0.02, 0.3, 0.9):
+        below = np.clip((t - cuts) / (1 - cuts), 0, None).mean()
+        assert SoftTruncation(least).cdf(np.array([t]))[0] == pytest.approx(below, abs=1e-5)
+    assert SoftTruncation(least).cdf(np.array([0, least, 1])).tolist() == [0, 0, 1]
+    assert SoftTruncation(least).bounds(1000) == (11, 1000)
+    assert SoftTruncation().bounds(1000) == (1, 1000)
+    fifths = SoftTruncation().probabilities(1000).reshape(5, 200).sum(1) * 5
+    assert fifths == pytest.approx([0.783, 0.925, 1.0, 1.075, 1.217], abs=1e-3)
+    with pytest.raises(ValueError, match="least"):
+        SoftTruncation(0.0)

@@ -40,7 +40,16 @@ from mindiffusion.config.process import (
 )
 from mindiffusion.config.run import config_hash, from_kept, to_dict, to_kept
 from mindiffusion.config.sampler import SAMPLERS, SamplerConfig
-from mindiffusion.curriculum.density import Average, LogSigmaNormal, Share, Window
+from mindiffusion.curriculum.clusters import CLUSTERINGS, MeasuredClusters
+from mindiffusion.curriculum.density import (
+    Average,
+    LogSigmaLaplace,
+    LogSigmaNormal,
+    Share,
+    SoftTruncation,
+    Window,
+    on_noise_time,
+)
 from mindiffusion.curriculum.loss_weight import EDM, P2
 from mindiffusion.curriculum.stages import StageConfig, trained_on_all_levels
 from mindiffusion.errors import UserError
@@ -584,6 +593,7 @@ CURRICULA = {
     "windows": (Window(0.8), Window(0.3, 0.9), Window()),
     "average": (Average((Share(2.0, Window(0.5)), Share(1.0, LogSigmaNormal(-1.2, 1.2)))),),
     "log-normal": (Window(0.5), LogSigmaNormal(-1.2, 1.2)),
+    "rivals": (LogSigmaLaplace(0.0, 0.25), SoftTruncation()),
 }
 
 
@@ -666,6 +676,20 @@ def test_sampler_meets_untrained_levels_until_the_stages_cover_all(make_run):
     assert trained_on_all_levels(stages, 1, 0.8, 1.0)
     normal = resolve_plan(make_run("log-normal"), 256).pacer().stages
     assert [trained_on_all_levels(normal, step) for step in (1, 6)] == [False, True]
+
+
+@pytest.mark.parametrize("by", [by for by, way in CLUSTERINGS.items() if way != MeasuredClusters])
+def test_levels_of_every_process_can_be_cut_into_clusters(by, config):
+    clusters = CLUSTERINGS[by](by=by, count=5)
+    edges = clusters.edges(config)
+    assert (edges[0], edges[-1]) == (0, 1) and sorted(set(edges)) == list(edges)
+    stages = clusters.stages(config)
+    lows = [on_noise_time(stage.density).ends(config.num_levels)[0] for stage in stages]
+    step = 0 if config.num_levels is None else 1 / config.num_levels
+    assert lows == pytest.approx([*(edge + step for edge in edges[4:0:-1]), step], abs=1e-9)
+    if by == "log_snr":
+        widths = np.diff([float(config.log_sigma(np.array([max(e, 0.01)]))[0]) for e in edges[1:]])
+        assert widths.max() < 3 * widths.min()
 
 
 def test_interrupted_run_goes_on_to_the_same_bits(make_run, train_run, workdir):

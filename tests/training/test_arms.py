@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from mindiffusion.build import build_process
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import PRESETS, build_config, load_preset, merge
-from mindiffusion.curriculum.stages import trained_on_all_levels
+from mindiffusion.curriculum.density import Window
+from mindiffusion.curriculum.stages import resolve_stages, trained_on_all_levels
 
 ARMS = sorted(path.stem for path in (PRESETS / "arms").glob("*.yaml"))
 IN_CS_LAST_STAGE = (
@@ -16,6 +19,7 @@ IN_CS_LAST_STAGE = (
 RELATED = {
     "p2": "P2", "min_snr_5": "MinSNR-5", "edm_lognormal": "EDM-lognormal",
     "logit_normal": "logit-normal", "speed": "SpeeD", "b_ttdm": "B-TTDM",
+    "speed_code": "SpeeD-code", "laplace": "Laplace", "soft_truncation": "SoftTruncation",
 }  # fmt: skip
 
 
@@ -28,9 +32,11 @@ def load(arm, /, **changes):
 def test_arm_file_loads_and_covers_all_levels_at_its_end(arm):
     config = load(arm)
     plan = resolve_plan(config, 162_770)
-    assert trained_on_all_levels(plan.pacer().stages, plan.total_steps)
-    assert math.fsum(s.weight for s in config.curriculum) == pytest.approx(80)
-    last = plan.pacer().stages[-1]
+    stages = resolve_stages(plan.curriculum, plan.total_steps)
+    assert trained_on_all_levels(stages, plan.total_steps)
+    if config.clusters is None:
+        assert math.fsum(s.weight for s in config.curriculum) == pytest.approx(80)
+    last = stages[-1]
     assert last.density.bounds(config.process.n_T) == (1, config.process.n_T)
     assert (last.config.sparsity, last.config.penalty_lambda) == (0, 0)
 
@@ -106,7 +112,7 @@ def test_related_methods_are_single_stages_with_names_of_their_own():
         assert (config.model, config.training) == (baseline.model, baseline.training)
     assert load("p2", arm="B", process={"loss_weight": None}) == baseline
     assert load("min_snr_5", arm="B", process={"loss_weight": None}) == baseline
-    for file in ("edm_lognormal", "logit_normal", "b_ttdm"):
+    for file in ("edm_lognormal", "logit_normal", "b_ttdm", "laplace", "soft_truncation"):
         assert load(file).process == baseline.process
 
 
@@ -120,10 +126,41 @@ def test_speed_draws_levels_below_the_bend_five_times_as_often():
     assert mass[0] / mass[-1] == pytest.approx(5 * (642 / 641) * (359 / 358))
 
 
+def fifths(density):
+    """Exposure of the fifths of noise time, low noise first."""
+    return density.probabilities(1000).reshape(5, 200).sum(1) * 5
+
+
+def test_speeds_final_code_reflects_half_of_its_draws():
+    # Its draws, done by hand: index t of 1000, those below 700 twice as often; half reflected.
+    plain = np.where(np.arange(1000) < 700, 2.0, 1.0)
+    reflected = np.zeros(1000)
+    for t, mass in enumerate(plain):
+        reflected[642 - t if t < 642 else t - 642] += mass
+    drawn = (plain + reflected) / (2 * plain.sum())
+    known = [1.553, 1.409, 1.176, 0.568, 0.294]
+    assert drawn.reshape(5, 200).sum(1) * 5 == pytest.approx(known, abs=2e-3)
+    found = load("speed_code").curriculum[0].density
+    assert fifths(found) == pytest.approx(known, abs=0.01)
+    assert np.abs(np.cumsum(found.probabilities(1000)) - np.cumsum(drawn)).max() < 3e-3
+
+
+def test_speeds_final_code_weights_high_noise_by_one():
+    process = build_process(load("speed_code"))
+    weight = np.array([float(process.level(torch.tensor([k / 1000])).weight) for k in
+                       (1, 220, 699, 700, 701, 1000)])  # fmt: skip
+    assert weight == pytest.approx([0.409, 0.6, 0.407, 1, 1, 1], abs=3e-3)
+
+
+def test_curriculum_sampling_trains_middle_noise_first_and_all_alike_then():
+    middle, last = resolve_plan(load("middle_first"), 162_770).curriculum
+    probabilities = middle.density.probabilities(1000)
+    assert 0.25 < np.argmax(probabilities) / 1000 < 0.5 and fifths(middle.density)[4] < 0.01
+    assert last.density == Window() and middle.weight == last.weight
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_arm_trains_for_a_step(arm, avatars, tiny_content):
-    import torch
-
     from mindiffusion.runtime import resolve_runtime
     from mindiffusion.training.ranks import Ranks
     from mindiffusion.training.trainer import Trainer

@@ -6,7 +6,7 @@ from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream
-from mindiffusion.training.batches import BatchSource, image_indices
+from mindiffusion.training.batches import BatchSource, image_indices, stratum
 
 
 @pytest.fixture
@@ -172,3 +172,41 @@ def test_batch_is_what_the_codec_makes_of_the_images(images):
     batch, plain = (source(images, codec=c, flip=False).batch(1, 0, 8) for c in (Halves(), PIXELS))
     assert batch.images.shape == batch.noise.shape == (8, 6, 2, 4)
     assert torch.equal(batch.images[:, 3:], plain.images[:, :, 2:])
+
+
+# -- stratified draws ---------------------------------------------------------------------------
+
+
+def test_stratified_batch_has_a_noise_time_of_each_share_however_it_is_split(images):
+    plain, stratified = source(images), source(images, stratified=True)
+    whole = stratified.batch(4, 0, 8)
+    assert torch.floor(whole.u * 8).tolist() == list(range(8))
+    parts = [stratified.batch(4, *ends) for ends in ((0, 3), (3, 4), (4, 8))]
+    assert torch.cat([part.u for part in parts]).equal(whole.u)
+    other = plain.batch(4, 0, 8)
+    assert whole.images.equal(other.images) and whole.noise.equal(other.noise)
+    torch.testing.assert_close(whole.u * 8 % 1, other.u, atol=1e-6, rtol=0)
+    streams = (Stream.PROBE_TIME, Stream.PROBE_NOISE)
+    assert stratified.batch(4, 0, 8, streams).u.equal(plain.batch(4, 0, 8, streams).u)
+
+
+def test_stratified_draws_are_uniform_and_vary_less(images):
+    plain, stratified = (
+        torch.stack([made.batch(step, 0, 8).u for step in range(400)]).double()
+        for made in (source(images), source(images, stratified=True))
+    )
+    counts = torch.histc(stratified.flatten(), 16, 0, 1)
+    assert counts.min() > 150 and counts.max() < 250
+    # The mean of a batch has a variance of 1/(12 B) plain, and 1/(12 B^3) stratified.
+    assert stratified.mean(1).var() == pytest.approx(1 / (12 * 8**3), rel=0.25)
+    assert plain.mean(1).var() == pytest.approx(1 / (12 * 8), rel=0.25)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 1000])
+def test_stratified_uniforms_have_24_bits_below_one(batch):
+    u = torch.tensor([0.0, 0.5, 1 - 2**-24]).repeat(2)
+    position = torch.tensor([0, 0, 0, batch - 1, batch - 1, batch - 1])
+    made = stratum(u, position, batch)
+    assert made.dtype == torch.float32 and made.min() >= 0 and made.max() < 1
+    assert (made.double() * 2**24 % 1 == 0).all()
+    assert torch.floor((made.double() + 2**-24) * batch).tolist() == position.tolist()

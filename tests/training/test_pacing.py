@@ -14,7 +14,8 @@ from mindiffusion.cli import describe
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import build_config
 from mindiffusion.config.run import config_hash, to_kept
-from mindiffusion.curriculum.pacing import PACINGS, Pacer, Pacing
+from mindiffusion.curriculum.pacer import Pacer, Pacing
+from mindiffusion.curriculum.pacing import PACINGS
 from mindiffusion.curriculum.stages import placed
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
@@ -53,7 +54,7 @@ class Slowdown(Pacing):
     look_every: int = 3
     threshold: float = 0.044
 
-    def pacer(self, curriculum, total_steps):
+    def pacer(self, curriculum, total_steps, run):
         return SlowdownPacer(curriculum, self.look_every, self.threshold)
 
 
@@ -92,7 +93,7 @@ def test_pacer_looks_at_multiples_of_its_steps_until_the_last_stage_begins(slowd
     assert [step for step in range(10) if pacer.looks_at(step)] == [3, 6, 9]
     losses = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.49, 0.48, 0.47, *[0.47] * 99]
     for step, loss in enumerate(losses):
-        pacer.look(step)
+        pacer.look(step, None)
         pacer.take([loss])
     # Means .9, .6, .48, .47: three falls, the last of them by less than .044.
     assert starts(pacer.stages) == [0, 12, 15, 18, 21]
@@ -219,8 +220,11 @@ def test_pacing_is_a_setting_that_old_runs_do_not_miss(slowdown, tiny_config):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("pacing.kind=patient", "key 'pacing.kind' is 'patient'; allowed are fixed."),
-        ("pacing.tau=3", "unknown key 'pacing.tau'."),
+        (
+            "pacing.kind=patient",
+            "key 'pacing.kind' is 'patient'; allowed are fixed, patience, probe, ",
+        ),
+        ("pacing.tau=3", "unknown key 'pacing.tau' of fixed; it is a key of patience, probe"),
         ("pacing=fixed", "key 'pacing' is 'fixed': give a mapping"),
     ],
 )

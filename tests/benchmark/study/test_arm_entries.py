@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmark.cells.tasks import Task, graph_of
 from benchmark.study.arm_catalogue import control_name
 from benchmark.study.arm_entries import slug
 from benchmark.study.study import load_study
@@ -137,3 +138,78 @@ def test_mistaken_entry_is_one_line(load, old, new, match):
 def test_one_arm_twice_is_refused(load):
     with pytest.raises(UserError, match=r"2 runs are called 'mirror-density\*' with seed 5"):
         load(STUDY)
+
+
+# -- arms whose runs find when their stages begin -----------------------------------------------
+
+PACED = """
+seeds: [5, 6]
+arms:
+  d: {extends: [arms/d]}
+  twin: {control: density, of: d, arm: twin}
+  both: {control: shuffled, of: mirrored}
+  mirrored: {control: mirror, of: d}
+run:
+  data: {dataset: avatars, num_train: 256, num_held_out: 32}
+  model: {n_feat: 16}
+  training: {steps: 64, global_batch: 8, milestones: ["100%"]}
+controls_of: [d]
+"""
+
+
+def test_controls_of_a_paced_arm_follow_its_run_of_the_same_seed(load):
+    study = load(PACED)
+    runs = {(run.arm, run.seed): run for run in study.runs}
+    arms = {"D", "D-density*", "D-static", "D-shuffled*", "D-anti*", "D-even", "D-mirror",
+            "D-mirror-shuffled*", "twin"}  # fmt: skip
+    assert {arm for arm, _ in runs} == arms
+    for (arm, seed), run in runs.items():
+        if arm == "D":
+            assert run.followed_dir is None
+            continue
+        assert run.followed_dir == runs["D", seed].run_dir
+        assert run.curriculum == runs["D", seed].curriculum
+    assert runs["D-mirror-shuffled*", 5].pacing.controls == ("mirror", "shuffled")
+    assert runs["D-even", 6].pacing.controls == ("even",)
+
+
+def test_run_that_follows_another_is_trained_after_it(load):
+    graph = graph_of(load(PACED))
+    for task, needs in graph.items():
+        if task.what == "train":
+            assert needs == (() if task.arm == "D" else (Task("train", "D", task.seed),))
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("x: {control: flat, of: d}", "arm x: control 'flat' of an arm whose stages begin at"),
+        (
+            "x: {extends: [arms/d], arm: X, pacing: {kind: yoked, of: e, tau: 3}}",
+            "unknown key 'pacing.tau' of yoked",
+        ),
+        (
+            "x: {extends: [arms/d_fixed], arm: X, pacing: {kind: yoked, of: e}}",
+            "pacing.of is 'e', no arm of this study whose runs it could follow; name one of b, d",
+        ),
+        (
+            "x: {extends: [arms/d_fixed], arm: X, pacing: {kind: yoked, of: twin}}",
+            "pacing.of is 'twin', an arm that itself follows 'd'; name that one.",
+        ),
+        (
+            "x: {extends: [arms/d_fixed], arm: X, pacing: {kind: yoked, of: b}}",
+            "pacing.of is 'b', an arm with another curriculum or length",
+        ),
+        (
+            "x: {extends: [arms/d_fixed], arm: X, pacing: {kind: yoked, of: d}, "
+            "training: {length: 0.5}}",
+            "pacing.of is 'd', an arm with another curriculum or length",
+        ),
+        ("x: {extends: [arms/b], arm: X, pacing: {kind: patience, tau: 0}}", "pacing.tau' is 0"),
+    ],
+)
+def test_arm_that_cannot_follow_is_one_line(arm, message, load):
+    content = PACED.replace("  twin:", f"  b: {{extends: [arms/b]}}\n  {arm}\n  twin:")
+    with pytest.raises(UserError) as error:
+        load(content)
+    assert message in str(error.value) and "\n" not in str(error.value)

@@ -1,0 +1,288 @@
+"""Densities that follow the losses: a stage of every so many steps, with a density of its own.
+
+What such a run trains is made while it runs. So its pacer makes the stages too, each a histogram of
+noise time, and states and milestones keep their masses. Estimates are by bins of noise time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from mindiffusion.curriculum.density import Histogram
+from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
+from mindiffusion.curriculum.stages import StageConfig, placed
+from mindiffusion.errors import UserError
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_LEAST_TIME = 1e-3
+"""Where the lowest bin of continuous levels begins for a logarithm: no sampler asks below it."""
+
+
+class AdaptivePacer(Pacer):
+    """Begins a stage with a new density at each look at which it can tell one.
+
+    Args:
+        curriculum: the stage that comes first, alone.
+        every: steps between two looks.
+        edges: of the bins as a histogram has them, low noise first.
+        uniform: share of the draws that is spread over all bins alike.
+    """
+
+    wants_images = True
+
+    def __init__(
+        self,
+        curriculum: tuple[StageConfig, ...],
+        every: int,
+        edges: tuple[float, ...],
+        uniform: float,
+    ) -> None:
+        super().__init__(curriculum, placed(curriculum, [0]))
+        self.look_every = every
+        self._edges = edges
+        self._bins = len(edges) - 1
+        self._uniform = uniform
+        self._masses: list[list[float]] = []
+
+    @property
+    def is_decided(self) -> bool:
+        """Never: there is always another stage."""
+        return False
+
+    def estimate(self) -> NDArray[np.float64] | None:
+        """Of each bin, what its mass shall be in proportion to; None: it cannot be told yet."""
+        raise NotImplementedError
+
+    def moves_on(self, losses: list[float]) -> bool:
+        """Make the next stage."""
+        found = self.estimate()
+        if found is None:
+            return False
+        shares = (1.0 - self._uniform) * found / found.sum() + self._uniform / self._bins
+        self._make_stages([*self._masses, shares.tolist()])
+        return True
+
+    def _make_stages(self, masses: list[list[float]]) -> None:
+        first = self._curriculum[0]
+        made = (
+            replace(first, name=f"{first.name}_{i}", density=Histogram(self._edges, tuple(each)))
+            for i, each in enumerate(masses, 1)
+        )
+        self._curriculum = (first, *made)
+        self._masses = masses
+
+    def bins_of(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Bins, from 0, of noise times in (0, 1]; bin k holds k/n < t ≤ (k + 1)/n."""
+        # Noise times were rounded to float32, which must not move a counted level over an edge.
+        inside = np.ceil(times * self._bins - 1e-5).astype(np.int64) - 1
+        return np.clip(inside, 0, self._bins - 1)
+
+    def kept(self, step: int) -> dict[str, Any]:
+        """With the masses of all stages but the first."""
+        begun = super().kept(step)
+        return begun | {"masses": [list(each) for each in self._masses[: len(begun["begun"]) - 1]]}
+
+    def place(self, kept: Mapping[str, Any]) -> None:
+        """Have the stages that had begun, with their masses.
+
+        Raises:
+            UserError: masses that make no such stages.
+        """
+        masses = kept.get("masses")
+        is_ours = isinstance(masses, list) and len(masses) == len(kept["begun"]) - 1
+        if not is_ours or not all(len(each) == self._bins for each in masses or ()):
+            raise UserError(
+                f"the file does not say the {self._bins} masses of each stage that its run made; "
+                "start the run anew."
+            )
+        self._make_stages([list(each) for each in masses or ()])
+        super().place(kept)
+
+
+class InfoNoisePacer(AdaptivePacer):
+    """Masses in proportion to the loss of entropy in each bin.
+
+    Args:
+        curriculum, every, edges, uniform: as above.
+        widths: (bins,) of the bins in ln σ.
+    """
+
+    def __init__(
+        self,
+        curriculum: tuple[StageConfig, ...],
+        every: int,
+        edges: tuple[float, ...],
+        uniform: float,
+        widths: NDArray[np.float64],
+    ) -> None:
+        super().__init__(curriculum, every, edges, uniform)
+        self._widths = widths
+        self._sums = np.zeros(self._bins)
+        self._counts = np.zeros(self._bins)
+        self._means = np.zeros(self._bins)
+
+    def take_images(self, times: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        """Add up losses by bin, image after image: no sum depends on how many come at once."""
+        np.add.at(self._sums, self.bins_of(times).ravel(), losses.ravel())
+        np.add.at(self._counts, self.bins_of(times).ravel(), 1.0)
+
+    def estimate(self) -> NDArray[np.float64] | None:
+        """Mean ε-MSE since the last look, or before it where no image was, times the width."""
+        seen = self._counts > 0
+        self._means[seen] = self._sums[seen] / self._counts[seen]
+        self._sums[:], self._counts[:] = 0.0, 0.0
+        return self._means * self._widths if (self._means > 0).all() else None
+
+    def state_dict(self, step: int) -> dict[str, Any]:
+        """With its sums."""
+        sums = {"sums": self._sums, "counts": self._counts, "means": self._means}
+        return super().state_dict(step) | {name: each.tolist() for name, each in sums.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from a state, likewise."""
+        super().load_state_dict(state)
+        for name, own in (("sums", self._sums), ("counts", self._counts), ("means", self._means)):
+            own[:] = _numbers(state or {}, name, own.shape)
+
+
+class SecondMomentPacer(AdaptivePacer):
+    """Masses in proportion to √E[L²] over the last losses of each bin, once all bins have so many.
+
+    Args:
+        curriculum, every, edges, uniform: as above.
+        history: how many losses.
+    """
+
+    is_unbiased = True
+
+    def __init__(
+        self,
+        curriculum: tuple[StageConfig, ...],
+        every: int,
+        edges: tuple[float, ...],
+        uniform: float,
+        history: int,
+    ) -> None:
+        super().__init__(curriculum, every, edges, uniform)
+        self._last = np.zeros((self._bins, history))
+        self._seen = np.zeros(self._bins)
+
+    def take_images(self, times: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        """Keep the last losses of each bin."""
+        bins = self.bins_of(times).ravel()
+        for one, loss in zip(bins.tolist(), losses.ravel().tolist(), strict=True):
+            self._last[one, int(self._seen[one]) % self._last.shape[1]] = loss
+            self._seen[one] += 1
+
+    def estimate(self) -> NDArray[np.float64] | None:
+        """The root of the mean square."""
+        if (self._seen < self._last.shape[1]).any():
+            return None
+        return np.asarray(np.sqrt((self._last**2).mean(axis=1)))
+
+    def state_dict(self, step: int) -> dict[str, Any]:
+        """With the last losses."""
+        kept = {"last": self._last.ravel().tolist(), "seen": self._seen.tolist()}
+        return super().state_dict(step) | kept
+
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from a state, likewise."""
+        super().load_state_dict(state)
+        last = _numbers(state or {}, "last", (self._last.size,))
+        self._last[:] = last.reshape(self._last.shape)
+        self._seen[:] = _numbers(state or {}, "seen", self._seen.shape)
+
+
+def _numbers(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    values = state.get(name)
+    is_ours = isinstance(values, list) and all(isinstance(each, float) for each in values)
+    if not is_ours or (len(values or ()),) != shape:
+        raise UserError(f"the state does not hold {shape[0]} {name!r}; start the run anew.")
+    return np.array(values)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AdaptivePacing(Pacing):
+    """What the settings of both kinds have.
+
+    Attributes:
+        every: steps that a stage lasts.
+        bins: equal bins of noise time.
+        uniform: share of the draws that is spread over all bins alike, in (0, 1].
+    """
+
+    every: int = Field(default=500, ge=1, le=999_999_999)
+    bins: int = Field(default=50, ge=2, le=200)
+
+    def _edges(self, curriculum: tuple[StageConfig, ...], run: RunFacts) -> tuple[float, ...]:
+        """Of the bins; of counted levels, a bin begins at its first one."""
+        n = run.levels.num_levels
+        if len(curriculum) != 1:
+            raise UserError(
+                f"pacing.kind {self.kind} makes the stages after the first one itself, but the "
+                f"curriculum has {len(curriculum)}; give one stage."
+            )
+        if n is not None and 2 * self.bins > n:
+            raise UserError(
+                f"pacing.bins is {self.bins}, but the process has {n} noise levels; give at most "
+                "half as many."
+            )
+        inner = range(1, self.bins)
+        lows = (k / self.bins if n is None else (k * n // self.bins + 1) / n for k in inner)
+        return (0.0, *lows, 1.0)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class InfoNoisePacing(AdaptivePacing):
+    """Noise in proportion to the rate at which it removes information: InfoNoise, 2602.18647.
+
+    The rate of the conditional entropy by ln σ is E‖x̂₀ − x₀‖²/σ², the whole error of the noise (Guo
+    et al. 2005, I-MMSE). Bins, updates and the uniform part are ours.
+
+    Attributes:
+        uniform: see above.
+    """
+
+    kind: Literal["info_noise"] = "info_noise"
+    uniform: float = Field(default=0.05, gt=0, le=1)
+
+    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
+        """A pacer in the first stage."""
+        edges, widths = self._edges(curriculum, run), widths_in_log_sigma(self.bins, run)
+        return InfoNoisePacer(curriculum, self.every, edges, self.uniform, widths)
+
+
+def widths_in_log_sigma(bins: int, run: RunFacts) -> NDArray[np.float64]:
+    """(bins,) widths in ln σ of equal bins of noise time, low noise first."""
+    n = run.levels.num_levels
+    lowest = min(_LEAST_TIME, 0.5 / bins) if n is None else 1.0 / n
+    edges = np.arange(bins + 1) / bins
+    edges[0] = lowest
+    return np.diff(run.levels.log_sigma(edges))
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SecondMomentPacing(AdaptivePacing):
+    """Importance sampling by the loss's second moment: Nichol and Dhariwal 2021, 2102.09672.
+
+    Losses are weighted by the inverse of the density, so the expected loss is plain training's.
+    There the last 10 losses of each level decide at every step; here those of each bin, at a look.
+
+    Attributes:
+        uniform: see above.
+        history: losses of each bin.
+    """
+
+    kind: Literal["loss_second_moment"] = "loss_second_moment"
+    uniform: float = Field(default=0.001, gt=0, le=1)
+    history: int = Field(default=10, ge=1, le=100)
+
+    def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
+        """A pacer in the first stage."""
+        edges = self._edges(curriculum, run)
+        return SecondMomentPacer(curriculum, self.every, edges, self.uniform, self.history)

@@ -1,0 +1,153 @@
+"""Densities that follow the losses: their closed forms, and what their pacers remember."""
+
+import numpy as np
+import pytest
+import torch
+
+from mindiffusion.config.process import DDPMConfig, VPSDEConfig
+from mindiffusion.curriculum.adaptive import InfoNoisePacing, SecondMomentPacing
+from mindiffusion.curriculum.density import Histogram, Window
+from mindiffusion.curriculum.noise_time import relative_density
+from mindiffusion.curriculum.pacer import RunFacts
+from mindiffusion.curriculum.stages import StageConfig
+from mindiffusion.errors import UserError
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.watch import Watch
+
+FULL = (StageConfig("full", 1.0),)
+PROCESSES = {"ddpm": DDPMConfig(), "vpsde": VPSDEConfig()}
+SPECTRUM = np.array([4.0, 1.0, 0.1, 0.01])
+
+
+def pacer_of(kind, process="ddpm", **settings):
+    return kind(**settings).pacer(FULL, 1000, RunFacts(0, PROCESSES[process]))
+
+
+def times_of(process, count=200_000):
+    u = (np.arange(count) + 0.5) / count
+    n = PROCESSES[process].num_levels
+    return u if n is None else np.ceil(u * n) / n
+
+
+def masses_at(pacer, step):
+    assert pacer.look(step, None)
+    return np.array(pacer.stages[-1].density.masses)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_info_noise_is_the_loss_of_entropy_of_gaussian_data(process):
+    bins = 20
+    pacer = pacer_of(InfoNoisePacing, process, every=7, bins=bins, uniform=1e-9)
+    t = times_of(process)
+    variance = np.exp(2 * PROCESSES[process].log_sigma(t))[:, None]
+    # The best denoiser's error of the noise is lambda/(lambda + sigma²) along each direction.
+    pacer.take_images(t[None], (SPECTRUM / (SPECTRUM + variance)).mean(1)[None])
+    found = masses_at(pacer, 7)
+    n = PROCESSES[process].num_levels
+    edges = np.arange(bins + 1) / bins
+    edges[0] = 1e-3 if n is None else 1 / n
+    at_edges = np.exp(2 * PROCESSES[process].log_sigma(edges))[:, None]
+    information = 0.5 * np.log1p(SPECTRUM / at_edges).sum(1)
+    expected = -np.diff(information) / (information[0] - information[-1])
+    # Within a bin the error is averaged over noise time, not over ln sigma.
+    np.testing.assert_allclose(found, expected, rtol=0.06, atol=2e-3)
+
+
+def test_second_moment_is_the_root_of_the_mean_square_of_the_last_losses():
+    pacer = pacer_of(SecondMomentPacing, every=5, bins=2, history=2, uniform=0.1)
+    low, high = 0.2, 0.9
+    pacer.take_images(np.array([[low, high]]), np.array([[9.0, 9.0]]))
+    assert not pacer.look(5, None)  # not two losses of each bin yet
+    pacer.take_images(np.array([[low, high], [low, low]]), np.array([[3.0, 7.0], [1.0, 3.0]]))
+    expected = np.array([np.sqrt(5), np.sqrt(65)])
+    expected = 0.9 * expected / expected.sum() + 0.05
+    np.testing.assert_allclose(masses_at(pacer, 10), expected, rtol=1e-12)
+    assert [stage.start for stage in pacer.stages] == [0, 10] and pacer.is_unbiased
+    assert pacer.stages[0].density == Window()
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_weights_by_the_inverse_of_the_density_leave_the_expected_loss(process):
+    n = PROCESSES[process].num_levels
+    pacer = pacer_of(SecondMomentPacing, process, every=1, bins=10, history=1, uniform=0.05)
+    t = times_of(process, 4000)
+    pacer.take_images(t[None], 1 + 9 * t[None])
+    assert pacer.look(1, None)
+    density = pacer.stages[-1].density
+    drawn = density.quantile(torch.linspace(0, 1, 200_001)[:-1].double(), n)
+    often = relative_density(density, drawn, n)
+    for loss in (lambda t: t, lambda t: (t < 0.25).double()):
+        plain = float(loss(torch.from_numpy(t)).mean())
+        assert float((loss(drawn) / often).mean()) == pytest.approx(plain, rel=2e-3)
+
+
+@pytest.mark.parametrize("kind", [InfoNoisePacing, SecondMomentPacing])
+def test_pacer_goes_on_from_its_state_to_the_same_bits(kind):
+    draw = np.random.default_rng(3)
+    steps = [(draw.uniform(1e-3, 1, 8), draw.normal(1, 0.1, 8)) for _ in range(60)]
+    whole, first = (pacer_of(kind, every=10, bins=4) for _ in range(2))
+    for step, (times, losses) in enumerate(steps):
+        whole.look(step, None)
+        whole.take_images(times[None], losses[None])
+        if step < 34:
+            first.look(step, None)
+            first.take_images(times[None], losses[None])
+    second = pacer_of(kind, every=10, bins=4)
+    second.load_state_dict(first.state_dict(34))
+    # Read at other steps, the losses come in other parts.
+    second.take_images(*(np.stack(part) for part in zip(*steps[34:40], strict=True)))
+    second.look(40, None)
+    second.take_images(*(np.stack(part) for part in zip(*steps[40:50], strict=True)))
+    second.look(50, None)
+    second.take_images(*(np.stack(part) for part in zip(*steps[50:], strict=True)))
+    assert second.state_dict(60) == whole.state_dict(60)
+    assert second.stages == whole.stages and len(whole.stages) > 3
+    early = pacer_of(kind, every=10, bins=4)
+    early.place(whole.kept(25))
+    assert early.stages == whole.stages[: len(early.stages)] and 1 < len(early.stages) < 4
+
+
+def test_bins_of_counted_levels_are_those_of_the_stages_density():
+    pacer = pacer_of(InfoNoisePacing, bins=8)
+    levels = np.arange(1, 1001) / 1000
+    bins = pacer.bins_of(levels.astype(np.float32).astype(np.float64))
+    masses = np.arange(8) / 28
+    density = Histogram(pacer._edges, tuple(masses))
+    shares = [density.probabilities(1000)[bins == one].sum() for one in range(8)]
+    np.testing.assert_allclose(shares, masses, atol=1e-12)
+    assert np.bincount(bins).tolist() == [125] * 8
+
+
+def test_ranks_give_every_image_in_the_order_of_the_global_batch():
+    class Two(Ranks):
+        def gather(self, values):
+            other = values.clone()
+            if values.dim() == 3:
+                other[1] += 100  # the other rank's losses
+            return torch.stack([values, other])
+
+    given = []
+    watch = Watch(Two(), 4, 2, torch.device("cpu"), torch.float64,
+                  on_images=lambda times, losses: given.append((times, losses)))  # fmt: skip
+    for losses in ([1.0, 2.0], [3.0, 4.0]):
+        watch.add_losses(0, torch.tensor(losses), torch.tensor([0.25, 0.75]))
+        watch.end_step(torch.tensor(1.0))
+    watch.read(2)
+    ((times, losses),) = given
+    assert losses.tolist() == [[1, 2, 101, 102], [3, 4, 103, 104]]
+    assert times.tolist() == [[0.25, 0.75] * 2] * 2
+
+
+@pytest.mark.parametrize("kind", [InfoNoisePacing, SecondMomentPacing])
+def test_what_does_not_fit_is_one_line(kind):
+    facts = RunFacts(0, DDPMConfig(n_T=20))
+    with pytest.raises(UserError, match=r"pacing.bins is 50, but the process has 20 noise levels"):
+        kind().pacer(FULL, 10, facts)
+    with pytest.raises(UserError, match="makes the stages after the first one itself, but the cur"):
+        kind().pacer(FULL * 2, 10, facts)
+    pacer = pacer_of(kind, bins=4)
+    for kept in ({}, {"masses": [[0.5, 0.5]]}, {"masses": [[0.25] * 4] * 2}):
+        with pytest.raises(UserError, match="does not say the 4 masses of each stage"):
+            pacer.place({"begun": [0, 5]} | kept)
+    with pytest.raises(UserError, match="the state does not hold"):
+        pacer.load_state_dict({"begun": [0], "masses": [], "losses": []})

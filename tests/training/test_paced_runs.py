@@ -1,0 +1,252 @@
+"""Runs whose stages begin by their losses, by a probe, or as those of another run."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.study.study import EvaluationConfig, Study
+from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.presets import build_config, merge
+from mindiffusion.errors import UserError
+from mindiffusion.training import checkpoint
+
+PATIENCE = {"kind": "patience", "tau": 1, "look_every": 1, "min_delta": 0.07}
+PROBE = {"kind": "probe", "tau": 2, "look_every": 2, "images": 12, "min_delta": 0.065}
+FP64 = ("training.precision=fp64",)
+
+
+@pytest.fixture
+def paced(tiny_content):
+    """A function: output, pacing, words → nested content of a tiny run of CS that is paced so."""
+
+    def make(output, pacing, *words):
+        return merge(tiny_content("cs", *words, output=output), {"pacing": pacing})
+
+    return make
+
+
+@pytest.fixture
+def config_of(paced):
+    return lambda *words: build_config(paced(*words), "mine")
+
+
+def starts(stages):
+    return [stage.start for stage in stages]
+
+
+def state_of(config, step=24):
+    return checkpoint.load(checkpoint.checkpoint_path(config.run_dir, step))
+
+
+def milestone_of(config, step=24):
+    return checkpoint.load(checkpoint.weights_path(config.run_dir, step))
+
+
+@pytest.mark.parametrize("pacing", [PATIENCE, PROBE], ids=["patience", "probe"])
+def test_run_killed_again_and_again_switches_at_the_same_steps_and_ends_in_the_same_bits(
+    pacing, workdir, train_run, config_of, assert_same, log_lines
+):
+    whole, cut = (config_of(name, pacing) for name in ("whole", "cut"))
+    trained = train_run(whole)
+    begun = starts(trained.pacer.stages)
+    assert len(begun) > 2, begun
+    for last in (3, 8, 9, 15, 16, 23, 24):
+        train_run(cut, stop_after=last)
+    assert starts(train_run(cut).pacer.stages) == begun
+    assert_same(state_of(whole), state_of(cut))
+    assert_same(milestone_of(whole, 12), milestone_of(cut, 12))
+    lines = log_lines(whole.run_dir)
+    assert lines == log_lines(cut.run_dir)
+    # Every switch is a line of the log, and an entry behind its rows.
+    switches = [(line["step"], line["stage"]) for line in lines if "begins" in line]
+    named = [(stage.start, stage.config.name) for stage in trained.pacer.stages]
+    assert switches == named[1:]
+    assert [(e["step"], e["stage"]) for e in milestone_of(whole)["stage_log"]] == named
+
+
+@pytest.mark.parametrize("kind", ["info_noise", "loss_second_moment"])
+def test_density_that_follows_the_losses_survives_kills_to_the_same_bits(
+    kind, workdir, train_run, config_of, assert_same, log_lines
+):
+    one_stage = "curriculum=[{name: full, weight: 1}]"
+    pacing = {"kind": kind, "every": 5, "bins": 3}
+    whole, cut = (config_of(name, pacing, one_stage) for name in ("whole", "cut"))
+    stages = train_run(whole).pacer.stages
+    assert starts(stages)[-3:] == [10, 15, 20]
+    assert len({stage.density for stage in stages}) == len(stages)
+    for last in (4, 13, 15):
+        train_run(cut, stop_after=last)
+    assert train_run(cut).pacer.stages == stages
+    assert_same(state_of(whole), state_of(cut))
+    assert log_lines(whole.run_dir) == log_lines(cut.run_dir)
+    content = milestone_of(whole, 12)
+    plan = resolve_plan(whole, 256)
+    assert plan.begun(content) == tuple(stage for stage in stages if stage.start < 12)
+    study = Study("tiny", workdir, (whole,), EvaluationConfig())
+    milestone = Milestone(study, whole, plan, "m", content, whole.run_dir)
+    exposure = [row.value for row in milestone.stage_rows() if row.metric == "exposure"]
+    assert np.reshape(exposure, (-1, 20)).mean(1) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.fixture
+def two_ranks(run_cli, torchrun, repository, avatars, tmp_path):
+    """A function: contents of jobs → the finished process of two ranks."""
+
+    def run(*jobs):
+        np.save(tmp_path / "images.npy", avatars.train)
+        files = []
+        for number, job in enumerate(jobs):
+            files.append(tmp_path / f"job{number}.json")
+            files[-1].write_text(json.dumps(job | {"manifest": avatars.manifest_id}))
+        script = repository / "tests" / "training" / "drive_training.py"
+        return run_cli([*torchrun, script, tmp_path / "images.npy", *files], tmp_path)
+
+    return run
+
+
+@pytest.mark.parametrize("pacing", [PATIENCE, PROBE], ids=["patience", "probe"])
+def test_two_ranks_switch_at_the_steps_of_one(
+    pacing, workdir, train_run, paced, config_of, two_ranks, assert_same
+):
+    alone = train_run(config_of("alone", pacing, *FP64))
+    whole, cut = (paced(name, pacing, *FP64) for name in ("whole", "cut"))
+    done = two_ranks({"config": whole}, {"config": cut, "stop_after": 9})
+    assert done.returncode == 0, done.stderr
+    killed = two_ranks({"config": cut, "at": 17, "signal": signal.SIGKILL})
+    assert killed.returncode != 0
+    done = two_ranks({"config": cut})
+    assert done.returncode == 0, done.stderr
+    configs = [build_config(each, "mine") for each in (whole, cut)]
+    assert_same(*map(state_of, configs))
+    begun = starts(alone.pacer.stages)
+    assert len(begun) > 2 and state_of(configs[0])["pacing"]["begun"] == begun
+    network = {"network": alone.state()["network"]}
+    assert_same({"network": state_of(configs[0])["network"]}, network, tolerance=1e-9)
+
+
+def test_probe_is_the_same_at_every_split_and_leaves_no_trace(workdir, train_run, config_of):
+    words = ("training.steps=3", "training.milestones=[3]", *FP64)
+    first = train_run(config_of("a", PROBE, *words))
+    before = first.source.batch(3, 0, 8).noise
+    value = first.probe_loss(20)
+    assert first.probe_loss(20) == value and first.network.training
+    assert first.source.batch(3, 0, 8).noise.equal(before)
+    split = train_run(config_of("b", PROBE, "training.micro_batch=3", *words))
+    assert split.probe_loss(20) == pytest.approx(value, rel=1e-9)
+    first.enter_stage(resolve_plan(first.config, 256).pacer().stages[0])
+    assert 0 < value < 10
+
+
+# -- yoked --------------------------------------------------------------------------------------
+
+DENSITY = {"kind": "yoked", "of": "d", "controls": ["density"]}
+C_WORDS = (
+    "model.network=naive_unet",
+    "curriculum=[{name: high, weight: 1, density: {t_min: 0.6}}, "
+    "{name: mid, weight: 1, density: {t_min: 0.3}}, {name: all, weight: 1}]",
+)
+OTHER = "curriculum=[{name: high, weight: 1}, {name: all, weight: 1}]"
+
+
+@pytest.fixture
+def followed(workdir, train_run, config_of):
+    """A paced run in d/, trained; the steps at which its stages began."""
+    config = config_of("study/d", PATIENCE, *C_WORDS)
+    begun = starts(train_run(config).pacer.stages)
+    assert len(begun) == 3, begun
+    return begun
+
+
+def test_yoked_run_has_the_lengths_of_the_other_runs_stages(
+    followed, workdir, train_run, config_of, assert_same
+):
+    whole, cut = (config_of(f"study/{n}", DENSITY, *C_WORDS) for n in ("density-star", "cut"))
+    trained = train_run(whole)
+    assert starts(trained.pacer.stages) == [0, followed[2]]
+    average = trained.pacer.stages[0].density
+    assert [share.weight for share in average.shares] == [followed[1], followed[2] - followed[1]]
+    for last in (2, 13):
+        train_run(cut, stop_after=last)
+    train_run(cut)
+    assert_same(state_of(whole), state_of(cut))
+    content = milestone_of(whole)
+    assert (content["begun"], content["followed"]) == ([0, followed[2]], followed)
+    study = Study("tiny", workdir, (whole,), EvaluationConfig())
+    milestone = Milestone(study, whole, resolve_plan(whole, 256), "m", content, whole.run_dir)
+    assert [stage.config.name for stage in milestone.stages] == ["static", "all"]
+    assert milestone.row("m", 1.0).full_range
+    assert {row.step for row in milestone.stage_rows() if row.metric == "exposure"} <= set(
+        content["begun"]
+    )
+
+
+def test_yoked_copy_without_controls_is_the_other_run_again(
+    followed, workdir, train_run, config_of, assert_same
+):
+    copy = config_of("study/copy", {"kind": "yoked", "of": "d"}, *C_WORDS)
+    assert starts(train_run(copy).pacer.stages) == followed
+    of = config_of("study/d", PATIENCE, *C_WORDS)
+    for part in ("network", "averages", "optimizer"):
+        assert_same({part: state_of(of)[part]}, {part: state_of(copy)[part]})
+
+
+def test_yoked_run_goes_on_without_the_other_runs_folder(followed, workdir, train_run, config_of):
+    config = config_of("study/density-star", DENSITY, *C_WORDS)
+    train_run(config, stop_after=13)
+    (workdir / "study/d").rename(workdir / "elsewhere")
+    assert train_run(config).step == 24
+
+
+@pytest.mark.parametrize(
+    ("output", "pacing", "words", "message"),
+    [
+        ("study/x", {"of": "e"}, (), "pacing.of is 'e', but study/e/seed0/weights-000000024.pt is"),
+        ("study/x", {}, ("seed=1",), "study/d/seed1/weights-000000024.pt is not there: train"),
+        ("study/x", {}, (OTHER,), "has another curriculum"),
+    ],
+)
+def test_yoked_to_a_run_that_does_not_fit_is_one_line(
+    output, pacing, words, message, followed, train_run, config_of
+):
+    config = config_of(output, {"kind": "yoked", "of": "d", **pacing}, *C_WORDS, *words)
+    with pytest.raises(UserError) as error:
+        train_run(config)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_file_that_does_not_say_whom_it_follows_is_refused(config_of):
+    plan = resolve_plan(config_of("x", DENSITY, *C_WORDS), 256)
+    assert not plan.pacer().is_decided
+    for kept in ({"begun": [0, 5]}, {"begun": [0, 5], "followed": [0, 99, 5]}):
+        with pytest.raises(UserError):
+            plan.begun(kept | {"step": 12})
+    assert starts(plan.begun({"begun": [0, 9], "followed": [0, 5, 9], "step": 12})) == [0, 9]
+
+
+@pytest.mark.parametrize(
+    ("pacing", "message"),
+    [
+        ({"kind": "info_noise", "bins": 1}, "key 'pacing.bins' is 1"),
+        ({"kind": "patience", "tau": 0}, "key 'pacing.tau' is 0"),
+        ({"kind": "probe", "images": 0}, "key 'pacing.images' is 0"),
+        ({"kind": "patience", "smoothing": 1.0}, "key 'pacing.smoothing' is 1.0"),
+        ({"kind": "yoked"}, "key 'pacing.of' is missing"),
+        ({"kind": "yoked", "of": "../d"}, "name the folder of another arm's runs"),
+        ({"kind": "yoked", "of": "d", "controls": ["fast"]}, "key 'pacing.controls.0' is 'fast'"),
+    ],
+)
+def test_mistake_in_pacing_is_one_line(pacing, message, config_of):
+    with pytest.raises(UserError) as error:
+        config_of("x", pacing)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["patience", "probe", "yoked"])
+def test_milestones_at_ends_that_are_not_known_are_refused(kind, config_of):
+    pacing = {"kind": kind} | ({"of": "d"} if kind == "yoked" else {})
+    config = config_of("x", pacing, "training.milestones=[stages]")
+    with pytest.raises(UserError, match=f"pacing.kind {kind} finds only during the run"):
+        resolve_plan(config, 256)
