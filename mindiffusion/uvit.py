@@ -18,6 +18,7 @@ from mindiffusion.config.model import check_patches, check_transformer
 from mindiffusion.errors import UserError
 from mindiffusion.layers import without_autocast
 from mindiffusion.network import Network
+from mindiffusion.process import NOT_TOLD
 from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, masked, sinusoid
 
 Skip = Literal["add"] | bool
@@ -150,8 +151,8 @@ class UViT(Network):
         Args:
             x: (B, in_chans, H, W), noisy images of the sides that the network was built for.
             told: (B,), the noise time in (0, 1].
-            condition: with classes their numbers, (B,) int64; with text its tokens,
-                (B, num_clip_token, clip_dim); else None.
+            condition: with classes their numbers, (B,) int64, -1 standing for the last one; with
+                text its tokens, (B, num_clip_token, clip_dim); else None.
 
         Returns:
             (B, in_chans, H, W).
@@ -191,7 +192,9 @@ class UViT(Network):
             time = sinusoid(self.time_scale * wide, self.embed_dim).to(weights)
             time = self.time_embed(time)[:, None]
         if self.label_emb is not None:
-            return [self.label_emb(condition)[:, None], time]
+            assert condition is not None
+            # -1, "not told", is the last row.
+            return [self.label_emb(condition % self.label_emb.num_embeddings)[:, None], time]
         if self.context_embed is not None:
             return [time, self.context_embed(condition)]
         return [time]
@@ -232,7 +235,7 @@ def _check_classes(classes: Tensor, count: int, wanted: str) -> None:
     is_known = classes.device.type == "cpu" and not torch.compiler.is_compiling()
     if is_known and len(classes):
         low, high = int(classes.min()), int(classes.max())
-        if low < 0 or high >= count:
+        if low < NOT_TOLD or high >= count:
             raise UserError(
                 f"this U-ViT {wanted} as its condition, but got classes from {low} to {high}."
             )

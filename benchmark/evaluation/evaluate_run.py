@@ -23,7 +23,13 @@ from benchmark.rows.keeper import Keeper
 from benchmark.rows.known_rows import PROOF, known_rows
 from benchmark.rows.metric_names import is_smoke
 from benchmark.rows.row import Row
-from benchmark.study.study import FEWEST_PROFILE, EvaluationConfig, Study, check_fewest
+from benchmark.study.study import (
+    FEWEST_PROFILE,
+    EvaluationConfig,
+    Study,
+    check_fewest,
+    check_per_class,
+)
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import apply_overrides
 from mindiffusion.config.run import RunConfig, check
@@ -99,6 +105,7 @@ def evaluate_run(
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]
     check_sampler(config)
+    check_per_class(evaluation, config)
     try_folder(folder)
     end = None
     if finisher is not None:

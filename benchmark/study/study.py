@@ -80,6 +80,8 @@ class EvaluationConfig:
         profile_levels: noise levels of the ε-MSE.
         strip: images kept as a picture with every milestone.
         variants: other ways to draw the last milestone's images, each scored by distances.
+        per_class: score each class of a network that knows classes apart too, by the metrics that
+            are made of features, but for memorisation.
     """
 
     num_generated: int = Field(default=10_000, ge=8, le=_MOST_IMAGES)
@@ -92,6 +94,7 @@ class EvaluationConfig:
     profile_levels: int = Field(default=20, ge=1, le=10_000)
     strip: int = Field(default=8, ge=1, le=1024)
     variants: Annotated[tuple[Variant, ...], Field(max_length=16)] = ()
+    per_class: bool = False
     finisher: Name = BASELINE
     stitch_levels: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(max_length=100)
@@ -121,8 +124,22 @@ class EvaluationConfig:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What hashes of it are made of: as before there were variants, where there are none."""
-        return {name: value for name, value in asdict(self).items() if name != "variants" or value}
+        """What hashes of it are made of: without younger fields, where these are not used."""
+        younger = ("variants", "per_class")
+        return {name: value for name, value in asdict(self).items() if name not in younger or value}
+
+
+def check_per_class(evaluation: EvaluationConfig, config: RunConfig) -> None:
+    """Refuse to score classes of a run whose network is told none.
+
+    Raises:
+        UserError: it is told none.
+    """
+    if evaluation.per_class and config.data.labels is None:
+        raise UserError(
+            f"evaluation.per_class is true, but the network of arm {config.arm!r} is told no "
+            "classes (data.labels); leave per_class out."
+        )
 
 
 def check_counts(

@@ -22,6 +22,8 @@ MIN_SIDE, MAX_SIDE = 32, 1024
 SIDE_MULTIPLE = 32
 """Three 2×2 poolings, then the 4×4 pooling of ``to_vec`` that ``up0`` undoes, must divide."""
 _MOST_BLOCKS = 256
+MOST_CLASSES = 2**15
+"""Labels are kept as 16-bit numbers."""
 _BLOCKS = ("init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out")
 """Parts of a U-Net with convolutions, from its input to its output."""
 _WIDE_FROM_N_FEAT = 32
@@ -266,6 +268,8 @@ class UViTConfig(ModelConfig):
         conv: whether a 3×3 convolution ends the network; the authors' largest have none.
         skip: whether the second half of the blocks reads the first half's outputs: true joins them
             by a linear layer, "add" adds them.
+        num_classes: classes that the network is told, one more stands for "not told"; None: it is
+            told none.
     """
 
     network: Literal["uvit"] = "uvit"
@@ -275,6 +279,7 @@ class UViTConfig(ModelConfig):
     num_heads: int = Field(default=8, ge=1, le=MOST_FEATURES)
     conv: bool = True
     skip: Literal[True, False, "add"] = True
+    num_classes: int | None = Field(default=None, ge=1, le=MOST_CLASSES)
 
     def __post_init__(self) -> None:
         """Refuse sizes that fit no image."""

@@ -16,6 +16,8 @@ from mindiffusion.outside.documents import shown_value
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MOST_IMAGES = 1_000_000
+MOST_GUIDANCE = 1000
+_NoiseTime = Annotated[float, Field(ge=0, le=1)]
 
 
 @plain_dataclass(frozen=True)
@@ -77,6 +79,11 @@ class SamplerConfig:
         precision: "auto": bf16 where the device has it and it was measured to help.
         compile: "auto": on a GPU, and where a C++ compiler is found and it helps.
         grid: images in a run's sample grid.
+        classes: of a network that knows classes, which image shows which: "shares": each class as
+            often as in the training images; "balanced": all in turn.
+        guidance: strength of classifier-free guidance: 1 is none, 0 leaves classes out, more than 1
+            draws what shows its class more clearly. Others than 1 need training.label_drop.
+        guidance_interval: lowest and highest noise time at which it guides.
 
     Images may differ in bits between chunks and precisions, so results name both.
     """
@@ -90,9 +97,18 @@ class SamplerConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     grid: int = Field(default=64, ge=1, le=65_536)
+    classes: Literal["shares", "balanced"] = "shares"
+    guidance: float = Field(default=1.0, ge=0, le=MOST_GUIDANCE)
+    guidance_interval: tuple[_NoiseTime, _NoiseTime] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Refuse a chunk of no images."""
+        """Refuse a chunk of no images, and an interval that is none."""
+        low, high = self.guidance_interval
+        if low >= high:
+            raise UserError(
+                f"sampler.guidance_interval is {list(self.guidance_interval)}: give two noise "
+                "times from 0 to 1, the lower one first."
+            )
         is_number = isinstance(self.chunk, int) and 1 <= self.chunk <= MOST_IMAGES
         if not is_number and self.chunk != "auto":
             raise UserError(
@@ -107,5 +123,14 @@ class SamplerConfig:
 
     @property
     def way(self) -> str:
-        """How it draws, as results name it, such as "ddim-eta1" or "heun"."""
-        return self.kind.title + (f"-eta{self.eta:g}" if self.kind.has_eta else "")
+        """How it draws, as results name it: "ddim-eta1", "heun-guidance2-in0.1to0.8-balanced"."""
+        eta = f"-eta{self.eta:g}" if self.kind.has_eta else ""
+        guidance = f"-guidance{self.guidance:g}" if self.is_guided else ""
+        if self.is_guided and self.guidance_interval != (0.0, 1.0):
+            guidance += "-in{:g}to{:g}".format(*self.guidance_interval)
+        return self.kind.title + eta + guidance + ("" if self.classes == "shares" else "-balanced")
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether guidance changes what is drawn."""
+        return self.guidance != 1.0

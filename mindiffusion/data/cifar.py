@@ -145,7 +145,7 @@ def _names(place: Path) -> list[str]:
 
 
 def _images(place: Path, file: str, names: list[str]) -> list[CifarImage]:
-    pixels, classes = _batch(place / file)
+    classes = _batch(place / file)[1]
     if max(classes) >= len(names) or min(classes) < 0:
         raise UserError(
             f"{place / file} has classes from {min(classes)} to {max(classes)}, but {NAMES} names "

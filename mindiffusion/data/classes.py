@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 from mindiffusion.errors import UserError, did_you_mean
 
-MOST_CLASSES = 2**15
-"""Labels are kept as 16-bit numbers."""
-
 
 @dataclass(frozen=True)
 class Classes:
@@ -44,7 +41,7 @@ class Classes:
             )
         if not self.counts[number]:
             raise UserError(
-                f"class {wanted!r}: no training image shows {self.label} {self.names[number]!r}, so "
-                "the network has not learned it; give another class."
+                f"class {wanted!r}: no training image shows {self.label} {self.names[number]!r}, "
+                "so the network has not learned it; give another class."
             )
         return number

@@ -10,17 +10,19 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.data.listing import Listing
 from mindiffusion.data.names import BY_FOLDER, BY_LIST
 from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import MOST_NAME, MOST_TEXT_BYTES, parse_json
+from mindiffusion.outside.documents import MOST_TEXT_BYTES, parse_json
 from mindiffusion.outside.paths import read_file
 from mindiffusion.outside.pictures import BadImage
 from mindiffusion.outside.zips import MOST_MEMBERS, open_zip, read_member
 from mindiffusion.printable import is_printable, printable
 
 _SHOWN = 80
+"""Characters of a class's name, which stands in names of rows, and of a path in a message."""
+_MOST_CLASSES = 2**15
+"""Labels are kept as 16-bit numbers."""
 _HOW = "give data.labels=folder for CLASS/image files, or leave labels out."
 
 
@@ -65,7 +67,7 @@ class _List(BaseModel):
 
     labels: (
         Annotated[
-            list[tuple[str, Annotated[int, Field(ge=0, lt=MOST_CLASSES)]]],
+            list[tuple[str, Annotated[int, Field(ge=0, lt=_MOST_CLASSES)]]],
             Field(max_length=MOST_MEMBERS),
         ]
         | None
@@ -121,16 +123,16 @@ def _outer_folder(listing: Listing) -> str:
 
 
 def _check_names(names: Sequence[str], listing: Listing) -> None:
-    if not 2 <= len(names) <= MOST_CLASSES:
+    if not 2 <= len(names) <= _MOST_CLASSES:
         raise UserError(
             f"data.labels is folder, but {listing.place} has {len(names)} class folder(s); allowed "
-            f"are 2 to {MOST_CLASSES}, as CLASS/image files."
+            f"are 2 to {_MOST_CLASSES}, as CLASS/image files."
         )
     for name in names:
-        if len(name) > MOST_NAME or not is_printable(name):
+        if len(name) > _SHOWN or not is_printable(name):
             raise UserError(
                 f"{listing.place}: the class folder {printable(name, _SHOWN)!r} has a name that "
-                f"can't be shown or has more than {MOST_NAME} characters; rename it."
+                f"can't be shown or has more than {_SHOWN} characters; rename it."
             )
 
 

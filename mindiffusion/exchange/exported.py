@@ -37,7 +37,7 @@ ENDING = ".safetensors"
 FORMAT = 1
 _ENTRY = "mindiffusion"
 _ADVICE = "give a file that python -m benchmark export wrote, as it was written."
-_DESCRIBED = ("step", "runtime", "train_seconds", "stage_log", "begun")
+_DESCRIBED = ("step", "runtime", "train_seconds", "stage_log", "begun", "classes")
 """Keys of a milestone's content that go along as they are."""
 
 

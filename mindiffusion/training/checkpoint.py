@@ -18,6 +18,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from mindiffusion.config.model import MOST_CLASSES
 from mindiffusion.config.run import differences
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
@@ -65,6 +66,16 @@ class _Statistics(BaseModel):
     std: Annotated[float, Field(gt=0, le=1)]
 
 
+class _Classes(BaseModel):
+    """Of the training images: see ``mindiffusion.kept_classes``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    label: Name
+    names: Annotated[list[Name], Field(max_length=MOST_CLASSES)]
+    counts: Annotated[list[_Step], Field(max_length=MOST_CLASSES)]
+
+
 def _from_the_start(begun: list[int]) -> list[int]:
     if begun[0] != 0 or any(after <= before for before, after in itertools.pairwise(begun)):
         raise ValueError("stages begin at rising steps, the first of them at 0")
@@ -104,6 +115,7 @@ class _MilestoneFile(_Described):
 
     weights: dict[Name, Any]
     begun: _Begun | None = None
+    classes: _Classes | None = None
 
 
 class _StateFile(_Described):

@@ -219,7 +219,7 @@ def test_lists_that_do_not_fit_are_refused(listed, tmp_path, labels, said):
 
 
 def test_an_attribute_that_there_is_not_is_refused_with_what_is_near():
-    with pytest.raises(UserError, match="data.labels is 'hairs', which .* does not have.*'hair'"):
+    with pytest.raises(UserError, match=r"data.labels is 'hairs', which .* does not have.*'hair'"):
         plan_data(DataConfig(labels="hairs"), None)
 
 
@@ -229,7 +229,7 @@ def test_counts_of_labels_that_were_altered_are_noticed(animals, tmp_path):
     manifest = json.loads(path.read_text())
     manifest["label_counts"]["folder"]["train"][0] += 1
     path.write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="its label_counts are not those of labels.npz"):
+    with pytest.raises(UserError, match=r"its label_counts are not those of labels.npz"):
         load_prepared(data.folder)
     del manifest["label_counts"]
     path.write_text(json.dumps(manifest))
