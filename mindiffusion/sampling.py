@@ -179,6 +179,11 @@ def sampler_steps(config: RunConfig) -> int:
     return levels if levels and kind.is_whole_chain else kind.calls(config.sampler.steps)
 
 
+def network_calls(config: RunConfig) -> int:
+    """The most network calls per image: guidance asks twice at a level."""
+    return sampler_steps(config) * (2 if config.sampler.guidance not in (0.0, 1.0) else 1)
+
+
 @torch.inference_mode()
 def sample_chunk(
     denoise: Denoiser,

@@ -125,8 +125,9 @@ class EvaluationConfig:
     @property
     def settings(self) -> dict[str, Any]:
         """What hashes of it are made of: without younger fields, where these are not used."""
+        whole = asdict(self) | {"variants": tuple(one.settings for one in self.variants)}
         younger = ("variants", "per_class")
-        return {name: value for name, value in asdict(self).items() if name not in younger or value}
+        return {name: value for name, value in whole.items() if name not in younger or value}
 
 
 def check_per_class(evaluation: EvaluationConfig, config: RunConfig) -> None:
