@@ -13,6 +13,7 @@ from typing import Literal, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mindiffusion.classes import NOT_TOLD
 from mindiffusion.errors import UserError
 
 Forward = Callable[..., Tensor]
@@ -21,8 +22,6 @@ that knows of conditions also takes ``condition``."""
 # Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
 _SAME_TIME = 1e-9
 _Answer = TypeVar("_Answer")
-NOT_TOLD = -1
-"""The class of an image whose class the network is not told."""
 Spacing = Literal["ddim", "time", "log_snr"]
 """How a sampler's levels are spaced. "time" and "log_snr" are even in the noise time and in
 ln(alpha/sigma), both from pure noise to the lowest level. "ddim" is even in the noise time from

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mindiffusion.classes import NOT_TOLD
 from mindiffusion.config.model import check_patches, check_transformer
 from mindiffusion.errors import UserError
 from mindiffusion.layers import without_autocast
 from mindiffusion.network import Network
-from mindiffusion.process import NOT_TOLD
 from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, masked, sinusoid
 
 Skip = Literal["add"] | bool
@@ -151,8 +151,8 @@ class UViT(Network):
         Args:
             x: (B, in_chans, H, W), noisy images of the sides that the network was built for.
             told: (B,), the noise time in (0, 1].
-            condition: with classes their numbers, (B,) int64, -1 standing for the last one; with
-                text its tokens, (B, num_clip_token, clip_dim); else None.
+            condition: with classes their numbers, (B,) int64, -1 standing for the last one, and
+                None for -1 throughout; with text its tokens, (B, num_clip_token, clip_dim).
 
         Returns:
             (B, in_chans, H, W).
@@ -165,6 +165,8 @@ class UViT(Network):
 
     def _through(self, masks: Masks, x: Tensor, told: Tensor, condition: Tensor | None) -> Tensor:
         """The forward pass under masks."""
+        if condition is None and self.label_emb is not None:
+            condition = torch.full((len(x),), NOT_TOLD, device=x.device)
         self._check_input(x, condition)
         with self._end(x):
             patches = masks.patch(self.patch_embed(x))

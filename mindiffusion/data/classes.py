@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from mindiffusion.errors import UserError, did_you_mean
 
+MOST_CLASSES = 2**15
+"""Labels are kept as 16-bit numbers."""
+
 
 @dataclass(frozen=True)
 class Classes:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.data.listing import Listing
 from mindiffusion.data.names import BY_FOLDER, BY_LIST
 from mindiffusion.errors import UserError
@@ -21,8 +22,6 @@ from mindiffusion.printable import is_printable, printable
 
 _SHOWN = 80
 """Characters of a class's name, which stands in names of rows, and of a path in a message."""
-_MOST_CLASSES = 2**15
-"""Labels are kept as 16-bit numbers."""
 _HOW = "give data.labels=folder for CLASS/image files, or leave labels out."
 
 
@@ -67,7 +66,7 @@ class _List(BaseModel):
 
     labels: (
         Annotated[
-            list[tuple[str, Annotated[int, Field(ge=0, lt=_MOST_CLASSES)]]],
+            list[tuple[str, Annotated[int, Field(ge=0, lt=MOST_CLASSES)]]],
             Field(max_length=MOST_MEMBERS),
         ]
         | None
@@ -123,10 +122,10 @@ def _outer_folder(listing: Listing) -> str:
 
 
 def _check_names(names: Sequence[str], listing: Listing) -> None:
-    if not 2 <= len(names) <= _MOST_CLASSES:
+    if not 2 <= len(names) <= MOST_CLASSES:
         raise UserError(
             f"data.labels is folder, but {listing.place} has {len(names)} class folder(s); allowed "
-            f"are 2 to {_MOST_CLASSES}, as CLASS/image files."
+            f"are 2 to {MOST_CLASSES}, as CLASS/image files."
         )
     for name in names:
         if len(name) > _SHOWN or not is_printable(name):

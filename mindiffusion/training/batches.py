@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindiffusion.classes import NOT_TOLD
 from mindiffusion.data.codec import Codec
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.noise import Stream, normals, permutation, uniforms
-from mindiffusion.process import NOT_TOLD
 
 
 @lru_cache(maxsize=2)

@@ -18,8 +18,8 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from mindiffusion.config.model import MOST_CLASSES
 from mindiffusion.config.run import differences
+from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.outside.documents import MOST_NAME, Name, check_plain, first_fault, read_json

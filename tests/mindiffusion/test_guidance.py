@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from mindiffusion.classes import NOT_TOLD
 from mindiffusion.errors import UserError
 from mindiffusion.process import (
-    NOT_TOLD,
     Level,
     Prediction,
     clipped,

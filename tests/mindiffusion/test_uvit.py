@@ -218,12 +218,22 @@ def test_network_is_compiled_as_one_graph():
 # -- mistakes ------------------------------------------------------------------------------------
 
 
+def test_a_class_that_is_not_told_is_the_last_row():
+    net = network(num_classes=10)
+    x, t = inputs()
+    last = net(x, t, torch.tensor([9, 9]))
+    assert torch.equal(net(x, t, torch.tensor([-1, -1])), last)
+    assert torch.equal(net(x, t), last)
+
+
 @pytest.mark.parametrize(
     ("options", "condition", "words"),
     [
         ({}, torch.tensor([1, 2]), "takes None as its condition, but got one of shape (2,)."),
-        ({"num_classes": 10}, None, "wants a class from 0 to 9 for each image, int64 (B,), as its"),
-        ({"num_classes": 10}, torch.tensor([1]), "but got one of shape (1,)."),
+        (
+            {"num_classes": 10}, torch.tensor([1]),
+            "wants a class from 0 to 9 for each image, int64 (B,), as its condition, but got one of",
+        ),
         (
             {"clip_dim": 6, "num_clip_token": 5}, None,
             "wants a text for each image, (B, 5, 6), as its condition, but got none.",

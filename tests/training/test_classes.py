@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from benchmark.__main__ import main
+from mindiffusion.classes import NOT_TOLD
 from mindiffusion.config.presets import build_config, load_preset
 from mindiffusion.config.run import config_hash, to_dict
 from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.kept_classes import classes_of
-from mindiffusion.process import NOT_TOLD
 from mindiffusion.sampling import config_of
 from mindiffusion.training import checkpoint
 from mindiffusion.training.batches import BatchSource
