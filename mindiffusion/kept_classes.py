@@ -31,6 +31,11 @@ def check_labels(config: RunConfig) -> None:
             f"data.labels is {labels!r}, but the network {config.model.network} is told no classes;"
             " give model.num_classes (of a network that has it), or leave data.labels out."
         )
+    if labels is None and config.sampler.classes != "shares":
+        raise UserError(
+            f"sampler.classes is {config.sampler.classes}, but there are no labels; give "
+            "data.labels, or leave it out."
+        )
     if labels is None and config.training.label_drop:
         raise UserError(
             f"training.label_drop is {config.training.label_drop:g}, but there are no labels; give "

@@ -1,9 +1,14 @@
 """Classifier-free guidance mixes what a network says with and without a class."""
 
+import numpy as np
 import pytest
 import torch
 
+from mindiffusion.build import build_process
 from mindiffusion.classes import NOT_TOLD
+from mindiffusion.config.process import PROCESSES
+from mindiffusion.config.sampler import SAMPLERS
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.errors import UserError
 from mindiffusion.process import (
     Level,
@@ -14,6 +19,8 @@ from mindiffusion.process import (
     guided,
     stitched,
 )
+from mindiffusion.sampling import sample_images
+from mindiffusion.training.preflight import check_sampler
 
 SHAPE = (3, 4, 2, 2)
 """Of four channels: guidance acts on all of them."""
@@ -96,3 +103,36 @@ def test_it_goes_into_clipping_and_around_stitching(x_t):
 def test_guidance_without_classes_is_refused(x_t):
     with pytest.raises(UserError, match="it was given no classes; draw with guidance 1"):
         guided(Net(), 2.0)(x_t, level(0.5))
+
+
+@pytest.mark.parametrize("kind", list(PROCESSES))
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_every_sampler_guides_on_every_process(name, kind, tiny_config):
+    """Strength 0 draws what is told nothing, to the bit; image k is the same in any chunk."""
+    config = tiny_config("b", f"process={{kind: {kind}}}", f"sampler.name={name}")
+    try:
+        check_sampler(config)
+    except UserError as refused:
+        pytest.skip(str(refused))
+    process = build_process(config)
+
+    def shown(guidance, told, chunk=2):
+        own = type(config.sampler)(name=name, steps=3, chunk=chunk, guidance=guidance)
+        return sample_images(painter, process, PIXELS, own, 4, 2, conditions=told)
+
+    def in_turn(index):
+        return index % 3
+
+    def told_nothing(index):
+        return torch.full_like(index, NOT_TOLD)
+
+    assert np.array_equal(shown(0.0, in_turn), shown(1.0, told_nothing))
+    strong, plain = shown(4.0, in_turn), shown(1.0, in_turn)
+    assert not np.array_equal(strong, plain)
+    assert np.array_equal(shown(4.0, in_turn, chunk=3), strong)
+
+
+def painter(x_t, at, condition):
+    """Predicts a grey by class: −1, "not told", is the darkest."""
+    grey = (condition.to(x_t) * 0.1 - 0.2).view(-1, 1, 1, 1)
+    return from_x0(x_t, at, grey.expand_as(x_t))

@@ -232,7 +232,7 @@ def test_a_class_that_is_not_told_is_the_last_row():
         ({}, torch.tensor([1, 2]), "takes None as its condition, but got one of shape (2,)."),
         (
             {"num_classes": 10}, torch.tensor([1]),
-            "wants a class from 0 to 9 for each image, int64 (B,), as its condition, but got one of",
+            "wants a class from 0 to 9 for each image, int64 (B,), as its condition, but got",
         ),
         (
             {"clip_dim": 6, "num_clip_token": 5}, None,

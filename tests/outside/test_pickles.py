@@ -68,3 +68,19 @@ def test_refuses_all_else_in_one_line(content, said, tmp_path, monkeypatch):
         read_plain_pickle(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     assert not (tmp_path / "touched").exists()
+
+
+def test_any_damage_is_read_or_told_in_one_line(tmp_path):
+    whole, path, told = python2_pickle(CONTENT), tmp_path / "batch", 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        content = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+            content[place] = rng.integers(0, 256)
+        path.write_bytes(content[: len(whole) if seed % 4 else int(rng.integers(len(whole)))])
+        try:
+            assert isinstance(read_plain_pickle(path), dict)
+        except UserError as error:
+            told += 1
+            assert "\n" not in str(error) and len(str(error)) < 600
+    assert 100 < told < 400

@@ -119,6 +119,7 @@ UVIT = "model={network: uvit, patch_size: 8, embed_dim: 16, depth: 2, num_heads:
             [UVIT, "model.num_classes=5", "data.labels=eyes"],
             "model.num_classes is 5, but 'eyes' of avatars has 7 classes; give --set model",
         ),
+        (["sampler.classes=balanced"], "sampler.classes is balanced, but there are no labels"),
         (["sampler.guidance=2"], "guidance is 2, but training.label_drop is 0, so the network"),
         (
             [UVIT, "model.num_classes=7", "data.labels=eyes", "sampler.guidance=0"],
