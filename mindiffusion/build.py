@@ -85,7 +85,7 @@ def _uvit_words(model: UViTConfig, run: RunConfig) -> dict[str, Any]:
         "num_heads": model.num_heads,
         "conv": model.conv,
         "skip": model.skip,
-        # The last row of its table stands for "not told".
+        # The last row is for images whose class is not told.
         "num_classes": -1 if model.num_classes is None else model.num_classes + 1,
     }
 

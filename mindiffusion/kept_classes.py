@@ -1,11 +1,24 @@
 """The classes that a network knows: whether they are the data's, and what a milestone keeps."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from mindiffusion.config.run import RunConfig
-from mindiffusion.data.classes import Classes
+from mindiffusion.data.classes import MOST_CLASSES, Classes
 from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import Name
+
+
+class KeptClasses(BaseModel):
+    """What a milestone's file says of the training images' classes: the fields of ``Classes``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    label: Name
+    names: Annotated[list[Name], Field(max_length=MOST_CLASSES)]
+    counts: Annotated[list[Annotated[int, Field(ge=0, le=2**53)]], Field(max_length=MOST_CLASSES)]
 
 
 def num_classes_of(config: RunConfig) -> int | None:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from benchmark.cells.progress import is_unfinished, refuse_stale_rows
 from benchmark.cells.tasks import graph_of
+from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.primary import check_primary_metric
 from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
-from benchmark.study.study import Study, check_counts, check_per_class
+from benchmark.study.study import Study, check_counts
 from benchmark.study.variants import check_variants_of
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.store import num_classes, num_images

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.parts import parts_of
 from benchmark.evaluation.milestone.proof import check_finisher, proof
@@ -28,7 +29,6 @@ from benchmark.study.study import (
     EvaluationConfig,
     Study,
     check_fewest,
-    check_per_class,
 )
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import apply_overrides

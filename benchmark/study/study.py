@@ -130,19 +130,6 @@ class EvaluationConfig:
         return {name: value for name, value in whole.items() if name not in younger or value}
 
 
-def check_per_class(evaluation: EvaluationConfig, config: RunConfig) -> None:
-    """Refuse to score classes of a run whose network is told none.
-
-    Raises:
-        UserError: it is told none.
-    """
-    if evaluation.per_class and config.data.labels is None:
-        raise UserError(
-            f"evaluation.per_class is true, but the network of arm {config.arm!r} is told no "
-            "classes (data.labels); leave per_class out."
-        )
-
-
 def check_counts(
     evaluation: EvaluationConfig, num_train: int, num_held_out: int, source: str
 ) -> None:

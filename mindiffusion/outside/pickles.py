@@ -102,6 +102,10 @@ def _push(make: Callable[[Any], Any]) -> Callable[[_Machine, Any], None]:
     return lambda machine, argument: machine.stack.append(make(argument))
 
 
+def _tuple_of(count: int) -> Callable[[_Machine, Any], None]:
+    return lambda machine, argument: machine.tuple_of(count)
+
+
 def _get(machine: _Machine, place: int) -> None:
     if place not in machine.memo:
         raise _Unfit("a reference to nothing")
@@ -147,10 +151,7 @@ _MEANINGS: dict[str, Callable[[_Machine, Any], Any]] = {
     **{name: _put for name in ("BINPUT", "LONG_BINPUT")},
     **{name: _get for name in ("BINGET", "LONG_BINGET")},
     "TUPLE": lambda machine, argument: machine.stack.append(tuple(machine.since_mark())),
-    **{
-        f"TUPLE{count}": lambda machine, argument, count=count: machine.tuple_of(count)
-        for count in (1, 2, 3)
-    },
+    **{f"TUPLE{count}": _tuple_of(count) for count in (1, 2, 3)},
     "APPEND": _append,
     "APPENDS": _extend,
     "SETITEM": _set_one,

@@ -19,9 +19,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from torch import Tensor, nn
 
 from mindiffusion.config.run import differences
-from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
+from mindiffusion.kept_classes import KeptClasses
 from mindiffusion.outside.documents import MOST_NAME, Name, check_plain, first_fault, read_json
 from mindiffusion.outside.paths import open_file
 from mindiffusion.outside.weights import check_tensors, named_tensors, read_tensors
@@ -66,16 +66,6 @@ class _Statistics(BaseModel):
     std: Annotated[float, Field(gt=0, le=1)]
 
 
-class _Classes(BaseModel):
-    """Of the training images: see ``mindiffusion.kept_classes``."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    label: Name
-    names: Annotated[list[Name], Field(max_length=MOST_CLASSES)]
-    counts: Annotated[list[_Step], Field(max_length=MOST_CLASSES)]
-
-
 def _from_the_start(begun: list[int]) -> list[int]:
     if begun[0] != 0 or any(after <= before for before, after in itertools.pairwise(begun)):
         raise ValueError("stages begin at rising steps, the first of them at 0")
@@ -115,7 +105,7 @@ class _MilestoneFile(_Described):
 
     weights: dict[Name, Any]
     begun: _Begun | None = None
-    classes: _Classes | None = None
+    classes: KeptClasses | None = None
 
 
 class _StateFile(_Described):

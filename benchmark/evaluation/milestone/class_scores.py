@@ -16,8 +16,9 @@ from benchmark.evaluation.features.reference_set import ReferenceSet
 from benchmark.evaluation.metrics.frechet import MomentAccumulator, Moments, covariance_root
 from benchmark.evaluation.milestone.feature_scores import Score, net_scores
 from benchmark.evaluation.milestone.yardstick import NetYardstick, Yardstick
-from benchmark.study.study import FEWEST_REFERENCE
+from benchmark.study.study import FEWEST_REFERENCE, EvaluationConfig
 from mindiffusion.config.run import RunConfig
+from mindiffusion.errors import UserError
 from mindiffusion.printable import printable
 
 _SHOWN = 3
@@ -38,6 +39,19 @@ class OneClass:
     name: str
     generated: NDArray[np.int64]
     reference: NDArray[np.int64]
+
+
+def check_per_class(evaluation: EvaluationConfig, config: RunConfig) -> None:
+    """Refuse to score classes of a run whose network is told none.
+
+    Raises:
+        UserError: it is told none.
+    """
+    if evaluation.per_class and config.data.labels is None:
+        raise UserError(
+            f"evaluation.per_class is true, but the network of arm {config.arm!r} is told no "
+            "classes (data.labels); leave per_class out."
+        )
 
 
 def classes_apart(
