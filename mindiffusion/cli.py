@@ -90,16 +90,16 @@ def describe(config: RunConfig) -> str:
         UserError: what a real start would refuse too.
         OSError: likewise.
     """
-    from mindiffusion.data.store import num_train_images
+    from mindiffusion.data.store import num_classes, num_train_images
     from mindiffusion.training.preflight import preflight
     from mindiffusion.training.ranks import ranks_from_environment
 
-    content, num_train = to_dict(config), None
+    content, num_train, classes = to_dict(config), None, None
     try:
-        num_train = num_train_images(config.data)
+        num_train, classes = num_train_images(config.data), num_classes(config.data)
     except UserError as error:
         content["resolved"] = f"not known yet: {error}"
-    for note in preflight(config, num_train, ranks_from_environment().world):
+    for note in preflight(config, num_train, ranks_from_environment().world, classes):
         _log.warning("%s", note)
     if num_train is not None:
         resolved = resolve_plan(config, num_train)

@@ -38,6 +38,7 @@ class Stream(enum.IntEnum):
     CLASSIFIER_WEIGHTS = 11
     CLASSIFIER_NOISE = 12
     STAGE_ORDER = 13
+    LABEL_DROP = 14
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

@@ -13,6 +13,7 @@ from typing import Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mindiffusion.classes import NOT_TOLD
 from mindiffusion.errors import UserError
 from mindiffusion.spacing import RHO, Spacing
 
@@ -250,6 +251,59 @@ def clipped(denoise: Denoiser) -> Denoiser:
         return from_x0(x_t, level, given(denoise, condition)(x_t, level).x0.clamp(-1.0, 1.0))
 
     return denoise_clipped
+
+
+def guided(denoise: Denoiser, scale: float, interval: tuple[float, float] = (0.0, 1.0)) -> Denoiser:
+    """A denoiser with classifier-free guidance: ε̂ = ε̂_u + scale·(ε̂_c − ε̂_u), in all channels.
+
+    ε̂_c is told the classes, ε̂_u is told none (``NOT_TOLD``). Scale 1 is the network that is told
+    the classes, scale 0 the one that is not, to the bit: each is one call. Ho and Salimans 2022
+    (2207.12598, eq. 6) write w for scale − 1. Outside the interval the scale is 1 (Kynkäänniemi et
+    al. 2024, 2404.07724).
+
+    Args:
+        denoise: of a network that knows classes.
+        scale: strength, ≥ 0.
+        interval: lowest and highest noise time t at which it guides; both ends belong to it.
+    """
+    low, high = interval[0] - _SAME_TIME, interval[1] + _SAME_TIME
+
+    def denoise_guided(x_t: Tensor, level: Level, condition: Tensor | None = None) -> Prediction:
+        if condition is None:
+            raise UserError(
+                "guidance compares what a network says with and without a class, but it was given "
+                "no classes; draw with guidance 1, or from a network that knows classes."
+            )
+        is_inside = (level.t >= low) & (level.t <= high)
+        if level.t.numel() > 1:
+            scales = torch.where(is_inside, scale, 1.0).to(x_t).view(-1, 1, 1, 1)
+            return _guided_by(denoise, x_t, level, condition, scales)
+        here = scale if bool(is_inside) else 1.0
+        if here == 1.0:
+            return denoise(x_t, level, condition=condition)
+        if here == 0.0:
+            return denoise(x_t, level, condition=torch.full_like(condition, NOT_TOLD))
+        return _guided_by(denoise, x_t, level, condition, here)
+
+    return denoise_guided
+
+
+def _guided_by(
+    denoise: Denoiser, x_t: Tensor, level: Level, condition: Tensor, scale: float | Tensor
+) -> Prediction:
+    """Two calls, mixed: a scale for all images, or one for each, (B, 1, 1, 1)."""
+    told = denoise(x_t, level, condition=condition)
+    plain = denoise(x_t, level, condition=torch.full_like(condition, NOT_TOLD))
+
+    def mixed(with_class: Tensor, without: Tensor) -> Tensor:
+        between = without + scale * (with_class - without)
+        if isinstance(scale, Tensor):
+            between = torch.where(scale == 1.0, with_class, between)
+            between = torch.where(scale == 0.0, without, between)
+        return between
+
+    x0 = None if told.known_x0 is None else mixed(told.x0, plain.x0)
+    return Prediction(x_t, level, mixed(told.eps, plain.eps), x0)
 
 
 def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:

@@ -25,7 +25,7 @@ from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.network import Network
 from mindiffusion.noise import sample_noise
 from mindiffusion.outside.weights import check_tensors, named_tensors
-from mindiffusion.process import Denoiser, Model, Process, given
+from mindiffusion.process import Denoiser, Model, Process, given, guided
 from mindiffusion.runtime import SamplerRuntime, chunk_size
 from mindiffusion.samplers.catalogue import Start, draw
 
@@ -174,9 +174,14 @@ def sampler_name(sampler: SamplerConfig, runtime: SamplerRuntime) -> str:
 
 
 def sampler_steps(config: RunConfig) -> int:
-    """Network calls per image."""
+    """Network calls per image; where guidance compares two answers, it calls twice as often."""
     kind, levels = config.sampler.kind, config.process.num_levels
     return levels if levels and kind.is_whole_chain else kind.calls(config.sampler.steps)
+
+
+def network_calls(config: RunConfig) -> int:
+    """The most network calls per image: guidance asks twice at a level."""
+    return sampler_steps(config) * (2 if config.sampler.guidance not in (0.0, 1.0) else 1)
 
 
 @torch.inference_mode()
@@ -206,6 +211,8 @@ def sample_chunk(
     chunk = chunk_size(sampler, side, device.type)
     index = torch.arange(number * chunk, (number + 1) * chunk, device=device)
     start, noise = sample_noise(sampler.seed, index, (codec.channels, side, side))
+    if sampler.is_guided:
+        denoise = guided(denoise, sampler.guidance, sampler.guidance_interval)
     asked = given(denoise, None if conditions is None else conditions(index))
     return codec.images(draw(asked, process, sampler, Start(start, noise, on_step)))
 

@@ -124,6 +124,13 @@ def tiny_words():
 
 
 @pytest.fixture(scope="session")
+def class_words():
+    """Words that make a tiny run one of a network with classes: the eyes of avatars."""
+    model = "model={network: uvit, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}"
+    return (model, "data.labels=eyes", "model.num_classes=7", "training.label_drop=0.25")
+
+
+@pytest.fixture(scope="session")
 def tiny_content():
     """A function: arm, overrides → nested plain types of a tiny run."""
     from mindiffusion.config.presets import apply_overrides, load_preset, merge
@@ -154,7 +161,8 @@ def train_run(avatars):
     from mindiffusion.training.run_folder import run
 
     def train(config, make_hooks=lambda trainer: Hooks(), stop_after=None):
-        return run(config, avatars.training, Ranks(), make_hooks, stop_after)
+        data = avatars.training_for(config.data.labels)
+        return run(config, data, Ranks(), make_hooks, stop_after)
 
     return train
 

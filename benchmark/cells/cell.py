@@ -168,5 +168,6 @@ def _train(
             on_milestone=lambda step, path: scorer.score_up_to(step),
         )
 
-    run(config, data.training, Ranks(runs_on_machine=side_by_side), hooks)
+    training = data.training_for(config.data.labels)
+    run(config, training, Ranks(runs_on_machine=side_by_side), hooks)
     return scorers[0]

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from benchmark.cells.progress import is_unfinished, refuse_stale_rows
 from benchmark.cells.tasks import graph_of
+from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.primary import check_primary_metric
 from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.study.study import Study, check_counts
 from benchmark.study.variants import check_variants_of
 from mindiffusion.config.run import RunConfig
-from mindiffusion.data.store import num_images
+from mindiffusion.data.store import num_classes, num_images
 from mindiffusion.errors import UserError
 from mindiffusion.outside.paths import refuse_links
 from mindiffusion.training.preflight import check_room_for, check_run, check_sampler, notes
@@ -49,8 +50,9 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
     said: dict[str, None] = {}
     for config in study.runs:
         num_train, num_held_out = num_images(config.data)
-        check_run(config, num_train)
+        check_run(config, num_train, num_classes=num_classes(config.data))
         check_counts(study.evaluation, num_train, num_held_out, f"dataset {config.data.dataset}")
+        check_per_class(study.evaluation, config)
         _check_seeds(study, config)
         _check_variants(study, config)
         if "stitched" in study.evaluation.metrics and study.finisher is not None:

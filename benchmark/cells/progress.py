@@ -14,7 +14,7 @@ from mindiffusion.config.plan import Plan, resolve_plan
 from mindiffusion.config.run import RunConfig, config_hash
 from mindiffusion.data.store import num_train_images
 from mindiffusion.errors import UserError
-from mindiffusion.sampling import sampler_steps
+from mindiffusion.sampling import network_calls
 from mindiffusion.training import checkpoint
 
 
@@ -123,12 +123,12 @@ def work_of(study: Study, config: RunConfig) -> Work:
     # Two sets of weights on held-out and on training images.
     profiles = 4 * evaluation.profile_levels * evaluation.profile_images
     draws = 1 + 2 * len(evaluation.stitch_levels) * ("stitched" in evaluation.metrics)
-    samples = evaluation.curve_size * sampler_steps(config) * draws
+    samples = evaluation.curve_size * network_calls(config) * draws
     ways = [config] * evaluation.num_sampling_seeds
     ways += [variant.of(config) for variant in evaluation.variants]
-    at_end = evaluation.num_generated * sum(map(sampler_steps, ways))
+    at_end = evaluation.num_generated * sum(map(network_calls, ways))
     return Work(
         step=3.0 * config.training.global_batch,
         milestone=float(samples + profiles),
-        end=float(at_end - evaluation.curve_size * sampler_steps(config)),
+        end=float(at_end - evaluation.curve_size * network_calls(config)),
     )

@@ -27,6 +27,12 @@ def add_commands(commands: Any) -> None:
         help="a .png grid, or a .npy array (N, H, W, 3) uint8",
     )
     sample.add_argument("--seed", type=int, help="sampling seed")
+    sample.add_argument(
+        "--class", dest="shown", metavar="CLASS", help="what all images show, by name or number"
+    )
+    sample.add_argument(
+        "--guidance", type=float, help="strength of guidance: 1 is none, 0 leaves classes out"
+    )
     _add_preset_option(sample)
     add_set_option(sample, "with --preset: change one value of it, such as sampler.steps=20")
     sample.set_defaults(run=_sample)
@@ -72,11 +78,11 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from benchmark.evaluation.images.sample import draw
+    from benchmark.evaluation.images.sample import Wish, draw
 
     told = _told(options.preset, options.overrides)
-    names = (options.count, options.weights, options.output, options.seed)
-    return draw(options.checkpoint, *names, told)
+    wish = Wish(options.seed, options.shown, options.guidance)
+    return draw(options.checkpoint, options.count, options.weights, options.output, wish, told)
 
 
 def _export(options: argparse.Namespace) -> int:

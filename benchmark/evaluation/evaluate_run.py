@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.parts import parts_of
 from benchmark.evaluation.milestone.proof import check_finisher, proof
@@ -23,7 +24,12 @@ from benchmark.rows.keeper import Keeper
 from benchmark.rows.known_rows import PROOF, known_rows
 from benchmark.rows.metric_names import is_smoke
 from benchmark.rows.row import Row
-from benchmark.study.study import FEWEST_PROFILE, EvaluationConfig, Study, check_fewest
+from benchmark.study.study import (
+    FEWEST_PROFILE,
+    EvaluationConfig,
+    Study,
+    check_fewest,
+)
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import apply_overrides
 from mindiffusion.config.run import RunConfig, check
@@ -99,6 +105,7 @@ def evaluate_run(
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]
     check_sampler(config)
+    check_per_class(evaluation, config)
     try_folder(folder)
     end = None
     if finisher is not None:

@@ -20,6 +20,8 @@ EMERGENCE_ORACLE, AMPLITUDE = "emergence-oracle", "amplitude"
 _OF_DATA_ALONE = (EPS_MSE_LINEAR, EPS_MSE_MEAN, EMERGENCE_ORACLE, AMPLITUDE)
 VARIANT = "variant/"
 """How names begin of what is drawn in another way; the variant's and the metric's name follow."""
+CLASS = "class/"
+"""How names begin of what is measured of one class; the class's and the metric's name follow."""
 EXPOSURE = "exposure"
 """Metric of a stage's rows: ``level`` is a bin's upper edge, ``step`` the stage's first one."""
 STAGE_MEDIAN = "t_median"

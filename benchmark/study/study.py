@@ -81,6 +81,8 @@ class EvaluationConfig:
         profile_levels: noise levels of the ε-MSE.
         strip: images kept as a picture with every milestone.
         variants: other ways to draw the last milestone's images, each scored by distances.
+        per_class: score each class of a network that knows classes apart too, by the metrics that
+            are made of features, but for memorisation.
     """
 
     num_generated: int = Field(default=10_000, ge=8, le=_MOST_IMAGES)
@@ -93,6 +95,7 @@ class EvaluationConfig:
     profile_levels: int = Field(default=20, ge=1, le=10_000)
     strip: int = Field(default=8, ge=1, le=1024)
     variants: Annotated[tuple[Variant, ...], Field(max_length=16)] = ()
+    per_class: bool = False
     finisher: Name = BASELINE
     stitch_levels: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(max_length=100)
@@ -122,8 +125,10 @@ class EvaluationConfig:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What hashes of it are made of: as before there were variants, where there are none."""
-        return {name: value for name, value in asdict(self).items() if name != "variants" or value}
+        """What hashes of it are made of: without younger fields, where these are not used."""
+        whole = asdict(self) | {"variants": tuple(one.settings for one in self.variants)}
+        younger = ("variants", "per_class")
+        return {name: value for name, value in whole.items() if name not in younger or value}
 
 
 def check_counts(

@@ -6,13 +6,14 @@ decide.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from mindiffusion.config.run import RunConfig, ema_name
-from mindiffusion.config.sampler import SamplerConfig
+from mindiffusion.config.sampler import MOST_GUIDANCE, SamplerConfig
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import Name
 
@@ -25,28 +26,39 @@ class Variant:
         weights: "raw", or an average that the run keeps, such as "ema0.999".
         steps: network calls of the sampler.
         eta: how much noise the sampler adds, in [0, 1].
+        guidance: strength of classifier-free guidance, of a network that knows classes.
     """
 
     weights: Name | None = None
     steps: int | None = Field(default=None, ge=1, le=1_000_000)
     eta: float | None = Field(default=None, ge=0, le=1)
+    guidance: float | None = Field(default=None, ge=0, le=MOST_GUIDANCE)
 
     @property
     def name(self) -> str:
-        """Such as "ema0.999, 20 steps, eta 0"."""
+        """Such as "ema0.999, 20 steps, eta 0, guidance 2"."""
         parts = [
             self.weights,
             None if self.steps is None else f"{self.steps} steps",
             None if self.eta is None else f"eta {self.eta:g}",
+            None if self.guidance is None else f"guidance {self.guidance:g}",
         ]
         return ", ".join(part for part in parts if part is not None)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What hashes of it are made of: without younger fields, where these are not used."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name != "guidance" or value is not None
+        }
+
     def of(self, config: RunConfig) -> RunConfig:
         """The run with this variant's sampler."""
-        own: SamplerConfig = config.sampler
-        steps = own.steps if self.steps is None else self.steps
-        eta = own.eta if self.eta is None else self.eta
-        return replace(config, sampler=replace(own, steps=steps, eta=eta))
+        wanted = {"steps": self.steps, "eta": self.eta, "guidance": self.guidance}
+        own = {name: value for name, value in wanted.items() if value is not None}
+        return replace(config, sampler=replace(config.sampler, **own))
 
 
 def check_variants(variants: Sequence[Variant], source: str) -> None:
@@ -57,7 +69,9 @@ def check_variants(variants: Sequence[Variant], source: str) -> None:
     """
     names = [one.name for one in variants]
     if "" in names:
-        raise UserError(f"{source} has an entry without weights, steps or eta; name one of these.")
+        raise UserError(
+            f"{source} has an entry without weights, steps, eta or guidance; name one of these."
+        )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{source} has {twice!r} twice; give each variant once.")
@@ -89,8 +103,8 @@ def check_variants_of(config: RunConfig, variants: Sequence[Variant], source: st
         way = one.weights or averages[0], _drawn_by(one.of(config))
         if way in drawn:
             raise UserError(
-                f"{where} is drawn so anyway; a variant names another average, or another number "
-                "of steps or eta, than the run and the variants before it."
+                f"{where} is drawn so anyway; a variant names another average, or other steps, "
+                "another eta or guidance than the run and the variants before it."
             )
         drawn.add(way)
 

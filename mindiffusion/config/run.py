@@ -62,6 +62,11 @@ _LATER: dict[str, Any] = {
     "sampler.S_min": 0.0,
     "sampler.S_max": None,
     "sampler.S_noise": 1.0,
+    "data.labels": None,
+    "training.label_drop": 0.0,
+    "sampler.classes": "shares",
+    "sampler.guidance": 1.0,
+    "sampler.guidance_interval": [0.0, 1.0],
 }
 """Fields younger than runs that are kept: left out at their default, so that those runs keep their
 hash and go on."""
@@ -113,6 +118,8 @@ class TrainingConfig:
         optimizer: what changes the weights, and how the learning rate begins.
         clip_grad_norm: largest norm of the gradient of all weights together, to which it is scaled
             down; None: never.
+        label_drop: share of the images whose label the network is not told, at random: what
+            guidance needs; 0.1 is usual (Ho and Salimans 2022, 2207.12598).
         ema_decays: lengths of the weight averages; the first is the primary one. A decay in (0, 1),
             or a half-life as a share of all steps, such as "0.25%".
         milestones: when weights are kept and scored: "stages" (each stage's end), "25%",
@@ -136,6 +143,7 @@ class TrainingConfig:
     lr: float = Field(default=2e-5, gt=0)
     optimizer: AnyOptimizer = AdamConfig()
     clip_grad_norm: float | None = Field(default=None, gt=0)
+    label_drop: float = Field(default=0.0, ge=0, lt=1)
     ema_decays: Annotated[tuple[float | str, ...], Field(max_length=16)] = (0.9999, 0.999)
     milestones: Annotated[tuple[_Milestone, ...], Field(max_length=10_000)] = ("stages",)
     checkpoint_every: int = Field(default=1000, ge=1, le=MOST_STEPS)

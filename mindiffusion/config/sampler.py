@@ -21,6 +21,8 @@ MOST_IMAGES = 1_000_000
 _SPACING: dict[str, Any] = {"spacing": None, "rho": RHO}
 _CHURN: dict[str, Any] = {"S_churn": 0.0, "S_min": 0.0, "S_max": None, "S_noise": 1.0}
 """Settings that not every sampler heeds, at their defaults."""
+MOST_GUIDANCE = 1000
+_NoiseTime = Annotated[float, Field(ge=0, le=1)]
 
 
 @plain_dataclass(frozen=True)
@@ -98,6 +100,11 @@ class SamplerConfig:
         precision: "auto": bf16 where the device has it and it was measured to help.
         compile: "auto": on a GPU, and where a C++ compiler is found and it helps.
         grid: images in a run's sample grid.
+        classes: of a network that knows classes, which image shows which: "shares": each class as
+            often as in the training images; "balanced": all in turn.
+        guidance: strength of classifier-free guidance: 1 is none, 0 leaves classes out, more than 1
+            draws what shows its class more clearly. Others than 1 need training.label_drop.
+        guidance_interval: lowest and highest noise time at which it guides.
 
     Images may differ in bits between chunks and precisions, so results name both.
     """
@@ -117,9 +124,18 @@ class SamplerConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     grid: int = Field(default=64, ge=1, le=65_536)
+    classes: Literal["shares", "balanced"] = "shares"
+    guidance: float = Field(default=1.0, ge=0, le=MOST_GUIDANCE)
+    guidance_interval: tuple[_NoiseTime, _NoiseTime] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Refuse a chunk of no images, and settings that would change nothing."""
+        """Refuse a chunk of no images, an interval that is none, settings without effect."""
+        low, high = self.guidance_interval
+        if low >= high:
+            raise UserError(
+                f"sampler.guidance_interval is {list(self.guidance_interval)}: give two noise "
+                "times from 0 to 1, the lower one first."
+            )
         is_number = isinstance(self.chunk, int) and 1 <= self.chunk <= MOST_IMAGES
         if not is_number and self.chunk != "auto":
             raise UserError(
@@ -149,9 +165,18 @@ class SamplerConfig:
 
     @property
     def way(self) -> str:
-        """How it draws, as results name it, such as "ddim-eta1" or "heun"."""
+        """How it draws: "ddim-eta1", "heun", "heun-guidance2-in0.1to0.8-balanced"."""
         eta = f"-eta{self.eta:g}" if self.kind.has_eta else ""
-        return self.kind.title + eta + self._churn + self._spacing
+        classes = "" if self.classes == "shares" else "-balanced"
+        return self.kind.title + eta + self._churn + self._spacing + self._guidance + classes
+
+    @property
+    def _guidance(self) -> str:
+        if not self.is_guided:
+            return ""
+        low, high = self.guidance_interval
+        where = "" if (low, high) == (0.0, 1.0) else f"-in{low:g}to{high:g}"
+        return f"-guidance{self.guidance:g}{where}"
 
     @property
     def _churn(self) -> str:
@@ -169,3 +194,8 @@ class SamplerConfig:
     def spacing_on(self, usual: Spacing | None) -> Spacing:
         """How its levels are spaced, on a process that has a usual spacing or None."""
         return self.spacing or usual or self.kind.spacing
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether guidance changes what is drawn."""
+        return self.guidance != 1.0

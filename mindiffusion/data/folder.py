@@ -35,6 +35,7 @@ from mindiffusion.outside.zips import open_zip, read_member
 from mindiffusion.printable import printable
 
 if TYPE_CHECKING:  # a worker that decodes files starts in half the time without pydantic
+    from mindiffusion.data.file_labels import FileLabels
     from mindiffusion.data.spec import DataConfig
 
 
@@ -141,7 +142,9 @@ def plan_folder(config: "DataConfig") -> Plan:
             "." + did_you_mean(config.dataset, DATASETS),
         )
     listing = list_images(place, suffixes=_suffixes(config.extra_formats))
-    files = [ImageFile(path) for path in listing.paths]
+    labels = _labels(config, listing)
+    codes = {} if labels is None else {path: (code,) for path, code in labels.codes.items()}
+    files = [ImageFile(path, codes.get(path, ())) for path in listing.paths]
     in_hash_order = sorted(files, key=lambda file: name_hash(file.path))
     held_out = in_hash_order[: max_held_out(config.num_held_out, len(files))]
     kept_out = set(held_out)
@@ -150,8 +153,21 @@ def plan_folder(config: "DataConfig") -> Plan:
         "dataset": printable(listing.place.resolve().stem),
         "files_sha256": sha256_of_json(list(listing.paths)),
         "split": "held-out: smallest SHA-256 of the relative path",
+        **({"codes_sha256": sha256_of_json(codes)} if codes else {}),
     }
-    return plan_files(config, listing, train, held_out, description, {})
+    label_names = {} if labels is None else {labels.label: labels.names}
+    plan = plan_files(config, listing, train, held_out, description, label_names)
+    if labels is not None:
+        labels.check_filled((item.codes[0] for item in plan.train), listing.place)
+    return plan
+
+
+def _labels(config: "DataConfig", listing: Listing) -> "FileLabels | None":
+    """The classes that a config asks for; None where it asks for none that files have."""
+    # Here, for it brings pydantic, and workers never come here.
+    from mindiffusion.data.file_labels import BY, labels_of_files
+
+    return labels_of_files(config.labels, listing) if config.labels in BY else None
 
 
 def _suffixes(extra_formats: Sequence[str]) -> tuple[str, ...]:

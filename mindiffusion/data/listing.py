@@ -16,6 +16,7 @@ from mindiffusion.printable import printable
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp")
 """Of files that are taken for images; what they are their content decides."""
 _SHOWN_REASONS, _SHOWN_NAMES, _SHOWN_CHARACTERS = 6, 3, 60
+_ANY_IMAGE = "any" + IMAGE_SUFFIXES[0]
 _NO_FILE = "no files but pipes, sockets or devices"
 _MAY_NOT_BE_READ = "folders that can't be read"
 _LEADS_BACK = "links to folders that are looked through already"
@@ -38,12 +39,15 @@ class Listing:
         paths: relative paths of the images.
         fingerprint: changes when a file is added, removed or changed.
         left_out: reason to the sorted relative paths of what is no image.
+        folders: sorted relative paths of the folders that were looked through; hidden ones are not
+            among them.
     """
 
     place: Path
     paths: Sequence[str]
     fingerprint: str
     left_out: Mapping[str, Sequence[str]]
+    folders: Sequence[str] = ()
 
 
 def why_no_image(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> str | None:
@@ -100,10 +104,11 @@ def find_images(
         UserError: ``place`` is not a folder or zip.
     """
     left_out: dict[str, list[str]] = {}
+    folders: set[str] = set()
     if place.is_dir():
-        files = _in_folder(place, recursive, left_out)
+        files = _in_folder(place, recursive, left_out, folders)
     elif is_zip(place):
-        files = _in_zip(place)
+        files = _in_zip(place, folders)
     else:
         raise UserError(
             f"{place} is neither a folder nor a whole .zip, but {kind_of(place)}; give one of "
@@ -120,7 +125,8 @@ def find_images(
     paths = [image.path for image in images]
     for names in left_out.values():
         names.sort()
-    return Listing(place, paths, sha256_of_json(images), left_out)
+    seen = sorted(folder for folder in folders if is_image(f"{folder}/{_ANY_IMAGE}"))
+    return Listing(place, paths, sha256_of_json(images), left_out, seen)
 
 
 def told_left_out(left_out: Mapping[str, Sequence[str]]) -> str:
@@ -136,7 +142,9 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join([*shown, *(["…"] if len(names) > _SHOWN_NAMES else [])])
 
 
-def _in_folder(place: Path, recursive: bool, left_out: dict[str, list[str]]) -> list[Found]:
+def _in_folder(
+    place: Path, recursive: bool, left_out: dict[str, list[str]], folders: set[str]
+) -> list[Found]:
     """The files of a folder; linked subfolders are entered, and each real folder once.
 
     What can't be looked at, such as a link to nowhere, counts as a file of size and time 0:
@@ -146,6 +154,7 @@ def _in_folder(place: Path, recursive: bool, left_out: dict[str, list[str]]) -> 
         place: the folder.
         recursive: look into subfolders too.
         left_out: what is no file is added to it.
+        folders: those that are looked through are added to it.
     """
     found: list[Found] = []
     waiting, links = [""], set[str]()
@@ -167,6 +176,7 @@ def _in_folder(place: Path, recursive: bool, left_out: dict[str, list[str]]) -> 
                 raise
             left_out.setdefault(_MAY_NOT_BE_READ, []).append(inside)
             continue
+        folders |= {inside} if inside else set()
         for entry in entries:
             path = f"{inside}/{entry.name}" if inside else entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -206,14 +216,18 @@ def _leads_back(link: Path, seen: set[tuple[int, int]]) -> bool:
     return is_around or (status.st_dev, status.st_ino) in seen
 
 
-def _in_zip(place: Path) -> list[Found]:
-    """Name, size in bytes and CRC-32 of each file.
+def _in_zip(place: Path, folders: set[str]) -> list[Found]:
+    """Name, size in bytes and CRC-32 of each file; its folders are added to ``folders``.
 
     Raises:
         UserError: no whole zip, or one of zips.
     """
     with open_zip(place) as archive:
         files = [Found(m.filename, m.file_size, m.CRC) for m in members(archive)]
+        lowest = {name.rpartition("/")[0] for name in archive.namelist()} - {""}
+    for folder in lowest:
+        parts = folder.split("/")
+        folders |= {"/".join(parts[: depth + 1]) for depth in range(len(parts))}
     inner = sorted(file.path for file in files if file.path.lower().endswith(".zip"))
     if inner and not any(is_image(file.path) for file in files):
         raise UserError(

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from mindiffusion.data.avatars import plan_avatars
 from mindiffusion.data.celeba import plan_celeba
+from mindiffusion.data.cifar import is_cifar, plan_cifar
 from mindiffusion.data.folder import plan_folder
 from mindiffusion.data.mean_and_spread import image_statistics
 from mindiffusion.data.photos import plan_photos
@@ -34,7 +35,9 @@ from mindiffusion.data.prepared import (
     LABELS,
     SPLITS,
     PreparedData,
+    check_label,
     is_whole,
+    label_counts,
     load_prepared,
     write_array,
     write_manifest,
@@ -129,14 +132,26 @@ def prepare_plan(
 
 
 def plan_data(config: DataConfig, celeba_path: str | None) -> Plan:
-    """What preparing a data set would draw: lists files, opens no stranger's, writes nothing."""
+    """What preparing a data set would draw: lists files, decodes no picture, writes nothing.
+
+    Raises:
+        SourceAbsent: there are no images.
+        UserError: images that make no data set, or that lack the label which is asked for.
+    """
+    plan = _plan(config, celeba_path)
+    if config.labels is not None:
+        check_label(config.labels, plan.label_names, plan.origin)
+    return plan
+
+
+def _plan(config: DataConfig, celeba_path: str | None) -> Plan:
     if config.dataset == "avatars":
         return plan_avatars(config)
     if config.dataset == "celeba":
         return plan_celeba(config, celeba_path)
     if config.dataset == "photos":
         return plan_photos(config)
-    return plan_folder(config)
+    return plan_cifar(config) if is_cifar(config.dataset) else plan_folder(config)
 
 
 def _folder_name(plan: Plan, crop: str) -> str:
@@ -206,7 +221,8 @@ def _build(plan: Plan, folder: Path, workers: int, show_progress: bool) -> None:
         os.replace(parts / name, folder / name)
     manifest = _manifest(plan, folder, names, kept, num_duplicates)
     statistics = image_statistics(map_npy(folder / "train.npy"))
-    write_manifest(folder, manifest, statistics.summary)
+    counts = label_counts(plan.label_names, [_codes(plan, kept[split]) for split in SPLITS])
+    write_manifest(folder, manifest, statistics.summary, counts)
     _refused_file(plan, folder).unlink(missing_ok=True)
 
 
@@ -262,11 +278,16 @@ def _select_held_out(
 def _write_labels(path: Path, plan: Plan, kept: dict[str, list[Kept]]) -> None:
     arrays = {}
     for split in SPLITS:
-        codes = np.concatenate([read_shard(part.path, "codes")[part.rows] for part in kept[split]])
-        for column, label in enumerate(plan.label_names):
-            arrays[f"{split}/{label}"] = codes[:, column]
+        for label, codes in _codes(plan, kept[split]).items():
+            arrays[f"{split}/{label}"] = codes
     with atomic_write(path) as handle:
         np.savez(handle, **arrays)  # type: ignore[arg-type]
+
+
+def _codes(plan: Plan, kept: Sequence[Kept]) -> dict[str, np.ndarray]:
+    """Label to the codes (N,) of a split's images."""
+    codes = np.concatenate([read_shard(part.path, "codes")[part.rows] for part in kept])
+    return {label: codes[:, column] for column, label in enumerate(plan.label_names)}
 
 
 def _manifest(

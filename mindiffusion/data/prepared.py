@@ -1,7 +1,7 @@
 """A prepared data set on disk: two uint8 arrays, their labels, and the manifest that names them."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mindiffusion.data.classes import Classes
 from mindiffusion.data.mean_and_spread import ImageSummary
 from mindiffusion.data.training_data import TrainingData
-from mindiffusion.errors import UserError
+from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write, sha256_of_json, write_json
 from mindiffusion.outside.arrays import Wanted, map_open, read_npz
 from mindiffusion.outside.documents import Name, first_fault, read_json, shown_value
@@ -22,6 +23,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LABELS = "labels.npz"
 STATISTICS = "statistics"
+LABEL_COUNTS = "label_counts"
 SPLITS = ("train", "held_out")
 AGAIN = "delete that folder and prepare it again."
 _FILES = (*(f"{split}.npy" for split in SPLITS), LABELS)
@@ -75,8 +77,50 @@ class PreparedData:
 
     @property
     def training(self) -> TrainingData:
-        """What runs are trained on: the images alone."""
+        """What a run without a condition is trained on: the images alone."""
         return TrainingData(self.train, self.manifest_id)
+
+    def training_for(self, label: str | None) -> TrainingData:
+        """What a run is trained on whose network is told one label of the images; None: no label.
+
+        Raises:
+            UserError: the data have no such label.
+        """
+        if label is None:
+            return self.training
+        classes = self.classes(label)
+        labels = self.train_labels[label].astype(np.int64)
+        return TrainingData(self.train, self.manifest_id, labels, classes)
+
+    def classes(self, label: str) -> Classes:
+        """The classes of a label.
+
+        Raises:
+            UserError: the data have no such label.
+        """
+        check_label(label, self.label_names, str(self.folder))
+        names = self.label_names[label]
+        counts = np.bincount(self.train_labels[label], minlength=len(names))
+        return Classes(label, tuple(names), tuple(counts.tolist()))
+
+
+def check_label(label: str, known: Collection[str], source: str) -> None:
+    """Refuse a label that a source of images does not have.
+
+    Raises:
+        UserError: it has none, or others.
+    """
+    if label in known:
+        return
+    if not known:
+        raise UserError(
+            f"data.labels is {shown_value(label)}, but {source} has no labels; leave it out, or "
+            "give data with labels (avatars, CelebA with its list of attributes, class folders)."
+        )
+    raise UserError(
+        f"data.labels is {shown_value(label)}, which {source} does not have."
+        + did_you_mean(label, known)
+    )
 
 
 def is_whole(folder: Path) -> bool:
@@ -96,11 +140,16 @@ def load_prepared(folder: Path) -> PreparedData:
     Raises:
         UserError: the preparation did not end, or a file does not fit the manifest.
     """
-    manifest, stated = _read_manifest(folder)
+    manifest, stated, counts = _read_manifest(folder)
     used = _used_of(manifest, folder / MANIFEST)
     _check_sizes(folder, used)
     train, held_out = (_open_split(folder, split, used) for split in SPLITS)
     train_labels, held_out_labels = _read_labels(folder, used)
+    found = label_counts(used.label_names, (train_labels, held_out_labels))
+    if counts not in (None, found):
+        raise UserError(
+            f"{folder / MANIFEST}: its {LABEL_COUNTS} are not those of {LABELS}; {AGAIN}"
+        )
     return PreparedData(
         folder=folder,
         train=train,
@@ -114,17 +163,41 @@ def load_prepared(folder: Path) -> PreparedData:
     )
 
 
+def label_counts(
+    label_names: Mapping[str, Sequence[str]], codes: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, dict[str, list[int]]]:
+    """How many images of each split have each value of each label: label → split → counts.
+
+    Args:
+        label_names: label to the names of its codes.
+        codes: label to codes (N,), of both splits.
+    """
+    return {
+        label: {
+            split: np.bincount(own[label], minlength=len(names)).tolist()
+            for split, own in zip(SPLITS, codes, strict=True)
+        }
+        for label, names in label_names.items()
+    }
+
+
 def write_manifest(
-    folder: Path, manifest: dict[str, Any], summary: ImageSummary | None = None
+    folder: Path,
+    manifest: dict[str, Any],
+    summary: ImageSummary | None = None,
+    counts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the manifest with its own id, so that an altered one gives itself away.
 
-    The summary has a seal of its own: what follows from the arrays, whose hashes the manifest has,
-    must not change the name of data that were prepared without it.
+    The summary has a seal of its own, and counts of labels are counted again by who reads them:
+    what follows from the arrays, whose hashes the manifest has, must not change the name of data
+    that were prepared without it.
     """
     content = manifest | {"id": sha256_of_json(manifest)}
     if summary is not None:
         content[STATISTICS] = summary.model_dump() | {"sha256": _seal(content["id"], summary)}
+    if counts:
+        content[LABEL_COUNTS] = counts
     write_json(folder / MANIFEST, content)
 
 
@@ -200,8 +273,8 @@ def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...]
         assert written == shape[0], (written, shape)
 
 
-def _read_manifest(folder: Path) -> tuple[dict[str, Any], ImageSummary | None]:
-    """The manifest, and what is stated beside it."""
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], ImageSummary | None, Any]:
+    """The manifest, and what is stated beside it: of colours and, not checked yet, of labels."""
     path = folder / MANIFEST
     if not is_whole(folder):
         raise UserError(f"{folder} holds no whole prepared data set; run `benchmark prepare`.")
@@ -212,9 +285,10 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], ImageSummary | None]:
         found = shown_value(manifest["format"])
         raise UserError(f"{path} has format {found}, this is {FORMAT}; {AGAIN}")
     found, stated = manifest.pop("id"), manifest.pop(STATISTICS, None)
+    counts = manifest.pop(LABEL_COUNTS, None)
     if found != sha256_of_json(manifest):
         raise UserError(f"{path} is damaged, or of an early version; {AGAIN}")
-    return manifest, None if stated is None else _summary(stated, found, path)
+    return manifest, None if stated is None else _summary(stated, found, path), counts
 
 
 def _summary(stated: object, manifest_sha256: str, path: Path) -> ImageSummary:

@@ -30,6 +30,7 @@ class Record(BaseModel):
         manifest: id of its manifest.
         num_train: its training images.
         num_held_out: its held-out images.
+        num_classes: classes of its label, where the config names one.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Record(BaseModel):
     manifest: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
     num_train: _Count
     num_held_out: _Count
+    num_classes: _Count | None = None
 
     @property
     def key(self) -> str:
@@ -58,6 +60,8 @@ def _shaping(config: DataConfig) -> dict[str, Any]:
         "dataset": config.dataset.encode("unicode_escape").decode("ascii"),
         "extra_formats": list(config.extra_formats),
     }
+    if config.labels is None:
+        del fields["labels"]  # records are older than this field
     return {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ARRAY}
 
 
@@ -73,6 +77,7 @@ def record_of(config: DataConfig, data: PreparedData) -> Record:
         manifest=data.manifest_id,
         num_train=len(data.train),
         num_held_out=len(data.held_out),
+        num_classes=None if config.labels is None else len(data.classes(config.labels).names),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from mindiffusion.data.names import CROPS, DATASETS, STYLES
 from mindiffusion.errors import UserError, did_you_mean
+from mindiffusion.outside.documents import Name
 from mindiffusion.outside.paths import MOST_PATH
 from mindiffusion.outside.pictures import EXTRA_FORMATS
 
@@ -46,6 +47,9 @@ class DataConfig:
         horizontal_flip: mirror training images at random; not part of the prepared array.
         extra_formats: folders and zips of your own only: "avif", "gif", "tiff" are read too, beside
             JPEG, PNG, WebP and BMP.
+        labels: which label of the images networks are told, by its name: an attribute of avatars
+            ("hair") or of CelebA ("Smiling"), "picture" of photos, "class" of CIFAR-10, "folder" or
+            "dataset.json" of folders and zips. None: they are told nothing.
 
     Raises:
         pydantic.ValidationError: a field is wrong. Where a name is unknown, the ``UserError``
@@ -60,6 +64,7 @@ class DataConfig:
     num_held_out: Annotated[int, Field(ge=1, le=2**31)] = 2048
     horizontal_flip: bool = True
     extra_formats: Annotated[tuple[str, ...], Field(max_length=len(EXTRA_FORMATS))] = ()
+    labels: Name | None = None
 
     @field_validator("dataset")
     @classmethod

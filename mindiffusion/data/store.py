@@ -28,7 +28,9 @@ _Source = tuple[str, str, str | None, str]
 """Where this process looks for what."""
 _plans: dict[_Source, Plan] = {}
 """Listed to be counted, kept until they are prepared."""
-_counts: dict[_Source, tuple[int, int]] = {}
+_Counts = tuple[int, int, int | None]
+"""Training images, held-out images, and classes of the label that networks are told."""
+_counts: dict[_Source, _Counts] = {}
 _handed: dict[str, Record] = {}
 """By the config's key: what a parent has handed to this process."""
 
@@ -74,7 +76,7 @@ def prepared_data(config: DataConfig, *, show_progress: bool) -> PreparedData:
         data = _newest(config, show_progress)
     else:
         data = _very(handed, config, show_progress)
-    _counts[_source(config)] = (len(data.train), len(data.held_out))
+    _counts[_source(config)] = _counts_of(record_of(config, data))
     return data
 
 
@@ -141,20 +143,38 @@ def num_images(config: DataConfig) -> tuple[int, int]:
         UserError: nothing to count.
         OSError: likewise.
     """
+    return _known(config)[:2]
+
+
+def num_classes(config: DataConfig) -> int | None:
+    """How many classes the label has that networks are told; None: they are told nothing.
+
+    Raises:
+        UserError: nothing to count, or no such label.
+        OSError: likewise.
+    """
+    return None if config.labels is None else _known(config)[2]
+
+
+def _known(config: DataConfig) -> _Counts:
     handed = _handed.get(config_key(config))
     if handed is not None:
-        return handed.num_train, handed.num_held_out
+        return _counts_of(handed)
     source = _source(config)
     if source not in _counts:
         _counts[source] = _counted(config, source)
     return _counts[source]
 
 
-def _counted(config: DataConfig, source: _Source) -> tuple[int, int]:
+def _counts_of(record: Record) -> _Counts:
+    return record.num_train, record.num_held_out, record.num_classes
+
+
+def _counted(config: DataConfig, source: _Source) -> _Counts:
     try:
         plan = plan_data(config, celeba_path())
     except (SourceAbsent, PermissionError) as absent:
-        record = _stand_in(config, absent)
-        return record.num_train, record.num_held_out
+        return _counts_of(_stand_in(config, absent))
     _plans[source] = plan
-    return len(plan.train), plan.num_held_out
+    classes = None if config.labels is None else len(plan.label_names[config.labels])
+    return len(plan.train), plan.num_held_out, classes

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mindiffusion.data.classes import Classes
 from mindiffusion.errors import UserError
 
 
@@ -16,6 +17,7 @@ class TrainingData:
         manifest_id: short hash of their manifest; runs are refused on data with another one.
         labels: (N, …), what each image shows: the network's condition, such as int64 classes. None:
             networks are told nothing.
+        classes: what the labels are called, where they are classes.
 
     Raises:
         UserError: not as many labels as images.
@@ -24,6 +26,7 @@ class TrainingData:
     images: np.ndarray
     manifest_id: str
     labels: np.ndarray | None = None
+    classes: Classes | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.images):

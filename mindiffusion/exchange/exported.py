@@ -37,7 +37,9 @@ ENDING = ".safetensors"
 FORMAT = 1
 _ENTRY = "mindiffusion"
 _ADVICE = "give a file that python -m benchmark export wrote, as it was written."
-_DESCRIBED = ("step", "runtime", "train_seconds", "stage_log", "begun", "followed", "masses")
+_DESCRIBED = (
+    "step", "runtime", "train_seconds", "stage_log", "begun", "followed", "masses", "classes",
+)  # fmt: skip
 """Keys of a milestone's content that go along as they are."""
 
 

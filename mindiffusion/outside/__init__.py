@@ -9,6 +9,7 @@ before anything of that size is read or allocated:
 - ``documents``: text, JSON and YAML, checked by a schema;
 - ``arrays``: ``.npy`` and ``.npz``; ``zip_directory``: of zips that a library wrote;
 - ``zips``, ``tars``: archives;
+- ``pickles``: the plain values of CIFAR-10's files, which are read and never run;
 - ``pictures``: PNG, JPEG, WebP, BMP, and others where they are asked for;
 - ``weights``: tensors, and the known TorchScript of Inception.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindiffusion.classes import NOT_TOLD
 from mindiffusion.data.codec import Codec
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.noise import Stream, normals, permutation, uniforms
@@ -59,7 +60,8 @@ class Batch:
         images: (B, C, H, W), a network's inputs, in channels-last memory.
         u: (B,) uniforms behind the noise times.
         noise: (B, C, H, W), standard normal.
-        condition: (B, …), what the images show; None: the network is told nothing.
+        condition: (B, …), what the images show, ``NOT_TOLD`` where a class was dropped; None: the
+            network is told nothing.
     """
 
     images: Tensor
@@ -83,6 +85,7 @@ class BatchSource:
             one; on a CPU it gains nothing.
         noise_stream: other draws for the same seed.
         stratified: one noise time of each batch from each of as many equal shares of the draws.
+        label_drop: share of images whose class is not told, in [0, 1); for labels that are classes.
 
     Attributes:
         size: number of training images.
@@ -102,6 +105,7 @@ class BatchSource:
         compile_draws: bool = False,
         noise_stream: int = 0,
         stratified: bool = False,
+        label_drop: float = 0.0,
     ) -> None:
         self._images = _placed(data.images, device)
         self._labels = None if data.labels is None else _placed(data.labels, device)
@@ -113,6 +117,7 @@ class BatchSource:
         self._flip = flip
         self._variant = noise_stream
         self._stratified = stratified
+        self._label_drop = label_drop
         self._device = device
         self._dtype = dtype
         self._normals = torch.compile(normals, dynamic=False) if compile_draws else normals
@@ -141,6 +146,9 @@ class BatchSource:
         # As a tensor, so that a compiled drawing serves all steps; filled there, not copied over,
         # since a copy waits for the device.
         at = torch.full((), step, dtype=torch.int64, device=self._device)
+        if condition is not None and self._label_drop:
+            drop = uniforms(seed, Stream.LABEL_DROP, position, at, 1, variant)[:, 0]
+            condition = condition.masked_fill(drop < self._label_drop, NOT_TOLD)
         if self._flip:
             flip = uniforms(seed, Stream.FLIP, position, at, 1, variant)[:, 0] < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(2), images)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mindiffusion.config.run import differences
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
+from mindiffusion.kept_classes import KeptClasses
 from mindiffusion.outside.documents import MOST_NAME, Name, check_plain, first_fault, read_json
 from mindiffusion.outside.paths import open_file
 from mindiffusion.outside.weights import check_tensors, named_tensors, read_tensors
@@ -110,6 +111,7 @@ class _MilestoneFile(_Described):
     begun: _Begun | None = None
     followed: _Begun | None = None
     masses: _Masses | None = None
+    classes: KeptClasses | None = None
 
 
 class _StateFile(_Described):

@@ -11,9 +11,11 @@ import torch
 from tqdm import tqdm
 
 from mindiffusion.build import build_codec
+from mindiffusion.class_conditions import a_class_a_row
 from mindiffusion.config.run import RunConfig
-from mindiffusion.data.store import num_train_images, prepared_data
+from mindiffusion.data.store import num_classes, num_train_images, prepared_data
 from mindiffusion.files import remove_temporaries
+from mindiffusion.kept_classes import classes_of
 from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
     model_of,
@@ -48,6 +50,8 @@ def write_grid(
 ) -> Path:
     """Sample a grid from a milestone's primary weights; returns the PNG's path.
 
+    Of a network that knows classes each row shows one of them, in turn.
+
     Args:
         weights_file: the milestone's file.
         config: the run.
@@ -60,8 +64,11 @@ def write_grid(
     # A picture is no score: no more is drawn than it shows.
     chunk = min(grid, chunk_size(config.sampler, side, device.type))
     sampler = replace(config.sampler, chunk=chunk)
+    classes = classes_of(content, config)
+    told = None if classes is None else a_class_a_row(classes, GRID_COLUMNS)
+    codec = build_codec(config)
     images = sample_images(
-        model, model.process, build_codec(config), sampler, grid, side, on_step=on_step
+        model, model.process, codec, sampler, grid, side, on_step=on_step, conditions=told
     )
     path = grid_path(config, content["step"])
     save_png(path, tile(images, GRID_COLUMNS))
@@ -72,7 +79,8 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
     """Train with a progress bar; the exit code tells done from stopped."""
     ranks = ranks_from_environment()
     # Mistakes are told before a long preparation, not after it.
-    for note in preflight(config, num_train_images(config.data), ranks.world):
+    known = num_train_images(config.data), ranks.world, num_classes(config.data)
+    for note in preflight(config, *known):
         _log.warning("%s", note)
     data = prepared_data(config.data, show_progress=ranks.is_main)
     with contextlib.ExitStack() as stack:
@@ -81,7 +89,7 @@ def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:
             return _hooks(trainer, stack, stop_after or trainer.plan.total_steps)
 
         try:
-            trainer = run(config, data.training, ranks, hooks, stop_after)
+            trainer = run(config, data.training_for(config.data.labels), ranks, hooks, stop_after)
         except Interrupted as stop:
             stack.close()
             if ranks.is_main:

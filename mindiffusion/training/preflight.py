@@ -9,6 +9,7 @@ from mindiffusion.config.plan import rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, TrainingConfig, ema_name
 from mindiffusion.config.shares import decay_of, warm_up_of
 from mindiffusion.errors import UserError
+from mindiffusion.kept_classes import check_guidance, check_labels, check_num_classes
 from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
@@ -24,13 +25,16 @@ _ADAM = 2
 """Averages that the optimizer keeps of each weight."""
 
 
-def preflight(config: RunConfig, num_train: int | None, world: int = 1) -> list[str]:
+def preflight(
+    config: RunConfig, num_train: int | None, world: int = 1, num_classes: int | None = None
+) -> list[str]:
     """Refuse a run that could not come to its end; writes nothing.
 
     Args:
         config: the run.
         num_train: training images; None where the data can't be found yet.
         world: ranks.
+        num_classes: classes of the data's label; None: likewise, or there is none.
 
     Returns:
         What to know beforehand, a line each.
@@ -40,7 +44,7 @@ def preflight(config: RunConfig, num_train: int | None, world: int = 1) -> list[
             folder, or no room on the disk.
         OSError: a folder that can't be written to.
     """
-    check_run(config, num_train, world)
+    check_run(config, num_train, world, num_classes)
     refuse_other_config(config)
     for folder in (config.run_dir, config.grid_dir):
         try_folder(folder)
@@ -50,19 +54,24 @@ def preflight(config: RunConfig, num_train: int | None, world: int = 1) -> list[
     return notes(config, num_train)
 
 
-def check_run(config: RunConfig, num_train: int | None, world: int = 1) -> None:
+def check_run(
+    config: RunConfig, num_train: int | None, world: int = 1, num_classes: int | None = None
+) -> None:
     """Refuse settings of a run that contradict each other, the data or the ranks.
 
     Args:
         config: the run.
         num_train: training images; None where the data can't be found yet.
         world: ranks.
+        num_classes: classes of the data's label; None: likewise, or there is none.
 
     Raises:
         UserError: they do.
     """
     training = config.training
     config.model.check(config.data.size)
+    check_labels(config)
+    check_num_classes(config, num_classes)
     check_sampler(config)
     _check_capacity(config)
     share = rank_share(training.global_batch, world)
@@ -91,9 +100,12 @@ def _check_capacity(config: RunConfig) -> None:
 def check_sampler(config: RunConfig) -> None:
     """Refuse a sampler that the process lacks, or with more steps than it has levels.
 
+    Also guidance of a network that has not learned to draw without a class.
+
     Raises:
         UserError: it does.
     """
+    check_guidance(config)
     sampler, levels = config.sampler, config.process.num_levels
     _check_spacing(config)
     if levels is None:

@@ -25,6 +25,7 @@ from mindiffusion.curriculum.stages import Stage
 from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
+from mindiffusion.kept_classes import check_num_classes, classes_part
 from mindiffusion.kept_statistics import statistics_part
 from mindiffusion.machine import keep_freed_memory
 from mindiffusion.network import Network, Probe, ProbeBatch, StageCapacity
@@ -106,7 +107,9 @@ class Trainer:
             compile_draws=runtime.compile and device.type == "cuda",
             noise_stream=config.noise_stream,
             stratified=config.training.stratified,
+            label_drop=config.training.label_drop,
         )
+        check_num_classes(config, None if data.classes is None else len(data.classes.names))
         self.statistics = statistics_for(config, data.images)
         self.process = build_process(config, self.statistics).to(device)
         self.network: Network = build_network(config)
@@ -321,6 +324,7 @@ class Trainer:
         keys = ("step", "config", "runtime", "train_seconds", "stage_log")
         whole = self.state()
         described = {key: whole[key] for key in keys} | statistics_part(self.statistics)
+        described |= classes_part(self.data.classes)
         return described | self.pacer.kept(self.step) | {"weights": averages | {"raw": raw}}
 
 

@@ -194,7 +194,7 @@ fields = st.sampled_from(
 @given(changes=st.dictionaries(fields, json_values, min_size=1, max_size=2))
 def test_any_sealed_manifest_opens_or_is_one_line(tmp_path, changes):
     folder = write(tmp_path / "d")
-    manifest, _ = prepared._read_manifest(folder)
+    manifest = prepared._read_manifest(folder)[0]
     write_manifest(folder, manifest | changes)
     try:
         load_prepared(folder)

@@ -3,9 +3,11 @@
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from benchmark.__main__ import main
 from mindiffusion.build import build_network
 from mindiffusion.config.model import SongUNetConfig
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset
@@ -126,3 +128,21 @@ def test_a_config_is_told_of_folders_and_of_nothing_else(folder, tmp_path):
     refused(tmp_path, "is a folder without nnet_ema.pth and nnet.pth")
     for name in ("weights-000000004.pt", "x.safetensors"):
         refused(tmp_path / name, name, "--preset is for those alone")
+
+
+def test_weights_with_classes_are_drawn_by_number(tmp_path, call):
+    words = ("model.num_classes=7", "training.label_drop=0.1", "sampler.steps=2", "sampler.chunk=2")
+    path = tmp_path / "9.ckpt"
+    path.mkdir()
+    torch.save(state(1, *words), path / "nnet_ema.pth")
+    sets = [part for word in (*TINY, *words) for part in ("--set", word)]
+    command = ["sample", str(path), "--preset", PRESET, *sets, "--count", "2", "--guidance", "2"]
+
+    def drawn(shown):
+        output = tmp_path / f"{shown}.npy"
+        code, _, errors = call(main, [*command, "--class", shown, "--output", str(output)])
+        return errors if code else np.load(output)
+
+    assert drawn("6").shape == drawn("0").shape == (2, 32, 32, 3)
+    assert not np.array_equal(drawn("6"), drawn("0"))
+    assert "class '7': class has the classes 0 to 6" in drawn("7")

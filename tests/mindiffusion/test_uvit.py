@@ -228,6 +228,14 @@ def test_classes_that_are_not_told_have_the_last_row():
 # -- mistakes ------------------------------------------------------------------------------------
 
 
+def test_a_class_that_is_not_told_is_the_last_row():
+    net = network(num_classes=10)
+    x, t = inputs()
+    last = net(x, t, torch.tensor([9, 9]))
+    assert torch.equal(net(x, t, torch.tensor([-1, -1])), last)
+    assert torch.equal(net(x, t), last)
+
+
 @pytest.mark.parametrize(
     ("options", "condition", "words"),
     [

@@ -1,6 +1,7 @@
 """Trains runs in a process of its own, so that a test can kill it or give it several ranks.
 
-Usage: drive_training.py IMAGES JOB…, each JOB a JSON file: a config, and optionally ``at`` (step)
+Usage: drive_training.py IMAGES JOB…, each JOB a JSON file: a config, for one with classes
+``label_names`` (their codes are in ``labels.npy`` beside IMAGES), and optionally ``at`` (step)
 with ``signal`` (sent to itself after that step), ``dump`` (folder for what each rank saw) and
 ``fault``: a ``signal`` that ``rank`` sends to itself, only once, before the step after ``step``;
 it leaves its process id in the file ``note``.
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from mindiffusion.config.presets import build_config
+from mindiffusion.data.classes import Classes
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import guarded, leave
 from mindiffusion.training.loop import Hooks
@@ -25,7 +27,7 @@ from mindiffusion.training.trainer import Trainer
 
 
 class Recorder:
-    """Keeps every training batch of a trainer: (step, position), image, noise time, noise."""
+    """Keeps all batches of a trainer: (step, position), image, noise time, noise, class."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.seen = []
@@ -39,7 +41,8 @@ class Recorder:
             _, level = self._trainer.noisy(batch, self._trainer.density)
             for j in range(stop - start):
                 key = (step, start + j)
-                self.seen.append((key, batch.images[j], level.t[j], batch.noise[j]))
+                told = torch.tensor(-2) if batch.condition is None else batch.condition[j]
+                self.seen.append((key, batch.images[j], level.t[j], batch.noise[j], told))
         return batch
 
     def arrays(self):
@@ -49,7 +52,7 @@ class Recorder:
             "key": np.array([row[0] for row in rows]),
             **{
                 name: torch.stack([row[i] for row in rows]).numpy()
-                for i, name in ((1, "images"), (2, "times"), (3, "noise"))
+                for i, name in ((1, "images"), (2, "times"), (3, "noise"), (4, "told"))
             },
         }
 
@@ -74,6 +77,16 @@ def plant(fault, trainer: Trainer) -> None:
         trainer.train_step = step
 
 
+def data_of(images, job, config) -> TrainingData:
+    """The images, and their classes where the config's network is told any."""
+    if config.data.labels is None:
+        return TrainingData(images, job["manifest"])
+    names, codes = job["label_names"], np.load(Path(sys.argv[1]).with_name("labels.npy"))
+    counts = np.bincount(codes, minlength=len(names)).tolist()
+    classes = Classes(config.data.labels, tuple(names), tuple(counts))
+    return TrainingData(images, job["manifest"], codes.astype(np.int64), classes)
+
+
 def drive(images, job) -> None:
     config = build_config(job["config"], "job")
     ranks = ranks_from_environment()
@@ -90,7 +103,7 @@ def drive(images, job) -> None:
 
         return Hooks(on_step=on_step)
 
-    data = TrainingData(images, job["manifest"])
+    data = data_of(images, job, config)
     trainer = run(config, data, ranks, hooks, job.get("stop_after"))
     if "dump" in job:
         path = Path(job["dump"]) / f"rank{ranks.rank}.npz"

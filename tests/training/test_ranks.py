@@ -23,6 +23,7 @@ JOBS = {
         "training.optimizer={name: adamw, weight_decay: 0.1}",
         "model={network: sparse_uvit, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}",
         "model.placement=stream",
+        "data.labels=eyes", "model.num_classes=7", "training.label_drop=0.25",
     ),
     "song64": (
         "c", "training.precision=fp64", "training.micro_batch=3",
@@ -44,6 +45,7 @@ def two_ranks(tmp_path_factory, run_cli, torchrun, repository, avatars, tiny_con
     """A function: job → folder with what two ranks did, under one torchrun a job."""
     root = tmp_path_factory.mktemp("two_ranks")
     np.save(root / "images.npy", avatars.train)
+    np.save(root / "labels.npy", avatars.train_labels["eyes"])
     script = repository / "tests" / "training" / "drive_training.py"
 
     def run(name):
@@ -53,6 +55,7 @@ def two_ranks(tmp_path_factory, run_cli, torchrun, repository, avatars, tiny_con
             arm, *words = JOBS[name]
             content = tiny_content(arm, *WORDS, *words, output=folder / "run")
             job = {"config": content, "manifest": avatars.manifest_id, "dump": str(folder)}
+            job["label_names"] = avatars.label_names["eyes"]
             (folder / "job.json").write_text(json.dumps(job))
             done = run_cli([*torchrun, script, root / "images.npy", folder / "job.json"], root)
             assert done.returncode == 0, done.stderr
@@ -106,7 +109,7 @@ def test_two_ranks_see_the_batches_of_one(name, two_ranks, one_rank):
     first, second = ranks_of(two_ranks(name))
     order = np.lexsort(np.concatenate([first["key"], second["key"]]).T[::-1])
     assert len(order) == 20 * 8
-    for field in ("key", "images", "times", "noise"):
+    for field in ("key", "images", "times", "noise", "told"):
         together = np.concatenate([first[field], second[field]])[order]
         assert together.tobytes() == alone[field].tobytes(), field
     assert set(first["key"][:, 1]) == {0, 1, 2, 3} and set(second["key"][:, 1]) == {4, 5, 6, 7}

@@ -60,12 +60,14 @@ def test_resume_after_sigkill_in_a_fresh_process_is_bit_equal(
 
 
 @pytest.mark.parametrize(
-    ("arm", "step"), [("cs", 2), ("cs", 9), ("cr", 13), ("cs", 23)]
+    ("arm", "step"), [("cs", 2), ("cs", 9), ("cr", 13), ("cs", 23), ("c with classes", 10)]
 )  # 2 and 9 are stage boundaries: the regrowth comes after the resume
 def test_resume_after_sigterm_at_any_step_is_bit_equal(
-    arm, step, workdir, train_run, tiny_config, assert_same, log_lines
+    arm, step, workdir, train_run, tiny_config, class_words, assert_same, log_lines
 ):
-    whole, cut = (tiny_config(arm, output=name) for name in ("whole", "cut"))
+    arm, _, told = arm.partition(" with ")
+    words = class_words if told else ()
+    whole, cut = (tiny_config(arm, *words, output=name) for name in ("whole", "cut"))
     train_run(whole)
 
     def stop_at(trainer):

@@ -27,7 +27,7 @@ from benchmark.evaluation.attributes.scores import (
 from benchmark.evaluation.metrics.denoising import NoiseSource
 from benchmark.evaluation.metrics.frechet import FloatArray
 from mindiffusion.errors import UserError
-from mindiffusion.process import Denoiser, Level, add_noise, times_of
+from mindiffusion.process import Denoiser, Level, add_noise, given, times_of
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def read_denoised(
     batch_size: int,
     noise: NoiseSource,
     classifier: AttributeClassifier,
+    condition: torch.Tensor | None = None,
 ) -> DenoisedReadings:
     """Read the attributes in x̂₀(x_t) of ``images`` at each noise level.
 
@@ -97,6 +98,7 @@ def read_denoised(
         noise: noise(level index, image indices (B,) int64) → ε (B, 3, H, W), as for
             ``denoising_profiles``.
         classifier: the reader.
+        condition: (N, …), what the denoiser is told of the images; None: nothing.
 
     Raises:
         UserError: no image.
@@ -109,8 +111,10 @@ def read_denoised(
             parts = []
             for start in range(0, len(images), batch_size):
                 x = images[start : start + batch_size]
-                eps = noise(number, torch.arange(start, start + len(x))).to(x)
-                shown = denoise(add_noise(x, level, eps), level).x0.to(x)
+                stop = start + len(x)
+                eps = noise(number, torch.arange(start, stop)).to(x)
+                asked = given(denoise, None if condition is None else condition[start:stop])
+                shown = asked(add_noise(x, level, eps), level).x0.to(x)
                 parts.append(classifier.read(shown.clamp(-1.0, 1.0)))
             by_level.append(joined(parts))
     return DenoisedReadings(times_of(levels), tuple(by_level))

@@ -1,22 +1,29 @@
 """Images from a checkpoint, for a person or another tool."""
 
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmark.evaluation.images.image_source import origin_file
 from mindiffusion.build import build_codec
+from mindiffusion.class_conditions import class_conditions, one_class
 from mindiffusion.config.run import RunConfig
+from mindiffusion.config.sampler import MOST_GUIDANCE
 from mindiffusion.errors import UserError
 from mindiffusion.exchange.by_path import open_weights
 from mindiffusion.files import atomic_write, write_json
+from mindiffusion.kept_classes import classes_of
 from mindiffusion.printable import printable
 from mindiffusion.runtime import resolve_sampler
 from mindiffusion.sampling import (
+    Conditions,
     config_of,
     load_weights,
     sample_images,
@@ -29,12 +36,62 @@ from mindiffusion.training.preflight import check_sampler
 from mindiffusion.writable import try_file
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What is to be drawn otherwise than the config inside the weights says; None: as it says.
+
+    Attributes:
+        seed: sampling seed.
+        shown: a class, by name or number, that all images show.
+        guidance: strength of guidance.
+    """
+
+    seed: int | None = None
+    shown: str | None = None
+    guidance: float | None = None
+
+    def of(self, config: RunConfig) -> RunConfig:
+        """The config with these settings.
+
+        Raises:
+            UserError: a seed or a strength outside what is allowed.
+        """
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed {self.seed}: a sampling seed is in 0 to 4294967295.")
+        if self.guidance is not None and not 0 <= self.guidance <= MOST_GUIDANCE:
+            raise UserError(
+                f"--guidance {self.guidance:g}: give a strength from 0 to {MOST_GUIDANCE}; 1 is no "
+                "guidance."
+            )
+        wished = {"seed": self.seed, "guidance": self.guidance}
+        given = {name: value for name, value in wished.items() if value is not None}
+        return replace(config, sampler=replace(config.sampler, **given))
+
+    def conditions(self, content: Mapping[str, Any], config: RunConfig) -> Conditions | None:
+        """What the images are to show; None where the network knows no classes.
+
+        Raises:
+            UserError: no such class.
+        """
+        classes = classes_of(content, config)
+        if classes is None:
+            if self.shown is not None:
+                raise UserError(
+                    f"--class {self.shown}: these weights are of a network that knows no classes; "
+                    "leave it out."
+                )
+            return None
+        if self.shown is None:
+            return class_conditions(classes, config.sampler.classes)
+        return one_class(classes.number_of(self.shown))
+
+
 def draw(
     path: Path,
     count: int,
     weights: str | None,
     output: Path,
-    seed: int | None,
+    wish: Wish,
     told: RunConfig | None = None,
 ) -> int:
     """Sample ``count`` images from a milestone's weights into a PNG grid or an .npy array.
@@ -44,25 +101,45 @@ def draw(
         count: number of images, ≥ 1.
         weights: "raw" or an average; if None the primary average, or the only ones there are.
         output: ``.png`` or ``.npy``; beside an array goes a file that names the data behind it.
-        seed: sampling seed instead of the config's.
+        wish: what else to draw than the config says.
         told: the config of weights that are in a folder without one.
 
     Raises:
-        UserError: another ending, a count below 1, or a bad checkpoint.
+        UserError: another ending, a count below 1, a bad checkpoint, or a wish that its network
+            cannot fulfil.
         OSError: the output can't be written; found out before anything is drawn.
     """
     if output.suffix not in (".png", ".npy"):
         raise UserError(f"--output {output}: give a name that ends in .png or .npy.")
     if count < 1:
         raise UserError(f"--count {count}: ask for at least one image.")
-    if seed is not None and not 0 <= seed < 2**32:
-        raise UserError(f"--seed {seed}: a sampling seed is in 0 to 4294967295.")
     try_file(output)
     content = open_weights(path, told)
-    config = config_of(content)
+    config = wish.of(config_of(content))
     check_sampler(config)
+    images = _drawn(content, config, weights, count, wish.conditions(content, config), path)
+    if output.suffix == ".npy":
+        origin_file(output).unlink(missing_ok=True)  # of what stood there before
+        with atomic_write(output) as handle:
+            np.save(handle, images)
+        manifest = content["manifest"]
+        if manifest is not None:
+            write_json(origin_file(output), {"manifest": manifest, "weights_file": path.name})
+    else:
+        save_png(output, tile(images, max(1, min(16, round(count**0.5)))))
+    print(output)
+    return 0
+
+
+def _drawn(
+    content: Mapping[str, Any],
+    config: RunConfig,
+    weights: str | None,
+    count: int,
+    conditions: Conditions | None,
+    path: Path,
+) -> NDArray[np.uint8]:
     chosen = weights or usual_weights(content, config)
-    sampler = config.sampler if seed is None else replace(config.sampler, seed=seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # As studies draw the images that they score.
     runtime = resolve_sampler(config, device.type)
@@ -76,17 +153,6 @@ def draw(
         def on_chunk(done: int) -> None:
             bar.update(done - bar.n)
 
-        images = sample_images(
-            model, model.process, build_codec(config), sampler, count, config.data.size, on_chunk
-        )
-    if output.suffix == ".npy":
-        origin_file(output).unlink(missing_ok=True)  # of what stood there before
-        with atomic_write(output) as handle:
-            np.save(handle, images)
-        manifest = content["manifest"]
-        if manifest is not None:
-            write_json(origin_file(output), {"manifest": manifest, "weights_file": path.name})
-    else:
-        save_png(output, tile(images, max(1, min(16, round(count**0.5)))))
-    print(output)
-    return 0
+        settings = config.sampler, count, config.data.size, on_chunk
+        codec = build_codec(config)
+        return sample_images(model, model.process, codec, *settings, conditions=conditions)

@@ -9,7 +9,7 @@ import torch
 
 from benchmark.evaluation.metrics.profile import ProfileResult
 from mindiffusion.errors import UserError
-from mindiffusion.process import Denoiser, Level, add_noise, eps_error, times_of
+from mindiffusion.process import Denoiser, Level, add_noise, eps_error, given, times_of
 
 NoiseSource = Callable[[int, torch.Tensor], torch.Tensor]
 
@@ -20,6 +20,7 @@ def denoising_profiles(
     levels: Sequence[Level],
     batch_size: int,
     noise: NoiseSource,
+    condition: torch.Tensor | None = None,
 ) -> dict[str, ProfileResult]:
     """Squared error of the predicted noise by level and image.
 
@@ -32,6 +33,7 @@ def denoising_profiles(
         batch_size: images a call; changes the result by rounding at most.
         noise: noise(level index, image indices (B,) int64) → ε (B, 3, H, W); a pure function of
             (level index, image index), so that all arms and milestones meet the same noise.
+        condition: (N, …), what the denoisers are told of the images; None: nothing.
 
     Raises:
         UserError: fewer than 2 images.
@@ -48,8 +50,9 @@ def denoising_profiles(
                 stop = start + len(x)
                 eps = noise(level_index, torch.arange(start, stop)).to(x)
                 x_t = add_noise(x, level, eps)
+                told = None if condition is None else condition[start:stop]
                 for number, denoise in enumerate(denoisers.values()):
-                    said = denoise(x_t, level)
+                    said = given(denoise, told)(x_t, level)
                     errors[number, level_index, start:stop] = eps_error(said, eps.double())
     return {
         name: ProfileResult(times_of(levels), array)

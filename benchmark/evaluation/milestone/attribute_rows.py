@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmark.evaluation.attributes.amplitude import Amplitude, counterfactual_amplitudes
 from benchmark.evaluation.attributes.emergence import (
@@ -39,7 +40,8 @@ def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> 
     images, ``emergence-oracle/…`` the oracle's own.
     """
     config, evaluation = milestone.config, milestone.evaluation
-    net = _readings(model, model.process, config, yardstick)
+    told = yardstick.labels(config, "held_out")
+    net = _readings(model, model.process, config, yardstick, told)
     labels = {
         name: codes[: evaluation.profile_images]
         for name, codes in yardstick.data.held_out_labels.items()
@@ -86,10 +88,14 @@ def oracle_readings(yardstick: Yardstick, config: RunConfig) -> DenoisedReadings
 
 
 def _readings(
-    denoise: Denoiser, process: Process, config: RunConfig, yardstick: Yardstick
+    denoise: Denoiser,
+    process: Process,
+    config: RunConfig,
+    yardstick: Yardstick,
+    condition: Tensor | None = None,
 ) -> DenoisedReadings:
     noisy = to_denoise(process, config, yardstick, yardstick.data.held_out)
-    return read_denoised(denoise, *noisy, yardstick.classifier)
+    return read_denoised(denoise, *noisy, yardstick.classifier, condition)
 
 
 def attribute_rows(

@@ -17,7 +17,7 @@ from benchmark.evaluation.metrics.denoising import (
 )
 from benchmark.evaluation.metrics.profile import ProfileResult, paired_difference, summaries
 from benchmark.evaluation.milestone.milestone import Milestone
-from benchmark.evaluation.milestone.yardstick import Yardstick
+from benchmark.evaluation.milestone.yardstick import Split, Yardstick
 from benchmark.rows.metric_names import (
     EPS_MSE,
     EPS_MSE_EXCESS,
@@ -37,6 +37,7 @@ from mindiffusion.sampling import model_of
 from mindiffusion.sparsity import group_norm_summary, vanished_groups, weight_movement
 
 _BATCH = 64
+_SPLITS: tuple[Split, Split] = ("held_out", "train")
 SUMMARY_DIRECTION = "lower"
 """Which way is better, of the summaries of the held-out ε-MSE."""
 
@@ -53,8 +54,7 @@ def profile_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> It
     networks: dict[str, Denoiser] = {milestone.weights: model}
     if "raw" in milestone.content["weights"]:
         networks["raw"] = model_of(milestone.content, "raw", process.device)
-    held_out = _profiles(networks, process, config, yardstick, yardstick.data.held_out)
-    train = _profiles(networks, process, config, yardstick, yardstick.data.train)
+    held_out, train = (_told(networks, process, config, yardstick, split) for split in _SPLITS)
     known = known_profiles(yardstick, config)
     for metric, profile in known.items():
         yield from _level_rows(milestone, metric, profile, "")
@@ -79,7 +79,10 @@ def known_profiles(yardstick: Yardstick, config: RunConfig) -> dict[str, Profile
     """
     oracle = yardstick.oracle.to(yardstick.device)
     known: dict[str, Denoiser] = {EPS_MSE_LINEAR: oracle, EPS_MSE_MEAN: oracle.mean_only()}
-    return _profiles(known, build_process(config), config, yardstick, yardstick.data.held_out)
+    held_out = yardstick.data.held_out
+    return denoising_profiles(
+        known, *to_denoise(build_process(config), config, yardstick, held_out)
+    )
 
 
 def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
@@ -93,14 +96,17 @@ def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
     return noise
 
 
-def _profiles(
-    denoisers: Mapping[str, Denoiser],
+def _told(
+    networks: Mapping[str, Denoiser],
     process: Process,
     config: RunConfig,
     yardstick: Yardstick,
-    images: np.ndarray,
+    split: Split,
 ) -> dict[str, ProfileResult]:
-    return denoising_profiles(denoisers, *to_denoise(process, config, yardstick, images))
+    """Profiles of networks; they are told the images' classes where they know any."""
+    images = yardstick.data.train if split == "train" else yardstick.data.held_out
+    noisy = to_denoise(process, config, yardstick, images)
+    return denoising_profiles(networks, *noisy, yardstick.labels(config, split))
 
 
 def to_denoise(
@@ -182,8 +188,7 @@ def _mask_rows(
     under = lifted = scored
     if mask.share_off:
         with (mask.imposed or mask.lifted)():
-            held_out = yardstick.data.held_out
-            other = _profiles({"": model}, model.process, config, yardstick, held_out)[""]
+            other = _told({"": model}, model.process, config, yardstick, "held_out")[""]
         under, lifted = (other, scored) if mask.imposed else (scored, other)
     effect = paired_difference(lifted, under)
     yield from _level_rows(milestone, MASK_EFFECT, effect, weights, direction="none")

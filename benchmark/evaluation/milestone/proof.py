@@ -68,6 +68,13 @@ def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
         UserError: it cannot go on where the run's network stops.
     """
     ours, theirs = ((c.data.dataset, c.data.size, c.process.noise) for c in (config, finisher))
+    if config.data.labels != finisher.data.labels:
+        raise UserError(
+            f"the finisher {finisher.arm}/{finisher.seed} is told {finisher.data.labels or 'no'} "
+            f"labels, the run {config.arm}/{config.seed} {config.data.labels or 'none'}; stitched "
+            "samples need one label for both, so give another finisher, or metrics without "
+            "stitched."
+        )
     if ours != theirs:
         ours_text, theirs_text = (
             f"{shown_value(name)} at {size} pixels, {noise}" for name, size, noise in (ours, theirs)

@@ -4,7 +4,8 @@ Images are drawn once and rounded to uint8 once; every metric reads these. They 
 without a name, so memory does not grow with their number, except where a metric needs features.
 """
 
-from collections.abc import Callable, Iterator, Set
+import sys
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,11 @@ from benchmark.evaluation.features.extract import (
 from benchmark.evaluation.metrics.colour import colour_offset, colour_spread, picture_means
 from benchmark.evaluation.metrics.roughness import corner_roughness
 from benchmark.evaluation.milestone.attribute_rows import attribute_rows
+from benchmark.evaluation.milestone.class_scores import (
+    OneClass,
+    class_scores,
+    classes_apart,
+)
 from benchmark.evaluation.milestone.feature_scores import (
     Score,
     memorisation_score,
@@ -32,7 +38,7 @@ from benchmark.evaluation.milestone.feature_scores import (
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.yardstick import NetYardstick, Yardstick, image_store
 from benchmark.rows.keeper import INSTRUMENT
-from benchmark.rows.metric_names import MEMORISED_PIXELS, VARIANT, metric_label
+from benchmark.rows.metric_names import CLASS, MEMORISED_PIXELS, VARIANT, metric_label
 from benchmark.rows.provenance import versions
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing, metrics_of_every_seed
@@ -43,6 +49,7 @@ from mindiffusion.config.run import RunConfig
 from mindiffusion.process import Denoiser, Process
 from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
+    Conditions,
     load_weights,
     sample_chunk,
     save_png,
@@ -133,7 +140,8 @@ def _set_rows(
     def on_chunk(done: int) -> None:
         on_progress("sampling", 0.7 * done / n)
 
-    draw_into(images, model, model.process, config, yardstick.ranks, on_chunk)
+    told = yardstick.conditions(config)
+    draw_into(images, model, model.process, config, yardstick.ranks, on_chunk, told)
     on_progress("features", 0.7)
     is_shown = variant is None and milestone.has_pictures
     if seed == milestone.config.sampler.seed and is_shown:
@@ -145,8 +153,10 @@ def _set_rows(
     for size in images_of.sizes:
         some, fields = images[:size], common | {"n_generated": size}
         yield from _image_rows(milestone, yardstick, some, images_of.metrics, fields)
+        by_class = _by_class(milestone, yardstick, images_of, size)
         for net in yardstick.nets:
-            yield from _net_rows(milestone, yardstick, net, some, images_of.metrics, fields)
+            metrics = images_of.metrics
+            yield from _net_rows(milestone, yardstick, net, some, metrics, fields, by_class)
 
 
 def draw_into(
@@ -156,13 +166,15 @@ def draw_into(
     config: RunConfig,
     ranks: Ranks,
     on_chunk: Callable[[int], None] = lambda done: None,
+    conditions: Conditions | None = None,
 ) -> None:
     """Fill ``images`` (N, H, W, 3) with the first N that are sampled, on all ranks.
 
     Each rank draws the chunks that its groups need, and gives its groups' images to the others.
+    ``conditions`` say what the images are to show, where the network knows classes.
     """
-    n = len(images)
-    size = chunk_size(config.sampler, config.data.size, process.device.type)
+    n, sampler, side = len(images), config.sampler, config.data.size
+    size = chunk_size(sampler, side, process.device.type)
     groups, codec = group_ranges(n, _groups(n)), build_codec(config)
     drawn: set[int] = set()
     # A group of each rank at a time: nobody waits longer than a group takes.
@@ -171,7 +183,7 @@ def draw_into(
         for part in turn[ranks.rank : ranks.rank + 1]:
             for number in sorted({k // size for k in part} - drawn):
                 chunk = sample_chunk(
-                    denoise, process, codec, config.sampler, number, config.data.size
+                    denoise, process, codec, sampler, number, side, conditions=conditions
                 )
                 rows = images[number * size : (number + 1) * size]
                 rows[:] = chunk[: len(rows)]
@@ -265,14 +277,33 @@ def _net_rows(
     images: NDArray[np.uint8],
     metrics: Set[str],
     common: dict[str, Any],
+    by_class: Sequence[OneClass],
 ) -> Iterator[Row]:
     """What is measured on the features of one net."""
-    keep = bool(metrics & metrics_needing("features"))
+    keep = bool(by_class) or bool(metrics & metrics_needing("features"))
     found = features_of(net.extractor, images, keep, yardstick.ranks)
     unseen = yardstick.unseen_features(net) if "memorisation" in metrics else None
     common = common | {"versions": versions() | {INSTRUMENT: net.extractor.weights_sha256[:12]}}
     for score in net_scores(net.extractor, found, net.reference, metrics, unseen):
         yield _score_row(milestone, score, common)
+    for one in by_class:
+        for score in class_scores(net, found, one, metrics):
+            row = _score_row(milestone, score, common)
+            yield replace(row, metric=f"{CLASS}{one.name}/{row.metric}")
+
+
+def _by_class(
+    milestone: Milestone, yardstick: Yardstick, images_of: ImageSet, size: int
+) -> Sequence[OneClass]:
+    """The classes that are scored apart: of all images of the run's own way to draw them."""
+    is_first = images_of.sampling_seed == milestone.config.sampler.seed
+    is_own = images_of.variant is None and is_first and size == images_of.sizes[-1]
+    if not (is_own and milestone.evaluation.per_class):
+        return ()
+    classes, left_out = classes_apart(milestone.config, yardstick, size)
+    if left_out and yardstick.ranks.is_main:
+        print(left_out, file=sys.stderr)
+    return classes
 
 
 def _score_row(milestone: Milestone, score: Score, common: dict[str, Any]) -> Row:

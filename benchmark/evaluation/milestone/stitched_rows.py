@@ -67,7 +67,14 @@ def stitched_rows(
         pair = (own, theirs) if side == "above" else (theirs, own)
         n = evaluation.curve_size
         images = image_store(n, config.data.size)
-        draw_into(images, stitched(*pair, tau), own.process, config, yardstick.ranks)
+        draw_into(
+            images,
+            stitched(*pair, tau),
+            own.process,
+            config,
+            yardstick.ranks,
+            conditions=yardstick.conditions(config),
+        )
         found = features_of(net.extractor, images, keep=False, ranks=yardstick.ranks)
         value = frechet_distance(
             merge_moments(found.groups), net.reference.moments, net.reference.root

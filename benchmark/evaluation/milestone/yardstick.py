@@ -7,10 +7,12 @@ import functools
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmark.evaluation.attributes.classifier import AttributeClassifier, Readings
 from benchmark.evaluation.attributes.fit import ClassifierConfig
@@ -23,11 +25,12 @@ from benchmark.evaluation.metrics.linear_oracle import LinearOracle, linear_orac
 from benchmark.evaluation.metrics.memorisation import Memorisation, memorisation, unseen_images
 from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import EvaluationConfig, check_counts
+from mindiffusion.class_conditions import class_conditions
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.places import cache_root
 from mindiffusion.runtime import resolve_sampler
-from mindiffusion.sampling import SamplingNetwork, sampling_network
+from mindiffusion.sampling import Conditions, SamplingNetwork, sampling_network
 from mindiffusion.training.ranks import Ranks
 
 """What "auto" is where Inception's weights are not to be had."""
@@ -36,6 +39,7 @@ NO_UNSEEN = (
     "tells copying from chance; all else is scored."
 )
 _BLOCK = 1024
+Split = Literal["train", "held_out"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,29 @@ class Yardstick:
     def unseen_features(self, net: NetYardstick) -> NDArray[np.float64] | None:
         """Features of the unseen held-out images, computed once a net; None if there are none."""
         return _features_of(net.extractor, self) if self.has_unseen else None
+
+    def labels(self, config: RunConfig, split: Split) -> Tensor | None:
+        """What a run's network is told of the first ``profile_images`` of a split, (N,) int64.
+
+        None where its network knows no classes.
+        """
+        if config.data.labels is None:
+            return None
+        data = self.data
+        codes = (data.train_labels if split == "train" else data.held_out_labels)[
+            config.data.labels
+        ]
+        first = codes[: self.evaluation.profile_images].astype(np.int64)
+        return torch.from_numpy(first).to(self.device)
+
+    def conditions(self, config: RunConfig) -> Conditions | None:
+        """What a run's drawn images are to show, by their index; None: its network is told nothing.
+
+        Shares are those of all training images.
+        """
+        if config.data.labels is None:
+            return None
+        return class_conditions(self.data.classes(config.data.labels), config.sampler.classes)
 
     def sampling_network(self, config: RunConfig, role: str = "arm") -> SamplingNetwork:
         """The network that draws all samples of a run: compiled once, weights are loaded into it.

@@ -16,6 +16,11 @@ def test_a_variant_changes_what_it_names_and_nothing_else(tiny_config):
     assert variant.name == "raw, 7 steps, eta 0.5"
     assert variant.of(config).sampler == dataclasses.replace(config.sampler, steps=7, eta=0.5)
     assert Variant(weights="raw").of(config) == config
+    guided = Variant(guidance=2.0)
+    assert guided.name == "guidance 2" and guided.of(config).sampler.guidance == 2
+    # Studies whose variants guide nothing are bound as before variants could.
+    assert set(variant.settings) == {"weights", "steps", "eta"}
+    assert guided.settings["guidance"] == 2
     other = Variant(steps=7).of(config)
     assert dataclasses.replace(other, sampler=config.sampler) == config
 
@@ -23,10 +28,11 @@ def test_a_variant_changes_what_it_names_and_nothing_else(tiny_config):
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
-        ([{}], "an entry without weights, steps or eta"),
+        ([{}], "an entry without weights, steps, eta or guidance"),
         ([{"steps": 7}, {"steps": 7}], "'7 steps' twice"),
         ([{"eta": 2}], "less than or equal to 1|at most 1"),
-        ([{"guidance": 2}], "guidance"),
+        ([{"guidance": -1}], "greater than or equal to 0"),
+        ([{"guide": 2}], "guide"),
     ],
 )
 def test_variants_that_say_nothing_are_refused(variants, message):
