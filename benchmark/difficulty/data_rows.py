@@ -114,7 +114,8 @@ def relative_entropies(
 
     Args:
         spectrum: the data.
-        alpha, sigma: (L,) of levels from low noise to high, sigma > 0.
+        alpha: (L,) factors of the image, from low noise to high.
+        sigma: (L,) factors of the noise, > 0.
     """
     steps = np.diff(2 * np.log(sigma / alpha)) ** 2
     by_step = relative_entropy(spectrum, alpha, sigma)

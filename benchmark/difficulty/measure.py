@@ -1,5 +1,6 @@
 """A difficulty run from its start or from wherever it is: rows, then what follows from them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ def measure_difficulty(setting: Setting) -> int:
         add_data_rows(setting, data)
         left = [net for net in setting.nets if not is_done(Scoring(setting, net, data))]
         train_side_by_side(setting, left, data)
+        shutil.rmtree(folder / "nets", ignore_errors=True)
         print(write_outcome(measured_of(setting, data)))
     return 0
 

@@ -75,8 +75,10 @@ def train_nets(
     """Train nets one after the other.
 
     Args:
-        setting, data, side_by_side: as of ``train_net``.
+        setting: the difficulty run.
         nets: which ones.
+        data: its prepared data.
+        side_by_side: as of ``train_net``.
         on_net: called after each.
     """
     for net in nets:

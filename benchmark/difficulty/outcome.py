@@ -216,12 +216,14 @@ def _draw(measured: Measured, found: Sequence[Yardstick], stem: Path) -> None:
             labels,
             orders,
             _agreement(found),
-            [
-                f"{len(measured.setting.seeds)} seeds",
-                f"process {measured.setting.run.process.kind}",
-            ],
+            _notes(measured),
         )
         save(drawn, stem)
+
+
+def _notes(measured: Measured) -> list[str]:
+    run, count = measured.setting.run, len(measured.setting.seeds)
+    return [run.data.dataset, f"process {run.process.kind}", f"n={count} seed{'s' * (count > 1)}"]
 
 
 def _text(measured: Measured, found: Sequence[Yardstick]) -> str:
@@ -232,7 +234,5 @@ def _text(measured: Measured, found: Sequence[Yardstick]) -> str:
         f"{verdict(one, measured.setting.labels)}"
         for one in found
     ]
-    head = (
-        "Is low noise harder? By yardstick, with the rank correlation of difficulty and low noise:"
-    )
+    head = "Is low noise harder? By yardstick, with its rank correlation with low noise:"
     return "\n".join([head, *lines, f"Tables, figure, orders: {measured.setting.folder}"])

@@ -147,7 +147,8 @@ def make_setting(
     Args:
         dataset: its name, or a folder or zip of images.
         process: a kind of process; None: the usual one.
-        num_intervals, num_seeds: as of ``Setting``.
+        num_intervals: N, as of ``Setting``.
+        num_seeds: as of ``Setting``.
         output: folder; None: results/difficulty-<dataset>.
         overrides: ``--set`` words for all nets.
 

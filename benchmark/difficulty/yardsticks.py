@@ -85,7 +85,8 @@ def rank_correlation(a: Floats, b: Floats) -> float:
     """Spearman's rank correlation over what both have, equal ranks for equal values.
 
     Args:
-        a, b: (N,); NaN where there is no value, infinity is above all numbers.
+        a: (N,); NaN where there is no value, infinity is above all numbers.
+        b: (N,), likewise.
 
     Returns:
         In [-1, 1]; NaN with fewer than three pairs or without any spread.
