@@ -18,7 +18,6 @@ from benchmark.difficulty.yardsticks import (
     yardsticks,
 )
 from benchmark.reporting.tables.as_text import Table, to_csv, to_markdown
-from benchmark.rows.provenance import git_revision
 from mindiffusion.files import remove_stale, write_json, write_text
 
 _TABLES, _MEASURED = "tables", "measured"
@@ -99,7 +98,7 @@ def _caption(measured: Measured) -> str:
     return (
         f"{setting.run.data.dataset}, process {setting.run.process.kind}, {setting.run.model.words}"
         f", {len(setting.seeds)} training seeds, {_last(measured):.0f} steps, code "
-        f"{git_revision()}. Noise time 1 is pure noise."
+        f"{measured.code}. Noise time 1 is pure noise."
     )
 
 

@@ -2,12 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass
+from pydantic import BaseModel, ConfigDict, TypeAdapter, with_config
 
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset, merge
 from mindiffusion.config.run import RunConfig, differences, to_kept
@@ -32,7 +31,8 @@ _OWN_KEYS = ("arm", "seed", "noise_stream", "output", "samples", "curriculum", "
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@with_config(_STRICT)
+@dataclass(frozen=True)
 class Net:
     """One network that is trained.
 
@@ -45,7 +45,8 @@ class Net:
     interval: int | None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@with_config(_STRICT)
+@dataclass(frozen=True)
 class Setting:
     """What a difficulty run is.
 

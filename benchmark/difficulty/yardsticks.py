@@ -122,6 +122,9 @@ class Measured:
         times: (N · LEVELS,) noise times of the grid.
         ratio: (N · LEVELS,) σ = sigma/alpha there.
         dim: numbers in an image.
+
+    Attributes:
+        code: the revisions that measured.
     """
 
     def __init__(
@@ -132,10 +135,13 @@ class Measured:
         self._place = {time: number for number, time in enumerate(times.tolist())}
         self._ratio = ratio.reshape(setting.num_intervals, LEVELS)
         self._rows: dict[tuple[str, int, int, str], dict[float, float]] = {}
+        revisions = set()
         for row in rows:
+            revisions.add(row.git)
             if row.level is not None:
                 of = self._rows.setdefault((row.arm, row.seed, row.step, row.metric), {})
                 of[row.level] = row.value
+        self.code = ", ".join(sorted(revisions))
 
     @cached_property
     def steps(self) -> Floats:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from plots.style import PAGE_INCHES, new_figure, note_below
 
 Floats = NDArray[np.float64]
-_MAP, _DIVERGING = "viridis_r", "RdBu_r"
+_MAP, _DIVERGING = "viridis", "RdBu_r"
+_LIGHTEST = 0.9
+"""Of the colours of lines: a lighter yellow is hard to see on white."""
 _MOST_NUMBERS = 20
 """Intervals or yardsticks whose cells have room for a number."""
 _SMALL = 6
@@ -40,7 +42,7 @@ class Order:
 
 def convergence(steps: Floats, excess: Floats, labels: Sequence[str], ax: Axes) -> Axes:
     """Relative excess (N, K) over training steps (K,), a line an interval."""
-    colours = matplotlib.colormaps[_MAP](np.linspace(0, 1, len(excess)))
+    colours = matplotlib.colormaps[_MAP](np.linspace(0, _LIGHTEST, len(excess)))
     for number, (curve, colour) in enumerate(zip(excess, colours, strict=True)):
         # Names of the two ends suffice: colours between them are in order.
         is_end = number in (0, len(excess) - 1)
@@ -54,7 +56,7 @@ def convergence(steps: Floats, excess: Floats, labels: Sequence[str], ax: Axes) 
         ax.set_ylim(max(_BELOW, min(-0.05, drawn.min())), min(_ABOVE, max(1.05, drawn.max())))
     ax.set_xlabel("training steps (left end: untrained)")
     ax.set_ylabel("excess over the linear denoiser, ε")
-    ax.legend(loc="lower left", fontsize=_SMALL)
+    ax.legend(loc="upper right", fontsize=_SMALL)
     return ax
 
 
