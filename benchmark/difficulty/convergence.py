@@ -1,6 +1,6 @@
 """How a network's held-out error falls towards its floor, and how soon it is half-way.
 
-Formulas: docs/methods.md, Difficulty of noise levels.
+Formulas: docs/difficulty.md.
 """
 
 from collections.abc import Callable

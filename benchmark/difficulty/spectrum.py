@@ -2,7 +2,7 @@
 
 In the eigenbasis of the covariance a noisy image is d independent normals with the variances
 alpha²·λ + sigma² and the means alpha·μ.
-Formulas and their sources: docs/methods.md, Difficulty of noise levels.
+Formulas and their sources: docs/difficulty.md.
 """
 
 from dataclasses import dataclass
