@@ -45,8 +45,8 @@ POINTS = 128
 _FEWEST_POINTS = 16
 _ALL_INSIDE = 2.5
 """Standard deviations of the noise that a picture of noisy pixels has room for."""
-_P, _Q = 1, 2
-"""Variants of the noise of the two sides: they must be independent."""
+_P, _Q, _ORDER = 1, 2, 3
+"""Variants of the draws: noise of the two sides, which must be independent, and which images."""
 
 
 def add_data_rows(setting: Setting, data: PreparedData) -> None:
@@ -168,9 +168,8 @@ def _neighbour_estimate(
     lowest = float(process.fine_grid().t[1])
     ends = [max(scoring.setting.edges[interval + end], lowest) for end in (0, 1)]
     low, high = (process.level(torch.tensor([t], dtype=torch.float64)) for t in ends)
-    order = permutation(
-        scoring.config.seed, 0, len(scoring.data.train), stream=Stream.EVALUATION_NOISE
-    )
+    images, seed = len(scoring.data.train), scoring.config.seed
+    order = permutation(seed, 0, images, _ORDER, Stream.EVALUATION_NOISE)
     # One map for both sides, so that the relative entropy can only fall by it.
     room = float(high.alpha + _ALL_INSIDE * high.sigma)
     sides = ((low, order[:count], _P), (high, order[count : 2 * count], _Q))

@@ -42,7 +42,13 @@ def _score(scoring: Scoring, trained: int) -> None:
         keeper.add(scoring.milestone_rows(content))
 
 
-def train_net(setting: Setting, net: Net, data: PreparedData, side_by_side: int) -> None:
+def train_net(
+    setting: Setting,
+    net: Net,
+    data: PreparedData,
+    side_by_side: int,
+    on_steps: Callable[[int], None] = lambda count: None,
+) -> None:
     """Train a net to its end, with rows at each milestone; its weights go when all are written.
 
     Args:
@@ -50,6 +56,7 @@ def train_net(setting: Setting, net: Net, data: PreparedData, side_by_side: int)
         net: which net.
         data: its prepared data.
         side_by_side: processes that share this machine, this one among them.
+        on_steps: called after each step with the steps since the last call; at first, with all.
 
     Raises:
         Interrupted: asked to stop; the state is saved.
@@ -57,7 +64,14 @@ def train_net(setting: Setting, net: Net, data: PreparedData, side_by_side: int)
     scoring = Scoring(setting, net, data)
     if is_done(scoring):
         return
-    hooks = Hooks(on_milestone=lambda step, path: _score(scoring, step))
+    known = 0
+
+    def step_done(step: int, total: int) -> None:
+        nonlocal known
+        on_steps(step - known)
+        known = step
+
+    hooks = Hooks(on_step=step_done, on_milestone=lambda step, path: _score(scoring, step))
     ranks = Ranks(runs_on_machine=side_by_side)
     trainer = run(scoring.config, data.training, ranks, lambda trainer: hooks)
     _score(scoring, trainer.step)
@@ -70,7 +84,7 @@ def train_nets(
     nets: Iterable[Net],
     data: PreparedData,
     side_by_side: int,
-    on_net: Callable[[], None],
+    on_steps: Callable[[int], None],
 ) -> None:
     """Train nets one after the other.
 
@@ -79,8 +93,7 @@ def train_nets(
         nets: which ones.
         data: its prepared data.
         side_by_side: as of ``train_net``.
-        on_net: called after each.
+        on_steps: as of ``train_net``.
     """
     for net in nets:
-        train_net(setting, net, data, side_by_side)
-        on_net()
+        train_net(setting, net, data, side_by_side, on_steps)

@@ -22,6 +22,7 @@ from benchmark.cells.local import GO_ON, STOP_SECONDS
 from benchmark.cells.slots import device_slots
 from benchmark.difficulty.nets import train_nets
 from benchmark.difficulty.setting import Net, Setting
+from mindiffusion.config.plan import resolve_plan
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.record import Record
 from mindiffusion.data.store import hand_over, prepared_data, take_over
@@ -57,8 +58,8 @@ class _Share(BaseModel):
 def do_share(document: Path) -> int:
     """Train what a document says; returns the exit code.
 
-    A line on stdout says when a net is done. If nobody reads them any more, the parent is dead and
-    this process ends too.
+    Lines on stdout say how many steps are done. If nobody reads them any more, the parent is dead
+    and this process ends too.
 
     Raises:
         UserError: the document is damaged.
@@ -67,10 +68,19 @@ def do_share(document: Path) -> int:
     take_over(told.data)
     data = prepared_data(told.setting.run.data, show_progress=False)
     try:
-        train_nets(told.setting, told.nets, data, told.side_by_side, lambda: print(flush=True))
+        train_nets(told.setting, told.nets, data, told.side_by_side, _report)
     except Interrupted as stop:
         return 128 + stop.signal_number
     return 0
+
+
+def _report(steps: int) -> None:
+    try:
+        print(steps, flush=True)
+    except BrokenPipeError:
+        # Nothing more can be said, and stdout must not be flushed again at exit.
+        sys.stdout = None
+        raise Interrupted(signal.SIGTERM) from None
 
 
 def train_side_by_side(setting: Setting, nets: Sequence[Net], data: PreparedData) -> None:
@@ -89,7 +99,8 @@ def train_side_by_side(setting: Setting, nets: Sequence[Net], data: PreparedData
         return
     slots = device_slots([setting.run])[: len(nets)]
     records = hand_over({setting.run.data: data})
-    with _bar(len(nets)) as bar, _stopping() as running:
+    steps = resolve_plan(setting.run, len(data.train)).total_steps
+    with _bar(steps * len(nets)) as bar, _stopping() as running:
         for number, gpu in enumerate(slots):
             own = tuple(nets[number :: len(slots)])
             share = _Share(setting=setting, data=records, nets=own, side_by_side=len(slots))
@@ -118,8 +129,10 @@ class _Process:
     def _listen(self, bar: "tqdm[Any]") -> None:
         assert self.child.stdout is not None
         with self.child.stdout as lines:
-            for _ in lines:
-                bar.update()
+            for line in lines:
+                # A library's chatter is passed over.
+                with contextlib.suppress(ValueError):
+                    bar.update(int(line))
 
     def check_end(self) -> None:
         """Raise if it did not end well."""
@@ -136,7 +149,9 @@ class _Process:
 
 def _bar(total: int) -> "tqdm[Any]":
     is_watched = sys.stderr.isatty()
-    return tqdm(total=total, desc="nets", dynamic_ncols=True, mininterval=0.5 if is_watched else 30)
+    return tqdm(
+        total=total, desc="steps of nets", dynamic_ncols=True, mininterval=0.5 if is_watched else 30
+    )
 
 
 def _start(share: _Share, number: int, gpu: str | None, bar: "tqdm[Any]") -> _Process:
