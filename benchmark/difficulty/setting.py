@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, with_config
+from pydantic import BaseModel, ConfigDict, with_config
 
+from benchmark.rows.file import ROWS_FILE, rows_files
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset, merge
 from mindiffusion.config.run import RunConfig, differences, to_kept
 from mindiffusion.curriculum.density import Window
@@ -190,7 +191,7 @@ def claim_folder(setting: Setting, manifest: str) -> None:
         manifest: id of its data's manifest.
 
     Raises:
-        UserError: the folder holds another run, or its description is damaged.
+        UserError: the folder holds another run or a study, or its description is damaged.
     """
     path = Path(setting.folder) / SETTING_FILE
     rest = {
@@ -199,11 +200,13 @@ def claim_folder(setting: Setting, manifest: str) -> None:
         "version": _VERSION,
     }
     content = {"run": to_kept(setting.run), "manifest": manifest, "rest": rest}
+    advice = "choose another --output, or delete that folder."
     if not path.exists():
+        if rows_files(path.with_name(ROWS_FILE)):
+            raise UserError(f"{setting.folder} holds rows of no difficulty run; {advice}")
         write_json(path, content)
         return
-    advice = "choose another --output, or delete that folder."
-    known = read_json(path, TypeAdapter(_SettingFile), advice).model_dump()
+    known = read_json(path, _SettingFile, advice).model_dump()
     changed = differences(known["run"], content["run"]) + differences(
         {key: known[key] for key in ("manifest", "rest")},
         {key: content[key] for key in ("manifest", "rest")},

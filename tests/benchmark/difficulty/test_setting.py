@@ -125,6 +125,13 @@ def test_folder_of_another_run_is_refused(tmp_path):
         assert name in str(error.value) and "\n" not in str(error.value)
 
 
+def test_folder_of_a_study_is_refused(tmp_path):
+    (tmp_path / "rows.jsonl.xz").touch()
+    with pytest.raises(UserError, match="holds rows of no difficulty run; choose another --output"):
+        claim_folder(setting_of(output=tmp_path), "m1")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl.xz"]
+
+
 def test_damaged_description_is_one_line(tmp_path):
     setting = setting_of(output=tmp_path)
     claim_folder(setting, "m1")
