@@ -74,7 +74,7 @@ def _known(path: Path, arm: str, seed: int) -> list[Row]:
 
 
 def _has(rows: list[Row], metric: str) -> bool:
-    # Rows of one call are appended whole or not at all.
+    # Those of all intervals are one line of the file, and of a call's lines it is the last.
     return any(row.metric == metric for row in rows)
 
 
