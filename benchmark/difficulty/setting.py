@@ -199,18 +199,15 @@ def claim_folder(setting: Setting, manifest: str) -> None:
         "num_seeds": setting.num_seeds,
         "version": _VERSION,
     }
-    content = {"run": to_kept(setting.run), "manifest": manifest, "rest": rest}
+    run, others = to_kept(setting.run), {"manifest": manifest, "rest": rest}
     advice = "choose another --output, or delete that folder."
     if not path.exists():
         if rows_files(path.with_name(ROWS_FILE)):
             raise UserError(f"{setting.folder} holds rows of no difficulty run; {advice}")
-        write_json(path, content)
+        write_json(path, {"run": run, **others})
         return
     known = read_json(path, _SettingFile, advice).model_dump()
-    changed = differences(known["run"], content["run"]) + differences(
-        {key: known[key] for key in ("manifest", "rest")},
-        {key: content[key] for key in ("manifest", "rest")},
-    )
+    changed = differences(known.pop("run"), run) + differences(known, others)
     if changed:
         raise UserError(
             f"{setting.folder} holds another difficulty run (different: "

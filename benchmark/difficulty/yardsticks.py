@@ -286,7 +286,7 @@ def verdict(yardstick: Yardstick, labels: Sequence[str]) -> str:
 
 def _ends(values: Floats, labels: Sequence[str]) -> str:
     """Which intervals are hardest and easiest."""
-    known = np.flatnonzero(~np.isnan(values))
+    known = np.flatnonzero(~np.isnan(values)).tolist()
     hardest = [labels[i] for i in known if values[i] == values[known].max()]
     easiest = [labels[i] for i in known if values[i] == values[known].min()]
     unknown = len(values) - len(known)
