@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from benchmark.cells import command as cells
+from benchmark.difficulty import command as difficulty
 from benchmark.evaluation import command as evaluation
 from benchmark.reporting import command as reporting
 from benchmark.rows import command as rows
@@ -13,7 +14,7 @@ from mindiffusion.cli import load_settings
 from mindiffusion.errors import guarded, leave
 from mindiffusion.machine import yield_cores
 
-ROOMS = (cells, evaluation, reporting, rows, selfcheck, speed)
+ROOMS = (cells, difficulty, evaluation, reporting, rows, selfcheck, speed)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -76,6 +76,16 @@ ROOMS = {
     "plots": {"mindiffusion", "study", "rows", "analysis"},
     "reporting": {"mindiffusion", "study", "rows", "analysis", "plots"},
     "cells": {"mindiffusion", "study", "rows", "evaluation", "analysis", "reporting"},
+    "difficulty": {
+        "mindiffusion",
+        "study",
+        "rows",
+        "evaluation",
+        "analysis",
+        "plots",
+        "reporting",
+        "cells",
+    },
     "speed": {"mindiffusion", "rows", "evaluation", "plots"},
     "selfcheck": {"mindiffusion", "rows", "evaluation", "speed"},
 }

@@ -1,0 +1,1 @@
+"""Which noise levels are hard: yardsticks of difficulty by interval of the noise time."""

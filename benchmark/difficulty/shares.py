@@ -1,0 +1,194 @@
+"""Nets shared out over processes, as many as the machine runs side by side.
+
+A process trains its share one net after the other: a net takes seconds, and so does the start of a
+process. All intervals cost the same, so shares are fixed beforehand.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from tqdm import tqdm
+
+from benchmark.cells.local import GO_ON, STOP_SECONDS
+from benchmark.cells.slots import device_slots
+from benchmark.difficulty.nets import train_nets
+from benchmark.difficulty.setting import Net, Setting
+from mindiffusion.config.plan import resolve_plan
+from mindiffusion.data.prepared import PreparedData
+from mindiffusion.data.record import Record
+from mindiffusion.data.store import hand_over, prepared_data, take_over
+from mindiffusion.errors import FAULT_CODE, STOP_CODES, Terminated, ToldFault, UserError
+from mindiffusion.files import write_text
+from mindiffusion.machine import module_command
+from mindiffusion.outside.documents import read_json
+from mindiffusion.outside.paths import open_to_change
+from mindiffusion.training.run_files import last_line
+from mindiffusion.training.signals import Interrupted
+
+_POLL_SECONDS = 0.1
+
+
+class _Share(BaseModel):
+    """What a process is told.
+
+    Attributes:
+        setting: the difficulty run.
+        data: the prepared data that it must use.
+        nets: those that it trains.
+        side_by_side: how many processes there are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    setting: Setting
+    data: tuple[Record, ...]
+    nets: Annotated[tuple[Net, ...], Field(min_length=1)]
+    side_by_side: Annotated[int, Field(ge=1, le=100_000)]
+
+
+def do_share(document: Path) -> int:
+    """Train what a document says; returns the exit code.
+
+    Lines on stdout say how many steps are done. If nobody reads them any more, the parent is dead
+    and this process ends too.
+
+    Raises:
+        UserError: the document is damaged.
+    """
+    told = read_json(document, _Share, "give the command again, which writes it anew.")
+    take_over(told.data)
+    data = prepared_data(told.setting.run.data, show_progress=False)
+    try:
+        train_nets(told.setting, told.nets, data, told.side_by_side, _report)
+    except Interrupted as stop:
+        return 128 + stop.signal_number
+    return 0
+
+
+def _report(steps: int) -> None:
+    try:
+        print(steps, flush=True)
+    except BrokenPipeError:
+        # Nothing more can be said, and stdout must not be flushed again at exit.
+        sys.stdout = None
+        raise Interrupted(signal.SIGTERM) from None
+
+
+def train_side_by_side(setting: Setting, nets: Sequence[Net], data: PreparedData) -> None:
+    """Train nets in as many processes as the machine has places for.
+
+    Args:
+        setting: the difficulty run.
+        nets: those that are not done.
+        data: the prepared data.
+
+    Raises:
+        UserError: a process failed; the others were asked to save their states.
+        Terminated: a process was stopped; likewise.
+    """
+    if not nets:
+        return
+    slots = device_slots([setting.run])[: len(nets)]
+    records = hand_over({setting.run.data: data})
+    steps = resolve_plan(setting.run, len(data.train)).total_steps
+    with _bar(steps * len(nets)) as bar, _stopping() as running:
+        for number, gpu in enumerate(slots):
+            own = tuple(nets[number :: len(slots)])
+            share = _Share(setting=setting, data=records, nets=own, side_by_side=len(slots))
+            running.append(_start(share, number, gpu, bar))
+        while running:
+            time.sleep(_POLL_SECONDS)
+            for process in [one for one in running if one.child.poll() is not None]:
+                running.remove(process)
+                process.check_end()
+
+
+class _Process:
+    """One running process.
+
+    Attributes:
+        child: it.
+        log: where its stderr goes.
+    """
+
+    def __init__(self, child: "subprocess.Popen[str]", log: Path, bar: "tqdm[Any]") -> None:
+        self.child = child
+        self.log = log
+        self._reader = threading.Thread(target=self._listen, args=(bar,), daemon=True)
+        self._reader.start()
+
+    def _listen(self, bar: "tqdm[Any]") -> None:
+        assert self.child.stdout is not None
+        with self.child.stdout as lines:
+            for line in lines:
+                # A library's chatter is passed over.
+                with contextlib.suppress(ValueError):
+                    bar.update(int(line))
+
+    def check_end(self) -> None:
+        """Raise if it did not end well."""
+        code = self.child.returncode
+        self._reader.join()
+        if code == 0:
+            return
+        if code in STOP_CODES:
+            raise Terminated(-code if code < 0 else code - 128)
+        said = last_line(self.log) or f"exit code {code}"
+        kind = ToldFault if code == FAULT_CODE else UserError
+        raise kind(f"a process of the nets stopped: {said} (log: {self.log}). {GO_ON}")
+
+
+def _bar(total: int) -> "tqdm[Any]":
+    is_watched = sys.stderr.isatty()
+    return tqdm(
+        total=total, desc="steps of nets", dynamic_ncols=True, mininterval=0.5 if is_watched else 30
+    )
+
+
+def _start(share: _Share, number: int, gpu: str | None, bar: "tqdm[Any]") -> _Process:
+    """Start a process; what it is told lies beside its log and stays there."""
+    folder = Path(share.setting.folder) / "processes"
+    document, log = folder / f"share-{number}.json", folder / f"share-{number}.log"
+    write_text(document, share.model_dump_json() + "\n")
+    environment = dict(os.environ)
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    with os.fdopen(open_to_change(log, os.O_WRONLY | os.O_TRUNC), "wb") as errors:
+        child = subprocess.Popen(
+            [*module_command("benchmark.difficulty"), str(document)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            # Ctrl-C is for the parent, which then asks each process once to save its state.
+            process_group=0,
+        )
+    return _Process(child, log, bar)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[list[_Process]]:
+    """A list of processes; whatever ends the run, they are asked to save their states first."""
+    running: list[_Process] = []
+    try:
+        yield running
+    finally:
+        for process in running:
+            process.child.send_signal(signal.SIGTERM)
+        give_up = time.monotonic() + STOP_SECONDS
+        for process in running:
+            try:
+                process.child.wait(max(0.0, give_up - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.child.kill()
+                process.child.wait()

@@ -1,0 +1,294 @@
+"""Yardsticks of difficulty by interval, from rows, and what each says of "low noise is harder".
+
+Values are such that more is harder. An order is compared with that of the intervals from high noise
+to low by Spearman's rank correlation: 1 means that difficulty rises all the way to low noise.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.analysis.statistics import mean_and_interval
+from benchmark.difficulty.convergence import (
+    UNITS,
+    in_unit,
+    relative_excess,
+    shares_above,
+    steps_to_half,
+)
+from benchmark.difficulty.data_rows import (
+    DATA,
+    ENTROPY_RATE,
+    KL_LOG_SNR,
+    KL_NEIGHBOURS,
+    KL_OF_RATIO,
+    KL_STEP,
+)
+from benchmark.difficulty.setting import JOINT, LEVELS, Setting
+from benchmark.rows.metric_names import EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN
+from benchmark.rows.row import Row
+
+Floats = NDArray[np.float64]
+_FEWEST = 3
+"""Intervals with a value below which an order says nothing."""
+_NEARLY, _CLEARLY = 0.9, 0.5
+"""Rank correlations from which difficulty rises nearly all the way, and by and large."""
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation:
+    """A rank correlation over seeds.
+
+    Attributes:
+        value: mean over seeds, in [-1, 1]; NaN if no order is known.
+        interval: 95 % t interval of the mean, cut to [-1, 1]; None with one seed, or none at all.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """One way to say how hard an interval is.
+
+    Attributes:
+        name: in files.
+        title: in tables and figures.
+        values: (S, N) by seed and interval from low noise to high; S = 1 where no seed matters.
+            Infinite: harder than was measured; NaN: not known.
+    """
+
+    name: str
+    title: str
+    values: Floats
+
+    @property
+    def middle(self) -> Floats:
+        """Medians over seeds, (N,)."""
+        # Halfway between a number and infinity is infinity; between two infinities too.
+        ranked = np.sort(self.values, axis=0)
+        low, high = (len(ranked) - 1) // 2, len(ranked) // 2
+        return np.asarray((ranked[low] + ranked[high]) / 2)
+
+    @property
+    def with_low_noise(self) -> Correlation:
+        """Correlation of difficulty with low noise."""
+        order = -np.arange(self.values.shape[1], dtype=np.float64)
+        return _over_seeds([rank_correlation(one, order) for one in self.values])
+
+
+def rank_correlation(a: Floats, b: Floats) -> float:
+    """Spearman's rank correlation over what both have, equal ranks for equal values.
+
+    Args:
+        a: (N,); NaN where there is no value, infinity is above all numbers.
+        b: (N,), likewise.
+
+    Returns:
+        In [-1, 1]; NaN with fewer than three pairs or without any spread.
+    """
+    from scipy.stats import rankdata
+
+    known = ~(np.isnan(a) | np.isnan(b))
+    if known.sum() < _FEWEST:
+        return float("nan")
+    ranks = [rankdata(one[known]) for one in (a, b)]
+    if any(np.ptp(one) == 0 for one in ranks):
+        return float("nan")
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+def _over_seeds(values: Sequence[float]) -> Correlation:
+    known = [value for value in values if not np.isnan(value)]
+    if not known:
+        return Correlation(float("nan"), None)
+    found = mean_and_interval(known)
+    if found.half_width is None:
+        return Correlation(found.mean, None)
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    return Correlation(found.mean, (max(-1.0, low), min(1.0, high)))
+
+
+class Measured:
+    """The rows of a difficulty run as arrays.
+
+    Args:
+        setting: the run.
+        rows: all of its rows.
+        times: (N · LEVELS,) noise times of the grid.
+        ratio: (N · LEVELS,) σ = sigma/alpha there.
+        dim: numbers in an image.
+
+    Attributes:
+        code: the revisions that measured.
+    """
+
+    def __init__(
+        self, setting: Setting, rows: Iterable[Row], times: Floats, ratio: Floats, dim: int
+    ) -> None:
+        self.setting = setting
+        self.dim = dim
+        self._place = {time: number for number, time in enumerate(times.tolist())}
+        self._ratio = ratio.reshape(setting.num_intervals, LEVELS)
+        self._rows: dict[tuple[str, int, int, str], dict[float, float]] = {}
+        revisions = set()
+        for row in rows:
+            revisions.add(row.git)
+            if row.level is not None:
+                of = self._rows.setdefault((row.arm, row.seed, row.step, row.metric), {})
+                of[row.level] = row.value
+        self.code = ", ".join(sorted(revisions))
+
+    @cached_property
+    def steps(self) -> Floats:
+        """(K,) milestones, rising, without step 0."""
+        return np.array(sorted({step for arm, _, step, _ in self._rows if arm == JOINT and step}))
+
+    def _grid(self, arm: str, seed: int, step: int, metric: str) -> Floats:
+        """(N, LEVELS) ε-errors at all noise levels."""
+        found = self._rows[arm, seed, step, metric]
+        values = np.array([found[time] for time in self._place])
+        return values.reshape(self._ratio.shape)
+
+    def _intervals(self, seed: int, step: int) -> Floats:
+        """(N, LEVELS) ε-errors of the intervals' own nets."""
+        times = np.array(list(self._place)).reshape(self._ratio.shape)
+        return np.array(
+            [
+                [self._rows[self.setting.arm(i), seed, step, EPS_MSE][time] for time in own]
+                for i, own in enumerate(times.tolist())
+            ]
+        )
+
+    def _limit(self, metric: str, unit: str) -> Floats:
+        return in_unit(self._grid(DATA, 0, 0, metric), self._ratio, unit)
+
+    def excess(self, unit: str) -> Floats:
+        """(S, N, K) of the intervals' nets: 1 untrained, 0 like the linear denoiser, < 0 better."""
+        floor = self._limit(EPS_MSE_LINEAR, unit)
+        found = np.empty((len(self.setting.seeds), len(floor), len(self.steps)))
+        for seed in self.setting.seeds:
+            start = in_unit(self._grid(JOINT, seed, 0, EPS_MSE), self._ratio, unit)
+            losses = np.stack(
+                [
+                    in_unit(self._intervals(seed, int(step)), self._ratio, unit)
+                    for step in self.steps
+                ],
+                axis=1,
+            )
+            for i, curve in enumerate(losses):
+                found[seed, i] = relative_excess(curve, float(start[i]), float(floor[i]))
+        return found
+
+    def mean_picture(self, unit: str) -> Floats:
+        """(N,) where the mean picture lies on the scale of ``excess``, mean over seeds."""
+        floor, mean = (self._limit(name, unit) for name in (EPS_MSE_LINEAR, EPS_MSE_MEAN))
+        found = [
+            [
+                float(relative_excess(mean[i : i + 1], float(start[i]), float(floor[i]))[0])
+                for i in range(len(floor))
+            ]
+            for start in (
+                in_unit(self._grid(JOINT, seed, 0, EPS_MSE), self._ratio, unit)
+                for seed in self.setting.seeds
+            )
+        ]
+        return np.asarray(np.mean(found, axis=0))
+
+    def half(self, unit: str) -> Floats:
+        """(S, N) steps to half."""
+        return np.array(
+            [[steps_to_half(self.steps, curve) for curve in of] for of in self.excess(unit)]
+        )
+
+    def joint_excess(self, unit: str) -> Floats:
+        """(S, N) of the jointly trained nets at their last step: errors above the linear one."""
+        last, floor = int(self.steps[-1]), self._limit(EPS_MSE_LINEAR, unit)
+        return np.array(
+            [
+                in_unit(self._grid(JOINT, seed, last, EPS_MSE), self._ratio, unit) - floor
+                for seed in self.setting.seeds
+            ]
+        )
+
+    def joint_shares(self, unit: str) -> Floats:
+        """(S, N) each interval's share of the joint nets' excess."""
+        return shares_above(self.joint_excess(unit))
+
+    def joint_entropy_rate(self) -> Floats:
+        """(S, N) total ε-errors of the joint nets: upper bounds of the entropy rate per ln σ."""
+        last = int(self.steps[-1])
+        grids = [self._grid(JOINT, seed, last, EPS_MSE) for seed in self.setting.seeds]
+        return self.dim * np.array(grids).mean(axis=-1)
+
+    def by_interval(self, metric: str, seeds: Iterable[int]) -> Floats:
+        """(S, N) of rows that have a value for each interval."""
+        edges = self.setting.edges[1:]
+        return np.array([[self._rows[DATA, s, 0, metric][t] for t in edges] for s in seeds])
+
+
+_UNIT_WORDS = {"eps": "ε", "x0": "x₀", "v": "v"}
+
+
+def yardsticks(measured: Measured) -> tuple[Yardstick, ...]:
+    """All yardsticks of a run, in the order of tables and figures."""
+    seeds = measured.setting.seeds
+    of_nets: tuple[tuple[str, str, Callable[[str], Floats]], ...] = (
+        ("steps-to-half", "steps to half", measured.half),
+        ("joint-excess", "joint net's excess", measured.joint_excess),
+    )
+    of_data = (
+        (KL_STEP, "relative entropy per step", range(1)),
+        (KL_LOG_SNR, "relative entropy per log-SNR²", range(1)),
+        (KL_OF_RATIO, "the same of x_t/α", range(1)),
+        (KL_NEIGHBOURS, "relative entropy by neighbours", seeds),
+        (ENTROPY_RATE, "entropy rate, Gaussian", range(1)),
+    )
+    return (
+        *(
+            Yardstick(f"{name}/{unit}", f"{title}, {_UNIT_WORDS[unit]}", values(unit))
+            for name, title, values in of_nets
+            for unit in UNITS
+        ),
+        *(Yardstick(name, title, measured.by_interval(name, of)) for name, title, of in of_data),
+        Yardstick("entropy-rate/joint", "entropy rate, joint net", measured.joint_entropy_rate()),
+    )
+
+
+def verdict(yardstick: Yardstick, labels: Sequence[str]) -> str:
+    """What a yardstick says of the sentence "low noise is harder", in plain words.
+
+    Args:
+        yardstick: with values for each interval.
+        labels: names of the intervals.
+    """
+    found = yardstick.with_low_noise
+    if np.isnan(found.value):
+        return "No order: too few intervals have a value, or all have the same."
+    low, high = found.interval or (found.value, found.value)
+    if low <= 0 <= high and found.interval:
+        said = "Undecided: the interval of the rank correlation has 0 in it"
+    elif abs(found.value) < _CLEARLY:
+        said = "No: difficulty neither rises nor falls by and large"
+    else:
+        amount = "nearly all the way" if abs(found.value) >= _NEARLY else "by and large"
+        said = (
+            f"Yes: difficulty rises {amount} towards low noise"
+            if found.value > 0
+            else f"No, the reverse: difficulty rises {amount} towards high noise"
+        )
+    return f"{said}. {_ends(yardstick.middle, labels)}"
+
+
+def _ends(values: Floats, labels: Sequence[str]) -> str:
+    """Which intervals are hardest and easiest."""
+    known = np.flatnonzero(~np.isnan(values)).tolist()
+    hardest = [labels[i] for i in known if values[i] == values[known].max()]
+    easiest = [labels[i] for i in known if values[i] == values[known].min()]
+    unknown = len(values) - len(known)
+    rest = f" {unknown} without a value." if unknown else ""
+    return f"Hardest: {', '.join(hardest)}; easiest: {', '.join(easiest)}.{rest}"
