@@ -21,6 +21,7 @@ from mindiffusion.uvit_layers import Attention, Mlp, PatchEmbed, as_images, sinu
 _EPS = 1e-6
 _TIME_DIM = 256
 _EMBEDDING_STD = 0.02
+_IDLE = ("adaLN_modulation.1", "final_layer.linear")
 _LONGEST_PERIOD = 10_000.0
 
 
@@ -98,21 +99,21 @@ class DiT(Network):
 
     def _begin(self) -> None:
         """First weights: Xavier's, but for embeddings, and zeros where a block is to be idle."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Linear):
+                if name.endswith(_IDLE):
+                    nn.init.zeros_(layer.weight)
+                elif name.startswith("t_embedder."):
+                    nn.init.normal_(layer.weight, std=_EMBEDDING_STD)
+                else:
+                    nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.Embedding):
+                nn.init.normal_(layer.weight, std=_EMBEDDING_STD)
         patches = self.x_embedder.proj
         nn.init.xavier_uniform_(patches.weight.view(self.hidden_size, -1))
         assert patches.bias is not None
         nn.init.zeros_(patches.bias)
-        embeddings = [self.t_embedder.mlp[0], self.t_embedder.mlp[2]]
-        embeddings += [] if self.y_embedder is None else [self.y_embedder.embedding_table]
-        for layer in embeddings:
-            nn.init.normal_(layer.weight, std=_EMBEDDING_STD)
-        idle = [block.adaLN_modulation[1] for block in self.blocks]
-        for layer in (*idle, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
-            nn.init.zeros_(layer.weight)
 
     def forward(self, x: Tensor, told: Tensor, condition: Tensor | None = None) -> Tensor:
         """Answer to noisy images.
@@ -144,7 +145,7 @@ class DiT(Network):
         weights = self.pos_embed.dtype
         with without_autocast(told):  # bf16 can't tell 998 from 999
             wide = told.to(torch.promote_types(weights, torch.float32))
-            embedded = self.t_embedder(self.time_scale * wide)
+            embedded = self.t_embedder(self.time_scale * wide, weights)
             if self.y_embedder is None:
                 told_nothing(condition, "DiT")
                 return embedded
@@ -168,15 +169,15 @@ class DiT(Network):
 
 
 class TimestepEmbedder(nn.Module):
-    """Cosines and sines of a number, then an MLP: (B,) → (B, D), in the weights' dtype."""
+    """Cosines and sines of a number, then an MLP: (B,) → (B, D)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(_TIME_DIM, dim), nn.SiLU(), nn.Linear(dim, dim))
 
-    def forward(self, times: Tensor) -> Tensor:
-        """Embed numbers of float32 or wider."""
-        return self.mlp(sinusoid(times, _TIME_DIM).to(self.mlp[0].weight.dtype))
+    def forward(self, times: Tensor, weights: torch.dtype) -> Tensor:
+        """Embed numbers of float32 or wider; ``weights`` is the dtype of the weights."""
+        return self.mlp(sinusoid(times, _TIME_DIM).to(weights))
 
 
 class LabelEmbedder(nn.Module):
