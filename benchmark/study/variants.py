@@ -56,7 +56,7 @@ class Variant:
 
     def of(self, config: RunConfig) -> RunConfig:
         """The run with this variant's sampler."""
-        wanted = {"steps": self.steps, "eta": self.eta, "guidance": self.guidance}
+        wanted: dict[str, Any] = {"steps": self.steps, "eta": self.eta, "guidance": self.guidance}
         own = {name: value for name, value in wanted.items() if value is not None}
         return replace(config, sampler=replace(config.sampler, **own))
 

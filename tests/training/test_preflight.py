@@ -90,8 +90,8 @@ def test_folder_that_cannot_be_written_is_an_error_of_the_disk(tiny_config, work
 def test_both_entries_ask_it(words, workdir, tiny_words, call, monkeypatch):
     asked = []
 
-    def refuse(config, num_train, world):
-        asked.append((config.arm, num_train, world))
+    def refuse(config, num_train, world, num_classes):
+        asked.append((config.arm, num_train, world, num_classes))
         raise UserError("not so")
 
     # This one first: the module may be imported only now, and is to find the real one.
@@ -99,7 +99,7 @@ def test_both_entries_ask_it(words, workdir, tiny_words, call, monkeypatch):
     monkeypatch.setattr(module, "preflight", refuse)
     code, out, errors = call(cli.main, "celeba_c_32", [*tiny_words, *words])
     assert (code, out, errors) == (2, "", "error: not so\n")
-    assert asked == [("C", 256, 1)]
+    assert asked == [("C", 256, 1, None)]
 
 
 def test_sampler_may_change_while_a_run_is_under_way(tiny_config, workdir, train_run):

@@ -63,7 +63,7 @@ class Wish:
                 f"--guidance {self.guidance:g}: give a strength from 0 to {MOST_GUIDANCE}; 1 is no "
                 "guidance."
             )
-        wished = {"seed": self.seed, "guidance": self.guidance}
+        wished: dict[str, Any] = {"seed": self.seed, "guidance": self.guidance}
         given = {name: value for name, value in wished.items() if value is not None}
         return replace(config, sampler=replace(config.sampler, **given))
 
