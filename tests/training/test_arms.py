@@ -142,7 +142,7 @@ def test_speeds_final_code_reflects_half_of_its_draws():
     known = [1.553, 1.409, 1.176, 0.568, 0.294]
     assert drawn.reshape(5, 200).sum(1) * 5 == pytest.approx(known, abs=2e-3)
     found = load("speed_code").curriculum[0].density
-    assert fifths(found) == pytest.approx(known, abs=0.01)
+    assert fifths(found) == pytest.approx(known, abs=0.012)
     assert np.abs(np.cumsum(found.probabilities(1000)) - np.cumsum(drawn)).max() < 3e-3
 
 
