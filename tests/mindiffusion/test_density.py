@@ -164,5 +164,5 @@ def test_soft_truncation_is_the_average_of_windows_above_random_cuts():
     assert SoftTruncation().bounds(1000) == (1, 1000)
     fifths = SoftTruncation().probabilities(1000).reshape(5, 200).sum(1) * 5
     assert fifths == pytest.approx([0.783, 0.925, 1.0, 1.075, 1.217], abs=1e-3)
-    with pytest.raises(ValueError, match="least"):
+    with pytest.raises(ValueError, match="greater than or equal"):
         SoftTruncation(0.0)

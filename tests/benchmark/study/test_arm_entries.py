@@ -190,7 +190,7 @@ def test_run_that_follows_another_is_trained_after_it(load):
         ),
         (
             "x: {extends: [arms/d_fixed], arm: X, pacing: {kind: yoked, of: e}}",
-            "pacing.of is 'e', no arm of this study whose runs it could follow; name one of b, d",
+            "no arm of this study whose runs it could follow; name one of b, both, d, ",
         ),
         (
             "x: {extends: [arms/d_fixed], arm: X, pacing: {kind: yoked, of: twin}}",
