@@ -147,7 +147,9 @@ def figure(
         notes: what stands below.
     """
     result = new_figure(PAGE_INCHES, 5.6)
-    above, below = np.ravel(result.subfigures(2, 1, height_ratios=(1, 1.1)))
+    halves = result.subfigures(2, 1, height_ratios=(1, 1.1))
+    assert isinstance(halves, np.ndarray)
+    above, below = halves
     left, right = above.subplots(1, 2, width_ratios=(1.25, 1))
     convergence(steps, excess, labels, left)
     agreement(matrix, right)
