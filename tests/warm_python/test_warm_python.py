@@ -1,5 +1,6 @@
 """A fork of the warm Python is, to whoever starts it, a process like any other."""
 
+import importlib
 import json
 import os
 import signal
@@ -56,13 +57,18 @@ def test_a_script_and_a_module_get_all_that_they_are_started_with(script, warm_p
 @pytest.mark.parametrize(
     ("words", "environment"),
     [(["-c", SEEN], {}), (["-X", "utf8", "seen.py"], {}), (["seen.py"], {"MPLBACKEND": "agg"}),
-     (["seen.py"], {"PYTHONPATH": "."})],
-    ids=["code", "option", "variable", "sitecustomize"],
+     (["seen.py"], {"TORCHINDUCTOR_CACHE_DIR": "elsewhere"}), (["seen.py"], {"PYTHONPATH": "."})],
+    ids=["code", "option", "variable", "another value", "sitecustomize"],
 )  # fmt: skip
 def test_what_counts_when_python_starts_gets_a_real_one(words, environment, script, warm_python):
     (script.parent / "sitecustomize.py").touch()
     code, whole, _ = seen(words, script.parent, **environment)
     assert code == 0 and not whole["warm"]
+
+
+def test_a_test_that_has_trained_in_its_own_process_still_gets_forks(script, warm_python):
+    importlib.import_module("torch._dynamo")  # as optimizers do; it may set variables
+    assert seen([script], script.parent)[1]["warm"]
 
 
 @pytest.mark.parametrize("sent", [b"", b"\0\0\1\0", b"\0\0\1\0{"])
