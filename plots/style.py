@@ -3,9 +3,9 @@
 import contextlib
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib.style
 import pandas as pd
@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import (
@@ -73,10 +74,14 @@ _RC: dict[str, Any] = {
     "pdf.fonttype": 42,
 }  # fmt: skip
 
-# Of the files of a figure: no clocks and no versions.
-_METADATA: dict[str, dict[str, Any]] = {
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+# Who writes each file of a figure: without clocks and versions.
+_WRITERS: dict[str, Callable[[Figure, IO[bytes]], None]] = {
+    ".png": lambda figure, handle: FigureCanvasAgg(figure).print_png(
+        handle, metadata={"Software": None}
+    ),
+    ".pdf": lambda figure, handle: FigureCanvasPdf(figure).print_pdf(
+        handle, metadata={"CreationDate": None, "Producer": None, "Creator": None}
+    ),
 }
 
 
@@ -118,16 +123,21 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.png`` and ``stem.pdf`` atomically, without clocks in their metadata."""
+    """Write ``stem.png`` and ``stem.pdf`` atomically, without clocks in their metadata.
+
+    The canvases write them, and not ``savefig``, which draws every figure twice: once to lay it
+    out, though drawing does that too.
+    """
     for path in files_of(stem):
+        figure.set_dpi(matplotlib.rcParams["savefig.dpi"])
         with atomic_write(path) as handle:
-            figure.savefig(handle, format=path.suffix[1:], metadata=_METADATA[path.suffix])
+            _WRITERS[path.suffix](figure, handle)
     return files_of(stem)
 
 
 def files_of(stem: Path) -> list[Path]:
     """The files that a figure is saved as: ``stem.png`` and ``stem.pdf``."""
-    return [stem.with_suffix(suffix) for suffix in _METADATA]
+    return [stem.with_suffix(suffix) for suffix in _WRITERS]
 
 
 def legend_above(ax: Axes) -> None:

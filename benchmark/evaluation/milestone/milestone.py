@@ -95,6 +95,10 @@ class Milestone:
         runtime: Runtime = check(Runtime, self.content["runtime"], "checkpoint")
         return runtime
 
+    @functools.cached_property
+    def _config_hash(self) -> str:
+        return config_hash(self.config)
+
     def row(self, metric: str, value: float, **fields: Any) -> Row:
         """A row of this milestone; ``fields`` replace what rows have by default."""
         runtime = self.runtime
@@ -123,7 +127,7 @@ class Milestone:
             # A folder may have a name that rows can't hold as it is.
             dataset=printable(self.config.data.dataset, MOST_PATH),
             manifest=self.manifest,
-            config_hash=config_hash(self.config),
+            config_hash=self._config_hash,
             git=git_revision(),
             versions=versions(),
             device=_device_name(runtime),
