@@ -10,7 +10,7 @@ from benchmark.study.arm_catalogue import CATALOGUE
 from plots.arm_groups import families
 from plots.build import drawable
 from plots.figures import samples
-from plots.style import FONT_SCALE, arm_style, paper_style
+from plots.style import FONT_SCALE, arm_style, legend_above, new_figure, paper_style, save
 
 # Arms with a place and a look of their own.
 PLACED = [arm.name for arm in CATALOGUE if arm.look is not None]
@@ -56,6 +56,25 @@ def test_paper_style_ignores_and_restores_the_users_settings():
             assert mpl.rcParams["font.size"] == pytest.approx(9.6 * FONT_SCALE)
             assert mpl.rcParams["pdf.fonttype"] == 42
         assert mpl.rcParams["font.size"] == 30
+
+
+@pytest.mark.usefixtures("paper")
+def test_files_are_those_of_savefig_without_its_clocks_and_versions(tmp_path):
+    def figure():
+        made = new_figure(3.3, 2)
+        ax = made.subplots()
+        ax.semilogy([1, 2], [3, 40], label="an arm")
+        ax.set_ylabel("distance")
+        legend_above(ax)
+        return made
+
+    png, pdf = save(figure(), tmp_path / "ours")
+    other = figure()
+    other.savefig(tmp_path / "png", format="png", metadata={"Software": None})
+    without = dict.fromkeys(("CreationDate", "Producer", "Creator"))
+    other.savefig(tmp_path / "pdf", format="pdf", metadata=without)
+    assert png.read_bytes() == (tmp_path / "png").read_bytes()
+    assert pdf.read_bytes() == (tmp_path / "pdf").read_bytes()
 
 
 def all_figures(frame, pictures=None):
