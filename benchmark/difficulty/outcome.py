@@ -94,10 +94,10 @@ def _correlation(found: Correlation) -> str:
 
 
 def _caption(measured: Measured) -> str:
-    setting = measured.setting
+    setting, count = measured.setting, len(measured.setting.seeds)
     return (
         f"{setting.run.data.dataset}, process {setting.run.process.kind}, {setting.run.model.words}"
-        f", {len(setting.seeds)} training seeds, {_last(measured):.0f} steps, code "
+        f", {count} training seed{'s' * (count > 1)}, {_last(measured):.0f} steps, code "
         f"{measured.code}. Noise time 1 is pure noise."
     )
 

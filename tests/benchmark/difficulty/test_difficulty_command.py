@@ -63,7 +63,7 @@ def test_killed_run_goes_on_to_the_same_rows(workdir, call, start_cli):
     assert not (workdir / "whole" / "nets").exists()
     document = json.loads((workdir / "whole" / "measured" / "entropy-rate-joint.json").read_text())
     assert document["edges"] == [0.0, 0.5, 1.0] and len(document["difficulty"]) == 2
-    for name in ("difficulty.md", "difficulty.csv", "convergence.csv"):
+    for name in ("difficulty.csv", "convergence.csv", "agreement.csv"):
         one, other = ((workdir / run / "tables" / name).read_text() for run in ("whole", "killed"))
         assert one == other
 
