@@ -231,6 +231,11 @@ class EDMConfig(ProcessConfig):
         return LogNormalSigma(self.P_mean, self.P_std, self.sigma_min, self.sigma_max)
 
     @property
+    def time_scale(self) -> float:
+        """1: the paper's networks are given ln σ/4 as it is."""
+        return 1.0
+
+    @property
     def uses_statistics(self) -> bool:
         """If σ_d is that of the training images."""
         return self.sigma_data == "auto"

@@ -139,6 +139,9 @@ def test_build_network_hands_the_config_to_a_song_unet():
     assert fourier.time_scale == 1.0 and fourier.map_label.in_features == 4
     assert fourier.map_noise.freqs.shape == (8,) and "16x16_aux_residual" in fourier.enc
     assert build_network(of(SongUNetConfig(**MAPS, time_scale=3.0))).time_scale == 3.0
+    # ln σ/4 goes in as it is, as in the paper that both come from.
+    on_edm = replace(of(SongUNetConfig(**MAPS)), process=EDMConfig())
+    assert build_network(on_edm).time_scale == 1.0
 
 
 def test_build_network_hands_the_config_to_a_dit():
