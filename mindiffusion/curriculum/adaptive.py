@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.density import Histogram
@@ -19,6 +19,8 @@ from mindiffusion.curriculum.stages import StageConfig, placed
 from mindiffusion.errors import UserError
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_MOST_STAGES = 2000
+"""That a run may make: as many as files hold, each with its masses."""
 _LEAST_TIME = 1e-3
 """Where the lowest bin of continuous levels begins for a logarithm: no sampler asks below it."""
 
@@ -64,17 +66,15 @@ class AdaptivePacer(Pacer):
         if found is None:
             return False
         shares = (1.0 - self._uniform) * found / found.sum() + self._uniform / self._bins
-        self._make_stages([*self._masses, shares.tolist()])
+        self._add_stage(shares.tolist())
         return True
 
-    def _make_stages(self, masses: list[list[float]]) -> None:
-        first = self._curriculum[0]
-        made = (
-            replace(first, name=f"{first.name}_{i}", density=Histogram(self._edges, tuple(each)))
-            for i, each in enumerate(masses, 1)
-        )
-        self._curriculum = (first, *made)
-        self._masses = masses
+    def _add_stage(self, masses: list[float]) -> None:
+        first, number = self._curriculum[0], len(self._curriculum)
+        density = Histogram(self._edges, tuple(masses))
+        made = replace(first, name=f"{first.name}_{number}", density=density)
+        self._curriculum = (*self._curriculum, made)
+        self._masses.append(masses)
 
     def bins_of(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
         """Bins, from 0, of noise times in (0, 1]; bin k holds k/n < t ≤ (k + 1)/n."""
@@ -85,7 +85,7 @@ class AdaptivePacer(Pacer):
     def kept(self, step: int) -> dict[str, Any]:
         """With the masses of all stages but the first."""
         begun = super().kept(step)
-        return begun | {"masses": [list(each) for each in self._masses[: len(begun["begun"]) - 1]]}
+        return begun | {"masses": list(self._masses[: len(begun["begun"]) - 1])}
 
     def place(self, kept: Mapping[str, Any]) -> None:
         """Have the stages that had begun, with their masses.
@@ -100,7 +100,15 @@ class AdaptivePacer(Pacer):
                 f"the file does not say the {self._bins} masses of each stage that its run made; "
                 "start the run anew."
             )
-        self._make_stages([list(each) for each in masses or ()])
+        self._curriculum, self._masses = self._curriculum[:1], []
+        try:
+            for each in masses or ():
+                self._add_stage(list(each))
+        except (UserError, ValidationError):
+            raise UserError(
+                f"the masses of stage {len(self._curriculum) + 1} in the file are no distribution "
+                "(numbers >= 0 of sum 1); start the run anew."
+            ) from None
         super().place(kept)
 
 
@@ -219,9 +227,16 @@ class AdaptivePacing(Pacing):
     every: int = Field(default=500, ge=1, le=999_999_999)
     bins: int = Field(default=50, ge=2, le=200)
 
-    def _edges(self, curriculum: tuple[StageConfig, ...], run: RunFacts) -> tuple[float, ...]:
+    def _edges(
+        self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts
+    ) -> tuple[float, ...]:
         """Of the bins; of counted levels, a bin begins at its first one."""
         n = run.levels.num_levels
+        if total_steps > _MOST_STAGES * self.every:
+            raise UserError(
+                f"pacing.every is {self.every}, but in {total_steps} steps that makes more than "
+                f"{_MOST_STAGES} stages; give at least {-(-total_steps // _MOST_STAGES)}."
+            )
         if len(curriculum) != 1:
             raise UserError(
                 f"pacing.kind {self.kind} makes the stages after the first one itself, but the "
@@ -253,7 +268,7 @@ class InfoNoisePacing(AdaptivePacing):
 
     def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
-        edges, widths = self._edges(curriculum, run), widths_in_log_sigma(self.bins, run)
+        edges, widths = self._edges(curriculum, total_steps, run), widths_in_log_sigma(self.bins, run)
         return InfoNoisePacer(curriculum, self.every, edges, self.uniform, widths)
 
 
@@ -284,5 +299,5 @@ class SecondMomentPacing(AdaptivePacing):
 
     def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
-        edges = self._edges(curriculum, run)
+        edges = self._edges(curriculum, total_steps, run)
         return SecondMomentPacer(curriculum, self.every, edges, self.uniform, self.history)

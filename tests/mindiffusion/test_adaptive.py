@@ -11,6 +11,7 @@ from mindiffusion.curriculum.noise_time import relative_density
 from mindiffusion.curriculum.pacer import RunFacts
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
+from mindiffusion.training import checkpoint
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Watch
 
@@ -149,5 +150,35 @@ def test_what_does_not_fit_is_one_line(kind):
     for kept in ({}, {"masses": [[0.5, 0.5]]}, {"masses": [[0.25] * 4] * 2}):
         with pytest.raises(UserError, match="does not say the 4 masses of each stage"):
             pacer.place({"begun": [0, 5]} | kept)
+    for bad in ([0.5, 0.7, -0.1, -0.1], [float("nan")] * 4, ["a"] * 4, [0.1] * 4):
+        with pytest.raises(UserError, match="the masses of stage 3 in the file are no") as error:
+            pacer.place({"begun": [0, 5, 9], "masses": [[0.25] * 4, bad]})
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="every is 2, but in 4001 steps .* give at least 3"):
+        kind(every=2).pacer(FULL, 4001, RunFacts(0, DDPMConfig()))
     with pytest.raises(UserError, match="the state does not hold"):
         pacer.load_state_dict({"begun": [0], "masses": [], "losses": []})
+
+
+def test_run_of_the_most_stages_goes_on_from_its_file(tmp_path):
+    """Of 50 bins: what such a run keeps is more than the values that a document may hold."""
+    pacer, again = (
+        SecondMomentPacing(every=1, history=100).pacer(FULL, 2000, RunFacts(0, DDPMConfig()))
+        for _ in range(2)
+    )
+    times, losses = np.tile(np.arange(1, 1001) / 1000, (5, 1)), np.ones((5, 1000))
+    pacer.take_images(times, losses)
+    log = []
+    for step in range(1, 2000):
+        pacer.take_images(times[:1, ::20], losses[:1, ::20] * step)
+        assert pacer.look(step, None)
+        log.append({"step": step, "stage": pacer.stages[-1].config.name, "active_channels": 1.0,
+                    "penalty_lambda": 0.0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5})  # fmt: skip
+    path = checkpoint.checkpoint_path(tmp_path, 2000)
+    described = {"step": 2000, "config": {}, "runtime": {}, "train_seconds": 1.0, "stage_log": log,
+                 "manifest": "m", "log": "", "network": {}, "averages": {}, "optimizer": {},
+                 "unlogged": torch.zeros(0)}  # fmt: skip
+    checkpoint.save(path, described | {"pacing": pacer.state_dict(2000)})
+    again.load_state_dict(checkpoint.load(path)["pacing"])
+    assert again.stages == pacer.stages and len(again.stages) == 2000
+    assert again.state_dict(2000) == pacer.state_dict(2000)
