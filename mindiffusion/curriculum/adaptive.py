@@ -6,7 +6,7 @@ noise time, and states and milestones keep their masses. Estimates are by bins o
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,6 +224,7 @@ class AdaptivePacing(Pacing):
         uniform: share of the draws that is spread over all bins alike, in (0, 1].
     """
 
+    makes_stages: ClassVar[bool] = True
     every: int = Field(default=500, ge=1, le=999_999_999)
     bins: int = Field(default=50, ge=2, le=200)
 

@@ -122,11 +122,14 @@ class Pacer:
         """
         raise NotImplementedError
 
-    def follow(self, switches: Sequence[int]) -> None:
+    def follow(self, switches: Sequence[int]) -> list[str]:
         """Take over the stages of another run, which had the same curriculum.
 
         Args:
             switches: the steps at which its stages began.
+
+        Returns:
+            What to know of it, a line each.
 
         Raises:
             UserError: this kind follows none, or these make no curriculum.
@@ -183,11 +186,13 @@ class Pacing:
     Attributes:
         kind: which one; a class of its own has one value, by which it is found.
         is_table: whether stages begin at steps that are known before any run.
+        makes_stages: whether a run makes stages that its curriculum does not have.
         follows: name of the folder, beside the run's ``output``, of the runs whose stages it takes
             over, each from that of the same seed; None: it follows none.
     """
 
     is_table: ClassVar[bool] = False
+    makes_stages: ClassVar[bool] = False
     kind: str
 
     @property
