@@ -47,14 +47,12 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
     """
     refuse_links(study.folder)
     graph_of(study)
+    _check_leaders(study)
     check_primary_metric(study.terms.endpoint, study.evaluation)
     said: dict[str, None] = {}
-    by_folder = {config.run_dir: config for config in study.runs}
     for config in study.runs:
         num_train, num_held_out = num_images(config.data)
         check_run(config, num_train, num_classes=num_classes(config.data))
-        if config.followed_dir is not None:
-            _check_leader(config, by_folder[config.followed_dir], num_train)
         check_counts(study.evaluation, num_train, num_held_out, f"dataset {config.data.dataset}")
         check_per_class(study.evaluation, config)
         _check_seeds(study, config)
@@ -87,14 +85,19 @@ def _check_variants(study: Study, config: RunConfig) -> None:
             raise UserError(f"evaluation.variants, {variant.name!r}: {error}") from None
 
 
-def _check_leader(config: RunConfig, leader: RunConfig, num_train: int) -> None:
+def _check_leaders(study: Study) -> None:
     """Refuse a leader that would not keep, with its last weights, when its stages began."""
-    plan = resolve_plan(leader, num_train)
-    if plan.total_steps not in plan.milestones:
-        raise UserError(
-            f"arm {config.arm} follows the stages of {leader.arm}, whose last step "
-            f"({plan.total_steps}) is none of its training.milestones; add '100%' to them."
-        )
+    by_folder = {config.run_dir: config for config in study.runs}
+    for config in study.runs:
+        if config.followed_dir is None:
+            continue
+        leader = by_folder[config.followed_dir]
+        plan = resolve_plan(leader, num_images(leader.data)[0])
+        if plan.total_steps not in plan.milestones:
+            raise UserError(
+                f"arm {config.arm} follows the stages of {leader.arm}, whose last step "
+                f"({plan.total_steps}) is none of its training.milestones; add '100%' to them."
+            )
 
 
 def _check_seeds(study: Study, config: RunConfig) -> None:
