@@ -21,8 +21,6 @@ from mindiffusion.errors import UserError
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MOST_STAGES = 2000
 """That a run may make: as many as files hold, each with its masses."""
-_LEAST_TIME = 1e-3
-"""Where the lowest bin of continuous levels begins for a logarithm: no sampler asks below it."""
 
 
 class AdaptivePacer(Pacer):
@@ -166,6 +164,7 @@ class SecondMomentPacer(AdaptivePacer):
         history: how many losses.
     """
 
+    wants_weighted = True
     is_unbiased = True
 
     def __init__(
@@ -269,16 +268,19 @@ class InfoNoisePacing(AdaptivePacing):
 
     def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
-        edges, widths = self._edges(curriculum, total_steps, run), widths_in_log_sigma(self.bins, run)
+        edges, widths = (
+            self._edges(curriculum, total_steps, run),
+            widths_in_log_sigma(self.bins, run),
+        )
         return InfoNoisePacer(curriculum, self.every, edges, self.uniform, widths)
 
 
 def widths_in_log_sigma(bins: int, run: RunFacts) -> NDArray[np.float64]:
-    """(bins,) widths in ln σ of equal bins of noise time, low noise first."""
-    n = run.levels.num_levels
-    lowest = min(_LEAST_TIME, 0.5 / bins) if n is None else 1.0 / n
-    edges = np.arange(bins + 1) / bins
-    edges[0] = lowest
+    """(bins,) widths in ln σ of equal bins of noise time, low noise first.
+
+    What lies below the lowest level that a sampler asks for has no width.
+    """
+    edges = np.maximum(np.arange(bins + 1) / bins, run.levels.lowest_time)
     return np.diff(run.levels.log_sigma(edges))
 
 
@@ -286,7 +288,8 @@ def widths_in_log_sigma(bins: int, run: RunFacts) -> NDArray[np.float64]:
 class SecondMomentPacing(AdaptivePacing):
     """Importance sampling by the loss's second moment: Nichol and Dhariwal 2021, 2102.09672.
 
-    Losses are weighted by the inverse of the density, so the expected loss is plain training's.
+    Losses are weighted by the inverse of the density, so the expected loss is plain training's. L
+    is the loss that plain training has: with the process's weight, without that inverse.
     There the last 10 losses of each level decide at every step; here those of each bin, at a look.
 
     Attributes:

@@ -35,6 +35,7 @@ class Pacer:
         stages: those whose first step is known so far, rising.
         look_every: it looks at the losses after each multiple of this number of steps; None: never.
         wants_images: whether ``take_images`` is to be called too.
+        wants_weighted: whether these images' losses are to have the process's loss weights.
         is_unbiased: whether losses are weighted by the inverse of the stage's density, so that the
             expected loss is that of plain training.
         probe_images: it looks at the loss of so many fixed images with fixed noise instead of
@@ -44,6 +45,7 @@ class Pacer:
 
     look_every: int | None = None
     wants_images: ClassVar[bool] = False
+    wants_weighted: ClassVar[bool] = False
     is_unbiased: ClassVar[bool] = False
     probe_images: int | None = None
     waits: bool = False
@@ -81,7 +83,7 @@ class Pacer:
 
         Args:
             times: (S, B) noise times of the steps since the last call, in the global batch's order.
-            losses: (S, B) unweighted ε-MSE.
+            losses: (S, B) ε-MSE, unweighted unless ``wants_weighted``.
         """
         raise NotImplementedError
 

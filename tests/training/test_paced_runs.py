@@ -5,11 +5,13 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import build_config, merge
+from mindiffusion.curriculum.adaptive import InfoNoisePacer, SecondMomentPacer
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
 
@@ -89,6 +91,23 @@ def test_density_that_follows_the_losses_survives_kills_to_the_same_bits(
     milestone = Milestone(study, whole, plan, "m", content, whole.run_dir)
     exposure = [row.value for row in milestone.stage_rows() if row.metric == "exposure"]
     assert np.reshape(exposure, (-1, 20)).mean(1) == pytest.approx(1, abs=1e-6)
+
+
+def test_second_moment_is_that_of_the_loss_with_the_process_weights(
+    workdir, train_run, config_of, monkeypatch
+):
+    given = {}
+    words = ("curriculum=[{name: full, weight: 1}]", "process.loss_weight={kind: p2}", *FP64)
+    for pacer in (InfoNoisePacer, SecondMomentPacer):
+        record = lambda self, *read: given.update({type(self): read})  # noqa: E731
+        monkeypatch.setattr(pacer, "take_images", record)
+    for kind in ("info_noise", "loss_second_moment"):
+        process = train_run(config_of(kind, {"kind": kind}, *words), stop_after=1).process
+    (times, plain), (same, weighted) = given[InfoNoisePacer], given[SecondMomentPacer]
+    assert (times == same).all()
+    weight = process.level(torch.from_numpy(times[0])).weight.numpy()
+    assert weight.max() > 1.5 * weight.min()
+    np.testing.assert_allclose(weighted[0], plain[0] * weight, rtol=1e-12)
 
 
 @pytest.fixture
