@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
+LOWEST_TIME = 1e-3
+"""Of a VP-SDE, noise time of the lowest level that a sampler asks for; a network saw only a
+thousandth of its draws below."""
+
+
 @dataclass(frozen=True)
 class Chain:
     """The noise levels of a process. How a network was trained and is read is its own affair.
@@ -91,6 +96,12 @@ class LogNormalSigma:
         """
         below, above = self.tails
         return t * below, (1 - t) + t * above
+
+    @property
+    def lowest_time(self) -> float:
+        """Noise time of ``sigma_min``."""
+        z = self.standard(math.log(self.sigma_min)) / math.sqrt(2.0)
+        return 0.5 * math.erfc(-z) / self.tails[0]
 
     def __str__(self) -> str:
         return (

@@ -6,14 +6,12 @@
 import torch
 from torch import Tensor
 
-from mindiffusion.chain import LinearBeta
+from mindiffusion.chain import LOWEST_TIME, LinearBeta
 from mindiffusion.continuous import ContinuousProcess
 from mindiffusion.curriculum.loss_weight import LossWeight, check_spread
 from mindiffusion.parameterization import Parameterization
 from mindiffusion.process import Level
 
-LOWEST_TIME = 1e-3
-"""The lowest level that a sampler asks for; a network saw only a thousandth of its draws below."""
 _BINS = 1000
 
 

@@ -10,6 +10,7 @@ from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.study.study import Study, check_counts
 from benchmark.study.variants import check_variants_of
+from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.store import num_classes, num_images
 from mindiffusion.errors import UserError
@@ -40,12 +41,13 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
 
     Raises:
         UserError: a mistake in a run or in how it is scored, a primary metric that is not
-            measured, a finisher that cannot finish a run's samples, tasks that wait for each other,
+            measured, a run that follows one without a last milestone, a finisher that cannot finish a run's samples, tasks that wait for each other,
             rows or runs of other settings, a link in the folder, or no room on the disk.
         OSError: a folder that can't be written to.
     """
     refuse_links(study.folder)
     graph_of(study)
+    _check_leaders(study)
     check_primary_metric(study.terms.endpoint, study.evaluation)
     said: dict[str, None] = {}
     for config in study.runs:
@@ -81,6 +83,21 @@ def _check_variants(study: Study, config: RunConfig) -> None:
             check_sampler(variant.of(config))
         except UserError as error:
             raise UserError(f"evaluation.variants, {variant.name!r}: {error}") from None
+
+
+def _check_leaders(study: Study) -> None:
+    """Refuse a leader that would not keep, with its last weights, when its stages began."""
+    by_folder = {config.run_dir: config for config in study.runs}
+    for config in study.runs:
+        if config.followed_dir is None:
+            continue
+        leader = by_folder[config.followed_dir]
+        plan = resolve_plan(leader, num_images(leader.data)[0])
+        if plan.total_steps not in plan.milestones:
+            raise UserError(
+                f"arm {config.arm} follows the stages of {leader.arm}, whose last step "
+                f"({plan.total_steps}) is none of its training.milestones; add '100%' to them."
+            )
 
 
 def _check_seeds(study: Study, config: RunConfig) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 from benchmark.study.arm_catalogue import control_name
 from mindiffusion.config.model import without_foreign
 from mindiffusion.config.presets import apply_overrides, build_config, extended, merge
-from mindiffusion.config.run import RunConfig
+from mindiffusion.config.run import RunConfig, to_kept
+from mindiffusion.config.yokes import unlike_leader
 from mindiffusion.curriculum.controls import CONTROLS, ControlKind, control, standard_controls
+from mindiffusion.curriculum.patience import PATIENT
 from mindiffusion.curriculum.yoked import YokedPacing
 from mindiffusion.errors import UserError, did_you_mean
 
@@ -162,7 +164,10 @@ def with_controls(config: RunConfig, entry: Entry, source: str) -> RunConfig:
         raise UserError(f"{source}, arm {entry.key}: {error}") from None
     if not entry.controls or config.pacing.is_table:
         return replace(config, curriculum=stages)
-    return replace(config, pacing=YokedPacing(of=slug(entry.of), controls=entry.controls))
+    # Of another kind it is no leader: ``refuse_strange_yokes`` says so.
+    leader = config.pacing if config.pacing.kind in PATIENT else None
+    yoked = YokedPacing(of=slug(entry.of), controls=entry.controls, leader=leader)
+    return replace(config, pacing=yoked)
 
 
 def refuse_strange_yokes(runs: Sequence[RunConfig], source: str) -> None:
@@ -188,13 +193,13 @@ def refuse_strange_yokes(runs: Sequence[RunConfig], source: str) -> None:
                 f"{where}: pacing.of is {of!r}, an arm that itself follows "
                 f"{other.pacing.follows!r}; name that one."
             )
-        if other.curriculum != run.curriculum or _length(other) != _length(run):
+        if other.pacing.makes_stages:
             raise UserError(
-                f"{where}: pacing.of is {of!r}, an arm with another curriculum or length; follow "
+                f"{where}: pacing.of is {of!r}, an arm whose runs make stages of their own "
+                f"(pacing.kind {other.pacing.kind}), which no other run has; name another arm."
+            )
+        if others := unlike_leader(run, to_kept(other)):
+            raise UserError(
+                f"{where}: pacing.of is {of!r}, an arm with another {', '.join(others)}; follow "
                 "an arm with the same."
             )
-
-
-def _length(run: RunConfig) -> tuple[float | int | None, ...]:
-    training = run.training
-    return training.epochs, training.steps, training.length, training.global_batch

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy import special
 
-from mindiffusion.chain import Chain, LinearBeta, LogNormalSigma
+from mindiffusion.chain import LOWEST_TIME, Chain, LinearBeta, LogNormalSigma
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.errors import UserError
 from mindiffusion.spacing import Spacing
@@ -76,6 +76,11 @@ class ProcessConfig:
     def has_even_times(self) -> bool:
         """Whether steps that are even in noise time are small ones of its SDE."""
         return True
+
+    @property
+    def lowest_time(self) -> float:
+        """Noise time of the lowest level that a sampler asks for, of any spacing but "ddim"."""
+        raise NotImplementedError
 
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ at noise times t (N,) in (0, 1], of counted levels theirs: finite, rising with t.
@@ -143,6 +148,11 @@ class DDPMConfig(VariancePreservingConfig):
         """Its chain of levels."""
         return Chain((self.beta1, self.beta2), self.n_T)
 
+    @property
+    def lowest_time(self) -> float:
+        """That of the first level."""
+        return 1.0 / self.n_T
+
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ = ½ ln((1 − ᾱ)/ᾱ) at the noise times of its levels."""
         # Here, so that configs never wait for torch.
@@ -183,6 +193,11 @@ class VPSDEConfig(VariancePreservingConfig):
     def noise(self) -> LinearBeta:
         """Its schedule."""
         return LinearBeta(self.beta_min, self.beta_max)
+
+    @property
+    def lowest_time(self) -> float:
+        """The same for all betas."""
+        return LOWEST_TIME
 
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ = ½ ln(exp(∫β) − 1)."""
@@ -249,6 +264,11 @@ class EDMConfig(ProcessConfig):
     def has_even_times(self) -> bool:
         """Not at high noise: the last fiftieth goes from σ = 3.5 to 80."""
         return False
+
+    @property
+    def lowest_time(self) -> float:
+        """That of sigma_min."""
+        return self.noise.lowest_time
 
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ, from the tail of its distribution that is the smaller."""

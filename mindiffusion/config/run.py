@@ -46,6 +46,7 @@ _LATER: dict[str, Any] = {
     "noise_stream": 0,
     "clusters": None,
     "pacing": {"kind": "fixed"},
+    "pacing.leader": None,
     "training.length": 1.0,
     "training.keep_scored": "all",
     "training.stratified": False,

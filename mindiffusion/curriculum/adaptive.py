@@ -6,11 +6,11 @@ noise time, and states and milestones keep their masses. Estimates are by bins o
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.density import Histogram
@@ -19,8 +19,8 @@ from mindiffusion.curriculum.stages import StageConfig, placed
 from mindiffusion.errors import UserError
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-_LEAST_TIME = 1e-3
-"""Where the lowest bin of continuous levels begins for a logarithm: no sampler asks below it."""
+_MOST_STAGES = 2000
+"""That a run may make: as many as files hold, each with its masses."""
 
 
 class AdaptivePacer(Pacer):
@@ -64,17 +64,15 @@ class AdaptivePacer(Pacer):
         if found is None:
             return False
         shares = (1.0 - self._uniform) * found / found.sum() + self._uniform / self._bins
-        self._make_stages([*self._masses, shares.tolist()])
+        self._add_stage(shares.tolist())
         return True
 
-    def _make_stages(self, masses: list[list[float]]) -> None:
-        first = self._curriculum[0]
-        made = (
-            replace(first, name=f"{first.name}_{i}", density=Histogram(self._edges, tuple(each)))
-            for i, each in enumerate(masses, 1)
-        )
-        self._curriculum = (first, *made)
-        self._masses = masses
+    def _add_stage(self, masses: list[float]) -> None:
+        first, number = self._curriculum[0], len(self._curriculum)
+        density = Histogram(self._edges, tuple(masses))
+        made = replace(first, name=f"{first.name}_{number}", density=density)
+        self._curriculum = (*self._curriculum, made)
+        self._masses.append(masses)
 
     def bins_of(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
         """Bins, from 0, of noise times in (0, 1]; bin k holds k/n < t ≤ (k + 1)/n."""
@@ -85,7 +83,7 @@ class AdaptivePacer(Pacer):
     def kept(self, step: int) -> dict[str, Any]:
         """With the masses of all stages but the first."""
         begun = super().kept(step)
-        return begun | {"masses": [list(each) for each in self._masses[: len(begun["begun"]) - 1]]}
+        return begun | {"masses": list(self._masses[: len(begun["begun"]) - 1])}
 
     def place(self, kept: Mapping[str, Any]) -> None:
         """Have the stages that had begun, with their masses.
@@ -100,7 +98,15 @@ class AdaptivePacer(Pacer):
                 f"the file does not say the {self._bins} masses of each stage that its run made; "
                 "start the run anew."
             )
-        self._make_stages([list(each) for each in masses or ()])
+        self._curriculum, self._masses = self._curriculum[:1], []
+        try:
+            for each in masses or ():
+                self._add_stage(list(each))
+        except (UserError, ValidationError):
+            raise UserError(
+                f"the masses of stage {len(self._curriculum) + 1} in the file are no distribution "
+                "(numbers >= 0 of sum 1); start the run anew."
+            ) from None
         super().place(kept)
 
 
@@ -158,6 +164,7 @@ class SecondMomentPacer(AdaptivePacer):
         history: how many losses.
     """
 
+    wants_weighted = True
     is_unbiased = True
 
     def __init__(
@@ -216,12 +223,20 @@ class AdaptivePacing(Pacing):
         uniform: share of the draws that is spread over all bins alike, in (0, 1].
     """
 
+    makes_stages: ClassVar[bool] = True
     every: int = Field(default=500, ge=1, le=999_999_999)
     bins: int = Field(default=50, ge=2, le=200)
 
-    def _edges(self, curriculum: tuple[StageConfig, ...], run: RunFacts) -> tuple[float, ...]:
+    def _edges(
+        self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts
+    ) -> tuple[float, ...]:
         """Of the bins; of counted levels, a bin begins at its first one."""
         n = run.levels.num_levels
+        if total_steps > _MOST_STAGES * self.every:
+            raise UserError(
+                f"pacing.every is {self.every}, but in {total_steps} steps that makes more than "
+                f"{_MOST_STAGES} stages; give at least {-(-total_steps // _MOST_STAGES)}."
+            )
         if len(curriculum) != 1:
             raise UserError(
                 f"pacing.kind {self.kind} makes the stages after the first one itself, but the "
@@ -253,16 +268,19 @@ class InfoNoisePacing(AdaptivePacing):
 
     def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
-        edges, widths = self._edges(curriculum, run), widths_in_log_sigma(self.bins, run)
+        edges, widths = (
+            self._edges(curriculum, total_steps, run),
+            widths_in_log_sigma(self.bins, run),
+        )
         return InfoNoisePacer(curriculum, self.every, edges, self.uniform, widths)
 
 
 def widths_in_log_sigma(bins: int, run: RunFacts) -> NDArray[np.float64]:
-    """(bins,) widths in ln σ of equal bins of noise time, low noise first."""
-    n = run.levels.num_levels
-    lowest = min(_LEAST_TIME, 0.5 / bins) if n is None else 1.0 / n
-    edges = np.arange(bins + 1) / bins
-    edges[0] = lowest
+    """(bins,) widths in ln σ of equal bins of noise time, low noise first.
+
+    What lies below the lowest level that a sampler asks for has no width.
+    """
+    edges = np.maximum(np.arange(bins + 1) / bins, run.levels.lowest_time)
     return np.diff(run.levels.log_sigma(edges))
 
 
@@ -270,7 +288,8 @@ def widths_in_log_sigma(bins: int, run: RunFacts) -> NDArray[np.float64]:
 class SecondMomentPacing(AdaptivePacing):
     """Importance sampling by the loss's second moment: Nichol and Dhariwal 2021, 2102.09672.
 
-    Losses are weighted by the inverse of the density, so the expected loss is plain training's.
+    Losses are weighted by the inverse of the density, so the expected loss is plain training's. L
+    is the loss that plain training has: with the process's weight, without that inverse.
     There the last 10 losses of each level decide at every step; here those of each bin, at a look.
 
     Attributes:
@@ -284,5 +303,5 @@ class SecondMomentPacing(AdaptivePacing):
 
     def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
-        edges = self._edges(curriculum, run)
+        edges = self._edges(curriculum, total_steps, run)
         return SecondMomentPacer(curriculum, self.every, edges, self.uniform, self.history)

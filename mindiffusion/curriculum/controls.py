@@ -21,6 +21,11 @@ from mindiffusion.errors import UserError, did_you_mean
 Stages = tuple[StageConfig, ...]
 ControlKind = Literal["density", "static", "shuffled", "anti", "flat", "mirror", "even"]
 CONTROLS: tuple[ControlKind, ...] = get_args(ControlKind)
+FEWEST_STAGES: dict[str, int] = dict.fromkeys(CONTROLS, 2) | dict.fromkeys(
+    ("shuffled", "anti", "even"), 3
+)
+"""Stages that a curriculum must have for each kind: a change of order or of lengths before the last
+stage needs two stages there."""
 _FITTING_ROUNDS = 10_000
 _UNIFORM_WITHIN = 1e-12
 _DECIMALS = 12
@@ -75,7 +80,10 @@ def standard_controls(stages: Stages, has_table: bool = True) -> tuple[ControlKi
         has_table: whether it is known beforehand when they begin.
     """
     kinds = _standard_controls(stages)
-    return kinds if has_table else (*(kind for kind in kinds if kind != "flat"), "even")
+    if has_table:
+        return kinds
+    even: tuple[ControlKind, ...] = ("even",) * (len(stages) >= FEWEST_STAGES["even"])
+    return (*(kind for kind in kinds if kind != "flat"), *even)
 
 
 def _standard_controls(stages: Stages) -> tuple[ControlKind, ...]:

@@ -211,8 +211,8 @@ class SoftTruncation(NoiseTimeDensity):
 
     @property
     def intervals(self) -> Intervals:
-        """All of [0, 1], up to the lowest cut."""
-        return ((0.0, 1.0),)
+        """From the lowest cut on."""
+        return ((self.least, 1.0),)
 
     def bounds(self, n: int) -> tuple[int, int]:
         """All counted levels above the lowest cut."""
@@ -232,8 +232,9 @@ class SoftTruncation(NoiseTimeDensity):
 
     @property
     def knots(self) -> NDArray[np.float64]:
-        """Where it bends little between them."""
-        return fine_knots(self.cdf)
+        """The lowest cut, and above it where it bends little between them."""
+        knots = fine_knots(self.cdf)
+        return np.concatenate([[self.least], knots[knots > self.least]])
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -38,6 +38,10 @@ class NoiseLevels(Protocol):
     def num_levels(self) -> int | None:
         """Number of its levels; None: they are continuous."""
 
+    @property
+    def lowest_time(self) -> float:
+        """Noise time of the lowest level that a sampler asks for."""
+
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ at noise times (N,), rising."""
 
@@ -199,8 +203,16 @@ def relative_density(density: NoiseTimeDensity, t: "Tensor", num_levels: int | N
         after = torch.searchsorted(knots, t.double()).clamp(1, len(knots) - 1)
         rise = cumulative[after] - cumulative[after - 1]
         return rise / (knots[after] - knots[after - 1])
-    table = torch.from_numpy(density.probabilities(num_levels) * num_levels).to(t.device)
+    table = _relative(density, num_levels, t.device)
     return table[torch.round(t.double() * num_levels).long() - 1]
+
+
+@lru_cache(maxsize=64)
+def _relative(density: NoiseTimeDensity, n: int, device: "torch.device") -> "Tensor":
+    """Of n counted levels, how much more often they are drawn: copied to a device once."""
+    import torch
+
+    return torch.from_numpy(density.probabilities(n) * n).to(device)
 
 
 def fine_knots(cdf: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:

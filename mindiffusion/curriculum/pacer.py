@@ -35,6 +35,7 @@ class Pacer:
         stages: those whose first step is known so far, rising.
         look_every: it looks at the losses after each multiple of this number of steps; None: never.
         wants_images: whether ``take_images`` is to be called too.
+        wants_weighted: whether these images' losses are to have the process's loss weights.
         is_unbiased: whether losses are weighted by the inverse of the stage's density, so that the
             expected loss is that of plain training.
         probe_images: it looks at the loss of so many fixed images with fixed noise instead of
@@ -44,6 +45,7 @@ class Pacer:
 
     look_every: int | None = None
     wants_images: ClassVar[bool] = False
+    wants_weighted: ClassVar[bool] = False
     is_unbiased: ClassVar[bool] = False
     probe_images: int | None = None
     waits: bool = False
@@ -81,7 +83,7 @@ class Pacer:
 
         Args:
             times: (S, B) noise times of the steps since the last call, in the global batch's order.
-            losses: (S, B) unweighted ε-MSE.
+            losses: (S, B) ε-MSE, unweighted unless ``wants_weighted``.
         """
         raise NotImplementedError
 
@@ -122,11 +124,14 @@ class Pacer:
         """
         raise NotImplementedError
 
-    def follow(self, switches: Sequence[int]) -> None:
+    def follow(self, switches: Sequence[int]) -> list[str]:
         """Take over the stages of another run, which had the same curriculum.
 
         Args:
             switches: the steps at which its stages began.
+
+        Returns:
+            What to know of it, a line each.
 
         Raises:
             UserError: this kind follows none, or these make no curriculum.
@@ -183,11 +188,13 @@ class Pacing:
     Attributes:
         kind: which one; a class of its own has one value, by which it is found.
         is_table: whether stages begin at steps that are known before any run.
+        makes_stages: whether a run makes stages that its curriculum does not have.
         follows: name of the folder, beside the run's ``output``, of the runs whose stages it takes
             over, each from that of the same seed; None: it follows none.
     """
 
     is_table: ClassVar[bool] = False
+    makes_stages: ClassVar[bool] = False
     kind: str
 
     @property

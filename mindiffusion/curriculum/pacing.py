@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.adaptive import InfoNoisePacing, SecondMomentPacing
 from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
-from mindiffusion.curriculum.patience import PatiencePacing, ProbePacing
+from mindiffusion.curriculum.patience import PATIENT
 from mindiffusion.curriculum.stages import StageConfig, resolve_stages
 from mindiffusion.curriculum.yoked import YokedPacing
 from mindiffusion.tagged_union import TaggedUnion
@@ -30,8 +30,7 @@ class FixedPacing(Pacing):
 
 PACINGS: dict[str, type[Pacing]] = {
     "fixed": FixedPacing,
-    "patience": PatiencePacing,
-    "probe": ProbePacing,
+    **PATIENT,
     "yoked": YokedPacing,
     "info_noise": InfoNoisePacing,
     "loss_second_moment": SecondMomentPacing,

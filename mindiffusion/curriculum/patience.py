@@ -7,7 +7,7 @@ So a smoothed loss can be asked for, or that of a fixed probe.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
 from mindiffusion.curriculum.stages import StageConfig, placed
 from mindiffusion.errors import UserError
+from mindiffusion.tagged_union import TaggedUnion
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MOST_STEPS = 999_999_999
@@ -188,3 +189,9 @@ class ProbePacing(Pacing):
         """A pacer in the first stage."""
         patience = Patience(self.tau, self.min_delta)
         return PatiencePacer(curriculum, patience, self.look_every, self.images)
+
+
+PATIENT: dict[str, type[Pacing]] = {"patience": PatiencePacing, "probe": ProbePacing}
+"""The kinds of pacing that find when given stages begin, by ``kind``."""
+PatientPacing = Annotated[Pacing, TaggedUnion("kind", PATIENT)]
+"""The settings of any of them, read by their ``kind``."""

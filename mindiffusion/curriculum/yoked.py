@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from mindiffusion.curriculum.controls import ControlKind, control
+from mindiffusion.curriculum.controls import FEWEST_STAGES, ControlKind, control
 from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
+from mindiffusion.curriculum.patience import PatientPacing
 from mindiffusion.curriculum.stages import (
     Stage,
     StageConfig,
@@ -22,6 +23,7 @@ from mindiffusion.curriculum.stages import (
     stage_ends,
 )
 from mindiffusion.errors import UserError
+from mindiffusion.outside.documents import shown_value
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -51,17 +53,34 @@ class YokedPacer(Pacer):
         self._seed = seed
         self._followed: list[int] = []
 
-    def follow(self, switches: Sequence[int]) -> None:
-        """Take over the stages of the other run, those that it never began left out."""
+    def follow(self, switches: Sequence[int]) -> list[str]:
+        """Take over the stages of the other run, those that it never began left out.
+
+        A control that needs more stages than are left changes nothing: then the average of all is
+        the one stage, and there is no other order and no other length.
+        """
         stages = placed(self._others, switches)
         ends = stage_ends(stages, self._total_steps)
+        if switches[-1] >= self._total_steps:
+            raise UserError(
+                f"stages that began at steps {shown_value(list(switches))}: a run of "
+                f"{self._total_steps} steps has no such step; start the run anew."
+            )
         table = tuple(_with_length(*each) for each in zip(stages, ends, strict=True))
+        said = []
         for kind in self._controls:
-            table = control(table, kind, self._seed)
+            if len(table) >= FEWEST_STAGES[kind]:
+                table = control(table, kind, self._seed)
+                continue
+            said.append(
+                f"control {kind!r} needs {FEWEST_STAGES[kind]} stages, but the followed run began "
+                f"{len(stages)}; it changes nothing here."
+            )
         self._curriculum = table
         self.stages = resolve_stages(table, self._total_steps)
         self._followed = list(switches)
         self.waits = False
+        return said
 
     def kept(self, step: int) -> dict[str, Any]:
         """With the steps at which the other run's stages began."""
@@ -104,11 +123,14 @@ class YokedPacing(Pacing):
         of: folder of the other arm's runs, beside the ``output`` of these: its key in a study.
         controls: kinds of control to make of its stages, one after the other; none: they are its
             stages.
+        leader: pacing of that arm, on which what is trained depends; None: it is not said. A study
+            says it of the controls that it makes.
     """
 
     of: Annotated[str, AfterValidator(_plain_folder)]
     kind: Literal["yoked"] = "yoked"
     controls: Annotated[tuple[ControlKind, ...], Field(max_length=8)] = ()
+    leader: PatientPacing | None = None
 
     @property
     def follows(self) -> str:

@@ -88,13 +88,14 @@ class _Pacing(BaseModel):
     begun: _Begun
     followed: _Begun | None = None
     masses: _Masses | None = None
+    last: list[float] | None = None
     losses: list[float]
 
 
 class _Described(BaseModel):
     """What every checkpoint says beside its tensors."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     step: _Step
     config: dict[str, Any]
@@ -191,9 +192,10 @@ def _check_described(kind: type[_Described], content: Mapping[str, Any], source:
         described = kind.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{source}: {first_fault(error)}; it is not one of ours.") from None
-    # Losses may be many, and are known to be numbers.
-    pacing = {k: v for k, v in (content.get("pacing") or {}).items() if k != "losses"}
-    for part in (described.config, described.runtime, content["stage_log"], pacing):
+    # What has a type may be long, and is known to be plain.
+    typed = _Pacing.model_fields
+    pacing = {k: v for k, v in (content.get("pacing") or {}).items() if k not in typed}
+    for part in (described.config, described.runtime, pacing, *content["stage_log"]):
         check_plain(part, source)
 
 

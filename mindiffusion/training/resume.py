@@ -1,17 +1,23 @@
 """What a run keeps to go on from, and how it goes on: the same on all ranks."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mindiffusion.config.run import to_kept
+from mindiffusion.config.yokes import unlike_leader
 from mindiffusion.errors import UserError
 from mindiffusion.files import write_text
 from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.outside.paths import read_file
+from mindiffusion.printable import printable
 from mindiffusion.training import checkpoint
 from mindiffusion.training.metrics_log import METRICS_FILE, MOST_LOG_BYTES
 from mindiffusion.training.trainer import Trainer
+
+
+_log = logging.getLogger(__name__)
 
 
 def save_state(trainer: Trainer, run_dir: Path) -> None:
@@ -80,7 +86,7 @@ def take_over_stages(trainer: Trainer) -> None:
     """Tell a pacer that waits for them the stages of the run that it follows.
 
     Raises:
-        UserError: that run is not trained to the end, or had another curriculum.
+        UserError: that run is not trained to the end, or had other settings or steps.
     """
     config, folder = trainer.config, trainer.config.followed_dir
     if folder is None or not trainer.pacer.waits:
@@ -92,11 +98,14 @@ def take_over_stages(trainer: Trainer) -> None:
             "this seed and length first, with '100%' among its milestones."
         )
     content = checkpoint.load(last)
-    if content["config"].get("curriculum") != to_kept(config)["curriculum"]:
+    if others := unlike_leader(config, content["config"]):
         raise UserError(
             f"pacing.of is {config.pacing.follows!r}, but the run in {folder} has another "
-            "curriculum; follow an arm with the same one."
+            f"{printable(', '.join(others), 120)}; follow an arm with the same, or train that one "
+            "anew."
         )
     if content.get("begun") is None:
         raise UserError(f"{last} does not say when its stages began; train that run anew.")
-    trainer.pacer.follow(content["begun"])
+    for line in trainer.pacer.follow(content["begun"]):
+        if trainer.ranks.is_main:
+            _log.warning("%s: %s", config.arm, line)

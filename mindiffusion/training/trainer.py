@@ -128,7 +128,7 @@ class Trainer:
             device,
             runtime.dtype,
             self.pacer.take,
-            self.pacer.take_images if self.pacer.wants_images else None,
+            self._tell_images if self.pacer.wants_images else None,
         )
         self.step = 0
         self.train_seconds = 0.0
@@ -210,6 +210,13 @@ class Trainer:
             often = relative_density(self.density, level.t, self.process.num_levels)
             weight = weight / often.to(weight.dtype)
         return (losses * weight.to(losses.dtype)).sum() / self.share
+
+    def _tell_images(self, times: np.ndarray, losses: np.ndarray) -> None:
+        """Give the pacer what ``watch`` read of all images, (S, B) each."""
+        if self.pacer.wants_weighted:
+            level = self.process.level(torch.from_numpy(times).flatten().to(self.process.device))
+            losses = losses * level.weight.cpu().numpy().reshape(losses.shape)
+        self.pacer.take_images(times, losses)
 
     # -- stages -----------------------------------------------------------------------------
 

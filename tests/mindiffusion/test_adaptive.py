@@ -3,19 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from mindiffusion.config.process import DDPMConfig, VPSDEConfig
-from mindiffusion.curriculum.adaptive import InfoNoisePacing, SecondMomentPacing
+from mindiffusion.config.process import DDPMConfig, EDMConfig, VPSDEConfig
+from mindiffusion.curriculum.adaptive import (
+    InfoNoisePacing,
+    SecondMomentPacing,
+    widths_in_log_sigma,
+)
 from mindiffusion.curriculum.density import Histogram, Window
 from mindiffusion.curriculum.noise_time import relative_density
 from mindiffusion.curriculum.pacer import RunFacts
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
+from mindiffusion.training import checkpoint
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Watch
 
 FULL = (StageConfig("full", 1.0),)
-PROCESSES = {"ddpm": DDPMConfig(), "vpsde": VPSDEConfig()}
+PROCESSES = {"ddpm": DDPMConfig(), "vpsde": VPSDEConfig(), "edm": EDMConfig()}
 SPECTRUM = np.array([4.0, 1.0, 0.1, 0.01])
 
 
@@ -43,13 +49,16 @@ def test_info_noise_is_the_loss_of_entropy_of_gaussian_data(process):
     # The best denoiser's error of the noise is lambda/(lambda + sigma²) along each direction.
     pacer.take_images(t[None], (SPECTRUM / (SPECTRUM + variance)).mean(1)[None])
     found = masses_at(pacer, 7)
-    n = PROCESSES[process].num_levels
     edges = np.arange(bins + 1) / bins
-    edges[0] = 1e-3 if n is None else 1 / n
+    z = (np.log([0.002, 80.0]) + 1.2) / 1.2
+    edges[0] = 1e-3 if process != "edm" else stats.norm.cdf(z[0]) / stats.norm.cdf(z[1])
     at_edges = np.exp(2 * PROCESSES[process].log_sigma(edges))[:, None]
     information = 0.5 * np.log1p(SPECTRUM / at_edges).sum(1)
     expected = -np.diff(information) / (information[0] - information[-1])
-    # Within a bin the error is averaged over noise time, not over ln sigma.
+    # Within a bin the error is averaged over noise time, not over ln sigma: in the last bin of EDM,
+    # which goes from 2 to 80, these are far apart.
+    narrow = slice(-1 if process == "edm" else None)
+    found, expected = (each[narrow] / each[narrow].sum() for each in (found, expected))
     np.testing.assert_allclose(found, expected, rtol=0.06, atol=2e-3)
 
 
@@ -64,6 +73,12 @@ def test_second_moment_is_the_root_of_the_mean_square_of_the_last_losses():
     np.testing.assert_allclose(masses_at(pacer, 10), expected, rtol=1e-12)
     assert [stage.start for stage in pacer.stages] == [0, 10] and pacer.is_unbiased
     assert pacer.stages[0].density == Window()
+
+
+def test_bins_below_the_lowest_level_of_samplers_have_no_width():
+    widths = widths_in_log_sigma(10, RunFacts(0, EDMConfig(sigma_min=0.2)))
+    assert widths[0] == 0 < widths[1]
+    assert widths.sum() == pytest.approx(np.log(80 / 0.2), rel=1e-9)
 
 
 @pytest.mark.parametrize("process", PROCESSES)
@@ -149,5 +164,35 @@ def test_what_does_not_fit_is_one_line(kind):
     for kept in ({}, {"masses": [[0.5, 0.5]]}, {"masses": [[0.25] * 4] * 2}):
         with pytest.raises(UserError, match="does not say the 4 masses of each stage"):
             pacer.place({"begun": [0, 5]} | kept)
+    for bad in ([0.5, 0.7, -0.1, -0.1], [float("nan")] * 4, ["a"] * 4, [0.1] * 4):
+        with pytest.raises(UserError, match="the masses of stage 3 in the file are no") as error:
+            pacer.place({"begun": [0, 5, 9], "masses": [[0.25] * 4, bad]})
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="every is 2, but in 4001 steps .* give at least 3"):
+        kind(every=2).pacer(FULL, 4001, RunFacts(0, DDPMConfig()))
     with pytest.raises(UserError, match="the state does not hold"):
         pacer.load_state_dict({"begun": [0], "masses": [], "losses": []})
+
+
+def test_run_of_the_most_stages_goes_on_from_its_file(tmp_path):
+    """Of 50 bins: what such a run keeps is more than the values that a document may hold."""
+    pacer, again = (
+        SecondMomentPacing(every=1, history=100).pacer(FULL, 2000, RunFacts(0, DDPMConfig()))
+        for _ in range(2)
+    )
+    times, losses = np.tile(np.arange(1, 1001) / 1000, (5, 1)), np.ones((5, 1000))
+    pacer.take_images(times, losses)
+    log = []
+    for step in range(1, 2000):
+        pacer.take_images(times[:1, ::20], losses[:1, ::20] * step)
+        assert pacer.look(step, None)
+        log.append({"step": step, "stage": pacer.stages[-1].config.name, "active_channels": 1.0,
+                    "penalty_lambda": 0.0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5})  # fmt: skip
+    path = checkpoint.checkpoint_path(tmp_path, 2000)
+    described = {"step": 2000, "config": {}, "runtime": {}, "train_seconds": 1.0, "stage_log": log,
+                 "manifest": "m", "log": "", "network": {}, "averages": {}, "optimizer": {},
+                 "unlogged": torch.zeros(0)}  # fmt: skip
+    checkpoint.save(path, described | {"pacing": pacer.state_dict(2000)})
+    again.load_state_dict(checkpoint.load(path)["pacing"])
+    assert again.stages == pacer.stages and len(again.stages) == 2000
+    assert again.state_dict(2000) == pacer.state_dict(2000)

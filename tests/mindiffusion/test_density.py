@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mindiffusion.config.process import DDPMConfig, VPSDEConfig
 from mindiffusion.curriculum.density import Average, Histogram, Share, SoftTruncation, Window
+from mindiffusion.curriculum.stages import StageConfig, placed, trained_on_all_levels
 from mindiffusion.errors import UserError
 
 LAST_U = 1 - 2**-24
@@ -161,6 +163,16 @@ def test_soft_truncation_is_the_average_of_windows_above_random_cuts():
         assert SoftTruncation(least).cdf(np.array([t]))[0] == pytest.approx(below, abs=1e-5)
     assert SoftTruncation(least).cdf(np.array([0, least, 1])).tolist() == [0, 0, 1]
     assert SoftTruncation(least).bounds(1000) == (11, 1000)
+
+
+@pytest.mark.parametrize(("least", "is_whole"), [(1e-5, True), (5e-4, True), (0.01, False)])
+def test_soft_truncation_trains_no_level_below_its_lowest_cut(least, is_whole):
+    density = SoftTruncation(least)
+    assert density.ends(None) == (least, 1.0)
+    assert float(density.quantile(torch.zeros(1), None)) > least
+    for process in (DDPMConfig(), VPSDEConfig()):
+        stages = placed((StageConfig("soft", 1.0, density),), [0])
+        assert trained_on_all_levels(stages, 1, process.lowest_time) is is_whole
     assert SoftTruncation().bounds(1000) == (1, 1000)
     fifths = SoftTruncation().probabilities(1000).reshape(5, 200).sum(1) * 5
     assert fifths == pytest.approx([0.783, 0.925, 1.0, 1.075, 1.217], abs=1e-3)

@@ -84,6 +84,10 @@ class AngleConfig(ProcessConfig):
     def noise(self):
         return f"angles up to {self.widest}"
 
+    @property
+    def lowest_time(self):
+        return 1e-3
+
     def log_sigma(self, t):
         return np.log(np.tan(self.widest * t))
 
@@ -419,6 +423,7 @@ def test_jumps_are_as_even_as_the_levels_allow(count, spacing, scale, process, c
     assert (np.diff(ratios) < 0).all()
     if count < 2:
         return
+    assert config.lowest_time == pytest.approx(lowest_time(process, config), rel=1e-9)
     assert levels[-1].time == pytest.approx(lowest_time(process, config))
     even = np.linspace(ratios[0], ratios[-1], count)
     if process.num_levels is None:

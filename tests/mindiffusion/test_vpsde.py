@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mindiffusion.chain import Chain, LinearBeta
+from mindiffusion.chain import LOWEST_TIME, Chain, LinearBeta
 from mindiffusion.curriculum.loss_weight import EDM, P2, Balanced, ChangeAware, MinSNR
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
-from mindiffusion.vpsde import LOWEST_TIME, VPSDEProcess
+from mindiffusion.vpsde import VPSDEProcess
 
 USUAL = LinearBeta(0.1, 20.0)
 PROCESS = VPSDEProcess(USUAL)

@@ -34,7 +34,7 @@ def test_arm_file_loads_and_covers_all_levels_at_its_end(arm):
     config = load(arm, training={"milestones": ["100%"]})
     plan = resolve_plan(config, 162_770)
     stages = resolve_stages(plan.curriculum, plan.total_steps)
-    assert trained_on_all_levels(stages, plan.total_steps)
+    assert trained_on_all_levels(stages, plan.total_steps, config.process.lowest_time)
     if config.clusters is None:
         assert math.fsum(s.weight for s in config.curriculum) == pytest.approx(80)
     last = stages[-1]

@@ -5,11 +5,13 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import build_config, merge
+from mindiffusion.curriculum.adaptive import InfoNoisePacer, SecondMomentPacer
 from mindiffusion.errors import UserError
 from mindiffusion.training import checkpoint
 
@@ -89,6 +91,23 @@ def test_density_that_follows_the_losses_survives_kills_to_the_same_bits(
     milestone = Milestone(study, whole, plan, "m", content, whole.run_dir)
     exposure = [row.value for row in milestone.stage_rows() if row.metric == "exposure"]
     assert np.reshape(exposure, (-1, 20)).mean(1) == pytest.approx(1, abs=1e-6)
+
+
+def test_second_moment_is_that_of_the_loss_with_the_process_weights(
+    workdir, train_run, config_of, monkeypatch
+):
+    given = {}
+    words = ("curriculum=[{name: full, weight: 1}]", "process.loss_weight={kind: p2}", *FP64)
+    for pacer in (InfoNoisePacer, SecondMomentPacer):
+        record = lambda self, *read: given.update({type(self): read})  # noqa: E731
+        monkeypatch.setattr(pacer, "take_images", record)
+    for kind in ("info_noise", "loss_second_moment"):
+        process = train_run(config_of(kind, {"kind": kind}, *words), stop_after=1).process
+    (times, plain), (same, weighted) = given[InfoNoisePacer], given[SecondMomentPacer]
+    assert (times == same).all()
+    weight = process.level(torch.from_numpy(times[0])).weight.numpy()
+    assert weight.max() > 1.5 * weight.min()
+    np.testing.assert_allclose(weighted[0], plain[0] * weight, rtol=1e-12)
 
 
 @pytest.fixture
@@ -193,6 +212,27 @@ def test_yoked_copy_without_controls_is_the_other_run_again(
         assert_same({part: state_of(of)[part]}, {part: state_of(copy)[part]})
 
 
+def test_milestone_of_a_longer_run_is_not_taken_for_the_end(workdir, train_run, config_of):
+    longer = ("training.steps=48", "training.milestones=[24, 48]")
+    train_run(config_of("study/d", PATIENCE, *C_WORDS, *longer), stop_after=24)
+    with pytest.raises(UserError, match=r"seed0 has another training.steps; follow an arm with"):
+        train_run(config_of("study/x", DENSITY, *C_WORDS))
+
+
+def test_control_that_has_too_few_stages_is_the_leader_and_says_so(
+    workdir, train_run, config_of, caplog
+):
+    slow = PATIENCE | {"tau": 999}
+    leader = train_run(config_of("study/d", slow, *C_WORDS))
+    assert starts(leader.pacer.stages) == [0]
+    anti = {"kind": "yoked", "of": "d", "controls": ["anti"], "leader": slow}
+    trained = train_run(config_of("study/anti-star", anti, *C_WORDS))
+    assert [s.density for s in trained.pacer.stages] == [leader.pacer.stages[0].density]
+    assert trained.step == 24
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "control 'anti' needs 3 stages, but the followed run began 1; it" in line
+
+
 def test_yoked_run_goes_on_without_the_other_runs_folder(followed, workdir, train_run, config_of):
     config = config_of("study/density-star", DENSITY, *C_WORDS)
     train_run(config, stop_after=13)
@@ -205,7 +245,9 @@ def test_yoked_run_goes_on_without_the_other_runs_folder(followed, workdir, trai
     [
         ("study/x", {"of": "e"}, (), "pacing.of is 'e', but study/e/seed0/weights-000000024.pt is"),
         ("study/x", {}, ("seed=1",), "study/d/seed1/weights-000000024.pt is not there: train"),
-        ("study/x", {}, (OTHER,), "has another curriculum"),
+        ("study/x", {}, (OTHER,), "has another curriculum; follow an arm with the same"),
+        ("study/x", {}, ("training.lr=7e-4",), "has another training.lr; follow"),
+        ("study/x", {"leader": PATIENCE | {"tau": 2}}, (), "has another pacing; follow"),
     ],
 )
 def test_yoked_to_a_run_that_does_not_fit_is_one_line(
@@ -220,7 +262,11 @@ def test_yoked_to_a_run_that_does_not_fit_is_one_line(
 def test_file_that_does_not_say_whom_it_follows_is_refused(config_of):
     plan = resolve_plan(config_of("x", DENSITY, *C_WORDS), 256)
     assert not plan.pacer().is_decided
-    for kept in ({"begun": [0, 5]}, {"begun": [0, 5], "followed": [0, 99, 5]}):
+    for kept in (
+        {"begun": [0, 5]},
+        {"begun": [0, 5], "followed": [0, 99, 5]},
+        {"begun": [0, 5], "followed": [0, 5, 24]},
+    ):
         with pytest.raises(UserError):
             plan.begun(kept | {"step": 12})
     assert starts(plan.begun({"begun": [0, 9], "followed": [0, 5, 9], "step": 12})) == [0, 9]

@@ -121,7 +121,7 @@ class Milestone:
             sampler="",
             sampler_steps=0,
             sampling_seed=self.config.sampler.seed,
-            full_range=trained_on_all_levels(stages, self.step),
+            full_range=trained_on_all_levels(stages, self.step, self.config.process.lowest_time),
             stage=stage_at(stages, self.step - 1).config.name,
             samples=None,
             # A folder may have a name that rows can't hold as it is.

@@ -2,11 +2,12 @@
 
 import pytest
 
+from benchmark.cells.preflight import check_study
 from benchmark.cells.tasks import Task, graph_of
 from benchmark.study.arm_catalogue import control_name
 from benchmark.study.arm_entries import slug
 from benchmark.study.study import load_study
-from mindiffusion.config.run import differences, to_dict
+from mindiffusion.config.run import config_hash, differences, to_dict
 from mindiffusion.curriculum.controls import control
 from mindiffusion.errors import UserError
 
@@ -198,12 +199,21 @@ def test_run_that_follows_another_is_trained_after_it(load):
         ),
         (
             "x: {extends: [arms/d_fixed], arm: X, pacing: {kind: yoked, of: b}}",
-            "pacing.of is 'b', an arm with another curriculum or length",
+            "pacing.of is 'b', an arm with another clusters, curriculum; follow an arm with",
         ),
         (
             "x: {extends: [arms/d_fixed], arm: X, pacing: {kind: yoked, of: d}, "
             "training: {length: 0.5}}",
-            "pacing.of is 'd', an arm with another curriculum or length",
+            "pacing.of is 'd', an arm with another training.length; follow an arm with the same.",
+        ),
+        (
+            "x: {control: density, of: d, arm: X, pacing: {tau: 7}}",
+            "arm X: pacing.of is 'd', an arm with another pacing; follow an arm with",
+        ),
+        (
+            "x: {extends: [arms/b], arm: X, pacing: {kind: yoked, of: noise}}\n"
+            "  noise: {extends: [arms/b], arm: Noise, pacing: {kind: info_noise}}",
+            "pacing.of is 'noise', an arm whose runs make stages of their own (pacing.kind info_no",
         ),
         ("x: {extends: [arms/b], arm: X, pacing: {kind: patience, tau: 0}}", "pacing.tau' is 0"),
     ],
@@ -213,3 +223,28 @@ def test_arm_that_cannot_follow_is_one_line(arm, message, load):
     with pytest.raises(UserError) as error:
         load(content)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_hash_of_a_control_follows_its_leaders_pacing(load):
+    first, second = (
+        by_arm(load(PACED, overrides=[f"pacing.tau={tau}"] if tau else []), 5) for tau in (None, 7)
+    )
+    for arm in ("D-even", "D-mirror-shuffled*"):
+        assert first[arm].pacing.leader == first["D"].pacing
+        assert config_hash(first[arm]) != config_hash(second[arm])
+
+
+def test_controls_of_a_paced_arm_of_two_stages_are_those_that_can_be(load):
+    two = "d: {extends: [arms/d], clusters: {by: log_snr, count: 2}}"
+    assert "d: {extends: [arms/d]}" in PACED
+    content = PACED.replace("d: {extends: [arms/d]}", two).replace(
+        "  both: {control: shuffled, of: mirrored}\n", ""
+    )
+    study = load(content)
+    assert {run.arm for run in study.runs} == {"D", "D-density*", "D-static", "D-mirror", "twin"}
+
+
+def test_leader_whose_last_step_is_no_milestone_is_refused_before_training(load):
+    study = load(PACED.replace('["100%"]', '["50%"]'))
+    with pytest.raises(UserError, match=r"follows the stages of D, whose last step \(64\) is none"):
+        check_study(study, study.runs)
