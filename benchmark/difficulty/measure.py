@@ -59,4 +59,4 @@ def measured_of(setting: Setting, data: PreparedData) -> Measured:
     ratio = np.array([float(level.sigma / level.alpha) for level in levels])
     times = np.array([level.time for level in levels])
     rows = read_rows(Path(setting.folder) / ROWS_FILE)
-    return Measured(setting, rows, times, ratio, data.train[0].size)
+    return Measured(setting, rows, times, ratio, data)

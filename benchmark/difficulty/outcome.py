@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.difficulty.convergence import UNITS
+from benchmark.difficulty.setting import HELD_OUT
 from benchmark.difficulty.yardsticks import (
     Correlation,
     Measured,
@@ -109,8 +110,19 @@ def _caption(measured: Measured) -> str:
     return (
         f"{setting.run.data.dataset}, process {setting.run.process.kind}, {setting.run.model.words}"
         f", {count} training seed{'s' * (count > 1)}, {_last(measured):.0f} steps, code "
-        f"{measured.code}. Noise time 1 is pure noise."
+        f"{measured.code}. Noise time 1 is pure noise. {_images(measured)}"
     )
+
+
+def _images(measured: Measured) -> str:
+    """What intervals over seeds hold for."""
+    known = measured.num_held_out
+    if measured.shares_held_out and len(measured.setting.seeds) > 1:
+        return (
+            f"Seeds share images of the {known} that are held out: intervals of nets hold for "
+            "these images alone."
+        )
+    return f"Each seed's errors are of {min(HELD_OUT, known)} held-out images of its own."
 
 
 def _orders_table(measured: Measured, found: Sequence[Yardstick]) -> Table:
@@ -134,7 +146,7 @@ def _verdict_table(measured: Measured, found: Sequence[Yardstick]) -> Table:
     labels = measured.setting.labels
     return Table(
         "Is low noise harder?",
-        "One verdict for each yardstick.",
+        f"One verdict for each yardstick. {_images(measured)}",
         ("yardstick", "verdict"),
         tuple((one.title, verdict(one, labels)) for one in found),
     )

@@ -24,10 +24,11 @@ SETTING_FILE = "setting.json"
 LEVELS = 2
 """Noise levels of an interval at which errors are measured."""
 HELD_OUT = 64
-"""Held-out images behind an error."""
-_VERSION = 1
+"""Held-out images behind an error of one seed."""
+_VERSION = 2
 """Raise it when the same settings give other rows."""
 MOST_INTERVALS, MOST_SEEDS = 100, 100
+_SEEDS = 2**32
 _OWN_KEYS = ("arm", "seed", "noise_stream", "output", "samples", "curriculum", "pacing")
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -126,12 +127,14 @@ class Setting:
     def config_of(self, net: Net) -> RunConfig:
         """The run of a net."""
         name = "all-levels" if net.interval is None else f"interval-{net.interval + 1:03d}"
-        arm = self.arm(net.interval)
+        arm, sampler = self.arm(net.interval), self.run.sampler
         return replace(
             self.run,
             arm=arm,
             seed=net.seed,
             output=str(Path(self.folder) / "nets" / name),
+            # The noise of held-out images is keyed by it.
+            sampler=replace(sampler, seed=(sampler.seed + net.seed) % _SEEDS),
             curriculum=(StageConfig(arm, 1.0, self.density(net.interval)),),
         )
 

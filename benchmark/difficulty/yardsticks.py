@@ -5,7 +5,7 @@ to low by Spearman's rank correlation: 1 means that difficulty rises all the way
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,10 +26,12 @@ from benchmark.difficulty.data_rows import (
     KL_NEIGHBOURS,
     KL_OF_RATIO,
     KL_STEP,
+    points_of,
 )
-from benchmark.difficulty.setting import JOINT, LEVELS, Setting
+from benchmark.difficulty.setting import HELD_OUT, JOINT, LEVELS, Setting
 from benchmark.rows.metric_names import EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN
 from benchmark.rows.row import Row
+from mindiffusion.data.prepared import PreparedData
 
 Floats = NDArray[np.float64]
 _FEWEST = 3
@@ -63,12 +65,15 @@ class Yardstick:
         values: (S, N) by seed and interval from low noise to high; S = 1 where no seed matters.
             Infinite: harder than was measured; NaN: not known.
         is_closed_form: of the Gaussian fit of the training images, where it is exact.
+        shares_images: whether an image is in the values of two seeds, which are then no
+            independent draws: they have no interval.
     """
 
     name: str
     title: str
     values: Floats
     is_closed_form: bool = False
+    shares_images: bool = False
 
     @property
     def middle(self) -> Floats:
@@ -79,7 +84,8 @@ class Yardstick:
     def with_low_noise(self) -> Correlation:
         """Correlation of difficulty with low noise."""
         order = -np.arange(self.values.shape[1], dtype=np.float64)
-        return _over_seeds([rank_correlation(one, order) for one in self.values])
+        found = _over_seeds([rank_correlation(one, order) for one in self.values])
+        return replace(found, interval=None) if self.shares_images else found
 
 
 def median_of_known(values: Floats) -> Floats:
@@ -139,17 +145,23 @@ class Measured:
         rows: all of its rows.
         times: (N · LEVELS,) noise times of the grid.
         ratio: (N · LEVELS,) σ = sigma/alpha there.
-        dim: numbers in an image.
+        data: the prepared data.
 
     Attributes:
         code: the revisions that measured.
     """
 
     def __init__(
-        self, setting: Setting, rows: Iterable[Row], times: Floats, ratio: Floats, dim: int
+        self,
+        setting: Setting,
+        rows: Iterable[Row],
+        times: Floats,
+        ratio: Floats,
+        data: PreparedData,
     ) -> None:
         self.setting = setting
-        self.dim = dim
+        self.num_train, self.num_held_out = len(data.train), len(data.held_out)
+        self._dim = data.train[0].size
         self._place = {time: number for number, time in enumerate(times.tolist())}
         self._ratio = ratio.reshape(setting.num_intervals, LEVELS)
         self._rows: dict[tuple[str, int, int, str], dict[float, float]] = {}
@@ -182,14 +194,24 @@ class Measured:
             ]
         )
 
-    def _limit(self, metric: str, unit: str) -> Floats:
-        return in_unit(self._grid(DATA, 0, 0, metric), self._ratio, unit)
+    @property
+    def shares_held_out(self) -> bool:
+        """Whether seeds have held-out images in common."""
+        return HELD_OUT * len(self.setting.seeds) > self.num_held_out
+
+    @property
+    def shares_neighbours(self) -> bool:
+        """Whether the estimates by neighbours of two seeds have training images in common."""
+        return 2 * points_of(self.num_train) * len(self.setting.seeds) > self.num_train
+
+    def _limit(self, seed: int, metric: str, unit: str) -> Floats:
+        return in_unit(self._grid(DATA, seed, 0, metric), self._ratio, unit)
 
     def excess(self, unit: str) -> Floats:
         """(S, N, K) of the intervals' nets: 1 untrained, 0 like the linear denoiser, < 0 better."""
-        floor = self._limit(EPS_MSE_LINEAR, unit)
-        found = np.empty((len(self.setting.seeds), len(floor), len(self.steps)))
+        found = np.empty((len(self.setting.seeds), len(self._ratio), len(self.steps)))
         for seed in self.setting.seeds:
+            floor = self._limit(seed, EPS_MSE_LINEAR, unit)
             start = in_unit(self._grid(JOINT, seed, 0, EPS_MSE), self._ratio, unit)
             losses = np.stack(
                 [
@@ -204,18 +226,13 @@ class Measured:
 
     def mean_picture(self, unit: str) -> Floats:
         """(S, N) where the mean picture lies on the scale of ``excess``."""
-        floor, mean = (self._limit(name, unit) for name in (EPS_MSE_LINEAR, EPS_MSE_MEAN))
-        found = [
-            [
-                float(relative_excess(mean[i : i + 1], float(start[i]), float(floor[i]))[0])
-                for i in range(len(floor))
-            ]
-            for start in (
-                in_unit(self._grid(JOINT, seed, 0, EPS_MSE), self._ratio, unit)
-                for seed in self.setting.seeds
-            )
-        ]
-        return np.array(found)
+        found = np.empty((len(self.setting.seeds), len(self._ratio)))
+        for seed in self.setting.seeds:
+            start = in_unit(self._grid(JOINT, seed, 0, EPS_MSE), self._ratio, unit)
+            floor, mean = (self._limit(seed, name, unit) for name in (EPS_MSE_LINEAR, EPS_MSE_MEAN))
+            for i, ends in enumerate(zip(start.tolist(), floor.tolist(), strict=True)):
+                found[seed, i] = relative_excess(mean[i : i + 1], *ends)[0]
+        return found
 
     def half(self, unit: str) -> Floats:
         """(S, N) steps to half."""
@@ -225,10 +242,11 @@ class Measured:
 
     def joint_excess(self, unit: str) -> Floats:
         """(S, N) of the jointly trained nets at their last step: errors above the linear one."""
-        last, floor = int(self.steps[-1]), self._limit(EPS_MSE_LINEAR, unit)
+        last = int(self.steps[-1])
         return np.array(
             [
-                in_unit(self._grid(JOINT, seed, last, EPS_MSE), self._ratio, unit) - floor
+                in_unit(self._grid(JOINT, seed, last, EPS_MSE), self._ratio, unit)
+                - self._limit(seed, EPS_MSE_LINEAR, unit)
                 for seed in self.setting.seeds
             ]
         )
@@ -241,7 +259,7 @@ class Measured:
         """(S, N) total ε-errors of the joint nets: upper bounds of the entropy rate per ln σ."""
         last = int(self.steps[-1])
         grids = [self._grid(JOINT, seed, last, EPS_MSE) for seed in self.setting.seeds]
-        return self.dim * np.array(grids).mean(axis=-1)
+        return self._dim * np.array(grids).mean(axis=-1)
 
     def by_interval(self, metric: str, seeds: Iterable[int]) -> Floats:
         """(S, N) of rows that have a value for each interval."""
@@ -268,7 +286,12 @@ def yardsticks(measured: Measured) -> tuple[Yardstick, ...]:
     def closed_form(name: str, title: str) -> Yardstick:
         return Yardstick(name, title, measured.by_interval(name, range(1)), is_closed_form=True)
 
-    neighbours = measured.by_interval(KL_NEIGHBOURS, seeds)
+    neighbours = Yardstick(
+        KL_NEIGHBOURS,
+        "relative entropy by neighbours",
+        measured.by_interval(KL_NEIGHBOURS, seeds),
+        shares_images=len(seeds) > 1 and measured.shares_neighbours,
+    )
     return (
         *(
             Yardstick(f"{name}/{unit}", f"{title}, {_UNIT_WORDS[unit]}", values(unit))
@@ -276,7 +299,7 @@ def yardsticks(measured: Measured) -> tuple[Yardstick, ...]:
             for unit in UNITS
         ),
         *(closed_form(*one) for one in closed_forms),
-        Yardstick(KL_NEIGHBOURS, "relative entropy by neighbours", neighbours),
+        neighbours,
         closed_form(ENTROPY_RATE, "entropy rate, Gaussian"),
         Yardstick("entropy-rate/joint", "entropy rate, joint net", measured.joint_entropy_rate()),
     )
@@ -302,9 +325,10 @@ def _said(yardstick: Yardstick, found: Correlation) -> str:
     if yardstick.is_closed_form:
         return f"Exact for the Gaussian fit, so without a test: {order}"
     if found.interval is None:
-        return f"Not tested, for one seed has no interval: {order}"
+        why = "its seeds share images" if yardstick.shares_images else "one seed has no interval"
+        return f"Not tested, for {why}: {order}"
     low, high = found.interval
-    if -_CLEARLY < low and high < _CLEARLY:
+    if max(-low, high) < _CLEARLY:
         return f"No: {order}"
     if low <= 0 <= high or abs(found.value) < _CLEARLY:
         return f"Undecided: the rank correlation's interval is {low:.2f} to {high:.2f}"

@@ -11,7 +11,7 @@ from benchmark.__main__ import main
 from benchmark.difficulty import nets as nets_module
 from benchmark.difficulty.data_rows import KL_NEIGHBOURS
 from benchmark.difficulty.nets import is_done, train_net
-from benchmark.difficulty.scoring import Scoring
+from benchmark.difficulty.scoring import Scoring, part_of_seed
 from benchmark.difficulty.setting import LEVELS, Net, make_setting
 from benchmark.rows.file import ROWS_FILE, read_rows
 from benchmark.rows.metric_names import EPS_MSE
@@ -114,6 +114,20 @@ def test_untrained_nets_and_limits_are_of_the_same_noisy_images(workdir, avatars
     own = {row.level: row.value for row in interval.untrained_rows()}
     assert len(all_rows) == 2 * LEVELS and len(own) == LEVELS
     assert own == {level: all_rows[level] for level in own}
+
+
+def test_seeds_have_images_and_noise_of_their_own(workdir, avatars, setting):
+    first, second = (Scoring(setting, Net(seed, None), avatars) for seed in (0, 1))
+    size = len(avatars.held_out)
+    assert first.num_held_out == min(64, size)
+    parts = [part_of_seed(setting, seed, 100, 30, 4).tolist() for seed in range(4)]
+    assert sorted({*parts[0], *parts[1], *parts[2]}) == sorted(parts[0] + parts[1] + parts[2])
+    assert parts[3] not in parts[:3] and all(len({*part}) == 30 for part in parts)
+    assert all(0 <= image < 100 for part in parts for image in part)
+    seeds = [one.config.sampler.seed for one in (first, second)]
+    assert seeds[1] == seeds[0] + 1
+    errors = [{row.level: row.value for row in one.untrained_rows()} for one in (first, second)]
+    assert all(errors[0][level] != errors[1][level] for level in errors[0])
 
 
 def test_folder_of_another_run_is_one_line(workdir, call):

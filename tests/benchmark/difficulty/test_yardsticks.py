@@ -38,14 +38,15 @@ def row(arm, seed, step, metric, level, value):
     )
 
 
-def measured(tmp_path, seeds=2):
+def measured(tmp_path, seeds=2, num_train=8192, num_held_out=512):
     """Untrained 1, linear denoiser .2; interval i falls as exp(−step/(10·2^(3−i)))."""
     setting = make_setting("avatars", None, 4, seeds, tmp_path / "run", [])
     rows = []
     for number, time in enumerate(TIMES.tolist()):
         interval = number // 2
-        rows += [row(DATA, 0, 0, EPS_MSE_LINEAR, time, 0.2), row(DATA, 0, 0, EPS_MSE_MEAN, time, 2)]
         for seed in range(seeds):
+            rows.append(row(DATA, seed, 0, EPS_MSE_LINEAR, time, 0.2))
+            rows.append(row(DATA, seed, 0, EPS_MSE_MEAN, time, 2))
             rows.append(row(JOINT, seed, 0, EPS_MSE, time, 1.0))
             for step in STEPS:
                 rows.append(row(JOINT, seed, step, EPS_MSE, time, 0.2 + 0.1 * (2 - interval)))
@@ -59,7 +60,8 @@ def measured(tmp_path, seeds=2):
         for seed in range(seeds):
             value = (0.3, 0.1, 0.4, 0.2)[rank] if seed else (0.3, 0.4, 0.1, 0.2)[rank]
             rows.append(row(DATA, seed, 0, KL_NEIGHBOURS, edge, value))
-    return Measured(setting, rows, TIMES, RATIO, 12)
+    data = SimpleNamespace(train=np.zeros((num_train, 2, 2, 3)), held_out=range(num_held_out))
+    return Measured(setting, rows, TIMES, RATIO, data)
 
 
 def test_convergence_of_made_up_curves(tmp_path):
@@ -104,6 +106,31 @@ def test_orders_and_their_correlations(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("num_train", "is_apart"), [(512, True), (511, False), (100, False)])
+def test_neighbours_of_seeds_that_share_images_have_no_interval(tmp_path, num_train, is_apart):
+    """Two seeds take 256 images each; where there are fewer in all, each takes all of them."""
+    found = {one.name: one for one in yardsticks(measured(tmp_path, num_train=num_train))}
+    neighbours = found[KL_NEIGHBOURS]
+    assert (neighbours.with_low_noise.interval is not None) == is_apart
+    said = "Undecided" if is_apart else "Not tested, for its seeds share images: difficulty"
+    assert verdict(neighbours, LABELS).startswith(said)
+    assert found["joint-excess/eps"].with_low_noise.interval == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "num_held_out", "said"),
+    [
+        (2, 128, "Each seed's errors are of 64 held-out images of its own."),
+        (2, 127, "Seeds share images of the 127 that are held out: intervals of nets hold for"),
+        (1, 10, "Each seed's errors are of 10 held-out images of its own."),
+    ],
+)
+def test_verdicts_say_for_which_images_they_hold(tmp_path, seeds, num_held_out, said):
+    write_outcome(measured(tmp_path, seeds, num_held_out=num_held_out))
+    table = (tmp_path / "run" / "tables" / "difficulty.md").read_text()
+    assert said in table.partition("Is low noise harder?")[2]
+
+
 def test_one_seed_has_no_interval(tmp_path):
     for one in yardsticks(measured(tmp_path, seeds=1)):
         assert one.with_low_noise.interval is None
@@ -138,7 +165,7 @@ WEAK = [3, 1, 4, 2]
         ([[3, 2, 4, 1], WEAK], "Undecided: the rank correlation's interval is"),
         # Correlations .4, .4 and .6: above 0, but weak or clear.
         ([[3, 2, 4, 1]] * 2 + [[3, 4, 1, 2]], "Undecided: the rank correlation's interval is"),
-        ([[4, 4, 2, np.nan]] * 2, "Hardest: t 0–0.25, t 0.25–0.5; easiest: t 0.5–0.75. 1 without a"),
+        ([[4, 4, 2, np.nan]] * 2, "Hardest: t 0–0.25, t 0.25–0.5; easiest: t 0.5–0.75. 1 with"),
         ([[np.nan, np.nan, 2, 1]], "No order: too few intervals have a value, or all have"),
         ([DOWN] * 2 + [[2, 2, 2, 2]], f"Yes: {RISES} Seeds without an order: 1 of 3. Hardest"),
     ],
