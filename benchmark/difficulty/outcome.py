@@ -72,6 +72,7 @@ def _write_measured(measured: Measured, found: Sequence[Yardstick], folder: Path
             path,
             {
                 "process": measured.setting.run.process.kind,
+                "noise": str(measured.setting.run.process.noise),
                 "edges": list(measured.setting.edges),
                 "difficulty": values,
             },
@@ -109,7 +110,8 @@ def _caption(measured: Measured) -> str:
     setting, count = measured.setting, len(measured.setting.seeds)
     return (
         f"{setting.run.data.dataset}, process {setting.run.process.kind}, {setting.run.model.words}"
-        f", {count} training seed{'s' * (count > 1)}, {_last(measured):.0f} steps, code "
+        f", {count} training seed{'s' * (count > 1)}, {_last(measured):.0f} steps, "
+        f"{setting.run.process.loss_words}, code "
         f"{measured.code}. Noise time 1 is pure noise. {_images(measured)}"
     )
 
@@ -146,7 +148,8 @@ def _verdict_table(measured: Measured, found: Sequence[Yardstick]) -> Table:
     labels = measured.setting.labels
     return Table(
         "Is low noise harder?",
-        f"One verdict for each yardstick. {_images(measured)}",
+        f"One verdict for each yardstick. Nets have the {measured.setting.run.process.loss_words}. "
+        f"{_images(measured)}",
         ("yardstick", "verdict"),
         tuple((one.title, verdict(one, labels)) for one in found),
     )
@@ -164,6 +167,7 @@ def _orders_numbers(measured: Measured, found: Sequence[Yardstick]) -> pd.DataFr
                     {"yardstick": one.name, "seed": seed, "t_low": edges[i], "t_high": edges[i + 1]}
                     | {"value": value, "rank_correlation": correlation.value}
                     | {"rank_correlation_low": low, "rank_correlation_high": high}
+                    | {"loss": measured.setting.run.process.loss_words}
                 )
     return pd.DataFrame(rows)
 
@@ -246,7 +250,12 @@ def _draw(measured: Measured, found: Sequence[Yardstick], stem: Path) -> None:
 
 def _notes(measured: Measured) -> list[str]:
     run, count = measured.setting.run, len(measured.setting.seeds)
-    return [run.data.dataset, f"process {run.process.kind}", f"n={count} seed{'s' * (count > 1)}"]
+    return [
+        run.data.dataset,
+        f"process {run.process.kind}",
+        run.process.loss_words,
+        f"n={count} seed{'s' * (count > 1)}",
+    ]
 
 
 def _text(measured: Measured, found: Sequence[Yardstick]) -> str:

@@ -38,6 +38,10 @@ class NoiseLevels(Protocol):
     def num_levels(self) -> int | None:
         """Number of its levels; None: they are continuous."""
 
+    @property
+    def noise(self) -> object:
+        """Its settings that make the levels, as text."""
+
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ at noise times (N,), rising."""
 

@@ -1,6 +1,7 @@
 """Yardsticks of rows that are made up, so that every number is known."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,8 @@ from benchmark.difficulty.yardsticks import (
     yardsticks,
 )
 from benchmark.rows.metric_names import EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN
+from mindiffusion.curriculum.clusters import MeasuredClusters
+from mindiffusion.errors import UserError
 
 TIMES = np.arange(1, 9) / 8
 RATIO = np.array([0.1, 0.3, 0.5, 0.8, 1.0, 2.0, 5.0, 9.0])
@@ -38,9 +41,9 @@ def row(arm, seed, step, metric, level, value):
     )
 
 
-def measured(tmp_path, seeds=2, num_train=8192, num_held_out=512):
+def measured(tmp_path, seeds=2, num_train=8192, num_held_out=512, process=None):
     """Untrained 1, linear denoiser .2; interval i falls as exp(−step/(10·2^(3−i)))."""
-    setting = make_setting("avatars", None, 4, seeds, tmp_path / "run", [])
+    setting = make_setting("avatars", process, 4, seeds, tmp_path / "run", [])
     rows = []
     for number, time in enumerate(TIMES.tolist()):
         interval = number // 2
@@ -131,6 +134,24 @@ def test_verdicts_say_for_which_images_they_hold(tmp_path, seeds, num_held_out, 
     assert said in table.partition("Is low noise harder?")[2]
 
 
+@pytest.mark.parametrize(
+    ("process", "loss"),
+    [
+        (None, "plain loss in ε"),
+        ("vpsde", "plain loss in ε"),
+        ("edm", "loss in ε with weight 1 + (σ/σ_d)², σ_d 0.5"),
+    ],
+)
+def test_tables_name_the_loss_of_the_nets(tmp_path, process, loss):
+    write_outcome(measured(tmp_path, process=process))
+    tables = tmp_path / "run" / "tables"
+    shown = (tables / "difficulty.md").read_text()
+    orders, _, verdicts = shown.partition("Is low noise harder?")
+    assert loss in orders and loss in verdicts
+    assert loss in (tables / "convergence.md").read_text()
+    assert loss in (tables / "difficulty.csv").read_text()
+
+
 def test_one_seed_has_no_interval(tmp_path):
     for one in yardsticks(measured(tmp_path, seeds=1)):
         assert one.with_low_noise.interval is None
@@ -219,8 +240,13 @@ def test_outcome_has_tables_figure_and_an_order_for_each_yardstick(tmp_path):
     documents = sorted((folder / "measured").glob("*.json"))
     assert len(documents) == 12
     content = json.loads((folder / "measured" / "steps-to-half-eps.json").read_text())
-    assert content.keys() == {"process", "edges", "difficulty"}
+    assert content.keys() == {"process", "noise", "edges", "difficulty"}
     assert content["process"] == "ddpm" and content["edges"] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    run = found.setting.run
+    clusters = MeasuredClusters(file=str(folder / "measured" / "steps-to-half-eps.json"))
+    assert len(clusters.stages(run.process)) == 4
+    with pytest.raises(UserError, match=r"n_T 1000, but the process has .* n_T 500; measure it"):
+        clusters.stages(replace(run.process, n_T=500))
     # What was not half-way at the end counts as the last step.
     assert content["difficulty"][0] == STEPS[-1] > content["difficulty"][1]
     assert "not reached" in (folder / "tables" / "difficulty.md").read_text()
