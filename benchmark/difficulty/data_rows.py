@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.difficulty.nearest import knn_relative_entropy, standardised_scores
-from benchmark.difficulty.scoring import RowOf, Scoring
+from benchmark.difficulty.scoring import RowOf, Scoring, part_of_seed
 from benchmark.difficulty.setting import Net, Setting
 from benchmark.difficulty.spectrum import Spectrum, entropy_rate, relative_entropy, spectrum_of
 from benchmark.evaluation.features.extract import FeatureExtractor
@@ -27,7 +27,7 @@ from benchmark.rows.row import Row
 from mindiffusion.build import build_codec, build_process
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.errors import UserError
-from mindiffusion.noise import Stream, normals, permutation
+from mindiffusion.noise import Stream, normals
 from mindiffusion.places import cache_root
 from mindiffusion.process import Level, add_noise
 
@@ -55,18 +55,20 @@ def add_data_rows(setting: Setting, data: PreparedData) -> None:
     Raises:
         UserError: too few images.
     """
+    _check_points(data)
     path = Path(setting.folder) / ROWS_FILE
+    oracle = linear_oracle(data.train, cache_root(), f"{data.manifest_id}-train")
     for seed in setting.seeds:
         scoring = Scoring(setting, Net(seed, None), data)
         untrained = Keeper(path, scoring.config.arm, seed)
         if not scoring.are_complete(_known(path, scoring.config.arm, seed), 0):
             untrained.add(scoring.untrained_rows())
         if not _has(_known(path, DATA, seed), KL_NEIGHBOURS):
-            Keeper(path, DATA, seed).add(list(_neighbour_rows(scoring)))
+            rows = [*_limit_rows(scoring, oracle), *_neighbour_rows(scoring)]
+            Keeper(path, DATA, seed).add(rows)
     scoring = Scoring(setting, Net(0, None), data)
     if not _has(_known(path, DATA, 0), ENTROPY_RATE):
-        oracle = linear_oracle(data.train, cache_root(), f"{data.manifest_id}-train")
-        Keeper(path, DATA, 0).add([*_limit_rows(scoring, oracle), *_spectrum_rows(scoring, oracle)])
+        Keeper(path, DATA, 0).add(list(_spectrum_rows(scoring, oracle)))
 
 
 def _known(path: Path, arm: str, seed: int) -> list[Row]:
@@ -138,41 +140,39 @@ def _by_interval(
 
 def _neighbour_rows(scoring: Scoring) -> Iterator[Row]:
     """An estimate for each interval: of the levels at its ends, in the features of a net."""
-    row = RowOf.of_data(scoring, arm=DATA, n_reference=_points(scoring.data))
+    row = RowOf.of_data(scoring, arm=DATA, n_reference=points_of(len(scoring.data.train)))
     extractor = load_feature_net(FEATURE_NET)
     for interval, edge in enumerate(scoring.setting.edges[1:]):
         found = _neighbour_estimate(scoring, extractor, interval)
         yield row(KL_NEIGHBOURS, found.value, level=edge, error=found.standard_error)
 
 
-def _points(data: PreparedData) -> int:
-    """Pictures on either side: half of all at most, for no picture is on both.
+def points_of(num_train: int) -> int:
+    """Pictures on either side of an estimate: half of all at most, for no picture is on both."""
+    return min(POINTS, num_train // 2)
 
-    Raises:
-        UserError: too few training images.
-    """
-    count = min(POINTS, len(data.train) // 2)
-    if count < _FEWEST_POINTS:
+
+def _check_points(data: PreparedData) -> None:
+    if points_of(len(data.train)) < _FEWEST_POINTS:
         raise UserError(
             f"{data.folder} has {len(data.train)} training images; relative entropy by neighbours "
             f"takes {2 * _FEWEST_POINTS} or more, so give more images."
         )
-    return count
 
 
 def _neighbour_estimate(
     scoring: Scoring, extractor: FeatureExtractor, interval: int
 ) -> MeanEstimate:
     """KL of the noise levels at an interval's ends, the lower against the higher one."""
-    process, count = build_process(scoring.config), _points(scoring.data)
+    process, count = build_process(scoring.config), points_of(len(scoring.data.train))
     lowest = float(process.fine_grid().t[1])
     ends = [max(scoring.setting.edges[interval + end], lowest) for end in (0, 1)]
     low, high = (process.level(torch.tensor([t], dtype=torch.float64)) for t in ends)
-    images, seed = len(scoring.data.train), scoring.config.seed
-    order = permutation(seed, 0, images, _ORDER, Stream.EVALUATION_NOISE)
+    size, seed = len(scoring.data.train), scoring.net.seed
+    order = part_of_seed(scoring.setting, seed, size, 2 * count, _ORDER)
     # One map for both sides, so that the relative entropy can only fall by it.
     room = float(high.alpha + _ALL_INSIDE * high.sigma)
-    sides = ((low, order[:count], _P), (high, order[count : 2 * count], _Q))
+    sides = ((low, order[:count], _P), (high, order[count:], _Q))
     features = [
         extractor(_noisy_pictures(scoring, level, index, interval, variant, room))
         for level, index, variant in sides

@@ -18,6 +18,7 @@ from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.outside.paths import refuse_links
+from mindiffusion.training.preflight import check_run
 from mindiffusion.writable import try_folder
 
 _FEWEST_HELD_OUT = 2
@@ -43,6 +44,8 @@ def measure_difficulty(setting: Setting) -> int:
             f"{data.folder} has {len(data.held_out)} held-out images; errors are measured on "
             f"{_FEWEST_HELD_OUT} or more. Give more images, or a higher data.num_held_out."
         )
+    for net in setting.nets:
+        check_run(setting.config_of(net), len(data.train))
     with exclusive_lock(folder / ".lock"):
         claim_folder(setting, data.manifest_id)
         add_data_rows(setting, data)
@@ -59,4 +62,4 @@ def measured_of(setting: Setting, data: PreparedData) -> Measured:
     ratio = np.array([float(level.sigma / level.alpha) for level in levels])
     times = np.array([level.time for level in levels])
     rows = read_rows(Path(setting.folder) / ROWS_FILE)
-    return Measured(setting, rows, times, ratio, data.train[0].size)
+    return Measured(setting, rows, times, ratio, data)

@@ -1,7 +1,7 @@
 """Held-out errors of one net, as rows, at each of its milestones.
 
-All nets, milestones and predictors meet the same noisy images: noise is keyed by the number of the
-noise level and of the image.
+All nets of a seed, its milestones and predictors meet the same noisy images. Another seed has other
+images, while there are enough, and other noise.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +23,33 @@ from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.plan import Plan, resolve_plan
 from mindiffusion.data.prepared import PreparedData
+from mindiffusion.noise import Stream, permutation
 from mindiffusion.process import Denoiser, Level, Model
 from mindiffusion.runtime import resolve_runtime
 from mindiffusion.sampling import model_of
 from mindiffusion.training.trainer import statistics_for
 
 _BATCH = 64
+_HELD_OUT_ORDER = 4
+"""Variant of the draws that choose held-out images."""
+
+
+def part_of_seed(setting: Setting, seed: int, size: int, count: int, variant: int) -> Tensor:
+    """Which images a seed takes: no two seeds share any while there are enough.
+
+    Args:
+        setting: the difficulty run.
+        seed: training seed.
+        size: how many images there are.
+        count: how many it takes, at most ``size``.
+        variant: of the draws.
+
+    Returns:
+        (count,) int64 numbers of images, in a drawn order.
+    """
+    order, part = divmod(seed, size // count)
+    drawn = permutation(setting.run.sampler.seed, order, size, variant, Stream.EVALUATION_NOISE)
+    return drawn[part * count : (part + 1) * count]
 
 
 class Scoring:
@@ -59,7 +80,9 @@ class Scoring:
 
     @cached_property
     def _images(self) -> Tensor:
-        held_out = torch.tensor(self.data.held_out[:HELD_OUT])
+        images, count = self.data.held_out, self.num_held_out
+        chosen = part_of_seed(self.setting, self.net.seed, len(images), count, _HELD_OUT_ORDER)
+        held_out = torch.from_numpy(images[chosen.numpy()])
         return build_codec(self.config).inputs(held_out, torch.float32)
 
     def errors(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, with_config
 from benchmark.rows.file import ROWS_FILE, rows_files
 from mindiffusion.config.presets import apply_overrides, build_config, load_preset, merge
 from mindiffusion.config.run import RunConfig, differences, to_kept
+from mindiffusion.curriculum.clusters import FEWEST, MOST
 from mindiffusion.curriculum.density import Window
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
@@ -24,11 +25,12 @@ SETTING_FILE = "setting.json"
 LEVELS = 2
 """Noise levels of an interval at which errors are measured."""
 HELD_OUT = 64
-"""Held-out images behind an error."""
-_VERSION = 1
+"""Held-out images behind an error of one seed."""
+_VERSION = 2
 """Raise it when the same settings give other rows."""
-MOST_INTERVALS, MOST_SEEDS = 100, 100
-_OWN_KEYS = ("arm", "seed", "noise_stream", "output", "samples", "curriculum", "pacing")
+MOST_SEEDS = 100
+_SEEDS = 2**32
+_OWN_KEYS = ("arm", "seed", "noise_stream", "output", "samples", "curriculum", "pacing", "clusters")
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -58,7 +60,8 @@ class Setting:
         num_seeds: training seeds 0, 1 …
 
     Raises:
-        UserError: too few or too many of them, or intervals with fewer than two noise levels.
+        UserError: too few or too many of them, intervals with fewer than two noise levels, or
+            labels.
     """
 
     folder: str
@@ -67,13 +70,19 @@ class Setting:
     num_seeds: int
 
     def __post_init__(self) -> None:
-        if not 2 <= self.num_intervals <= MOST_INTERVALS:
+        # As many as a curriculum can be made of.
+        if not FEWEST <= self.num_intervals <= MOST:
             raise UserError(
-                f"--intervals is {self.num_intervals}; an order needs two or more, so give 2 to "
-                f"{MOST_INTERVALS}."
+                f"--intervals is {self.num_intervals}; an order needs two or more, so give "
+                f"{FEWEST} to {MOST}."
             )
         if not 1 <= self.num_seeds <= MOST_SEEDS:
             raise UserError(f"--num-seeds is {self.num_seeds}; give 1 to {MOST_SEEDS}.")
+        if self.run.data.labels is not None:
+            raise UserError(
+                f"data.labels is {self.run.data.labels!r}, but nets of a difficulty run are told "
+                "no class; leave it out."
+            )
         levels = self.run.process.num_levels
         if levels is not None and levels < LEVELS * self.num_intervals:
             raise UserError(
@@ -126,12 +135,14 @@ class Setting:
     def config_of(self, net: Net) -> RunConfig:
         """The run of a net."""
         name = "all-levels" if net.interval is None else f"interval-{net.interval + 1:03d}"
-        arm = self.arm(net.interval)
+        arm, sampler = self.arm(net.interval), self.run.sampler
         return replace(
             self.run,
             arm=arm,
             seed=net.seed,
             output=str(Path(self.folder) / "nets" / name),
+            # The noise of held-out images is keyed by it.
+            sampler=replace(sampler, seed=(sampler.seed + net.seed) % _SEEDS),
             curriculum=(StageConfig(arm, 1.0, self.density(net.interval)),),
         )
 

@@ -5,7 +5,7 @@ to low by Spearman's rank correlation: 1 means that difficulty rises all the way
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,10 +26,12 @@ from benchmark.difficulty.data_rows import (
     KL_NEIGHBOURS,
     KL_OF_RATIO,
     KL_STEP,
+    points_of,
 )
-from benchmark.difficulty.setting import JOINT, LEVELS, Setting
+from benchmark.difficulty.setting import HELD_OUT, JOINT, LEVELS, Setting
 from benchmark.rows.metric_names import EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN
 from benchmark.rows.row import Row
+from mindiffusion.data.prepared import PreparedData
 
 Floats = NDArray[np.float64]
 _FEWEST = 3
@@ -44,11 +46,13 @@ class Correlation:
 
     Attributes:
         value: mean over seeds, in [-1, 1]; NaN if no order is known.
-        interval: 95 % t interval of the mean, cut to [-1, 1]; None with one seed, or none at all.
+        interval: 95 % t interval of the mean, cut to [-1, 1]; None without two seeds to compare.
+        unknown: seeds without a correlation, which are in neither.
     """
 
     value: float
     interval: tuple[float, float] | None
+    unknown: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +64,44 @@ class Yardstick:
         title: in tables and figures.
         values: (S, N) by seed and interval from low noise to high; S = 1 where no seed matters.
             Infinite: harder than was measured; NaN: not known.
+        is_closed_form: of the Gaussian fit of the training images, where it is exact.
+        shares_images: whether an image is in the values of two seeds, which are then no
+            independent draws: they have no interval.
     """
 
     name: str
     title: str
     values: Floats
+    is_closed_form: bool = False
+    shares_images: bool = False
 
     @property
     def middle(self) -> Floats:
-        """Medians over seeds, (N,)."""
-        # Halfway between a number and infinity is infinity; between two infinities too.
-        ranked = np.sort(self.values, axis=0)
-        low, high = (len(ranked) - 1) // 2, len(ranked) // 2
-        return np.asarray((ranked[low] + ranked[high]) / 2)
+        """Medians over the seeds that have a value, (N,)."""
+        return median_of_known(self.values)
 
     @property
     def with_low_noise(self) -> Correlation:
         """Correlation of difficulty with low noise."""
         order = -np.arange(self.values.shape[1], dtype=np.float64)
-        return _over_seeds([rank_correlation(one, order) for one in self.values])
+        found = _over_seeds([rank_correlation(one, order) for one in self.values])
+        return replace(found, interval=None) if self.shares_images else found
+
+
+def median_of_known(values: Floats) -> Floats:
+    """Medians over seeds without those that are not known.
+
+    Args:
+        values: (S, …) by seed. Infinite: not reached; NaN: not known.
+
+    Returns:
+        (…): infinite if half of the known ones are, or more; NaN where none is known.
+    """
+    # NaN comes last. Halfway between a number and infinity is infinity.
+    ranked, known = np.sort(values, axis=0), (~np.isnan(values)).sum(axis=0)
+    ends = (np.maximum(known - 1, 0) // 2, known // 2)
+    low, high = (np.take_along_axis(ranked, end[np.newaxis], axis=0)[0] for end in ends)
+    return np.asarray((low + high) / 2)
 
 
 def rank_correlation(a: Floats, b: Floats) -> float:
@@ -104,13 +127,14 @@ def rank_correlation(a: Floats, b: Floats) -> float:
 
 def _over_seeds(values: Sequence[float]) -> Correlation:
     known = [value for value in values if not np.isnan(value)]
+    unknown = len(values) - len(known)
     if not known:
-        return Correlation(float("nan"), None)
+        return Correlation(float("nan"), None, unknown)
     found = mean_and_interval(known)
     if found.half_width is None:
-        return Correlation(found.mean, None)
+        return Correlation(found.mean, None, unknown)
     low, high = found.mean - found.half_width, found.mean + found.half_width
-    return Correlation(found.mean, (max(-1.0, low), min(1.0, high)))
+    return Correlation(found.mean, (max(-1.0, low), min(1.0, high)), unknown)
 
 
 class Measured:
@@ -121,17 +145,23 @@ class Measured:
         rows: all of its rows.
         times: (N · LEVELS,) noise times of the grid.
         ratio: (N · LEVELS,) σ = sigma/alpha there.
-        dim: numbers in an image.
+        data: the prepared data.
 
     Attributes:
         code: the revisions that measured.
     """
 
     def __init__(
-        self, setting: Setting, rows: Iterable[Row], times: Floats, ratio: Floats, dim: int
+        self,
+        setting: Setting,
+        rows: Iterable[Row],
+        times: Floats,
+        ratio: Floats,
+        data: PreparedData,
     ) -> None:
         self.setting = setting
-        self.dim = dim
+        self.num_train, self.num_held_out = len(data.train), len(data.held_out)
+        self._dim = data.train[0].size
         self._place = {time: number for number, time in enumerate(times.tolist())}
         self._ratio = ratio.reshape(setting.num_intervals, LEVELS)
         self._rows: dict[tuple[str, int, int, str], dict[float, float]] = {}
@@ -164,14 +194,24 @@ class Measured:
             ]
         )
 
-    def _limit(self, metric: str, unit: str) -> Floats:
-        return in_unit(self._grid(DATA, 0, 0, metric), self._ratio, unit)
+    @property
+    def shares_held_out(self) -> bool:
+        """Whether seeds have held-out images in common."""
+        return HELD_OUT * len(self.setting.seeds) > self.num_held_out
+
+    @property
+    def shares_neighbours(self) -> bool:
+        """Whether the estimates by neighbours of two seeds have training images in common."""
+        return 2 * points_of(self.num_train) * len(self.setting.seeds) > self.num_train
+
+    def _limit(self, seed: int, metric: str, unit: str) -> Floats:
+        return in_unit(self._grid(DATA, seed, 0, metric), self._ratio, unit)
 
     def excess(self, unit: str) -> Floats:
         """(S, N, K) of the intervals' nets: 1 untrained, 0 like the linear denoiser, < 0 better."""
-        floor = self._limit(EPS_MSE_LINEAR, unit)
-        found = np.empty((len(self.setting.seeds), len(floor), len(self.steps)))
+        found = np.empty((len(self.setting.seeds), len(self._ratio), len(self.steps)))
         for seed in self.setting.seeds:
+            floor = self._limit(seed, EPS_MSE_LINEAR, unit)
             start = in_unit(self._grid(JOINT, seed, 0, EPS_MSE), self._ratio, unit)
             losses = np.stack(
                 [
@@ -185,19 +225,14 @@ class Measured:
         return found
 
     def mean_picture(self, unit: str) -> Floats:
-        """(N,) where the mean picture lies on the scale of ``excess``, mean over seeds."""
-        floor, mean = (self._limit(name, unit) for name in (EPS_MSE_LINEAR, EPS_MSE_MEAN))
-        found = [
-            [
-                float(relative_excess(mean[i : i + 1], float(start[i]), float(floor[i]))[0])
-                for i in range(len(floor))
-            ]
-            for start in (
-                in_unit(self._grid(JOINT, seed, 0, EPS_MSE), self._ratio, unit)
-                for seed in self.setting.seeds
-            )
-        ]
-        return np.asarray(np.mean(found, axis=0))
+        """(S, N) where the mean picture lies on the scale of ``excess``."""
+        found = np.empty((len(self.setting.seeds), len(self._ratio)))
+        for seed in self.setting.seeds:
+            start = in_unit(self._grid(JOINT, seed, 0, EPS_MSE), self._ratio, unit)
+            floor, mean = (self._limit(seed, name, unit) for name in (EPS_MSE_LINEAR, EPS_MSE_MEAN))
+            for i, ends in enumerate(zip(start.tolist(), floor.tolist(), strict=True)):
+                found[seed, i] = relative_excess(mean[i : i + 1], *ends)[0]
+        return found
 
     def half(self, unit: str) -> Floats:
         """(S, N) steps to half."""
@@ -207,10 +242,11 @@ class Measured:
 
     def joint_excess(self, unit: str) -> Floats:
         """(S, N) of the jointly trained nets at their last step: errors above the linear one."""
-        last, floor = int(self.steps[-1]), self._limit(EPS_MSE_LINEAR, unit)
+        last = int(self.steps[-1])
         return np.array(
             [
-                in_unit(self._grid(JOINT, seed, last, EPS_MSE), self._ratio, unit) - floor
+                in_unit(self._grid(JOINT, seed, last, EPS_MSE), self._ratio, unit)
+                - self._limit(seed, EPS_MSE_LINEAR, unit)
                 for seed in self.setting.seeds
             ]
         )
@@ -223,7 +259,7 @@ class Measured:
         """(S, N) total ε-errors of the joint nets: upper bounds of the entropy rate per ln σ."""
         last = int(self.steps[-1])
         grids = [self._grid(JOINT, seed, last, EPS_MSE) for seed in self.setting.seeds]
-        return self.dim * np.array(grids).mean(axis=-1)
+        return self._dim * np.array(grids).mean(axis=-1)
 
     def by_interval(self, metric: str, seeds: Iterable[int]) -> Floats:
         """(S, N) of rows that have a value for each interval."""
@@ -241,12 +277,20 @@ def yardsticks(measured: Measured) -> tuple[Yardstick, ...]:
         ("steps-to-half", "steps to half", measured.half),
         ("joint-excess", "joint net's excess", measured.joint_excess),
     )
-    of_data = (
-        (KL_STEP, "relative entropy per step", range(1)),
-        (KL_LOG_SNR, "relative entropy per log-SNR²", range(1)),
-        (KL_OF_RATIO, "the same of x_t/α", range(1)),
-        (KL_NEIGHBOURS, "relative entropy by neighbours", seeds),
-        (ENTROPY_RATE, "entropy rate, Gaussian", range(1)),
+    closed_forms = (
+        (KL_STEP, "relative entropy per step"),
+        (KL_LOG_SNR, "relative entropy per log-SNR²"),
+        (KL_OF_RATIO, "the same of x_t/α"),
+    )
+
+    def closed_form(name: str, title: str) -> Yardstick:
+        return Yardstick(name, title, measured.by_interval(name, range(1)), is_closed_form=True)
+
+    neighbours = Yardstick(
+        KL_NEIGHBOURS,
+        "relative entropy by neighbours",
+        measured.by_interval(KL_NEIGHBOURS, seeds),
+        shares_images=len(seeds) > 1 and measured.shares_neighbours,
     )
     return (
         *(
@@ -254,7 +298,9 @@ def yardsticks(measured: Measured) -> tuple[Yardstick, ...]:
             for name, title, values in of_nets
             for unit in UNITS
         ),
-        *(Yardstick(name, title, measured.by_interval(name, of)) for name, title, of in of_data),
+        *(closed_form(*one) for one in closed_forms),
+        neighbours,
+        closed_form(ENTROPY_RATE, "entropy rate, Gaussian"),
         Yardstick("entropy-rate/joint", "entropy rate, joint net", measured.joint_entropy_rate()),
     )
 
@@ -266,22 +312,34 @@ def verdict(yardstick: Yardstick, labels: Sequence[str]) -> str:
         yardstick: with values for each interval.
         labels: names of the intervals.
     """
-    found = yardstick.with_low_noise
+    found, seeds = yardstick.with_low_noise, len(yardstick.values)
     if np.isnan(found.value):
         return "No order: too few intervals have a value, or all have the same."
-    low, high = found.interval or (found.value, found.value)
-    if low <= 0 <= high and found.interval:
-        said = "Undecided: the interval of the rank correlation has 0 in it"
-    elif abs(found.value) < _CLEARLY:
-        said = "No: difficulty neither rises nor falls by and large"
-    else:
-        amount = "nearly all the way" if abs(found.value) >= _NEARLY else "by and large"
-        said = (
-            f"Yes: difficulty rises {amount} towards low noise"
-            if found.value > 0
-            else f"No, the reverse: difficulty rises {amount} towards high noise"
-        )
-    return f"{said}. {_ends(yardstick.middle, labels)}"
+    left_out = f" Seeds without an order: {found.unknown} of {seeds}." if found.unknown else ""
+    return f"{_said(yardstick, found)}.{left_out} {_ends(yardstick.middle, labels)}"
+
+
+def _said(yardstick: Yardstick, found: Correlation) -> str:
+    """Yes or no only where an interval over seeds says so."""
+    order = _order_words(found.value)
+    if yardstick.is_closed_form:
+        return f"Exact for the Gaussian fit, so without a test: {order}"
+    if found.interval is None:
+        why = "its seeds share images" if yardstick.shares_images else "one seed has no interval"
+        return f"Not tested, for {why}: {order}"
+    low, high = found.interval
+    if max(-low, high) < _CLEARLY:
+        return f"No: {order}"
+    if low <= 0 <= high or abs(found.value) < _CLEARLY:
+        return f"Undecided: the rank correlation's interval is {low:.2f} to {high:.2f}"
+    return f"Yes: {order}" if found.value > 0 else f"No, the reverse: {order}"
+
+
+def _order_words(correlation: float) -> str:
+    if abs(correlation) < _CLEARLY:
+        return "difficulty neither rises nor falls by and large"
+    amount = "nearly all the way" if abs(correlation) >= _NEARLY else "by and large"
+    return f"difficulty rises {amount} towards {'low' if correlation > 0 else 'high'} noise"
 
 
 def _ends(values: Floats, labels: Sequence[str]) -> str:

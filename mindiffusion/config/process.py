@@ -23,6 +23,8 @@ MOST_LEVELS = 100_000
 _LEAST_SIGNAL = 1e-20
 """Of ᾱ at the last level: far below it float32 has no 1/√ᾱ."""
 _LEAST_BETA = 1e-9
+PLAIN_LOSS = "plain loss in ε"
+"""Where no noise level's ε-error is weighted."""
 _MOST_STANDARD = 7.0
 """Standard deviations from P_mean to the ends of a range of σ: beyond it, neighbours in a sampler
 have one noise time, even in float64."""
@@ -63,6 +65,11 @@ class ProcessConfig:
     def uses_statistics(self) -> bool:
         """Whether mean picture and σ_d of the training images are part of the process."""
         return False
+
+    @property
+    def loss_words(self) -> str:
+        """The loss, for people: ``PLAIN_LOSS``, or how the ε-error is weighted by noise level."""
+        return PLAIN_LOSS
 
     @property
     def spacing(self) -> Spacing | None:
@@ -108,6 +115,12 @@ class VariancePreservingConfig(ProcessConfig):
         """If the network corrects a denoiser of the data, or σ_d is in the loss weight."""
         is_weighted = self.loss_weight is not None and self.loss_weight.needs_std
         return self.parameterization != "eps" or is_weighted
+
+    @property
+    def loss_words(self) -> str:
+        """With the loss weight's kind."""
+        weight = self.loss_weight
+        return PLAIN_LOSS if weight is None else f"loss in ε with weight {weight.kind}"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -254,6 +267,11 @@ class EDMConfig(ProcessConfig):
     def uses_statistics(self) -> bool:
         """If σ_d is that of the training images."""
         return self.sigma_data == "auto"
+
+    @property
+    def loss_words(self) -> str:
+        """The process's own weight, 1 on the error of what the network answers."""
+        return f"loss in ε with weight 1 + (σ/σ_d)², σ_d {self.sigma_data}"
 
     @property
     def spacing(self) -> Spacing:

@@ -222,6 +222,8 @@ class Difficulty(BaseModel):
 
     Attributes:
         process: ``kind`` of the process whose levels were measured.
+        noise: its settings, as the text of ``ProcessConfig.noise``: they say which noise a noise
+            time has.
         edges: noise times t_0 = 0 … t_N = 1, rising.
         difficulty: of each interval between them; larger is harder.
     """
@@ -229,6 +231,7 @@ class Difficulty(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     process: Name
+    noise: Name
     edges: Annotated[list[float], Field(max_length=MOST + 1)]
     difficulty: Annotated[list[float], Field(max_length=MOST)]
 
@@ -267,6 +270,10 @@ class MeasuredClusters(Clusters):
             raise UserError(
                 f"{source} is of process {found.process!r}, but process.kind is {levels.kind}; "
                 f"{advice}"
+            )
+        if found.noise != str(levels.noise):
+            raise UserError(
+                f"{source} is of {found.noise}, but the process has {levels.noise}; {advice}"
             )
         edges, count = found.edges, len(found.difficulty)
         is_rising = all(a < b for a, b in itertools.pairwise(edges))

@@ -42,6 +42,10 @@ class NoiseLevels(Protocol):
     def lowest_time(self) -> float:
         """Noise time of the lowest level that a sampler asks for."""
 
+    @property
+    def noise(self) -> object:
+        """Its settings that make the levels, as text."""
+
     def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln σ at noise times (N,), rising."""
 

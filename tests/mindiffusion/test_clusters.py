@@ -110,7 +110,12 @@ def measured(tmp_path):
 
     def write(difficulty=(3.0, 1.0, 2.0), **fields):
         edges = (np.arange(len(difficulty) + 1) / len(difficulty)).tolist()
-        content = {"process": "ddpm", "edges": edges, "difficulty": list(difficulty)} | fields
+        content = {
+            "process": "ddpm",
+            "noise": "betas (0.0001, 0.02), n_T 1000",
+            "edges": edges,
+            "difficulty": list(difficulty),
+        } | fields
         path = tmp_path / "difficulty.json"
         path.write_text(json.dumps(content))
         return str(path)
@@ -228,6 +233,12 @@ def test_mistake_in_clusters_is_one_line(fields, message):
     ("fields", "message"),
     [
         ({"process": "vpsde"}, "is of process 'vpsde', but process.kind is ddpm"),
+        (
+            {"noise": "betas (0.001, 0.02), n_T 1000"},
+            "is of betas (0.001, 0.02), n_T 1000, but the process has betas (0.0001, 0.02), n_T "
+            "1000; measure it anew",
+        ),
+        ({"noise": 3}, "noise"),
         ({"difficulty": [1.0]}, "has 2 edges and 1 difficulties; give rising edges, one more"),
         ({"edges": [0.0, 0.5, 0.5, 1.0]}, "has 4 edges and 3 difficulties; give rising edges"),
         ({"edges": [0.1, 0.4, 0.7, 1.0]}, "has edges from 0.1 to 1; give those from 0 to 1."),

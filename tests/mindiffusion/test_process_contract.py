@@ -32,6 +32,7 @@ from mindiffusion import build
 from mindiffusion.build import build_codec, build_process
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.process import (
+    PLAIN_LOSS,
     PROCESSES,
     DDPMConfig,
     EDMConfig,
@@ -681,6 +682,11 @@ def test_sampler_meets_untrained_levels_until_the_stages_cover_all(make_run):
     assert trained_on_all_levels(stages, 1, 0.8, 1.0)
     normal = resolve_plan(make_run("log-normal"), 256).pacer().stages
     assert [trained_on_all_levels(normal, step) for step in (1, 6)] == [False, True]
+
+
+def test_words_call_a_loss_plain_if_no_level_is_weighted(config, process):
+    weights = process.level(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)).weight
+    assert (config.loss_words == PLAIN_LOSS) == bool((weights == 1).all())
 
 
 @pytest.mark.parametrize("by", [by for by, way in CLUSTERINGS.items() if way != MeasuredClusters])

@@ -11,10 +11,11 @@ from benchmark.__main__ import main
 from benchmark.difficulty import nets as nets_module
 from benchmark.difficulty.data_rows import KL_NEIGHBOURS
 from benchmark.difficulty.nets import is_done, train_net
-from benchmark.difficulty.scoring import Scoring
+from benchmark.difficulty.scoring import Scoring, part_of_seed
 from benchmark.difficulty.setting import LEVELS, Net, make_setting
 from benchmark.rows.file import ROWS_FILE, read_rows
 from benchmark.rows.metric_names import EPS_MSE
+from mindiffusion.files import exclusive_lock
 
 TINY = (
     "data.num_train=256", "data.num_held_out=32", "training.steps=6", "training.global_batch=4",
@@ -53,6 +54,9 @@ def test_killed_run_goes_on_to_the_same_rows(workdir, call, start_cli):
         time.sleep(0.02)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
+    # Its fork of a warm Python ends a moment after it.
+    with exclusive_lock(workdir / "killed" / ".lock", wait_seconds=60):
+        pass
     code, _, errors = call(main, words("killed"))
     assert code == 0, errors
     found, known = numbers(workdir / "killed"), numbers(workdir / "whole")
@@ -116,6 +120,20 @@ def test_untrained_nets_and_limits_are_of_the_same_noisy_images(workdir, avatars
     assert own == {level: all_rows[level] for level in own}
 
 
+def test_seeds_have_images_and_noise_of_their_own(workdir, avatars, setting):
+    first, second = (Scoring(setting, Net(seed, None), avatars) for seed in (0, 1))
+    size = len(avatars.held_out)
+    assert first.num_held_out == min(64, size)
+    parts = [part_of_seed(setting, seed, 100, 30, 4).tolist() for seed in range(4)]
+    assert sorted({*parts[0], *parts[1], *parts[2]}) == sorted(parts[0] + parts[1] + parts[2])
+    assert parts[3] not in parts[:3] and all(len({*part}) == 30 for part in parts)
+    assert all(0 <= image < 100 for part in parts for image in part)
+    seeds = [one.config.sampler.seed for one in (first, second)]
+    assert seeds[1] == seeds[0] + 1
+    errors = [{row.level: row.value for row in one.untrained_rows()} for one in (first, second)]
+    assert all(errors[0][level] != errors[1][level] for level in errors[0])
+
+
 def test_folder_of_another_run_is_one_line(workdir, call):
     (workdir / "mine").mkdir()
     (workdir / "mine" / "setting.json").write_text("{}")
@@ -127,7 +145,9 @@ def test_folder_of_another_run_is_one_line(workdir, call):
     ("change", "said"),
     [
         (["--intervals", "1"], "--intervals is 1"),
-        (["--intervals", "60", "--set", "process.n_T=100"], "has 100 noise levels"),
+        (["--set", "training.label_drop=0.1"], "training.label_drop is 0.1, but there are no"),
+        (["--set", "model.network=dit", "--set", "model.num_classes=3"], "num_classes is 3, but"),
+        (["--intervals", "50", "--set", "process.n_T=90"], "has 90 noise levels"),
         (["--process", "ve"], "process.kind"),
         (["--set", "data.num_held_out=1"], "1 held-out images"),
         (["--set", "data.num_train=20"], "takes 32 or more, so give more images"),

@@ -76,12 +76,17 @@ def test_nets_of_a_seed_differ_in_their_interval_alone():
     ("given", "said"),
     [
         ({"intervals": 1}, "--intervals is 1; an order needs two or more"),
-        ({"intervals": 101}, "--intervals is 101"),
+        ({"intervals": 51}, "--intervals is 51; .* so give 2 to 50"),
         ({"seeds": 0}, "--num-seeds is 0"),
         ({"overrides": ["process.n_T=15"], "intervals": 8}, "15 noise levels .* at most 7"),
         ({"process": "vesde"}, "process.kind.*'vesde'"),
         ({"overrides": ["curriculum=[]"]}, "--set curriculum=.*makes .*curriculum.* itself"),
         ({"overrides": ["seed=3"]}, "--set seed=3"),
+        ({"overrides": ["clusters.count=3"]}, "--set clusters.count=3: .* makes .*clusters itself"),
+        (
+            {"overrides": ["data.labels=hair"]},
+            "data.labels is 'hair', but nets of a difficulty run are told no class; leave it out",
+        ),
         ({"overrides": ["training.stepz=3"]}, "stepz"),
         ({"overrides": ["model.network=vgg"]}, "model.network.*'vgg'"),
     ],
