@@ -67,7 +67,14 @@ class CifarSource(NamedTuple):
             BadImage: it is smaller than the crop.
             UserError: the file is not what it was.
         """
-        planes = _batch(Path(self.place) / item.file)[0][item.row].reshape(3, SIDE, SIDE)
+        path = Path(self.place) / item.file
+        rows, classes = _batch(path)
+        if item.row >= len(classes) or (classes[item.row],) != item.codes:
+            raise UserError(
+                f"{path} has changed since it was listed (row {item.row}); run again once nothing "
+                "writes to it."
+            )
+        planes = rows[item.row].reshape(3, SIDE, SIDE)
         image = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
         pixels = np.asarray(crop_and_resize(image, self.crop, self.size))
         return Sample(pixels, item.codes, digest64(pixels.tobytes()))
