@@ -1,9 +1,12 @@
 """Weights of other programs are scored only where labels, network and data agree on the classes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from benchmark.evaluation.evaluate_run import evaluate_run, run_evaluation
+from benchmark.evaluation.milestone.proof import check_finisher
 from mindiffusion.build import build_network
 from mindiffusion.errors import UserError
 
@@ -33,3 +36,18 @@ def test_what_does_not_agree_is_one_line_before_anything_is_drawn(
     with pytest.raises(UserError, match=said) as caught:
         evaluate_run(folder, how, None, config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_finisher_knows_the_classes_and_can_be_guided_as_the_run(tiny_config, class_words):
+    run = tiny_config("b", *class_words)
+    told_all = tiny_config("b", *class_words, "training.label_drop=0")
+    guided = replace(run, sampler=replace(run.sampler, guidance=2.0))
+    check_finisher(guided, run)
+    check_finisher(run, told_all)
+    for one, finisher, said in (
+        (guided, told_all, "guidance is 2, but the finisher B/0 was trained with .*label_drop 0"),
+        (run, tiny_config("b", *class_words, "model.num_classes=6"), "B/0 knows 6 classes, .* 7;"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            check_finisher(one, finisher)
+        assert "\n" not in str(caught.value)
