@@ -234,7 +234,7 @@ def test_names_of_folders_in_folders_of_a_zip_are_bounded_together(tmp_path, mon
             archive.writestr(f"{number}/" + "a/" * 2000, b"")
     assert len(find_images(tmp_path / "deep.zip").folders) == 2 * 2001
     monkeypatch.setattr(listing, "MOST_FOLDER_CHARACTERS", 7_000_000)
-    with pytest.raises(UserError, match="deep.zip holds too many folders in each other") as caught:
+    with pytest.raises(UserError, match=r"deep.zip holds too many folders in each other") as caught:
         find_images(tmp_path / "deep.zip")
     assert "\n" not in str(caught.value)
 
