@@ -113,7 +113,6 @@ def evaluate_run(
     end = None
     if finisher is not None:
         end = _opened(finisher, told if finisher.is_dir() else None)
-    if end is not None:
         check_finisher(config, config_of(end))
     data = prepared_data(config.data, show_progress=True)
     label = config.data.labels

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mindiffusion.data.classes import check_filled
 from mindiffusion.data.crops import FILTER, crop_and_resize
 from mindiffusion.data.listing import (
     IMAGE_SUFFIXES,
@@ -158,7 +159,7 @@ def plan_folder(config: "DataConfig") -> Plan:
     label_names = {} if labels is None else {labels.label: labels.names}
     plan = plan_files(config, listing, train, held_out, description, label_names)
     if labels is not None:
-        labels.check_filled((item.codes[0] for item in plan.train), listing.place)
+        check_filled(labels.names, (item.codes[0] for item in plan.train), listing.place)
     return plan
 
 

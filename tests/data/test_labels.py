@@ -183,6 +183,23 @@ def test_a_file_of_cifar_that_changes_on_the_way_is_one_line(tmp_path, labels):
     assert "\n" not in str(caught.value)
 
 
+def test_cifar_with_settings_that_do_not_fit_is_refused(tmp_path):
+    folder = write_cifar(tmp_path / "c")
+    for settings, said in (
+        (
+            {"extra_formats": ("gif",)},
+            "data.extra_formats are for folders and zips of images; .*/c",
+        ),
+        (
+            {"labels": "class", "num_train": 2},
+            "class 'car' and 1 more has no training image; .* data.num_train",
+        ),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            plan_data(DataConfig(dataset=str(folder), size=32, **settings), None)
+        assert "\n" not in str(caught.value)
+
+
 def test_avatars_have_their_attributes_as_labels_and_keep_their_array(avatars, shared_folder):
     config = DataConfig(num_train=256, num_held_out=32, labels="eyes")
     data = prepare(config, shared_folder / "data", workers=1, show_progress=False)
@@ -198,7 +215,7 @@ def test_avatars_have_their_attributes_as_labels_and_keep_their_array(avatars, s
     ("labels", "change", "said"),
     [
         ("folder", lambda f: (f / "bird").mkdir(), "class 'bird' has no training image"),
-        ("folder", lambda f: shutil.rmtree(f / "cat"), r"has 1 class folder\(s\); allowed"),
+        ("folder", lambda f: shutil.rmtree(f / "cat"), r"has 1 class\(es\); allowed are 2 to"),
         (
             "folder",
             lambda f: shutil.copy(f / "cat" / "000001.png", f / "x.png"),
@@ -249,12 +266,17 @@ def test_names_of_folders_in_folders_of_a_zip_are_bounded_together(tmp_path, mon
         ([["00000/000001.png", 0]] * 2, "names an image twice"),
         ([["00000/000001.png", 0]], "lacks 23 of the images"),
         ("more", "names 1 images that are not there .first: gone.png"),
+        ("one", r"data.labels is dataset.json, but .* has 1 class.es.; allowed are 2 to 32768"),
         ("gap", "class '3' and 1 more has no training image"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(listed, tmp_path, labels, said):
     known = json.loads((listed / "dataset.json").read_text())["labels"]
-    wanted = {"more": [*known, ["gone.png", 1]], "gap": [*known[:-1], [known[-1][0], 5]]}
+    wanted = {
+        "more": [*known, ["gone.png", 1]],
+        "gap": [*known[:-1], [known[-1][0], 5]],
+        "one": [[path, 0] for path, _ in known],
+    }
     write_list(listed, wanted[labels] if isinstance(labels, str) else labels)
     place = zip_of(listed, tmp_path / "listed.zip")
     with pytest.raises(UserError, match=said) as caught:

@@ -58,7 +58,7 @@ def finisher_key(config: RunConfig, step: int) -> str:
 
 
 def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
-    """Refuse a finisher of other data, classes or noise levels; each may be trained and read in its way.
+    """Refuse a finisher of other data, classes or noise; each may be trained and read in its way.
 
     Args:
         config: the run.
