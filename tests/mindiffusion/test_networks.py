@@ -7,7 +7,7 @@ from torch import nn
 from mindiffusion.build import NETWORKS, build_network, build_process
 from mindiffusion.chain import Chain
 from mindiffusion.config.model import MODELS, DiTConfig, SongUNetConfig
-from mindiffusion.config.process import EDMConfig, VPSDEConfig
+from mindiffusion.config.process import DDPMConfig, EDMConfig, VPSDEConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.loss_weight import P2
 from mindiffusion.curriculum.stages import StageConfig
