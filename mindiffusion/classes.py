@@ -58,5 +58,5 @@ def told_nothing(condition: Tensor | None, network: str) -> None:
     if condition is not None:
         raise UserError(
             f"this {network} knows no classes and takes None as its condition, but got one of "
-            f"shape {tuple(condition.shape)}; give it a number of classes when it is built."
+            f"shape {tuple(condition.shape)}; leave it out, or build a network with num_classes."
         )

@@ -21,19 +21,13 @@ class KeptClasses(BaseModel):
     counts: Annotated[list[Annotated[int, Field(ge=0, le=2**53)]], Field(max_length=MOST_CLASSES)]
 
 
-def num_classes_of(config: RunConfig) -> int | None:
-    """Classes that a run's network is told; None: it knows of none."""
-    found: int | None = getattr(config.model, "num_classes", None)
-    return found
-
-
 def check_labels(config: RunConfig) -> None:
     """Refuse settings of labels that contradict each other.
 
     Raises:
         UserError: they do.
     """
-    labels, known = config.data.labels, num_classes_of(config)
+    labels, known = config.data.labels, config.model.num_classes
     if labels is None and known is not None:
         raise UserError(
             f"model.num_classes is {known}, but data.labels names no label for the network to be "
@@ -70,6 +64,22 @@ def check_guidance(config: RunConfig) -> None:
         )
 
 
+def check_interval(config: RunConfig) -> None:
+    """Refuse an interval of guidance where nothing is guided: hashes differ, images do not.
+
+    Of the config as it is written; ``sample --guidance 1`` and a variant may leave out guidance.
+
+    Raises:
+        UserError: there is one.
+    """
+    low, high = config.sampler.guidance_interval
+    if not config.sampler.is_guided and (low, high) != (0.0, 1.0):
+        raise UserError(
+            f"sampler.guidance_interval is [{low:g}, {high:g}], but sampler.guidance is 1, so "
+            "nothing is guided; leave it out, or give sampler.guidance."
+        )
+
+
 def check_num_classes(config: RunConfig, found: int | None) -> None:
     """Refuse a network for another number of classes than the data have.
 
@@ -80,7 +90,7 @@ def check_num_classes(config: RunConfig, found: int | None) -> None:
     Raises:
         UserError: the numbers differ.
     """
-    known = num_classes_of(config)
+    known = config.model.num_classes
     if found is not None and found != known:
         raise UserError(
             f"model.num_classes is {known}, but {config.data.labels!r} of {config.data.dataset} "
@@ -109,7 +119,7 @@ def classes_of(content: Mapping[str, Any], config: RunConfig) -> Classes | None:
     Raises:
         UserError: not those of its config.
     """
-    known = num_classes_of(config)
+    known = config.model.num_classes
     if known is None:
         return None
     kept = content.get("classes")

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mindiffusion.classes import told_nothing
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.network import Mask, Probe, StageCapacity
 from mindiffusion.sparsity import (
@@ -100,7 +101,7 @@ class SparseNaiveUnet(NaiveUnet):
         channel_mask: Tensor | None = None,
     ) -> Tensor:
         """As NaiveUnet's, each image behind its own row of ``channel_mask`` (B, 2n) if given."""
-        assert condition is None
+        told_nothing(condition, "U-Net")
         bottleneck = functools.partial(self.bottleneck, channel_mask=channel_mask)
         return self._through(bottleneck, x, told)
 

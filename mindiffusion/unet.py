@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mindiffusion.classes import told_nothing
 from mindiffusion.config.naive_unet import MIN_SIDE, check_sizes
 from mindiffusion.layers import (
     NORM_GROUPS,
@@ -89,7 +90,7 @@ class NaiveUnet(Network):
         Returns:
             (B, out_channels, H, W).
         """
-        assert condition is None
+        told_nothing(condition, "U-Net")
         return self._through(self.bottleneck, x, told)
 
     def _through(self, bottleneck: Bottleneck, x: Tensor, told: Tensor) -> Tensor:

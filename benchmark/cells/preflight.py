@@ -14,6 +14,7 @@ from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.store import num_classes, num_images
 from mindiffusion.errors import UserError
+from mindiffusion.kept_classes import check_interval
 from mindiffusion.outside.paths import refuse_links
 from mindiffusion.training.preflight import check_room_for, check_run, check_sampler, notes
 from mindiffusion.training.run_folder import refuse_other_config
@@ -78,6 +79,8 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
 def _check_variants(study: Study, config: RunConfig) -> None:
     variants = study.evaluation.variants
     check_variants_of(config, variants, "evaluation.variants")
+    if not any(variant.of(config).sampler.is_guided for variant in variants):
+        check_interval(config)
     for variant in variants:
         try:
             check_sampler(variant.of(config))

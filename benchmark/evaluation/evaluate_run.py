@@ -37,6 +37,7 @@ from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.exchange.by_path import is_weights, open_weights
+from mindiffusion.kept_classes import check_labels, check_num_classes
 from mindiffusion.outside.paths import refuse_links
 from mindiffusion.runtime import Runtime, check_runtime
 from mindiffusion.sampling import config_of
@@ -96,7 +97,8 @@ def evaluate_run(
         told: the config of weights that are in a folder without one.
 
     Raises:
-        UserError: no milestone there, or stitched samples without a finisher.
+        UserError: no milestone there, stitched samples without a finisher, or other classes in the
+            network than in the data.
     """
     if "stitched" in evaluation.metrics and finisher is None:
         raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
@@ -104,15 +106,17 @@ def evaluate_run(
     folder = path if path.is_dir() else path.parent
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]
+    check_labels(config)
     check_sampler(config)
     check_per_class(evaluation, config)
     try_folder(folder)
     end = None
     if finisher is not None:
         end = _opened(finisher, told if finisher.is_dir() else None)
-    if end is not None:
         check_finisher(config, config_of(end))
     data = prepared_data(config.data, show_progress=True)
+    label = config.data.labels
+    check_num_classes(config, None if label is None else len(data.classes(label).names))
     for content in contents:
         _refuse_other_data(folder, content["manifest"], data)
     evaluation = _within(evaluation, data)

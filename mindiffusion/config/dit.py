@@ -9,13 +9,13 @@ from pydantic.dataclasses import dataclass
 from mindiffusion.config.model_base import (
     MAX_SIDE,
     MOST_BLOCKS,
-    MOST_CLASSES,
     MOST_FEATURES,
     STRICT,
     ModelConfig,
     classes_in_words,
 )
 from mindiffusion.config.uvit import check_patches
+from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.errors import UserError
 
 _WIDTH_MULTIPLE = 4

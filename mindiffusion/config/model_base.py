@@ -10,7 +10,6 @@ MOST_FEATURES = 4096
 """Of a width: a U-Net then has 1.7 billion weights."""
 MAX_SIDE = 1024
 MOST_BLOCKS = 256
-MOST_CLASSES = 100_000
 
 
 def classes_in_words(num_classes: int | None) -> str:

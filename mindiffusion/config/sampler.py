@@ -147,6 +147,7 @@ class SamplerConfig:
             raise UserError(
                 f"sampler.S_min {self.S_min:g} is above S_max {self.S_max:g}; give S_min <= S_max."
             )
+        self._refuse_what_belongs_to_no_churn()
 
     def _refuse_what_is_not_heeded(self) -> None:
         heeds_spacing = not self.kind.is_whole_chain
@@ -157,6 +158,14 @@ class SamplerConfig:
                     f"sampler.{name} is {getattr(self, name)}, but sampler.name {self.name} does "
                     "not heed it; leave it out, or give another sampler, such as edm."
                 )
+
+    def _refuse_what_belongs_to_no_churn(self) -> None:
+        given = [name for name, usual in _CHURN.items() if getattr(self, name) != usual]
+        if given and not self.S_churn:
+            raise UserError(
+                f"sampler.{given[0]} is {getattr(self, given[0]):g}, but sampler.S_churn is 0, so "
+                "no noise is added; leave it out, or give sampler.S_churn."
+            )
 
     @property
     def kind(self) -> SamplerKind:

@@ -8,12 +8,12 @@ from pydantic.dataclasses import dataclass
 
 from mindiffusion.config.model_base import (
     MAX_SIDE,
-    MOST_CLASSES,
     MOST_FEATURES,
     STRICT,
     ModelConfig,
     classes_in_words,
 )
+from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.errors import UserError
 
 _CHANNEL_MULTIPLE = 4

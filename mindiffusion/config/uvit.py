@@ -8,13 +8,13 @@ from pydantic.dataclasses import dataclass
 from mindiffusion.config.model_base import (
     MAX_SIDE,
     MOST_BLOCKS,
-    MOST_CLASSES,
     MOST_FEATURES,
     STRICT,
     CapacityLimit,
     ModelConfig,
     classes_in_words,
 )
+from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.errors import UserError
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mindiffusion.data.classes import FEWEST_CLASSES, MOST_CLASSES, check_filled
 from mindiffusion.data.crops import FILTER, crop_and_resize
 from mindiffusion.data.folder import name_hash
 from mindiffusion.data.source import Plan, Sample, digest64
@@ -31,7 +32,7 @@ TEST = "test_batch"
 NAMES = "batches.meta"
 LABEL = "class"
 SIDE = 32
-_MOST_NAMES, _MOST_NAME = 256, 80
+_MOST_NAME = 80
 
 
 class CifarImage(NamedTuple):
@@ -67,7 +68,14 @@ class CifarSource(NamedTuple):
             BadImage: it is smaller than the crop.
             UserError: the file is not what it was.
         """
-        planes = _batch(Path(self.place) / item.file)[0][item.row].reshape(3, SIDE, SIDE)
+        path = Path(self.place) / item.file
+        rows, classes = _batch(path)
+        if item.row >= len(classes) or (classes[item.row],) != item.codes:
+            raise UserError(
+                f"{path} has changed since it was listed (row {item.row}); run again once nothing "
+                "writes to it."
+            )
+        planes = rows[item.row].reshape(3, SIDE, SIDE)
         image = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
         pixels = np.asarray(crop_and_resize(image, self.crop, self.size))
         return Sample(pixels, item.codes, digest64(pixels.tobytes()))
@@ -94,16 +102,15 @@ def plan_cifar(config: "DataConfig") -> Plan:
     """CIFAR-10's images; its test images are the held-out ones.
 
     Raises:
-        UserError: a file is missing or is not one of CIFAR-10's.
+        UserError: a file is missing or is not one of CIFAR-10's, a setting has no effect, or a
+            class that networks are to be told has no training image.
     """
     place = _place(config.dataset)
     assert place is not None
+    _refuse_formats(config, place)
     names = _names(place)
-    train = [image for file in TRAIN for image in _images(place, file, names)]
+    train = _train_images(config, place, names)
     held_out = _images(place, TEST, names)
-    if config.num_train is not None:
-        chosen = set(sorted(train, key=lambda image: name_hash(image.name))[: config.num_train])
-        train = [image for image in train if image in chosen]
     return Plan(
         name="cifar10",
         origin=str(place),
@@ -126,6 +133,24 @@ def plan_cifar(config: "DataConfig") -> Plan:
     )
 
 
+def _refuse_formats(config: "DataConfig", place: Path) -> None:
+    if config.extra_formats:
+        raise UserError(
+            f"data.extra_formats are for folders and zips of images; {place} has CIFAR-10's own "
+            "files: leave them out."
+        )
+
+
+def _train_images(config: "DataConfig", place: Path, names: list[str]) -> list[CifarImage]:
+    train = [image for file in TRAIN for image in _images(place, file, names)]
+    if config.num_train is not None:
+        chosen = set(sorted(train, key=lambda image: name_hash(image.name))[: config.num_train])
+        train = [image for image in train if image in chosen]
+    if config.labels == LABEL:
+        check_filled(names, (image.codes[0] for image in train), place)
+    return train
+
+
 def _fingerprint(place: Path) -> str:
     """Changes when a file does."""
     stats = [(place / file).stat() for file in (*TRAIN, TEST, NAMES)]
@@ -135,11 +160,12 @@ def _fingerprint(place: Path) -> str:
 def _names(place: Path) -> list[str]:
     found = _content(place / NAMES).get(b"label_names")
     names = [one.decode("utf-8", "replace") for one in found or () if isinstance(one, bytes)]
-    is_right = isinstance(found, list) and 2 <= len(found) == len(set(names)) <= _MOST_NAMES
+    is_right = isinstance(found, list) and len(found) == len(set(names))
+    is_right = is_right and FEWEST_CLASSES <= len(names) <= MOST_CLASSES
     if not is_right or not all(0 < len(one) <= _MOST_NAME and is_printable(one) for one in names):
         raise UserError(
-            f"{place / NAMES} must have label_names, a list of 2 to {_MOST_NAMES} different names; "
-            "give CIFAR-10's own."
+            f"{place / NAMES} must have label_names, a list of {FEWEST_CLASSES} to {MOST_CLASSES} "
+            "different names; give CIFAR-10's own."
         )
     return names
 

@@ -4,13 +4,13 @@ A class is a folder, as in ImageNet's layout (CLASS/*.jpg), or a number of ``dat
 tools of StyleGAN and EDM write it: {"labels": [["00000/img.png", 3], …]}.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mindiffusion.data.classes import MOST_CLASSES
+from mindiffusion.data.classes import MOST_CLASSES, check_count
 from mindiffusion.data.listing import Listing
 from mindiffusion.data.names import BY_FOLDER, BY_LIST
 from mindiffusion.errors import UserError
@@ -38,25 +38,6 @@ class FileLabels:
     label: str
     names: list[str]
     codes: dict[str, int]
-
-    def check_filled(self, trained: Iterable[int], place: object) -> None:
-        """Refuse a class that no training image shows.
-
-        Args:
-            trained: the classes of all training images.
-            place: the folder or zip, for the message.
-
-        Raises:
-            UserError: there is one; it is named.
-        """
-        seen = set(trained)
-        empty = [name for number, name in enumerate(self.names) if number not in seen]
-        if empty:
-            more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-            raise UserError(
-                f"{place}: class {printable(empty[0], _SHOWN)!r}{more} has no training image; give "
-                "it images (a tenth may be held out), take it away, or raise data.num_train."
-            )
 
 
 class _List(BaseModel):
@@ -122,11 +103,7 @@ def _outer_folder(listing: Listing) -> str:
 
 
 def _check_names(names: Sequence[str], listing: Listing) -> None:
-    if not 2 <= len(names) <= MOST_CLASSES:
-        raise UserError(
-            f"data.labels is folder, but {listing.place} has {len(names)} class folder(s); allowed "
-            f"are 2 to {MOST_CLASSES}, as CLASS/image files."
-        )
+    check_count(len(names), BY_FOLDER, listing.place)
     for name in names:
         if len(name) > _SHOWN or not is_printable(name):
             raise UserError(
@@ -146,6 +123,7 @@ def _by_list(listing: Listing) -> FileLabels:
         raise UserError(f"{source} names an image twice; {advice}")
     _check_paths(by_path, listing, source)
     names = [str(number) for number in range(max(by_path.values()) + 1)]
+    check_count(len(names), BY_LIST, listing.place)
     return FileLabels(BY_LIST, names, by_path)
 
 

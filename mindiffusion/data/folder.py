@@ -7,10 +7,11 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mindiffusion.data.classes import check_filled
 from mindiffusion.data.crops import FILTER, crop_and_resize
 from mindiffusion.data.listing import (
     IMAGE_SUFFIXES,
@@ -153,13 +154,18 @@ def plan_folder(config: "DataConfig") -> Plan:
         "dataset": printable(listing.place.resolve().stem),
         "files_sha256": sha256_of_json(list(listing.paths)),
         "split": "held-out: smallest SHA-256 of the relative path",
-        **({"codes_sha256": sha256_of_json(codes)} if codes else {}),
+        **({"labels_sha256": sha256_of_json(_identity(labels))} if labels is not None else {}),
     }
     label_names = {} if labels is None else {labels.label: labels.names}
     plan = plan_files(config, listing, train, held_out, description, label_names)
     if labels is not None:
-        labels.check_filled((item.codes[0] for item in plan.train), listing.place)
+        check_filled(labels.names, (item.codes[0] for item in plan.train), listing.place)
     return plan
+
+
+def _identity(labels: "FileLabels") -> dict[str, Any]:
+    """What tells labels from others of the same images, which may have the same codes."""
+    return {labels.label: [labels.names, labels.codes]}
 
 
 def _labels(config: "DataConfig", listing: Listing) -> "FileLabels | None":

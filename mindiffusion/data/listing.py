@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from mindiffusion.printable import printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp")
 """Of files that are taken for images; what they are their content decides."""
+MOST_FOLDER_CHARACTERS = 1 << 27
+"""Of all folders' names in a zip: 90 for each of as many members as are read."""
 _SHOWN_REASONS, _SHOWN_NAMES, _SHOWN_CHARACTERS = 6, 3, 60
 _ANY_IMAGE = "any" + IMAGE_SUFFIXES[0]
 _NO_FILE = "no files but pipes, sockets or devices"
@@ -216,6 +218,26 @@ def _leads_back(link: Path, seen: set[tuple[int, int]]) -> bool:
     return is_around or (status.st_dev, status.st_ino) in seen
 
 
+def _add_with_outer(folders: set[str], lowest: Iterable[str], place: Path) -> None:
+    """Add folders of a zip, and those that they lie in, to ``folders``.
+
+    Raises:
+        UserError: their names are too long together: one name of 2,000 folders in each other has
+            2,000 of them, and a zip may have a million such names.
+    """
+    characters = 0
+    for folder in lowest:
+        while folder and folder not in folders:
+            folders.add(folder)
+            characters += len(folder)
+            if characters > MOST_FOLDER_CHARACTERS:
+                raise UserError(
+                    f"{place} holds too many folders in each other: their names have more than "
+                    f"{MOST_FOLDER_CHARACTERS:,} characters together; pack it again with fewer."
+                )
+            folder = folder.rpartition("/")[0]
+
+
 def _in_zip(place: Path, folders: set[str]) -> list[Found]:
     """Name, size in bytes and CRC-32 of each file; its folders are added to ``folders``.
 
@@ -225,9 +247,7 @@ def _in_zip(place: Path, folders: set[str]) -> list[Found]:
     with open_zip(place) as archive:
         files = [Found(m.filename, m.file_size, m.CRC) for m in members(archive)]
         lowest = {name.rpartition("/")[0] for name in archive.namelist()} - {""}
-    for folder in lowest:
-        parts = folder.split("/")
-        folders |= {"/".join(parts[: depth + 1]) for depth in range(len(parts))}
+    _add_with_outer(folders, lowest, place)
     inner = sorted(file.path for file in files if file.path.lower().endswith(".zip"))
     if inner and not any(is_image(file.path) for file in files):
         raise UserError(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mindiffusion.data.classes import Classes
+from mindiffusion.data.classes import MOST_CLASSES, Classes
 from mindiffusion.data.mean_and_spread import ImageSummary
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError, did_you_mean
@@ -39,7 +39,7 @@ class _Manifest(BaseModel):
     size: Annotated[int, Field(ge=1, le=4096)]
     counts: dict[str, _Count]
     label_names: Annotated[
-        dict[Name, Annotated[list[Name], Field(max_length=2**15)]], Field(max_length=400)
+        dict[Name, Annotated[list[Name], Field(max_length=MOST_CLASSES)]], Field(max_length=400)
     ]
     sha256: dict[str, str]
     file_bytes: dict[str, int]

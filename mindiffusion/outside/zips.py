@@ -19,6 +19,8 @@ from mindiffusion.printable import printable
 MOST_MEMBERS = 1_500_000
 """ImageNet has 1.3 million."""
 MOST_DIRECTORY_BYTES = 1 << 28
+MOST_NAME = 4096
+"""Characters of a member's name; a file system takes no longer path."""
 BOMB_BYTES, BOMB_RATIO = 1 << 24, 200
 """A member of more than so many bytes, and so many times its packed size, is no picture's file."""
 
@@ -161,6 +163,12 @@ def _check_directory(handle: BinaryIO, size: int, place: Path) -> None:
 
 
 def _check_names(archive: zipfile.ZipFile, place: Path) -> None:
+    longest = max((len(name) for name in archive.namelist()), default=0)
+    if longest > MOST_NAME:
+        raise UserError(
+            f"{place} holds a name of {longest:,} characters; allowed are {MOST_NAME:,}: pack it "
+            "again with shorter ones."
+        )
     names: set[str] = set()
     for info in members(archive):
         name = info.filename

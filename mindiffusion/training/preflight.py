@@ -9,7 +9,12 @@ from mindiffusion.config.plan import rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, TrainingConfig, ema_name
 from mindiffusion.config.shares import decay_of, warm_up_of
 from mindiffusion.errors import UserError
-from mindiffusion.kept_classes import check_guidance, check_labels, check_num_classes
+from mindiffusion.kept_classes import (
+    check_guidance,
+    check_interval,
+    check_labels,
+    check_num_classes,
+)
 from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
@@ -45,6 +50,7 @@ def preflight(
         OSError: a folder that can't be written to.
     """
     check_run(config, num_train, world, num_classes)
+    check_interval(config)
     refuse_other_config(config)
     for folder in (config.run_dir, config.grid_dir):
         try_folder(folder)

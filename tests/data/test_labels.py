@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from python2_pickle import python2_pickle, write_cifar
 
+from mindiffusion.data import listing
 from mindiffusion.data.classes import Classes
+from mindiffusion.data.listing import find_images
 from mindiffusion.data.prepare import plan_data, prepare
 from mindiffusion.data.prepared import load_prepared
 from mindiffusion.data.record import config_key, read_record
@@ -106,6 +108,18 @@ def test_a_class_is_the_number_of_a_list(listed, tmp_path, is_zip):
         assert item.codes == (number % 3,)
 
 
+def test_labels_of_the_same_codes_are_prepared_apart(animals, tmp_path):
+    """A list that says what the folders say gives the same codes under another name."""
+    paths = sorted(file.relative_to(animals).as_posix() for file in animals.rglob("*.png"))
+    write_list(animals, [[path, int(path.startswith("dog"))] for path in paths])
+    by_folder, by_list = (
+        prepared(config_of(animals, label), tmp_path) for label in ("folder", "dataset.json")
+    )
+    assert by_folder.classes("folder").names == ("cat", "dog")
+    assert by_list.classes("dataset.json").names == ("0", "1")
+    assert by_folder.manifest_id != by_list.manifest_id
+
+
 def test_cifar_is_read_from_its_own_files(tmp_path):
     folder = write_cifar(tmp_path / "cifar-10-batches-py")
     config = DataConfig(dataset=str(tmp_path), size=32, labels="class", num_held_out=7)
@@ -152,6 +166,40 @@ def test_cifar_with_a_wrong_file_is_refused(tmp_path, spoil, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("labels", [[0, 1], [0, 2, 1, 0]], ids=["cut", "other classes"])
+def test_a_file_of_cifar_that_changes_on_the_way_is_one_line(tmp_path, labels):
+    folder = write_cifar(tmp_path / "c", rows=4)
+    plan = plan_data(config_of(folder, "class"), None)
+    third = next(item for item in plan.train if (item.file, item.row) == ("data_batch_2", 2))
+    assert plan.source.draw(third).codes == (2,)
+    plan.source.draw(plan.train[0])
+    pixels = np.zeros((len(labels), 3072), np.uint8)
+    changed = python2_pickle({b"data": pixels, b"labels": labels})
+    (folder / "data_batch_2").write_bytes(changed)
+    with pytest.raises(
+        UserError, match=r"data_batch_2 has changed since .* .row 2.; run"
+    ) as caught:
+        plan.source.draw(third)
+    assert "\n" not in str(caught.value)
+
+
+def test_cifar_with_settings_that_do_not_fit_is_refused(tmp_path):
+    folder = write_cifar(tmp_path / "c")
+    for settings, said in (
+        (
+            {"extra_formats": ("gif",)},
+            "data.extra_formats are for folders and zips of images; .*/c",
+        ),
+        (
+            {"labels": "class", "num_train": 2},
+            "class 'car' and 1 more has no training image; .* data.num_train",
+        ),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            plan_data(DataConfig(dataset=str(folder), size=32, **settings), None)
+        assert "\n" not in str(caught.value)
+
+
 def test_avatars_have_their_attributes_as_labels_and_keep_their_array(avatars, shared_folder):
     config = DataConfig(num_train=256, num_held_out=32, labels="eyes")
     data = prepare(config, shared_folder / "data", workers=1, show_progress=False)
@@ -167,7 +215,7 @@ def test_avatars_have_their_attributes_as_labels_and_keep_their_array(avatars, s
     ("labels", "change", "said"),
     [
         ("folder", lambda f: (f / "bird").mkdir(), "class 'bird' has no training image"),
-        ("folder", lambda f: shutil.rmtree(f / "cat"), r"has 1 class folder\(s\); allowed"),
+        ("folder", lambda f: shutil.rmtree(f / "cat"), r"has 1 class\(es\); allowed are 2 to"),
         (
             "folder",
             lambda f: shutil.copy(f / "cat" / "000001.png", f / "x.png"),
@@ -195,6 +243,19 @@ def test_an_empty_class_of_a_zip_is_named(animals, tmp_path):
         plan_data(config_of(place, "folder"), None)
 
 
+def test_names_of_folders_in_folders_of_a_zip_are_bounded_together(tmp_path, monkeypatch):
+    """Names of 8 kB in the zip would be 8 MB of folders."""
+    with zipfile.ZipFile(tmp_path / "deep.zip", "w") as archive:
+        archive.writestr("x.png", b"")
+        for number in range(2):
+            archive.writestr(f"{number}/" + "a/" * 2000, b"")
+    assert len(find_images(tmp_path / "deep.zip").folders) == 2 * 2001
+    monkeypatch.setattr(listing, "MOST_FOLDER_CHARACTERS", 7_000_000)
+    with pytest.raises(UserError, match=r"deep.zip holds too many folders in each other") as caught:
+        find_images(tmp_path / "deep.zip")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
@@ -205,12 +266,17 @@ def test_an_empty_class_of_a_zip_is_named(animals, tmp_path):
         ([["00000/000001.png", 0]] * 2, "names an image twice"),
         ([["00000/000001.png", 0]], "lacks 23 of the images"),
         ("more", "names 1 images that are not there .first: gone.png"),
+        ("one", r"data.labels is dataset.json, but .* has 1 class.es.; allowed are 2 to 32768"),
         ("gap", "class '3' and 1 more has no training image"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(listed, tmp_path, labels, said):
     known = json.loads((listed / "dataset.json").read_text())["labels"]
-    wanted = {"more": [*known, ["gone.png", 1]], "gap": [*known[:-1], [known[-1][0], 5]]}
+    wanted = {
+        "more": [*known, ["gone.png", 1]],
+        "gap": [*known[:-1], [known[-1][0], 5]],
+        "one": [[path, 0] for path, _ in known],
+    }
     write_list(listed, wanted[labels] if isinstance(labels, str) else labels)
     place = zip_of(listed, tmp_path / "listed.zip")
     with pytest.raises(UserError, match=said) as caught:

@@ -53,6 +53,16 @@ def test_names_that_lead_out_are_refused(tmp_path, name):
     refused(packed(tmp_path / "a.zip", [(name, b"")]), "a name that leads out of it; pack it again")
 
 
+@pytest.mark.parametrize("ending", [".png", "/"])
+def test_names_longer_than_any_path_are_refused(tmp_path, ending):
+    longest = "a" * (4096 - len(ending)) + ending
+    open_zip(packed(tmp_path / "a.zip", [(longest, b"")])).close()
+    refused(
+        packed(tmp_path / "b.zip", [("x.png", b""), ("b" + longest, b"")]),
+        "b.zip holds a name of 4,097 characters; allowed are 4,096: pack it again with shorter",
+    )
+
+
 def test_a_name_that_stands_there_twice_is_refused(tmp_path):
     path = packed(tmp_path / "a.zip", [("x.png", b"1"), ("x.png", b"2")])
     refused(path, "holds 'x.png' twice; pack it again with each name once")

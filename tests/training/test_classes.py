@@ -120,6 +120,10 @@ UVIT = "model={network: uvit, patch_size: 8, embed_dim: 16, depth: 2, num_heads:
             "model.num_classes is 5, but 'eyes' of avatars has 7 classes; give --set model",
         ),
         (["sampler.classes=balanced"], "sampler.classes is balanced, but there are no labels"),
+        (
+            ["sampler.guidance_interval=[0.1,0.8]"],
+            r"guidance_interval is \[0.1, 0.8\], but sampler.guidance is 1, so nothing is guided",
+        ),
         (["sampler.guidance=2"], "guidance is 2, but training.label_drop is 0, so the network"),
         (
             [UVIT, "model.num_classes=7", "data.labels=eyes", "sampler.guidance=0"],

@@ -58,7 +58,7 @@ def finisher_key(config: RunConfig, step: int) -> str:
 
 
 def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
-    """Refuse a finisher of other data or noise levels; each may be trained and read in its way.
+    """Refuse a finisher of other data, classes or noise; each may be trained and read in its way.
 
     Args:
         config: the run.
@@ -83,4 +83,23 @@ def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
             f"the finisher {finisher.arm}/{finisher.seed} is of {theirs_text}, the run "
             f"{config.arm}/{config.seed} of {ours_text}; stitched samples need one data set and "
             "the same noise levels, so give another finisher, or metrics without stitched."
+        )
+    _check_classes(config, finisher)
+
+
+def _check_classes(config: RunConfig, finisher: RunConfig) -> None:
+    """Refuse a finisher that cannot be told, or guided, as the run's network is."""
+    known, theirs = config.model.num_classes, finisher.model.num_classes
+    if known != theirs:
+        raise UserError(
+            f"the finisher {finisher.arm}/{finisher.seed} knows {theirs or 'no'} classes, the run "
+            f"{config.arm}/{config.seed} {known or 'none'}; stitched samples need the same classes "
+            "for both, so give another finisher, or metrics without stitched."
+        )
+    if config.sampler.is_guided and not finisher.training.label_drop:
+        raise UserError(
+            f"sampler.guidance is {config.sampler.guidance:g}, but the finisher {finisher.arm}/"
+            f"{finisher.seed} was trained with training.label_drop 0 and has not learned to draw "
+            "without a class; give sampler.guidance=1, another finisher, or metrics without "
+            "stitched."
         )

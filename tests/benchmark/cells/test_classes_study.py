@@ -3,6 +3,7 @@
 import pytest
 
 from benchmark.__main__ import main
+from benchmark.cells.preflight import check_study
 from benchmark.cells.progress import work_of
 from benchmark.rows.file import read_rows
 from benchmark.study.study import load_study
@@ -67,6 +68,10 @@ def test_a_study_of_classes_is_trained_scored_and_reported(study, call, workdir,
         (["data.labels=hair"], "num_classes is 4, but 'hair' of avatars has 21 classes; give"),
         (["data.labels=noses"], "data.labels is 'noses', which avatars of style personas"),
         (["training.label_drop=0"], "'guidance 2': sampler.guidance is 2, but training.label_drop"),
+        (
+            ["sampler.guidance_interval=[0.1,0.8]", "evaluation.variants=[{eta: 0.0}]"],
+            "guidance_interval is [0.1, 0.8], but sampler.guidance is 1, so nothing is guided",
+        ),
         (["model.num_classes=null"], "the network uvit is told no classes; give model.num_classes"),
         (
             ["model.num_classes=null", "data.labels=null", "training.label_drop=0",
@@ -80,6 +85,14 @@ def test_what_does_not_fit_is_one_line_before_anything_is_trained(words, said, s
     code, _, errors = call(main, ["reproduce", "told.yaml", *told])
     assert code == 2 and said in errors and len(errors.splitlines()) == 1
     assert not (study.parent / "results").exists()
+
+
+@pytest.mark.parametrize(("of_run", "of_variant"), [("1", "2"), ("2", "1")])
+def test_an_interval_needs_guidance_of_the_run_or_of_a_variant(of_run, of_variant, study):
+    words = ["sampler.guidance_interval=[0.1,0.8]", f"sampler.guidance={of_run}",
+             f"evaluation.variants=[{{guidance: {of_variant}}}]"]  # fmt: skip
+    loaded = load_study("told.yaml", overrides=words)
+    check_study(loaded, [])
 
 
 def test_guidance_counts_as_work(study):
