@@ -6,8 +6,15 @@ from torch import nn
 
 from mindiffusion.build import NETWORKS, build_network, build_process
 from mindiffusion.chain import Chain
-from mindiffusion.config.model import MODELS, DiTConfig, SongUNetConfig
-from mindiffusion.config.process import EDMConfig, VPSDEConfig
+from mindiffusion.config.model import (
+    MODELS,
+    DiTConfig,
+    NaiveUnetConfig,
+    SongUNetConfig,
+    SparseUViTConfig,
+    UViTConfig,
+)
+from mindiffusion.config.process import DDPMConfig, EDMConfig, VPSDEConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.loss_weight import P2
 from mindiffusion.curriculum.stages import StageConfig
@@ -128,6 +135,13 @@ def of(model, *, size=32):
 
 
 MAPS = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1}
+TOKENS = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+SINUSOIDS = (
+    SongUNetConfig(**MAPS),
+    DiTConfig(hidden_size=16, depth=1, num_heads=2),
+    UViTConfig(**TOKENS),
+    SparseUViTConfig(**TOKENS),
+)
 
 
 def test_build_network_hands_the_config_to_a_song_unet():
@@ -160,8 +174,25 @@ def test_build_network_hands_the_config_to_a_dit():
 def test_the_process_says_by_which_factor_a_sinusoid_needs_what_it_tells(monkeypatch):
     assert DDPMConfig().time_scale == VPSDEConfig().time_scale == 999.0
     monkeypatch.setattr(VPSDEConfig, "time_scale", 1.5)
-    for model in (SongUNetConfig(**MAPS), DiTConfig(hidden_size=16, depth=1, num_heads=2)):
+    for model in SINUSOIDS:
         assert build_network(of(model)).time_scale == 1.5
+    # A U-ViT's usual factor is that of the noise times which its authors tell it.
+    assert build_network(replace(of(SINUSOIDS[2]), process=DDPMConfig())).time_scale == 999.0
+
+
+@pytest.mark.parametrize("model", SINUSOIDS, ids=lambda model: model.network)
+def test_what_a_sinusoid_is_told_on_edm_does_not_wrap_round(model):
+    # EDM's ln σ/4 as it is; times 999 it would pass through 400 periods.
+    assert build_network(replace(of(model), process=EDMConfig())).time_scale == 1.0
+
+
+def test_the_sines_of_a_naive_unet_do_not_turn_within_what_edm_tells():
+    process = EDMConfig()
+    network = build_network(replace(of(NaiveUnetConfig(n_feat=8)), process=process))
+    told = build_process(replace(config(), process=process)).level(torch.tensor([2e-5, 1.0])).told
+    assert told.min() < -1 and told.max() > 1
+    angles = network.timeembed.lin1.weight.flatten() * told[:, None]
+    assert angles.abs().max() < torch.pi / 2
 
 
 def test_the_authors_sizes_are_called_as_they_call_them():
