@@ -94,6 +94,7 @@ def _uvit_words(model: UViTConfig, run: RunConfig) -> dict[str, Any]:
         "skip": model.skip,
         # The last row is for images whose class is not told.
         "num_classes": -1 if model.num_classes is None else model.num_classes + 1,
+        "time_scale": run.process.time_scale,
     }
 
 

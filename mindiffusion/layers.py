@@ -122,7 +122,8 @@ class UnetUp(nn.Module):
 class TimeSiren(nn.Module):
     """Time embedding sin(W₁ t), then a linear layer: (B,) → (B, dim).
 
-    Always float32 or wider, also under autocast: bf16 cannot tell t = 999/1000 from 1.
+    Always float32 or wider, also under autocast: bf16 cannot tell t = 999/1000 from 1. Initial W₁
+    are in (−1, 1), so no sine turns within noise times, or EDM's ln σ/4 of σ from .002 to 80.
     """
 
     def __init__(self, dim: int) -> None:
@@ -131,6 +132,6 @@ class TimeSiren(nn.Module):
         self.lin2 = nn.Linear(dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Embed times ``t`` in (0, 1], shape (B,)."""
+        """Embed what a process says of the noise, shape (B,)."""
         with without_autocast(t):
             return self.lin2(torch.sin(self.lin1(t.view(-1, 1).to(self.lin1.weight.dtype))))

@@ -174,7 +174,7 @@ def sampler_name(sampler: SamplerConfig, runtime: SamplerRuntime) -> str:
 
 
 def sampler_steps(config: RunConfig) -> int:
-    """Network calls per image; where guidance compares two answers, it calls twice as often."""
+    """A sampler's calls per image, as rows count them; guidance makes two of one, see below."""
     kind, levels = config.sampler.kind, config.process.num_levels
     return levels if levels and kind.is_whole_chain else kind.calls(config.sampler.steps)
 

@@ -84,7 +84,7 @@ class NaiveUnet(Network):
 
         Args:
             x: (B, in_channels, H, W), noisy images.
-            told: (B,), what the process says of the noise: its noise time in (0, 1].
+            told: (B,), what the process says of the noise, see ``TimeSiren``.
             condition: None; this network takes no condition.
 
         Returns:

@@ -68,7 +68,8 @@ class UViT(Network):
             True: joined by a linear layer; "add": added; False: not at all.
         clip_dim: width of the text's tokens; None: no text.
         num_clip_token: number of the text's tokens.
-        time_scale: factor on the noise time before its sinusoid; that of the VP-SDE's public code.
+        time_scale: factor on what the network is told before its sinusoid; 999 is that of the
+            VP-SDE's public code, for noise times.
 
     Raises:
         UserError: sizes that do not fit each other, or classes and text together.
@@ -150,7 +151,7 @@ class UViT(Network):
 
         Args:
             x: (B, in_chans, H, W), noisy images of the sides that the network was built for.
-            told: (B,), the noise time in (0, 1].
+            told: (B,), what the process says of the noise.
             condition: with classes their numbers, (B,) int64, −1 where an image's is not told, and
                 None where none is; with text its tokens, (B, num_clip_token, clip_dim); else None.
 

@@ -98,6 +98,11 @@ def _is_length(decay: float | str) -> bool:
         return False
 
 
+def ema_name(decay: float | str) -> str:
+    """Label of an average in files and rows, such as "ema0.995"; "ema-half0.0025" of "0.25%"."""
+    return f"ema-half{share_of(decay):g}" if isinstance(decay, str) else f"ema{decay:g}"
+
+
 _Place = Annotated[str, AfterValidator(_short)]
 _Milestone = Annotated[str, Field(max_length=40)] | int
 
@@ -157,12 +162,19 @@ class TrainingConfig:
     timeout_seconds: float = Field(default=600.0, gt=0, le=31_536_000)
 
     def __post_init__(self) -> None:
-        """Refuse an average that is none."""
+        """Refuse an average that is none, and two of which files could hold but one."""
         if not self.ema_decays or not all(map(_is_length, self.ema_decays)):
             raise UserError(
                 f"training.ema_decays is {shown_value(list(self.ema_decays))}: give at least one "
                 "decay in (0, 1), or half-life such as '0.25%' of the steps."
             )
+        names = [ema_name(decay) for decay in self.ema_decays]
+        for decay, name in zip(self.ema_decays, names, strict=True):
+            if names.count(name) > 1:
+                raise UserError(
+                    f"training.ema_decays is {shown_value(list(self.ema_decays))}: {decay} and "
+                    f"another one are both called {name}; leave one of them out."
+                )
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -297,8 +309,3 @@ def check(kind: type[Any], content: Mapping[str, Any], source: str) -> Any:
         raise UserError(f"{source}: {first_mistake(kind, content, error)}") from None
     except (TypeError, RecursionError, ValueError) as error:  # no JSON can hold it
         raise UserError(f"{source}: {error}") from None
-
-
-def ema_name(decay: float | str) -> str:
-    """Label of an average in files and rows, such as "ema0.995"; "ema-half0.0025" of "0.25%"."""
-    return f"ema-half{share_of(decay):g}" if isinstance(decay, str) else f"ema{decay:g}"

@@ -37,7 +37,7 @@ class SamplerKind:
         uses_rates: whether it steps by a process's rates, and so needs small steps.
         is_whole_chain: whether it makes one call at every counted level, whatever ``sampler.steps``
             is, and leaves the predicted image as it is, whatever ``sampler.clip`` is.
-        calls: ``sampler.steps`` → network calls for each image, never more.
+        calls: ``sampler.steps`` → network calls for each image, never more; guidance doubles them.
         levels: ``sampler.steps`` → noise levels at which it calls.
     """
 
@@ -84,7 +84,8 @@ class SamplerConfig:
             levels; "euler" for Euler and Maruyama's method; "heun"; "edm" for Heun's method with
             noise that is added on the way; "dpm_solver_1", "_2" and "_3", single-step;
             "dpm_solver_pp_2m", two-step.
-        steps: network calls at most ("ddpm" makes one at every level).
+        steps: network calls at most ("ddpm" makes one at every level); where guidance compares two
+            answers, each is two.
         eta: how much noise "ddim" and "euler" add, from 0, a differential equation without noise,
             to 1, that of the process reversed.
         spacing: how the levels are spaced at which it calls; None: as is usual for the process, or

@@ -12,7 +12,7 @@ def share_of(text: str) -> float:
     Raises:
         ValueError: it names none.
     """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)%", text[:_MOST_TEXT])
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)%", text) if len(text) <= _MOST_TEXT else None
     share = float(match[1]) / 100 if match else 0.0
     if not 0 < share <= 1:
         raise ValueError("input should be a share of the steps above 0% and at most 100%")

@@ -2,10 +2,12 @@
 
 ``nnet.pth`` holds the weights, ``nnet_ema.pth`` their average over training; the folder is called
 ``<step>.ckpt``. What else lies there is not read. Source: the public code of Bao et al. 2023 (file
-names and layout only). State dicts of other public code may be put there under the same names.
+names and layout only). State dicts of other public code may be put there under the same names; of
+EDM's the weights that hear how an image was augmented are left out, since here none is.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from mindiffusion.sampling import primary_weights
 
 _RAW, _AVERAGE = "nnet.pth", "nnet_ema.pth"
 _PRECONDITIONED = "model."
+_AUGMENTATION, _ITS_READER = "map_augment.weight", "map_layer0.weight"
+"""Of a SongUNet: a linear map without a bias, whose answer is added to what the second reads."""
 
 
 def is_checkpoint_folder(path: Path) -> bool:
@@ -41,8 +45,10 @@ def load(path: Path, config: RunConfig) -> dict[str, Any]:
     weights = {}
     for name, file in ((primary_weights(config), path / _AVERAGE), ("raw", path / _RAW)):
         if file.exists():
-            weights[name] = _bare(tensors_of_file(file, follow=False))
-            check_tensors(weights[name], expected_tensors(config), str(file))
+            expected = expected_tensors(config)
+            found = _bare(tensors_of_file(file, follow=False))
+            weights[name] = _without_augmentation(found, expected)
+            check_tensors(weights[name], expected, str(file))
     # What it was trained with is not known; nothing is trained or compiled here.
     here = replace(config, training=replace(config.training, compile="off"))
     return {
@@ -60,6 +66,21 @@ def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if not all(name.startswith(_PRECONDITIONED) for name in tensors):
         return tensors
     return {name.removeprefix(_PRECONDITIONED): tensor for name, tensor in tensors.items()}
+
+
+def _without_augmentation(
+    tensors: dict[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Weights without the map of augmentations, if the network has none but would read its answer.
+
+    Of an image that was not augmented the map's inputs are 0, and so is its answer.
+    """
+    weight, reader = tensors.get(_AUGMENTATION), expected.get(_ITS_READER)
+    if weight is None or reader is None or _AUGMENTATION in expected:
+        return tensors
+    if weight.dim() != 2 or len(weight) != reader.shape[1]:
+        return tensors
+    return {name: tensor for name, tensor in tensors.items() if name != _AUGMENTATION}
 
 
 def _step(path: Path) -> dict[str, int]:

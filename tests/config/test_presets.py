@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 
-from mindiffusion.config.model import UViTConfig
+from mindiffusion.config.model import SongUNetConfig, UViTConfig
+from mindiffusion.config.optimizer import AdamWConfig
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import (
     apply_overrides,
@@ -13,9 +15,18 @@ from mindiffusion.config.presets import (
     preset_names,
     resolve_extends,
 )
-from mindiffusion.config.process import VPSDEConfig
+from mindiffusion.config.process import DDPMConfig, EDMConfig, VPSDEConfig
 from mindiffusion.config.run import differences, to_kept
+from mindiffusion.config.shares import decay_of, warm_up_of
+from mindiffusion.curriculum.patience import PatiencePacing
+from mindiffusion.data.prepare import plan_data
 from mindiffusion.errors import UserError
+from mindiffusion.kept_classes import (
+    check_guidance,
+    check_labels,
+    check_num_classes,
+    num_classes_of,
+)
 
 ARMS = ("b", "c", "cs", "cr")
 
@@ -93,6 +104,47 @@ def test_ladders_of_the_joint_curriculum_are_its_publications(data, arm, t_min, 
     assert {100_000, 120_000, 160_000, 200_000} <= set(milestones)
     placement = {"_cs_stream": "stream"}.get(arm, "patch")
     assert getattr(model, "placement", "patch") == placement
+
+
+@pytest.mark.parametrize("data", ["cifar10", "avatars32"])
+def test_presets_of_edm_are_its_publication_on_cifar10(data):
+    plain, staged = (build_config(load_preset(f"{data}_edm_{arm}"), "preset") for arm in "bd")
+    assert plain.process == EDMConfig()
+    assert replace(plain.model, num_classes=None) == SongUNetConfig()  # by default its DDPM++
+    training, sampler = plain.training, plain.sampler
+    assert training.steps * training.global_batch == 200_000_000
+    assert (training.lr, training.label_drop) == (1e-3, 0.0)
+    # 10 million images of warm-up, and half a million of half-life.
+    assert warm_up_of(training.optimizer.warm_up_steps, training.steps) == 19531
+    assert decay_of(training.ema_decays[0], training.steps) == pytest.approx(0.5 ** (512 / 5e5))
+    assert sampler.kind.levels(sampler.steps) == 18 and not sampler.clip
+    assert [stage.name for stage in plain.curriculum] == ["full_range"]
+    assert len(staged.curriculum) == 20 and staged.pacing == PatiencePacing(tau=200)
+    assert staged.curriculum[0].density.t_min > 0.9
+    fields = {"arm", "clusters", "curriculum", "pacing"}
+    assert set(differences(to_kept(plain), to_kept(staged))) == fields
+
+
+def test_preset_of_dit_is_its_publication_on_pixels():
+    config = build_config(load_preset("imagenet64_dit_b4"), "preset")
+    assert config.model.words == "DiT-B/4, 1000 classes" and config.process == DDPMConfig()
+    assert (config.training.label_drop, config.training.global_batch) == (0.1, 256)
+    assert config.training.optimizer == AdamWConfig(weight_decay=0.0)
+
+
+def test_presets_with_classes_agree_with_themselves_and_with_portraits():
+    told = [
+        config
+        for config in (build_config(load_preset(name), name) for name in preset_names())
+        if config.data.labels or num_classes_of(config)
+    ]
+    assert {config.data.dataset for config in told} > {"avatars"}
+    for config in told:
+        check_labels(config)
+        check_guidance(config)
+        if config.data.dataset == "avatars":
+            names = plan_data(config.data, None).label_names[config.data.labels]
+            check_num_classes(config, len(names))
 
 
 def test_typed_settings_of_another_network_are_refused():

@@ -14,6 +14,7 @@ from mindiffusion.config.presets import apply_overrides, build_config, load_pres
 from mindiffusion.errors import UserError
 from mindiffusion.exchange.by_path import is_weights, open_weights
 from mindiffusion.sampling import config_of, model_of, usual_weights
+from mindiffusion.song_unet import SongUNet
 
 CPU = torch.device("cpu")
 TINY = (
@@ -21,6 +22,7 @@ TINY = (
     "model.embed_dim=16", "model.depth=2", "model.num_heads=2",
 )  # fmt: skip
 PRESET = "celeba64_uvit_small"
+SMALL = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1}
 
 
 def tiny(*words):
@@ -70,8 +72,7 @@ def test_one_of_the_two_files_is_enough(folder, gone, left):
 
 
 def test_weights_under_a_preconditioner_are_those_of_its_network(folder):
-    small = SongUNetConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1)
-    config = replace(tiny(), model=small)
+    config = replace(tiny(), model=SongUNetConfig(**SMALL))
     bare = build_network(replace(config, seed=3)).state_dict()
     torch.save({f"model.{name}": tensor for name, tensor in bare.items()}, folder / "nnet.pth")
     torch.save(dict(bare), folder / "nnet_ema.pth")
@@ -82,6 +83,35 @@ def test_weights_under_a_preconditioner_are_those_of_its_network(folder):
         assert all(torch.equal(found[name], tensor) for name, tensor in bare.items())
     (folder / "nnet_ema.pth").unlink()
     refused(folder, "nnet.pth", "lacks the tensor 'pos_embed'", told=tiny())
+
+
+def test_weights_that_hear_of_augmentation_draw_as_their_network_does_of_none(folder):
+    """As EDM's are published: their networks were trained with nine numbers more."""
+    torch.manual_seed(3)
+    config = replace(tiny(), model=SongUNetConfig(**SMALL))
+    theirs = SongUNet(32, 3, 3, augment_dim=9, attn_resolutions=(16,), dropout=0, **SMALL).eval()
+    theirs.time_scale = config.process.time_scale
+    found = {f"model.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    assert found["model.map_augment.weight"].shape == (8, 9)
+    torch.save(found, folder / "nnet_ema.pth")
+    (folder / "nnet.pth").unlink()
+    ours = model_of(open_weights(folder, config), "ema0.9999", CPU).network
+    x, told = torch.randn(2, 3, 32, 32), torch.tensor([0.2, 0.9])
+    with torch.no_grad():
+        answer = theirs(x, told)
+        torch.testing.assert_close(
+            ours(x, told), answer, rtol=1e-4, atol=1e-4 * float(answer.std())
+        )
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (8,)])
+def test_augmentation_weights_that_fit_no_network_are_refused(folder, shape):
+    config = replace(tiny(), model=SongUNetConfig(**SMALL))
+    bare = build_network(config).state_dict()
+    torch.save({**bare, "map_augment.weight": torch.zeros(shape)}, folder / "nnet_ema.pth")
+    refused(folder, "has the tensor 'map_augment.weight'", told=config)
+    torch.save({**state(), "map_augment.weight": torch.zeros(8, 9)}, folder / "nnet_ema.pth")
+    refused(folder, "has the tensor 'map_augment.weight'")
 
 
 def test_a_folder_of_another_name_says_no_step(folder):

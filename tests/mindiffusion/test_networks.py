@@ -6,7 +6,14 @@ from torch import nn
 
 from mindiffusion.build import NETWORKS, build_network, build_process
 from mindiffusion.chain import Chain
-from mindiffusion.config.model import MODELS, DiTConfig, SongUNetConfig
+from mindiffusion.config.model import (
+    MODELS,
+    DiTConfig,
+    NaiveUnetConfig,
+    SongUNetConfig,
+    SparseUViTConfig,
+    UViTConfig,
+)
 from mindiffusion.config.process import DDPMConfig, EDMConfig, VPSDEConfig
 from mindiffusion.config.run import RunConfig
 from mindiffusion.curriculum.loss_weight import P2
@@ -128,6 +135,13 @@ def of(model, *, size=32):
 
 
 MAPS = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1}
+TOKENS = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+SINUSOIDS = (
+    SongUNetConfig(**MAPS),
+    DiTConfig(hidden_size=16, depth=1, num_heads=2),
+    UViTConfig(**TOKENS),
+    SparseUViTConfig(**TOKENS),
+)
 
 
 def test_build_network_hands_the_config_to_a_song_unet():
@@ -139,9 +153,6 @@ def test_build_network_hands_the_config_to_a_song_unet():
     assert fourier.time_scale == 1.0 and fourier.map_label.in_features == 4
     assert fourier.map_noise.freqs.shape == (8,) and "16x16_aux_residual" in fourier.enc
     assert build_network(of(SongUNetConfig(**MAPS, time_scale=3.0))).time_scale == 3.0
-    # ln σ/4 goes in as it is, as in the paper that both come from.
-    on_edm = replace(of(SongUNetConfig(**MAPS)), process=EDMConfig())
-    assert build_network(on_edm).time_scale == 1.0
 
 
 def test_build_network_hands_the_config_to_a_dit():
@@ -160,8 +171,25 @@ def test_build_network_hands_the_config_to_a_dit():
 def test_the_process_says_by_which_factor_a_sinusoid_needs_what_it_tells(monkeypatch):
     assert DDPMConfig().time_scale == VPSDEConfig().time_scale == 999.0
     monkeypatch.setattr(VPSDEConfig, "time_scale", 1.5)
-    for model in (SongUNetConfig(**MAPS), DiTConfig(hidden_size=16, depth=1, num_heads=2)):
+    for model in SINUSOIDS:
         assert build_network(of(model)).time_scale == 1.5
+    # A U-ViT's usual factor is that of the noise times which its authors tell it.
+    assert build_network(replace(of(SINUSOIDS[2]), process=DDPMConfig())).time_scale == 999.0
+
+
+@pytest.mark.parametrize("model", SINUSOIDS, ids=lambda model: model.network)
+def test_what_a_sinusoid_is_told_on_edm_does_not_wrap_round(model):
+    # EDM's ln σ/4 as it is; times 999 it would pass through 400 periods.
+    assert build_network(replace(of(model), process=EDMConfig())).time_scale == 1.0
+
+
+def test_the_sines_of_a_naive_unet_do_not_turn_within_what_edm_tells():
+    process = EDMConfig()
+    network = build_network(replace(of(NaiveUnetConfig(n_feat=8)), process=process))
+    told = build_process(replace(config(), process=process)).level(torch.tensor([2e-5, 1.0])).told
+    assert told.min() < -1 and told.max() > 1
+    angles = network.timeembed.lin1.weight.flatten() * told[:, None]
+    assert angles.abs().max() < torch.pi / 2
 
 
 def test_the_authors_sizes_are_called_as_they_call_them():
