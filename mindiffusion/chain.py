@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-
 LOWEST_TIME = 1e-3
 """Of a VP-SDE, noise time of the lowest level that a sampler asks for; a network saw only a
 thousandth of its draws below."""

@@ -16,7 +16,6 @@ from mindiffusion.training import checkpoint
 from mindiffusion.training.metrics_log import METRICS_FILE, MOST_LOG_BYTES
 from mindiffusion.training.trainer import Trainer
 
-
 _log = logging.getLogger(__name__)
 
 

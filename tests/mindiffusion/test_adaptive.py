@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_one_line(kind):
         with pytest.raises(UserError, match="the masses of stage 3 in the file are no") as error:
             pacer.place({"begun": [0, 5, 9], "masses": [[0.25] * 4, bad]})
         assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="every is 2, but in 4001 steps .* give at least 3"):
+    with pytest.raises(UserError, match=r"every is 2, but in 4001 steps .* give at least 3"):
         kind(every=2).pacer(FULL, 4001, RunFacts(0, DDPMConfig()))
     with pytest.raises(UserError, match="the state does not hold"):
         pacer.load_state_dict({"begun": [0], "masses": [], "losses": []})
