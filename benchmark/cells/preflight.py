@@ -42,8 +42,9 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
 
     Raises:
         UserError: a mistake in a run or in how it is scored, a primary metric that is not
-            measured, a run that follows one without a last milestone, a finisher that cannot finish a run's samples, tasks that wait for each other,
-            rows or runs of other settings, a link in the folder, or no room on the disk.
+            measured, a run that follows one without a last milestone, a finisher that cannot finish
+            a run's samples, tasks that wait for each other, rows or runs of other settings, a link
+            in the folder, or no room on the disk.
         OSError: a folder that can't be written to.
     """
     refuse_links(study.folder)

@@ -112,7 +112,8 @@ class Pacer:
             losses = [probed(self.probe_images)]
         if not self.moves_on(losses):
             return False
-        self.stages = placed(self._curriculum, [*(stage.start for stage in self.stages), step])
+        number = len(self.stages)
+        self.stages = (*self.stages, Stage(number, step, self._curriculum[number]))
         return True
 
     def moves_on(self, losses: list[float]) -> bool:

@@ -77,7 +77,7 @@ def test_second_moment_is_the_root_of_the_mean_square_of_the_last_losses():
 
 def test_bins_below_the_lowest_level_of_samplers_have_no_width():
     widths = widths_in_log_sigma(10, RunFacts(0, EDMConfig(sigma_min=0.2)))
-    assert widths[0] == 0 < widths[1]
+    assert (widths[:3] == 0).all() and (widths[3:] > 0).all()
     assert widths.sum() == pytest.approx(np.log(80 / 0.2), rel=1e-9)
 
 
@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_one_line(kind):
         with pytest.raises(UserError, match="the masses of stage 3 in the file are no") as error:
             pacer.place({"begun": [0, 5, 9], "masses": [[0.25] * 4, bad]})
         assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="every is 2, but in 4001 steps .* give at least 3"):
+    with pytest.raises(UserError, match=r"every is 2, but in 4001 steps .* give at least 3"):
         kind(every=2).pacer(FULL, 4001, RunFacts(0, DDPMConfig()))
     with pytest.raises(UserError, match="the state does not hold"):
         pacer.load_state_dict({"begun": [0], "masses": [], "losses": []})
@@ -184,7 +184,8 @@ def test_run_of_the_most_stages_goes_on_from_its_file(tmp_path):
     pacer.take_images(times, losses)
     log = []
     for step in range(1, 2000):
-        pacer.take_images(times[:1, ::20], losses[:1, ::20] * step)
+        if step % 100 == 0:
+            pacer.take_images(times[:1, ::20], losses[:1, ::20] * step)
         assert pacer.look(step, None)
         log.append({"step": step, "stage": pacer.stages[-1].config.name, "active_channels": 1.0,
                     "penalty_lambda": 0.0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5})  # fmt: skip

@@ -97,7 +97,12 @@ def test_second_moment_is_that_of_the_loss_with_the_process_weights(
     workdir, train_run, config_of, monkeypatch
 ):
     given = {}
-    words = ("curriculum=[{name: full, weight: 1}]", "process.loss_weight={kind: p2}", *FP64)
+    words = (
+        "curriculum=[{name: full, weight: 1}]",
+        "process.loss_weight={kind: p2}",
+        "training.log_every=1",
+        *FP64,
+    )
     for pacer in (InfoNoisePacer, SecondMomentPacer):
         record = lambda self, *read: given.update({type(self): read})  # noqa: E731
         monkeypatch.setattr(pacer, "take_images", record)
