@@ -153,8 +153,8 @@ def _prepare(options: argparse.Namespace) -> int:
     else:
         name, allowed = options.name, [*preset_names(), *study_names()]
         raise UserError(
-            f"{shown_value(name, 400)} is no preset, no study and no YAML file of a study."
-            f"{did_you_mean(name, allowed)}"
+            f"{shown_value(name, 400)} is no preset, no study and no YAML file of a study; "
+            f"train --help lists the presets.{did_you_mean(name, allowed)}"
         )
     data = prepared_data(config.data, show_progress=True)
     print(
