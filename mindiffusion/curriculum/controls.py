@@ -21,9 +21,9 @@ from mindiffusion.errors import UserError, did_you_mean
 Stages = tuple[StageConfig, ...]
 ControlKind = Literal["density", "static", "shuffled", "anti", "flat", "mirror", "even"]
 CONTROLS: tuple[ControlKind, ...] = get_args(ControlKind)
-FEWEST_STAGES: dict[str, int] = dict.fromkeys(CONTROLS, 2) | dict.fromkeys(
-    ("shuffled", "anti", "even"), 3
-)
+FEWEST_STAGES: dict[str, int] = {
+    kind: 3 if kind in ("shuffled", "anti", "even") else 2 for kind in CONTROLS
+}
 """Stages that a curriculum must have for each kind: a change of order or of lengths before the last
 stage needs two stages there."""
 _FITTING_ROUNDS = 10_000
@@ -82,7 +82,7 @@ def standard_controls(stages: Stages, has_table: bool = True) -> tuple[ControlKi
     kinds = _standard_controls(stages)
     if has_table:
         return kinds
-    even: tuple[ControlKind, ...] = ("even",) * (len(stages) >= FEWEST_STAGES["even"])
+    even: tuple[ControlKind, ...] = ("even",) if len(stages) >= FEWEST_STAGES["even"] else ()
     return (*(kind for kind in kinds if kind != "flat"), *even)
 
 
