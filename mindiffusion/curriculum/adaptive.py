@@ -194,13 +194,13 @@ class SecondMomentPacer(AdaptivePacer):
 
     def state_dict(self, step: int) -> dict[str, Any]:
         """With the last losses."""
-        kept = {"last": self._last.ravel().tolist(), "seen": self._seen.tolist()}
+        kept = {"last_losses": self._last.ravel().tolist(), "seen": self._seen.tolist()}
         return super().state_dict(step) | kept
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
         """Go on from a state, likewise."""
         super().load_state_dict(state)
-        last = _numbers(state or {}, "last", (self._last.size,))
+        last = _numbers(state or {}, "last_losses", (self._last.size,))
         self._last[:] = last.reshape(self._last.shape)
         self._seen[:] = _numbers(state or {}, "seen", self._seen.shape)
 

@@ -88,7 +88,7 @@ class _Pacing(BaseModel):
     begun: _Begun
     followed: _Begun | None = None
     masses: _Masses | None = None
-    last: list[float] | None = None
+    last_losses: list[float] | None = None
     losses: list[float]
 
 

@@ -21,12 +21,7 @@ from mindiffusion.config.shares import decay_of, warm_up_of
 from mindiffusion.curriculum.patience import PatiencePacing
 from mindiffusion.data.prepare import plan_data
 from mindiffusion.errors import UserError
-from mindiffusion.kept_classes import (
-    check_guidance,
-    check_labels,
-    check_num_classes,
-    num_classes_of,
-)
+from mindiffusion.kept_classes import check_guidance, check_labels, check_num_classes
 
 ARMS = ("b", "c", "cs", "cr")
 
@@ -136,7 +131,7 @@ def test_presets_with_classes_agree_with_themselves_and_with_portraits():
     told = [
         config
         for config in (build_config(load_preset(name), name) for name in preset_names())
-        if config.data.labels or num_classes_of(config)
+        if config.data.labels or config.model.num_classes
     ]
     assert {config.data.dataset for config in told} > {"avatars"}
     for config in told:

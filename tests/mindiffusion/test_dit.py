@@ -151,7 +151,7 @@ def test_positions_tell_the_column_first():
 def test_positions_keep_their_bits_under_decay_and_averaging():
     net = DiT(**TINY | {"num_classes": 5})
     expected = net.pos_embed.clone()
-    averages = Averages(net, (0.9, 0.77))
+    averages = Averages(net, (0.9, 0.77), total_steps=100)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.5)
     x, told = (tensor.float() for tensor in inputs())
     for _ in range(5):

@@ -61,6 +61,7 @@ def test_stream_values_never_change():
         "CLASSIFIER_WEIGHTS": 11,
         "CLASSIFIER_NOISE": 12,
         "STAGE_ORDER": 13,
+        "LABEL_DROP": 14,
     }
 
 

@@ -167,7 +167,8 @@ def test_arm_trains_for_a_step(arm, avatars, tiny_content):
     from mindiffusion.training.trainer import Trainer
 
     content = merge(tiny_content("b"), load_preset(f"arms/{arm}"))
-    small = {"model": {"n_feat": 16}, "training": {"milestones": ["100%"]}}
+    # As many steps as the stages of any arm take.
+    small = {"model": {"n_feat": 16}, "training": {"milestones": ["100%"], "steps": 60}}
     config = build_config(merge(content, small), arm)
     trainer = Trainer(
         config, resolve_runtime(config, 1), Ranks(), torch.device("cpu"), avatars.training

@@ -227,7 +227,7 @@ def stop_in_sampling(monkeypatch):
     """Makes the next sampling of a grid meet a SIGTERM before its second network call."""
     sample_images = console.sample_images
 
-    def stopped(denoise, process, codec, sampler, count, side, on_step):
+    def stopped(denoise, process, codec, sampler, count, side, on_step, **told):
         calls = []
 
         def count_calls():
