@@ -7,8 +7,6 @@ unfinished ones go on where they were; the same command does both.
 import contextlib
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +20,7 @@ from tqdm import tqdm
 
 from benchmark.analysis.study_analysis import analyse
 from benchmark.cells.assignment import Assignment, write_assignment
+from benchmark.cells.children import GO_ON, check_end, end_children, start_child
 from benchmark.cells.describe import write_index
 from benchmark.cells.preflight import check_study
 from benchmark.cells.progress import (
@@ -45,16 +44,9 @@ from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.record import Record
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.store import hand_over, num_train_images, prepared_data
-from mindiffusion.errors import FAULT_CODE, STOP_CODES, Terminated, ToldFault, UserError
-from mindiffusion.machine import available_cores, module_command
-from mindiffusion.outside.paths import open_to_change
-from mindiffusion.training.run_files import last_line
-
-STOP_SECONDS = 10.0
-"""How long cells may take to save their state; one that needs longer has its last checkpoint."""
+from mindiffusion.machine import available_cores
 
 _POLL_SECONDS = 0.2
-GO_ON = "Run the same command again to go on."
 
 
 @dataclass
@@ -326,21 +318,8 @@ def _start(
     told = Assignment(study=walk.study, data=records, tasks=tasks, side_by_side=len(slots))
     write_assignment(document, told)
     threads = config.training.threads or max(1, available_cores() // len(slots))
-    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(threads)}
-    gpu = slots[number]
-    if gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
-    with os.fdopen(open_to_change(log, os.O_WRONLY | os.O_TRUNC), "wb") as errors:
-        process = subprocess.Popen(
-            [*module_command("benchmark.cells"), str(document)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            encoding="utf-8",
-            errors="replace",
-            env=environment,
-            # Ctrl-C is for the parent, which then asks each cell once to save its state.
-            process_group=0,
-        )
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    process = start_child("benchmark.cells", document, log, slots[number], environment)
     cell = Cell(config, process, log)
     cell.reader = threading.Thread(target=_listen, args=(cell, process.stdout), daemon=True)
     cell.reader.start()
@@ -358,16 +337,7 @@ def _listen(cell: Cell, lines: IO[str]) -> None:
 
 def _check_end(cell: Cell) -> None:
     """Raise if a cell did not end well."""
-    code = cell.process.returncode
-    if code == 0:
-        return
-    if code in STOP_CODES:
-        raise Terminated(-code if code < 0 else code - 128)
-    last = last_line(cell.log) or f"exit code {code}"
-    if code == -signal.SIGBUS:
-        last = "a file that it had mapped was cut; leave prepared data alone while a study runs"
-    kind = ToldFault if code == FAULT_CODE else UserError
-    raise kind(f"cell {title(cell.config)} stopped: {last} (log: {cell.log}). {GO_ON}")
+    check_end(cell.process.returncode, cell.log, f"cell {title(cell.config)}")
 
 
 @contextlib.contextmanager
@@ -376,13 +346,4 @@ def _stopping(running: dict[int, Cell]) -> Iterator[None]:
     try:
         yield
     finally:
-        for cell in running.values():
-            cell.process.terminate()
-        give_up = time.monotonic() + STOP_SECONDS
-        for cell in running.values():
-            try:
-                cell.process.wait(max(0.0, give_up - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                cell.process.kill()
-                # Its lock is let go before the command ends.
-                cell.process.wait()
+        end_children([cell.process for cell in running.values()])

@@ -368,7 +368,7 @@ def _wait(study: Study, jobs: Sequence["submitit.Job[None]"]) -> None:
 
 
 def _unfinished_error(runs: Sequence[RunConfig], jobs: _Jobs) -> UserError:
-    from benchmark.cells.local import GO_ON
+    from benchmark.cells.children import GO_ON
 
     names = ", ".join(f"{run.arm}/{run.seed}" for run in runs)
     # The last one, where a cell was submitted once more after others.

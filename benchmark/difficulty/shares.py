@@ -5,7 +5,6 @@ process. All intervals cost the same, so shares are fixed beforehand.
 """
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-from benchmark.cells.local import GO_ON, STOP_SECONDS
+from benchmark.cells.children import check_end, end_children, start_child
 from benchmark.cells.slots import device_slots
 from benchmark.difficulty.nets import train_nets
 from benchmark.difficulty.setting import Net, Setting
@@ -26,12 +25,8 @@ from mindiffusion.config.plan import resolve_plan
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.record import Record
 from mindiffusion.data.store import hand_over, prepared_data, take_over
-from mindiffusion.errors import FAULT_CODE, STOP_CODES, Terminated, ToldFault, UserError
 from mindiffusion.files import write_text
-from mindiffusion.machine import module_command
 from mindiffusion.outside.documents import read_json
-from mindiffusion.outside.paths import open_to_change
-from mindiffusion.training.run_files import last_line
 from mindiffusion.training.signals import Interrupted
 
 _POLL_SECONDS = 0.1
@@ -136,15 +131,8 @@ class _Process:
 
     def check_end(self) -> None:
         """Raise if it did not end well."""
-        code = self.child.returncode
         self._reader.join()
-        if code == 0:
-            return
-        if code in STOP_CODES:
-            raise Terminated(-code if code < 0 else code - 128)
-        said = last_line(self.log) or f"exit code {code}"
-        kind = ToldFault if code == FAULT_CODE else UserError
-        raise kind(f"a process of the nets stopped: {said} (log: {self.log}). {GO_ON}")
+        check_end(self.child.returncode, self.log, "a process of the nets")
 
 
 def _bar(total: int) -> "tqdm[Any]":
@@ -159,20 +147,7 @@ def _start(share: _Share, number: int, gpu: str | None, bar: "tqdm[Any]") -> _Pr
     folder = Path(share.setting.folder) / "processes"
     document, log = folder / f"share-{number}.json", folder / f"share-{number}.log"
     write_text(document, share.model_dump_json() + "\n")
-    environment = dict(os.environ)
-    if gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
-    with os.fdopen(open_to_change(log, os.O_WRONLY | os.O_TRUNC), "wb") as errors:
-        child = subprocess.Popen(
-            [*module_command("benchmark.difficulty"), str(document)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            encoding="utf-8",
-            errors="replace",
-            env=environment,
-            # Ctrl-C is for the parent, which then asks each process once to save its state.
-            process_group=0,
-        )
+    child = start_child("benchmark.difficulty", document, log, gpu, {})
     return _Process(child, log, bar)
 
 
@@ -183,12 +158,4 @@ def _stopping() -> Iterator[list[_Process]]:
     try:
         yield running
     finally:
-        for process in running:
-            process.child.send_signal(signal.SIGTERM)
-        give_up = time.monotonic() + STOP_SECONDS
-        for process in running:
-            try:
-                process.child.wait(max(0.0, give_up - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.child.kill()
-                process.child.wait()
+        end_children([process.child for process in running])

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmark.cells import cell as cell_module
-from benchmark.cells import local, walk
+from benchmark.cells import children, local, walk
 from benchmark.cells import slots as slots_module
 from benchmark.cells.assignment import read_assignment
 from benchmark.cells.cell import Scorer
@@ -370,7 +370,7 @@ def test_end_of_a_cell_is_told_by_its_exit_code(study):
 
 
 def test_cells_that_do_not_save_in_time_are_killed(study, monkeypatch):
-    monkeypatch.setattr(local, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(children, "STOP_SECONDS", 0.5)
     deaf = (
         "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     )
