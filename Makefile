@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test lint style test-latest test-lowest torture mutants clean help
+.PHONY: reproduce difficulty-demo test lint style test-latest test-lowest torture mutants clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,10 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 
 reproduce: $(STAMP)  ## Train and score the four arms on avatars; write results/demo/. Resumes.
 	@$(BIN)/python -m benchmark reproduce demo
+
+difficulty-demo: $(STAMP)  ## Measure which noise levels are hard, then train B and D. Resumes.
+	@$(BIN)/python -m benchmark difficulty avatars --process edm --intervals 5 --num-seeds 2 --output results/difficulty_demo/levels --set training.steps=160
+	@$(BIN)/python -m benchmark reproduce difficulty_demo
 
 test: $(STAMP)  ## Run all tests.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
