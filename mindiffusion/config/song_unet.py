@@ -1,7 +1,7 @@
 """SongUNet in configs: DDPM++ and NCSN++, and the plan of their blocks; free of PyTorch."""
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -167,6 +167,7 @@ class SongUNetConfig(ModelConfig):
             process for DDPM++, and 1 for NCSN++, whose features have short periods themselves.
     """
 
+    takes_augment_labels: ClassVar[bool] = True
     network: Literal["song_unet"] = "song_unet"
     arch: Literal["ddpmpp", "ncsnpp"] = "ddpmpp"
     model_channels: int = Field(default=128, ge=1, le=MOST_FEATURES)
