@@ -146,8 +146,7 @@ def augmented(images: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tenso
     if not len(moved):
         return images, labels
     at = _sent(moved, images.device)
-    origin = _sent(augmentation.origin[moved].to(images.dtype), images.device)
-    return images.index_put((at,), _moved(images[at], origin)), labels
+    return images.index_put((at,), _moved(images[at], augmentation.origin[moved])), labels
 
 
 def told_changes(network: Forward, labels: Tensor | None) -> Forward:
@@ -188,7 +187,7 @@ def _moved(images: Tensor, origin: Tensor) -> Tensor:
 
     Args:
         images: to be moved.
-        origin: as of ``Augmentation``, on their device and in their dtype.
+        origin: as of ``Augmentation``.
     """
     side = images.shape[-1]
     double, halve = _filters(side, images.dtype, images.device)
@@ -196,8 +195,8 @@ def _moved(images: Tensor, origin: Tensor) -> Tensor:
     # Both grids count from -1 to 1: over the doubled image, which shows three sides less two
     # pixels, and over the one before it is halved, which the filter needs a little wider.
     span, reach = 3 * (side - 1), side - 1 + _REACH
-    scale = torch.tensor([reach / span] * 2 + [2.0 * side / span], dtype=images.dtype)
-    theta = origin * _sent(scale, images.device)
+    scale = torch.tensor([reach / span, reach / span, 2.0 * side / span], dtype=origin.dtype)
+    theta = _sent((origin * scale).to(images.dtype), images.device)
     shape = [*images.shape[:2], halve.shape[1], halve.shape[1]]
     grid = F.affine_grid(theta, shape, align_corners=True)
     found = F.grid_sample(wide, grid, padding_mode="reflection", align_corners=True)

@@ -155,6 +155,8 @@ _Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 class SongUNetConfig(ModelConfig):
     """The U-Nets of Song et al. 2021 as Karras et al. 2022 build them; by default for CIFAR-10.
 
+    With ``training.augment`` above 0 they also have inputs for how images were augmented.
+
     Attributes:
         arch: "ddpmpp" (DDPM++), or "ncsnpp" (NCSN++: the noise through random Fourier features, a
             smoother filter at each change of resolution, and the small image at every level).

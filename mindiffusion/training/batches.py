@@ -160,7 +160,7 @@ class BatchSource:
             images = torch.where(flip[:, None, None, None], images.flip(2), images)
         inputs = self._codec.inputs(images, self._dtype)
         is_training = streams[0] == Stream.TIME
-        if self._augment and is_training:  # probes are of images as they are drawn
+        if self._augment and is_training:  # a probe is of images as samplers draw them
             inputs, augment_labels = self._augmented(inputs, step, start)
         shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
         noise = self._normals(seed, streams[1], position, at, shape, variant).to(self._dtype)
