@@ -170,7 +170,8 @@ def _rotation(angle: Tensor) -> Tensor:
 
 def _zoom(x: Tensor, y: Tensor) -> Tensor:
     """(B, 2, 2); both axes become longer by 2^(0.2·x) and 2^(0.2·y)."""
-    return torch.diag_embed(torch.exp2(_ZOOM_STD * torch.stack((x, y), dim=1)))
+    # Not by exp2: in float64 its last bit depends on how many numbers it is given at once.
+    return torch.diag_embed(torch.exp(_ZOOM_STD * math.log(2.0) * torch.stack((x, y), dim=1)))
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
 """Non-leaking augmentation: each change beside a computation of its own, and the shares of all."""
 
+import itertools
 import math
 
 import numpy as np
@@ -227,12 +228,12 @@ def test_nothing_is_changed_without_a_chance():
 
 
 def test_draws_do_not_depend_on_the_batch_split():
-    whole = batch(step=3, count=32)
+    whole = draw_augmentation(0.5, 5, torch.arange(32), 3)
     images = torch.rand(32, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     expected, told = augmented(images, whole)
-    assert whole.is_moved.sum() > 5
-    for start, stop in ((0, 1), (1, 12), (12, 32)):
-        part = draw_augmentation(P, 5, torch.arange(start, stop), 3)
+    assert whole.is_moved.sum() > 20
+    for start, stop in itertools.combinations(range(0, 33, 3), 2):
+        part = draw_augmentation(0.5, 5, torch.arange(start, stop), 3)
         assert torch.equal(part.labels, whole.labels[start:stop])
         assert torch.equal(part.origin, whole.origin[start:stop])
         found, labels = augmented(images[start:stop], part)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from mindiffusion.augment import NUM_LABELS
 from mindiffusion.build import (
@@ -142,7 +143,8 @@ def test_config_says_where_its_network_limits_capacity(run, network):
 def test_network_has_an_input_for_augmentation_if_its_config_says_so(run):
     training = replace(run.training, augment=0.1)
     if not run.model.takes_augment_labels:
-        with pytest.raises(UserError, match=f"network {run.model.network} has no input that tells"):
+        said = f"network {run.model.network} has no input that tells"
+        with pytest.raises(ValidationError, match=said):
             replace(run, training=training)
         return
     network = awake(build_network(replace(run, training=training))).eval()
