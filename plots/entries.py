@@ -12,6 +12,7 @@ from benchmark.rows.metric_names import EPS_MSE
 from plots.figures import (
     capacity,
     channel_births,
+    classes,
     closest,
     cost_vs_quality,
     curriculum,
@@ -192,6 +193,14 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "networks that have not yet been trained on all noise levels.",
         curve_with_samples.curve_cells,
         curve_with_samples.figure,
+    ),
+    PictureEntry(
+        "classes",
+        "Samples by arm and class",
+        "Samples of networks that are told what to show, at the end of training. Images of one "
+        "place begin with the same noise in all arms.",
+        classes.class_cells,
+        classes.figure,
     ),
     FigureEntry(
         "curriculum",

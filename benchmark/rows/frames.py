@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmark.rows.file import ROWS_FILE, read_rows, rows_files
 from benchmark.rows.metric_names import (
+    CLASS,
     EPS_MSE,
     EPS_MSE_LINEAR,
     EPS_MSE_MEAN,
@@ -217,7 +218,7 @@ def mean_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
 
 def rows_with_strips(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that name a strip of samples; other metrics name pictures of another kind."""
-    is_other = frame["metric"].str.startswith((MEMORISED_PIXELS, STAGE_MEDIAN))
+    is_other = frame["metric"].str.startswith((MEMORISED_PIXELS, STAGE_MEDIAN, CLASS))
     return frame[frame["samples"].notna() & ~is_other]
 
 

@@ -48,9 +48,7 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     cells = curve_cells(frame)
     arms = arm_order(cells)
     rows = _curve(frame, arms)
-    steps = sorted(set(cells["step"]))
-    ratio = samples.rows_per_cell(arms) / samples.IMAGES_PER_ROW
-    below = (PAGE_INCHES - 0.4) / len(steps) * ratio * 1.03 * len(arms) + 0.22
+    below = samples.sheet_inches(len(arms), cells["step"].nunique())
     result = new_figure(PAGE_INCHES, CURVE_INCHES + below)
     top, bottom = result.subplots(2, 1, height_ratios=[CURVE_INCHES, below])
     looks = arm_styles(frame)

@@ -1,6 +1,7 @@
 """Samples of every arm (rows) at every milestone (columns), from the strips that rows name."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +144,69 @@ def tile(images: NDArray[np.uint8], rows: int, columns: int = IMAGES_PER_ROW) ->
     return grid.reshape(rows * size, columns * size, 3)
 
 
-def rows_per_cell(arms: list[str]) -> int:
-    """Rows of images that an arm gets at each milestone, so that all arms fit a page."""
-    return ROWS_PER_CELL if len(arms) <= ARMS_IN_TWO_ROWS else 1
+def rows_per_cell(num_arms: int) -> int:
+    """Rows of images that an arm gets in each column, so that all arms fit a page."""
+    return ROWS_PER_CELL if num_arms <= ARMS_IN_TWO_ROWS else 1
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Strips of arms (rows) and of what else tells them apart (columns), as one picture.
+
+    Attributes:
+        canvas: (H, W, 3) uint8; places without a strip are white.
+        height: of a place.
+        width: of a place.
+    """
+
+    canvas: NDArray[np.uint8]
+    height: int
+    width: int
+
+    def corner(self, row: int, column: int) -> tuple[int, int]:
+        """Top and left of a place."""
+        return row * (self.height + GAP), column * (self.width + GAP)
+
+
+def sheet_of(cells: pd.DataFrame, column: str, study_dir: Path) -> Sheet:
+    """Paste the strips of cells side by side.
+
+    Args:
+        cells: at least one row; at most one for each arm and value of ``column``.
+        column: its values, in the order in which they first stand there, are the columns.
+        study_dir: the folder the strips' paths are relative to.
+
+    Raises:
+        UserError: no such picture, or pictures of different sizes.
+    """
+    arms, columns = arm_order(cells), list(dict.fromkeys(cells[column]))
+    sheet: Sheet | None = None
+    for _, row in cells.iterrows():
+        picture = tile(read_strip(study_dir, row["samples"]), rows_per_cell(len(arms)))
+        size = picture.shape[:2]
+        if sheet is None:
+            shape = [
+                n * (k + GAP) - GAP for n, k in zip((len(arms), len(columns)), size, strict=True)
+            ]
+            sheet = Sheet(white(*shape), *size)
+        if size != (sheet.height, sheet.width):
+            raise UserError(f"Samples of {row['arm']} are of another size than those before.")
+        top, left = sheet.corner(arms.index(row["arm"]), columns.index(row[column]))
+        sheet.canvas[top : top + sheet.height, left : left + sheet.width] = picture
+    assert sheet is not None
+    return sheet
+
+
+def show_sheet(ax: Axes, sheet: Sheet, arms: list[str], names: list[str]) -> None:
+    """Draw a sheet with the names of its rows and columns."""
+    extent = (0, sheet.canvas.shape[1], sheet.canvas.shape[0], 0)
+    ax.imshow(enlarged(sheet.canvas), extent=extent, interpolation="antialiased")
+    lefts = [sheet.corner(0, column)[1] for column in range(len(names))]
+    tops = [sheet.corner(row, 0)[0] for row in range(len(arms))]
+    ax.set_xticks([left + sheet.width / 2 for left in lefts], names)
+    ax.set_yticks([top + sheet.height / 2 for top in tops], arms)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
+    ax.spines[:].set_visible(False)
 
 
 def samples(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
@@ -156,48 +217,31 @@ def samples(cells: pd.DataFrame, study_dir: Path, ax: Axes) -> Axes:
         study_dir: the folder the strips' paths are relative to.
         ax: axes to draw on.
     """
+    cells = cells.sort_values("step", kind="stable")
     arms, steps = arm_order(cells), sorted(set(cells["step"]))
-    canvas, height, width = None, 0, 0
-    for _, row in cells.iterrows():
-        picture = tile(read_strip(study_dir, row["samples"]), rows_per_cell(arms))
-        if canvas is None:
-            height, width = picture.shape[:2]
-            canvas = white(len(arms) * (height + GAP) - GAP, len(steps) * (width + GAP) - GAP)
-        if picture.shape[:2] != (height, width):
-            raise UserError(f"Samples of {row['arm']} are of another size than those before.")
-        top = arms.index(row["arm"]) * (height + GAP)
-        left = steps.index(row["step"]) * (width + GAP)
-        canvas[top : top + height, left : left + width] = picture
-        if not row["full_range"]:
-            _frame_hollow(ax, left, top, width, height)
-    assert canvas is not None
-    extent = (0, canvas.shape[1], canvas.shape[0], 0)
-    ax.imshow(enlarged(canvas), extent=extent, interpolation="antialiased")
-    _label(ax, cells, arms, steps, (height + GAP, width + GAP, height, width))
+    sheet = sheet_of(cells, "step", study_dir)
+    hollow = cells[~cells["full_range"]]
+    marked = set(hollow["step"])
+    names = [f"step {step:,}{MARK if step in marked else ''}" for step in steps]
+    show_sheet(ax, sheet, arms, names)
+    for arm, step in zip(hollow["arm"], hollow["step"], strict=True):
+        _frame_hollow(ax, sheet, *sheet.corner(arms.index(arm), steps.index(step)))
     return ax
 
 
-def _frame_hollow(ax: Axes, left: int, top: int, width: int, height: int) -> None:
-    box = Rectangle((left, top), width, height, fill=False, edgecolor="black", linewidth=0.7)
+def _frame_hollow(ax: Axes, sheet: Sheet, top: int, left: int) -> None:
+    size = (sheet.width, sheet.height)
+    box = Rectangle((left, top), *size, fill=False, edgecolor="black", linewidth=0.7)
     box.set_linestyle((0, (3, 2)))
     box.set_clip_on(False)
     ax.add_patch(box)
 
 
-def _label(
-    ax: Axes,
-    cells: pd.DataFrame,
-    arms: list[str],
-    steps: list[int],
-    sizes: tuple[int, int, int, int],
-) -> None:
-    down, right, height, width = sizes
-    hollow = set(cells[~cells["full_range"]]["step"])
-    names = [f"step {step:,}{MARK if step in hollow else ''}" for step in steps]
-    ax.set_xticks([column * right + width / 2 for column in range(len(steps))], names)
-    ax.set_yticks([row * down + height / 2 for row in range(len(arms))], arms)
-    ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
-    ax.spines[:].set_visible(False)
+def sheet_inches(num_arms: int, num_columns: int) -> float:
+    """Height of a sheet in the width of a page, with the names of its columns."""
+    cell_inches = (PAGE_INCHES - 0.4) / num_columns
+    ratio = rows_per_cell(num_arms) / IMAGES_PER_ROW
+    return cell_inches * ratio * 1.03 * num_arms + 0.22
 
 
 def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
@@ -205,9 +249,7 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     cells = page_cells(frame)
     first = cells.iloc[0]
     arms, steps = arm_order(cells), sorted(set(cells["step"]))
-    cell_inches = (PAGE_INCHES - 0.4) / len(steps)
-    ratio = rows_per_cell(arms) / IMAGES_PER_ROW
-    result = new_figure(PAGE_INCHES, cell_inches * ratio * 1.03 * len(arms) + 0.22)
+    result = new_figure(PAGE_INCHES, sheet_inches(len(arms), len(steps)))
     samples(cells, study_dir, result.subplots())
     sampler = f"{first['sampler']} {first['sampler_steps']} steps"
     notes = [

@@ -133,7 +133,7 @@ def test_many_milestones_and_arms_still_fit_a_page(make):
     assert sorted(set(page["step"])) == [150, 450, 750, 1200, 1500]
     short = page[page["arm"] == "B-80%"]
     assert short[["step", "samples"]].to_numpy().tolist() == [[1500, "short-1200.png"]]
-    assert rows_per_cell(arms) == 1 and rows_per_cell(arms[:4]) == 2
+    assert rows_per_cell(len(arms)) == 1 and rows_per_cell(4) == 2
 
 
 def test_strips_of_unlike_image_sizes_are_an_error(study, make):

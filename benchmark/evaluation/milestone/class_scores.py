@@ -34,11 +34,13 @@ class OneClass:
         name: of the class.
         generated: rows of the generated images, in their order.
         reference: rows of the reference's training images, likewise.
+        strip: a picture of the first generated images, relative to the study's folder, if kept.
     """
 
     name: str
     generated: NDArray[np.int64]
     reference: NDArray[np.int64]
+    strip: str | None = None
 
 
 def check_per_class(evaluation: EvaluationConfig, config: RunConfig) -> None:

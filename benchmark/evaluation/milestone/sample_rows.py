@@ -153,7 +153,7 @@ def _set_rows(
     for size in images_of.sizes:
         some, fields = images[:size], common | {"n_generated": size}
         yield from _image_rows(milestone, yardstick, some, images_of.metrics, fields)
-        by_class = _by_class(milestone, yardstick, images_of, size)
+        by_class = _by_class(milestone, yardstick, images_of, some)
         for net in yardstick.nets:
             metrics = images_of.metrics
             yield from _net_rows(milestone, yardstick, net, some, metrics, fields, by_class)
@@ -289,21 +289,38 @@ def _net_rows(
     for one in by_class:
         for score in class_scores(net, found, one, metrics):
             row = _score_row(milestone, score, common)
-            yield replace(row, metric=f"{CLASS}{one.name}/{row.metric}")
+            yield replace(row, metric=f"{CLASS}{one.name}/{row.metric}", samples=one.strip)
 
 
 def _by_class(
-    milestone: Milestone, yardstick: Yardstick, images_of: ImageSet, size: int
+    milestone: Milestone, yardstick: Yardstick, images_of: ImageSet, images: NDArray[np.uint8]
 ) -> Sequence[OneClass]:
     """The classes that are scored apart: of all images of the run's own way to draw them."""
     is_first = images_of.sampling_seed == milestone.config.sampler.seed
-    is_own = images_of.variant is None and is_first and size == images_of.sizes[-1]
+    is_whole = len(images) == images_of.sizes[-1]
+    is_own = images_of.variant is None and is_first and is_whole
     if not (is_own and milestone.evaluation.per_class):
         return ()
-    classes, left_out = classes_apart(milestone.config, yardstick, size)
+    classes, left_out = classes_apart(milestone.config, yardstick, len(images))
     if left_out and yardstick.ranks.is_main:
         print(left_out, file=sys.stderr)
-    return classes
+    if not milestone.has_pictures:
+        return classes
+    return [
+        replace(one, strip=_class_strip(milestone, images, one, number, yardstick.ranks))
+        for number, one in enumerate(classes)
+    ]
+
+
+def _class_strip(
+    milestone: Milestone, images: NDArray[np.uint8], one: OneClass, number: int, ranks: Ranks
+) -> str:
+    """Keep a strip of the first images of a class; its place in the study's folder."""
+    picture = milestone.folder / f"class-{milestone.step:09d}-{number:04d}.png"
+    if ranks.is_main:
+        count = milestone.evaluation.strip
+        save_png(picture, tile(images[one.generated[:count]], count))
+    return milestone.relative(picture)
 
 
 def _score_row(milestone: Milestone, score: Score, common: dict[str, Any]) -> Row:

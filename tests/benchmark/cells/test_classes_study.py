@@ -60,6 +60,7 @@ def test_a_study_of_classes_is_trained_scored_and_reported(study, call, workdir,
     classes = {metric.split("/")[1] for metric in mine if metric.startswith("class/")}
     assert classes and classes <= {"mediumRound", "smallRound", "wrinkles"}
     assert "U-ViT" in (workdir / "results" / "told" / "report.html").read_text()
+    assert (workdir / "results" / "told" / "figures" / "classes.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ def test_all_images_and_each_class_are_scored(told, weights, avatars, capsys):
         kernel = rows[f"class/{name}/KD-{NET}@{n}"]
         assert kernel.value == pytest.approx(kid_full(mine, own).value, rel=1e-3)
         assert 0 <= rows[f"class/{name}/precision-{NET}@{n}"].value <= 1
+        shown = np.asarray(Image.open(told / str(row.samples)))
+        np.testing.assert_array_equal(shown, np.concatenate(images[codes == number][:2], axis=1))
     # Rows of classes are of the same images, and proved with all others: nothing is left to do.
     before = read_rows(told / "rows.jsonl")
     assert evaluate_run(told, how, None) == 0 and read_rows(told / "rows.jsonl") == before
