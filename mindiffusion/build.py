@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindiffusion.augment import NUM_LABELS
 from mindiffusion.config.model import (
     DiTConfig,
     ModelConfig,
@@ -121,6 +122,7 @@ def _song_unet(model: SongUNetConfig, run: RunConfig) -> Network:
         channels,
         channels,
         label_dim=model.num_classes or 0,
+        augment_dim=NUM_LABELS if run.training.augment else 0,
         model_channels=model.model_channels,
         channel_mult=model.channel_mult,
         num_blocks=model.num_blocks,

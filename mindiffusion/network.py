@@ -99,6 +99,9 @@ class Network(nn.Module):
     def forward(self, x: Tensor, told: Tensor, condition: Tensor | None = None) -> Tensor:
         """Predict from noisy images.
 
+        A network whose config says ``takes_augment_labels`` also has the argument
+        ``augment_labels``, (B, 9): how the images were augmented; None: not at all.
+
         Args:
             x: (B, C, H, W), noisy images.
             told: (B,), what the network is told of their noise levels.

@@ -39,6 +39,8 @@ class Stream(enum.IntEnum):
     CLASSIFIER_NOISE = 12
     STAGE_ORDER = 13
     LABEL_DROP = 14
+    AUGMENT = 15
+    AUGMENT_SIZE = 16
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

@@ -19,7 +19,8 @@ from mindiffusion.spacing import RHO, Spacing
 
 Forward = Callable[..., Tensor]
 """A network's forward: (B, C, H, W) and what it is told of the noise (B,) → (B, C, H, W). A network
-that knows of conditions also takes ``condition``."""
+that knows of conditions also takes ``condition``. How images were augmented is bound before a
+process sees the network (``augment.told_changes``)."""
 # Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
 _SAME_TIME = 1e-9
 _Answer = TypeVar("_Answer")

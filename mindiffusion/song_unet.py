@@ -165,7 +165,8 @@ class SongUNet(Network):
             (B, out_channels, H, W).
 
         Raises:
-            UserError: images of another side, or classes that it does not know.
+            UserError: images of another side, classes that it does not know, or labels of
+                augmentation that it has no input for.
         """
         self._check_side(x)
         emb = self._embedding(x, told, condition, augment_labels)
@@ -199,9 +200,18 @@ class SongUNet(Network):
                 numbers = torch.arange(self.label_dim, device=classes.device)
                 is_class = (classes[:, None] == numbers).to(weights)
                 emb = emb + self.map_label(is_class * self.label_dim**0.5)
-            if augment_labels is not None and self.map_augment is not None:
-                emb = emb + self.map_augment(augment_labels.to(weights))
+            if augment_labels is not None:
+                emb = emb + self._told_augmentation(augment_labels.to(weights))
             return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
+
+    def _told_augmentation(self, labels: Tensor) -> Tensor:
+        """What the embedding gains by labels (B, augment_dim)."""
+        if self.map_augment is None or labels.shape[1:] != (self.augment_dim,):
+            raise UserError(
+                f"this SongUNet has {self.augment_dim} inputs for augmentation, but got labels of "
+                f"shape {tuple(labels.shape)}; build it with augment_dim={labels.shape[-1]}."
+            )
+        return self.map_augment(labels)
 
     def _check_side(self, x: Tensor) -> None:
         side = self.img_resolution

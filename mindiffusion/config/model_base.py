@@ -46,10 +46,12 @@ class ModelConfig:
     Attributes:
         network: which network; a class of its own has one value, by which it is found.
         heeds: settings of a stage that change its capacity.
+        takes_augment_labels: whether it has an input for how its images were augmented.
     """
 
     network: str
     heeds: ClassVar[tuple[str, ...]] = ()
+    takes_augment_labels: ClassVar[bool] = False
 
     @property
     def words(self) -> str:

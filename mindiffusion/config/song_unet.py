@@ -1,7 +1,7 @@
 """SongUNet in configs: DDPM++ and NCSN++, and the plan of their blocks; free of PyTorch."""
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -155,6 +155,8 @@ _Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 class SongUNetConfig(ModelConfig):
     """The U-Nets of Song et al. 2021 as Karras et al. 2022 build them; by default for CIFAR-10.
 
+    With ``training.augment`` above 0 they also have inputs for how images were augmented.
+
     Attributes:
         arch: "ddpmpp" (DDPM++), or "ncsnpp" (NCSN++: the noise through random Fourier features, a
             smoother filter at each change of resolution, and the small image at every level).
@@ -167,6 +169,7 @@ class SongUNetConfig(ModelConfig):
             process for DDPM++, and 1 for NCSN++, whose features have short periods themselves.
     """
 
+    takes_augment_labels: ClassVar[bool] = True
     network: Literal["song_unet"] = "song_unet"
     arch: Literal["ddpmpp", "ncsnpp"] = "ddpmpp"
     model_channels: int = Field(default=128, ge=1, le=MOST_FEATURES)

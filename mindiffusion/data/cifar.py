@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mindiffusion.data.classes import FEWEST_CLASSES, MOST_CLASSES, check_filled
-from mindiffusion.data.crops import FILTER, crop_and_resize
+from mindiffusion.data.crops import crop_and_resize, filter_of
 from mindiffusion.data.folder import name_hash
 from mindiffusion.data.source import Plan, Sample, digest64
 from mindiffusion.errors import UserError
@@ -53,7 +53,7 @@ class CifarSource(NamedTuple):
 
     Attributes:
         place: the folder.
-        crop: a key of ``CROPS``.
+        crop: one of ``CROPS``.
         size: side of the square images, in pixels.
     """
 
@@ -126,7 +126,7 @@ def plan_cifar(config: "DataConfig") -> Plan:
             "split": "train: data batches; held-out: first of the test batch",
             "chosen": "smallest SHA-256 of the file's name and the row",
             "crop": config.crop,
-            "filter": FILTER,
+            "filter": filter_of(config.crop),
             "versions": {"pillow": importlib.metadata.version("pillow")},
         },
         fingerprint=_fingerprint(place),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mindiffusion.data.classes import check_filled
-from mindiffusion.data.crops import FILTER, crop_and_resize
+from mindiffusion.data.crops import crop_and_resize, filter_of
 from mindiffusion.data.listing import (
     IMAGE_SUFFIXES,
     Listing,
@@ -58,7 +58,7 @@ class FileSource:
 
     Attributes:
         place: the folder or zip.
-        crop: a key of ``CROPS``.
+        crop: one of ``CROPS``.
         size: side of the square images, in pixels.
         extra_formats: keys of ``EXTRA_FORMATS`` that are read too.
     """
@@ -228,7 +228,7 @@ def plan_files(
             **description,
             "num_files": len(listing.paths),
             "crop": config.crop,
-            "filter": FILTER,
+            "filter": filter_of(config.crop),
             "reading": RULE,
             "versions": {"pillow": importlib.metadata.version("pillow")},
         },

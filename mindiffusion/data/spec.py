@@ -38,7 +38,8 @@ class DataConfig:
         size: side of the square images, in pixels.
         crop: ``squash`` resizes the whole picture to a square; ``center178`` and ``center140``
             keep that centre square of the original pixels; ``uvit128`` keeps rows 57 to 184 and
-            columns 25 to 152, as U-ViT's code does of CelebA (all for whole photographs only).
+            columns 25 to 152, as U-ViT's code does of CelebA; ``adm`` keeps the largest square in
+            the centre, resized as ADM and DiT do it (all for whole photographs only).
         style: avatars only: one DiceBear style, or ``mixed``, all of them in turn.
         num_train: avatars: how many to draw (None: 50,000); of others at most how many of the train
             split, chosen by name hash (None: all; so is a number above their count).

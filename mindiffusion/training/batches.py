@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindiffusion.augment import augmented, draw_augmentation
 from mindiffusion.classes import NOT_TOLD
 from mindiffusion.data.codec import Codec
 from mindiffusion.data.training_data import TrainingData
@@ -62,12 +63,14 @@ class Batch:
         noise: (B, C, H, W), standard normal.
         condition: (B, …), what the images show, ``NOT_TOLD`` where a class was dropped; None: the
             network is told nothing.
+        augment_labels: (B, 9), how the images were augmented; None: not at all.
     """
 
     images: Tensor
     u: Tensor
     noise: Tensor
     condition: Tensor | None = None
+    augment_labels: Tensor | None = None
 
 
 class BatchSource:
@@ -86,6 +89,7 @@ class BatchSource:
         noise_stream: other draws for the same seed.
         stratified: one noise time of each batch from each of as many equal shares of the draws.
         label_drop: share of images whose class is not told, in [0, 1); for labels that are classes.
+        augment: chance of each change of an image, in [0, 1].
 
     Attributes:
         size: number of training images.
@@ -106,6 +110,7 @@ class BatchSource:
         noise_stream: int = 0,
         stratified: bool = False,
         label_drop: float = 0.0,
+        augment: float = 0.0,
     ) -> None:
         self._images = _placed(data.images, device)
         self._labels = None if data.labels is None else _placed(data.labels, device)
@@ -118,6 +123,7 @@ class BatchSource:
         self._variant = noise_stream
         self._stratified = stratified
         self._label_drop = label_drop
+        self._augment = augment
         self._device = device
         self._dtype = dtype
         self._normals = torch.compile(normals, dynamic=False) if compile_draws else normals
@@ -139,7 +145,7 @@ class BatchSource:
         """
         started, seed, variant = time.perf_counter(), self._seed, self._variant
         index = image_indices(seed, step, self._global_batch, self.size, variant)[start:stop]
-        images = self._gather(self._images, index)
+        images, augment_labels = self._gather(self._images, index), None
         condition = None if self._labels is None else self._gather(self._labels, index)
         self.wait_seconds += time.perf_counter() - started
         position = torch.arange(start, stop, device=self._device)
@@ -153,18 +159,23 @@ class BatchSource:
             flip = uniforms(seed, Stream.FLIP, position, at, 1, variant)[:, 0] < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(2), images)
         inputs = self._codec.inputs(images, self._dtype)
+        is_training = streams[0] == Stream.TIME
+        if self._augment and is_training:  # a probe is of images as samplers draw them
+            inputs, augment_labels = self._augmented(inputs, step, start)
         shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
         noise = self._normals(seed, streams[1], position, at, shape, variant).to(self._dtype)
         u = uniforms(seed, streams[0], position, at, 1, variant)[:, 0]
         # A probe need not have all positions, so its draws stay as they are.
-        if self._stratified and streams[0] == Stream.TIME:
+        if self._stratified and is_training:
             u = stratum(u, position, self._global_batch)
-        return Batch(
-            images=inputs,
-            u=u,
-            noise=noise.contiguous(memory_format=torch.channels_last),
-            condition=condition,
-        )
+        noise = noise.contiguous(memory_format=torch.channels_last)
+        return Batch(inputs, u, noise, condition, augment_labels)
+
+    def _augmented(self, inputs: Tensor, step: int, start: int) -> tuple[Tensor, Tensor]:
+        # Drawn on the CPU: how many images are moved must be known there.
+        position = torch.arange(start, start + len(inputs))
+        drawn = draw_augmentation(self._augment, self._seed, position, step, self._variant)
+        return augmented(inputs, drawn)
 
     def _gather(self, array: np.ndarray | Tensor, index: Tensor) -> Tensor:
         if isinstance(array, Tensor):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mindiffusion.augment import told_changes
 from mindiffusion.build import build_codec, build_network, build_process
 from mindiffusion.config.plan import Plan, rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, ema_name, to_kept
@@ -108,6 +109,7 @@ class Trainer:
             noise_stream=config.noise_stream,
             stratified=config.training.stratified,
             label_drop=config.training.label_drop,
+            augment=config.training.augment,
         )
         check_num_classes(config, None if data.classes is None else len(data.classes.names))
         self.statistics = statistics_for(config, data.images)
@@ -200,9 +202,10 @@ class Trainer:
 
     def _loss(self, batch: Batch, first: int) -> Tensor:
         """A micro-batch's part of the mean loss of this rank's share, a scalar."""
+        network = told_changes(self._wrapped, batch.augment_labels)
         with self.runtime.autocast():
             x_t, level = self.noisy(batch, self.density)
-            said = self.process.predict(self._wrapped, x_t, level, batch.condition)
+            said = self.process.predict(network, x_t, level, batch.condition)
             losses = eps_error(said, batch.noise)
         self.watch.add_losses(first, losses.detach(), level.t)
         weight = level.weight

@@ -109,6 +109,7 @@ def test_presets_of_edm_are_its_publication_on_cifar10(data):
     training, sampler = plain.training, plain.sampler
     assert training.steps * training.global_batch == 200_000_000
     assert (training.lr, training.label_drop) == (1e-3, 0.0)
+    assert (training.augment, plain.data.horizontal_flip) == (0.12, False)
     # 10 million images of warm-up, and half a million of half-life.
     assert warm_up_of(training.optimizer.warm_up_steps, training.steps) == 19531
     assert decay_of(training.ema_decays[0], training.steps) == pytest.approx(0.5 ** (512 / 5e5))
@@ -120,9 +121,29 @@ def test_presets_of_edm_are_its_publication_on_cifar10(data):
     assert set(differences(to_kept(plain), to_kept(staged))) == fields
 
 
-def test_preset_of_dit_is_its_publication_on_pixels():
-    config = build_config(load_preset("imagenet64_dit_b4"), "preset")
-    assert config.model.words == "DiT-B/4, 1000 classes" and config.process == DDPMConfig()
+def test_presets_of_edm_on_faces_are_its_publication():
+    plain, staged = (build_config(load_preset(f"ffhq64_edm_{arm}"), "preset") for arm in "bd")
+    assert plain.process == EDMConfig()
+    assert plain.model == SongUNetConfig(channel_mult=(1, 2, 2, 2))
+    training, sampler, data = plain.training, plain.sampler, plain.data
+    assert training.steps * training.global_batch == 200_000_000
+    assert (training.lr, training.global_batch, training.augment) == (2e-4, 256, 0.15)
+    assert (data.size, data.labels, data.horizontal_flip) == (64, None, False)
+    assert warm_up_of(training.optimizer.warm_up_steps, training.steps) == 39063
+    assert decay_of(training.ema_decays[0], training.steps) == pytest.approx(0.5 ** (256 / 5e5))
+    assert sampler.kind.levels(sampler.steps) == 40 and not sampler.clip
+    fields = {"arm", "clusters", "curriculum", "pacing"}
+    assert set(differences(to_kept(plain), to_kept(staged))) == fields
+
+
+DITS = {"s2": "S/2", "b2": "B/2", "b4": "B/4", "l2": "L/2", "xl2": "XL/2"}
+
+
+@pytest.mark.parametrize("name", DITS)
+def test_presets_of_dit_are_its_publication_on_pixels(name):
+    config = build_config(load_preset(f"imagenet64_dit_{name}"), "preset")
+    assert config.model.words == f"DiT-{DITS[name]}, 1000 classes"
+    assert config.process == DDPMConfig() and config.data.crop == "adm"
     assert (config.training.label_drop, config.training.global_batch) == (0.1, 256)
     assert config.training.optimizer == AdamWConfig(weight_decay=0.0)
 

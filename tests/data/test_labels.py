@@ -108,6 +108,28 @@ def test_a_class_is_the_number_of_a_list(listed, tmp_path, is_zip):
         assert item.codes == (number % 3,)
 
 
+def test_a_zip_of_faces_has_a_list_without_labels_and_is_read_without(
+    listed, tmp_path, write_images
+):
+    """As EDM's tool writes FFHQ: 00000/img00000000.png, and labels are null."""
+    write_list(listed, None)
+    data = prepared(config_of(zip_of(listed, tmp_path / "faces.zip"), None), tmp_path)
+    assert len(data.train) == 22 and len(data.held_out) == 2
+    assert data.training_for(None).labels is None
+
+
+@pytest.mark.parametrize("is_cifar", [False, True])
+def test_adm_crop_is_in_the_name_and_the_manifest_of_prepared_data(animals, tmp_path, is_cifar):
+    place = write_cifar(tmp_path / "cifar-10-batches-py") if is_cifar else animals
+    manifests = {}
+    for crop in ("squash", "adm"):
+        data = prepared(DataConfig(dataset=str(place), size=8, crop=crop), tmp_path)
+        assert f"-8-{crop}-" in data.folder.name
+        manifests[crop] = json.loads((data.folder / "manifest.json").read_text())
+    assert manifests["adm"]["filter"] == "PIL box by halves, then bicubic"
+    assert manifests["squash"]["filter"] == "PIL bilinear, reducing_gap none"
+
+
 def test_labels_of_the_same_codes_are_prepared_apart(animals, tmp_path):
     """A list that says what the folders say gives the same codes under another name."""
     paths = sorted(file.relative_to(animals).as_posix() for file in animals.rglob("*.png"))

@@ -2,10 +2,13 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from mindiffusion.augment import NUM_LABELS
 from mindiffusion.build import (
     build_network,
     build_process,
@@ -135,6 +138,24 @@ def test_config_says_where_its_network_limits_capacity(run, network):
     limit = run.model.capacity_limit
     assert (() if limit is None else limit.places) == tuple(places)
     assert run.model.words
+
+
+def test_network_has_an_input_for_augmentation_if_its_config_says_so(run):
+    training = replace(run.training, augment=0.1)
+    if not run.model.takes_augment_labels:
+        said = f"network {run.model.network} has no input that tells"
+        with pytest.raises(ValidationError, match=said):
+            replace(run, training=training)
+        return
+    network = awake(build_network(replace(run, training=training))).eval()
+    x_t, level, _ = drawn()
+    with torch.no_grad():
+        none, zeros, ones = (
+            network(x_t, level.told.float(), augment_labels=labels)
+            for labels in (None, torch.zeros(IMAGES, NUM_LABELS), torch.ones(IMAGES, NUM_LABELS))
+        )
+    torch.testing.assert_close(none, zeros)
+    assert not torch.allclose(none, ones)
 
 
 def test_every_config_has_words_of_its_own():

@@ -62,6 +62,8 @@ def test_stream_values_never_change():
         "CLASSIFIER_NOISE": 12,
         "STAGE_ORDER": 13,
         "LABEL_DROP": 14,
+        "AUGMENT": 15,
+        "AUGMENT_SIZE": 16,
     }
 
 

@@ -304,6 +304,14 @@ def test_sizes_and_words_that_do_not_fit_are_one_line(options, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("built", "told"), [(0, 9), (4, 9), (9, 4)])
+def test_labels_of_augmentation_that_have_no_input_are_one_line(built, told):
+    said = f"has {built} inputs for augmentation, but got labels of shape (3, {told}); build it"
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        network(augment_dim=built)(*inputs(), None, torch.zeros(3, told))
+    assert "\n" not in str(error.value)
+
+
 def test_images_of_other_sides_are_one_line():
     with pytest.raises(UserError, match="built for images of 8×8 pixels, but got 16×16") as error:
         network()(*inputs(16))

@@ -119,6 +119,13 @@ PROCESS_MUTANTS = (
         (f"{UNITS}/test_parameterization.py",),
     ),
     Mutant(
+        "image-turned-against-its-label",
+        "mindiffusion/augment.py",
+        "_zoom(-scale, -scale) @ _rotation(turn)",
+        "_zoom(-scale, -scale) @ _rotation(-turn)",
+        (f"{UNITS}/test_augment.py",),
+    ),
+    Mutant(
         "balanced-is-edm",
         "mindiffusion/curriculum/loss_weight.py",
         "return _edm(alpha_bar, std) ** 0.5",

@@ -182,6 +182,20 @@ STEP_MUTANTS = (
         (f"{TRAINING}/test_trainer_stages.py",),
     ),
     Mutant(
+        "network-not-told-how-images-were-changed",
+        "mindiffusion/training/trainer.py",
+        "told_changes(self._wrapped, batch.augment_labels)",
+        "told_changes(self._wrapped, None)",
+        (f"{TRAINING}/test_augmented_runs.py::test_trainer_tells_the_labels_of_the_batch",),
+    ),
+    Mutant(
+        "changes-drawn-by-the-place-in-the-micro-batch",
+        "mindiffusion/training/batches.py",
+        "torch.arange(start, start + len(inputs))",
+        "torch.arange(len(inputs))",
+        (f"{TRAINING}/test_augmented_runs.py",),
+    ),
+    Mutant(
         "gradient-never-clipped",
         "mindiffusion/training/trainer.py",
         "        if limit is not None:\n            nn",

@@ -27,7 +27,10 @@ from mindiffusion.training.trainer import Trainer
 
 
 class Recorder:
-    """Keeps all batches of a trainer: (step, position), image, noise time, noise, class."""
+    """Keeps all batches of a trainer.
+
+    Of each image: (step, position), values, noise time, noise, class, labels of augmentation.
+    """
 
     def __init__(self, trainer: Trainer) -> None:
         self.seen = []
@@ -42,7 +45,10 @@ class Recorder:
             for j in range(stop - start):
                 key = (step, start + j)
                 told = torch.tensor(-2) if batch.condition is None else batch.condition[j]
-                self.seen.append((key, batch.images[j], level.t[j], batch.noise[j], told))
+                changed = batch.augment_labels
+                changed = torch.zeros(0) if changed is None else changed[j]
+                drawn = (batch.images[j], level.t[j], batch.noise[j], told, changed)
+                self.seen.append((key, *drawn))
         return batch
 
     def arrays(self):
@@ -52,7 +58,7 @@ class Recorder:
             "key": np.array([row[0] for row in rows]),
             **{
                 name: torch.stack([row[i] for row in rows]).numpy()
-                for i, name in ((1, "images"), (2, "times"), (3, "noise"), (4, "told"))
+                for i, name in enumerate(("images", "times", "noise", "told", "changed"), 1)
             },
         }
 

@@ -28,7 +28,7 @@ JOBS = {
     "song64": (
         "c", "training.precision=fp64", "training.micro_batch=3",
         "model={network: song_unet, model_channels: 8, channel_mult: [1, 2], num_blocks: 1}",
-        "model.arch=ncsnpp", "model.num_classes=3",
+        "model.arch=ncsnpp", "model.num_classes=3", "training.augment=0.4",
     ),
     "dit64": (
         "c", "training.precision=fp64", "training.micro_batch=3",
@@ -109,7 +109,7 @@ def test_two_ranks_see_the_batches_of_one(name, two_ranks, one_rank):
     first, second = ranks_of(two_ranks(name))
     order = np.lexsort(np.concatenate([first["key"], second["key"]]).T[::-1])
     assert len(order) == 20 * 8
-    for field in ("key", "images", "times", "noise", "told"):
+    for field in ("key", "images", "times", "noise", "told", "changed"):
         together = np.concatenate([first[field], second[field]])[order]
         assert together.tobytes() == alone[field].tobytes(), field
     assert set(first["key"][:, 1]) == {0, 1, 2, 3} and set(second["key"][:, 1]) == {4, 5, 6, 7}
