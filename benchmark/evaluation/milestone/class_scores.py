@@ -81,7 +81,8 @@ def classes_apart(
         if min(map(len, rows)) < FEWEST_REFERENCE:
             few.append(f"{printable(classes.names[number], 80)!r} ({len(rows[0])}, {len(rows[1])})")
         else:
-            found.append(OneClass(classes.names[number], *rows))
+            generated, reference = rows
+            found.append(OneClass(classes.names[number], generated, reference))
     if not few:
         return tuple(found), ""
     more = ", …" if len(few) > _SHOWN else ""
