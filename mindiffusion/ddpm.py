@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mindiffusion.chain import Chain
 from mindiffusion.curriculum.loss_weight import LossWeight, check_spread
 from mindiffusion.errors import UserError
-from mindiffusion.learned_variance import bound_table, variance_loss
+from mindiffusion.learned_variance import bound_table, variational_bound
 from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import Parameterization, ParameterizedProcess
 from mindiffusion.process import (
@@ -111,7 +111,7 @@ class DDPMProcess(ParameterizedProcess):
         if said.variance_share is None:
             return None
         index = self._index(said.level.t)
-        return variance_loss(said, images, self.bound[index - 1], index == 1)
+        return variational_bound(said, images, self.bound[index - 1], index == 1)
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of the chain, rising.

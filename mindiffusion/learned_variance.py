@@ -44,7 +44,7 @@ def bound_table(alpha_bar: Tensor) -> Tensor:
     return torch.stack((log_posterior, beta.log() - log_posterior, gain), 1)
 
 
-def variance_loss(said: Prediction, images: Tensor, rows: Tensor, is_first: Tensor) -> Tensor:
+def variational_bound(said: Prediction, images: Tensor, rows: Tensor, is_first: Tensor) -> Tensor:
     """The bound's term of each image at its level, in bits per value, (B,).
 
     Only the variance has a gradient: ε̂ is learned from its own error alone, as in eq. 16.

@@ -33,7 +33,7 @@ class EpsPrediction(Parameterization):
 
     def read(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
         """The answer itself."""
-        eps, share = answer_to(x_t, level, network)
+        eps, share = answer_to(network, x_t, level)
         return Prediction(x_t, level, eps, variance_share=share)
 
 
@@ -74,7 +74,7 @@ class Preconditioned(Parameterization):
             )
         )  # fmt: skip
         z = (x_t - alpha * self.mean.to(x_t.dtype)) / scale
-        answer, share = answer_to(z, level, network)
+        answer, share = answer_to(network, z, level)
         return Prediction(x_t, level, of_input * z - of_answer * answer, variance_share=share)
 
 
@@ -110,7 +110,7 @@ class ParameterizedProcess(nn.Module):
         return level.time
 
 
-def answer_to(x: Tensor, level: Level, network: Forward) -> tuple[Tensor, Tensor | None]:
+def answer_to(network: Forward, x: Tensor, level: Level) -> tuple[Tensor, Tensor | None]:
     """A network's answer to x (B, C, H, W), and where it learns the variance its share of that.
 
     Of 2C channels the last C say the variance: v in about [-1, 1], whose share is (v + 1)/2

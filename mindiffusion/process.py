@@ -357,8 +357,9 @@ def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
         is_above = (level.t > last_below).to(x_t.device).view(-1, 1, 1, 1)
         high, low = (given(part, condition)(x_t, level) for part in (above, below))
         eps = torch.where(is_above, high.eps, low.eps)
-        shares = high.variance_share, low.variance_share
-        share = None if None in shares else torch.where(is_above, *shares)
+        share = None
+        if high.variance_share is not None and low.variance_share is not None:
+            share = torch.where(is_above, high.variance_share, low.variance_share)
         return Prediction(x_t, level, eps, torch.where(is_above, high.x0, low.x0), share)
 
     return denoise_in_turns

@@ -103,7 +103,7 @@ def test_term_of_the_first_level_is_the_mass_of_the_grey_levels():
     # On the lower side of the mean by the CDF, on the upper side by what is left of it.
     is_above = x.numpy() > mean
     mass = np.where(is_above, normal.sf(low) - normal.sf(high), normal.cdf(high) - normal.cdf(low))
-    assert {0.0} != set(np.unique(is_above)) and mass.min() > 0
+    assert is_above.any() and not is_above.all() and mass.min() > 0
     found = PROCESS.variance_loss(said, x).numpy()
     np.testing.assert_allclose(found, -np.log2(mass).mean(axis=(1, 2, 3)), rtol=1e-9)
 
@@ -179,7 +179,7 @@ def best_share(k, spread):
     return (math.log(reverse_variance(k, spread)) - low) / (high - low)
 
 
-@pytest.mark.parametrize("spread", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("spread", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("k", [2, 7, N_T])
 def test_gradient_is_0_where_gaussian_data_have_their_variance(k, spread):
     """The bound is linear in the squared error, so its mean over the data has the mean error."""

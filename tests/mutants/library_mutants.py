@@ -149,8 +149,8 @@ PROCESS_MUTANTS = (
     Mutant(
         "ancestral-last-step-adds-noise",
         "mindiffusion/samplers/ancestral.py",
-        "mean if jump is jumps[-1] else",
-        "mean if jump is None else",
+        "if jump is not jumps[-1]:",
+        "if jump is not None:",
         (f"{UNITS}/test_ddpm.py",),
     ),
     Mutant(
