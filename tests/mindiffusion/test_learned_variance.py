@@ -125,7 +125,7 @@ def test_terms_and_gradients_are_finite_and_keep_their_digits_in_float32():
     """Also of a prediction that is a hundred standard deviations off, and at all levels."""
     x = grey_images(N_T)
     level = at(*range(1, N_T + 1))
-    for wrong in (0.0, 0.3, 100.0):
+    for wrong, rounding in ((0.0, 1e-4), (0.3, 1e-4), (100.0, 1e-2)):
         exact = said_of(x, level, wrong=wrong)
         losses, gradients = [], []
         for dtype in (torch.float64, torch.float32):
@@ -138,7 +138,7 @@ def test_terms_and_gradients_are_finite_and_keep_their_digits_in_float32():
             losses.append(loss.detach().double())
             gradients.append(gradient.double())
         torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(*gradients, rtol=rounding, atol=1e-6)
 
 
 def test_images_of_one_batch_have_the_terms_that_each_has_alone():
