@@ -88,11 +88,11 @@ def grey_log_mass(images: Tensor, distance: Tensor, log_variance: Tensor) -> Ten
     """
     narrow = torch.exp(-log_variance / 2)
     centre, half = distance * narrow, _HALF_GREY * narrow
+    is_darkest, is_brightest = images < _HALF_GREY - 1.0, images > 1.0 - _HALF_GREY
     # By symmetry both edges can lie on the lower side, where logarithms of the mass keep digits.
-    lower = torch.special.log_ndtr(-centre.abs() - half)
-    upper = torch.special.log_ndtr(half - centre.abs())
-    inside = upper + torch.log(-torch.expm1(lower - upper))
-    darkest = torch.special.log_ndtr(half + centre)
-    brightest = torch.special.log_ndtr(half - centre)
-    open_below = torch.where(images < _HALF_GREY - 1.0, darkest, inside)
-    return torch.where(images > 1.0 - _HALF_GREY, brightest, open_below)
+    below = torch.where(is_darkest, -centre, torch.where(is_brightest, centre, centre.abs()))
+    near, far = (torch.special.log_ndtr(edge - below) for edge in (half, -half))
+    is_open = is_darkest | is_brightest
+    # An open level has no far edge. What is left out is kept finite, for its gradient is 0 times.
+    cut_off = torch.log(-torch.expm1(torch.where(is_open, -1.0, far - near)))
+    return near + torch.where(is_open, 0.0, cut_off)

@@ -113,12 +113,13 @@ def test_term_of_the_first_level_is_the_mass_of_the_grey_levels():
 @pytest.mark.parametrize("std", [0.002, 0.015, 0.4])
 def test_masses_of_all_grey_levels_add_up_to_1(std, mean, dtype):
     levels = PIXELS.inputs(torch.arange(256).byte().view(256, 1, 1, 1), dtype)
-    log_variance = torch.full_like(levels, 2 * math.log(std))
+    log_variance = torch.full_like(levels, 2 * math.log(std)).requires_grad_()
     log_mass = grey_log_mass(levels, levels - mean, log_variance)
-    assert bool(log_mass.isfinite().all())
+    (gradient,) = torch.autograd.grad(log_mass.sum(), log_variance)
+    assert bool(log_mass.isfinite().all()) and bool(gradient.isfinite().all())
     # In float32 the edges of a level are known to 3e-5 of the least std.
     rounding = 1e-4 if dtype == torch.float32 else 1e-9
-    assert float(log_mass.double().exp().sum()) == pytest.approx(1, rel=rounding)
+    assert float(log_mass.detach().double().exp().sum()) == pytest.approx(1, rel=rounding)
 
 
 def test_terms_and_gradients_are_finite_and_keep_their_digits_in_float32():
