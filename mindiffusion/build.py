@@ -143,7 +143,7 @@ def _dit(model: DiTConfig, run: RunConfig) -> Network:
         sizes.depth,
         sizes.num_heads,
         num_classes=model.num_classes,
-        learn_sigma=False,
+        learn_sigma=model.learn_sigma,
         time_scale=model.time_scale or run.process.time_scale,
     )
 

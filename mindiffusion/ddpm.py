@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from mindiffusion.chain import Chain
 from mindiffusion.curriculum.loss_weight import LossWeight, check_spread
 from mindiffusion.errors import UserError
+from mindiffusion.learned_variance import bound_table, variational_bound
 from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import Parameterization, ParameterizedProcess
 from mindiffusion.process import (
     Jump,
     Level,
     Model,
+    Prediction,
     add_noise,
     clean_level,
     eps_error,
@@ -66,6 +68,9 @@ class DDPMProcess(ParameterizedProcess):
         self._cpu_table = torch.stack((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt(), weights), 1)
         self.register_buffer("table", self._cpu_table.clone(), persistent=False)
         self.table: Tensor
+        # (n_T, 3) of the levels 1 … n_T.
+        self.register_buffer("bound", bound_table(alpha_bar[1:]), persistent=False)
+        self.bound: Tensor
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +83,7 @@ class DDPMProcess(ParameterizedProcess):
         Raises:
             UserError: a time outside; looked at on a CPU only, for a GPU would be waited for.
         """
-        index = torch.round(t.double() * self.num_levels).to(torch.int64)
+        index = self._index(t)
         is_inside = (index >= 1) & (index <= self.num_levels)
         if index.device.type == "cpu" and not bool(is_inside.all()):
             raise UserError(
@@ -87,12 +92,26 @@ class DDPMProcess(ParameterizedProcess):
             )
         return self._at(index)
 
+    def _index(self, t: Tensor) -> Tensor:
+        """Integers of the levels nearest to noise times t (B,)."""
+        return torch.round(t.double() * self.num_levels).to(torch.int64)
+
     def _at(self, index: Tensor) -> Level:
         """Levels of integers in 0 … n_T, (B,) int64."""
         table = self._cpu_table if index.device.type == "cpu" else self.table
         alpha, sigma, weight = table[index].unbind(1)
         t = index.double() / self.num_levels
         return Level(t, alpha, sigma, t, weight)
+
+    def variance_loss(self, said: Prediction, images: Tensor) -> Tensor | None:
+        """The variational bound of each image at its level, in bits per value, (B,).
+
+        None if the network says no variance. The bound is that of ``learned_variance``.
+        """
+        if said.variance_share is None:
+            return None
+        index = self._index(said.level.t)
+        return variational_bound(said, images, self.bound[index - 1], index == 1)
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of the chain, rising.
@@ -221,7 +240,7 @@ class DDPM(nn.Module):
         return (1.0 + torch.floor(u.double() * n_T)) / n_T
 
     def per_sample_loss(self, x: Tensor, u: Tensor, noise: Tensor) -> Tensor:
-        """Weighted mean squared ε-error of each image, (B,).
+        """Weighted mean squared ε-error of each image, (B,), with what learns a variance, if any.
 
         Args:
             x: (B, C, H, W) in [-1, 1].
@@ -230,8 +249,11 @@ class DDPM(nn.Module):
         """
         level = self.process.level(self.noise_times(u))
         model = Model(self.eps_model, self.process)
-        losses = eps_error(model(add_noise(x, level, noise), level), noise)
-        return losses * level.weight.to(losses.dtype)
+        said = model(add_noise(x, level, noise), level)
+        losses = eps_error(said, noise)
+        weighted = losses * level.weight.to(losses.dtype)
+        of_variance = self.process.variance_loss(said, x)
+        return weighted if of_variance is None else weighted + of_variance
 
     def forward(self, x: Tensor, u: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """The training loss, a scalar: mean squared ε-error at random noise times.

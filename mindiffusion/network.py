@@ -108,7 +108,8 @@ class Network(nn.Module):
             condition: what the images show, one entry for each; None: nothing is said of it.
 
         Returns:
-            (B, C, H, W).
+            (B, C, H, W); of a network that learns the variance too (B, 2C, H, W), where the last C
+            channels say it.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""What a network's answer means: the one place where it becomes ε̂.
+"""What a network's answer means: the one place where it becomes ε̂, and a learned variance.
 
 A parameterization holds no weights: state dicts, masks, penalties and averages are those of the
 bare network.
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.data.mean_and_spread import ImageStatistics
+from mindiffusion.errors import UserError
 from mindiffusion.process import Forward, Level, Prediction, as_factor, given
 from mindiffusion.spacing import Spacing
 
@@ -19,16 +20,21 @@ class Parameterization(nn.Module, ABC):
     """Reads a network's answer; what it knows of the data moves with it and is never saved."""
 
     @abstractmethod
-    def eps(self, network: Forward, x_t: Tensor, level: Level) -> Tensor:
-        """ε̂ (B, C, H, W) of noisy images x_t (B, C, H, W), in their dtype."""
+    def read(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
+        """What a network says of noisy images x_t (B, C, H, W), in their dtype.
+
+        Raises:
+            UserError: as for ``answer_to``.
+        """
 
 
 class EpsPrediction(Parameterization):
     """The network's answer is ε̂ (Ho et al. 2020, 2006.11239)."""
 
-    def eps(self, network: Forward, x_t: Tensor, level: Level) -> Tensor:
+    def read(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
         """The answer itself."""
-        return network(x_t, network_times(level, x_t)).to(x_t.dtype)
+        eps, share = answer_to(network, x_t, level)
+        return Prediction(x_t, level, eps, variance_share=share)
 
 
 class Preconditioned(Parameterization):
@@ -58,7 +64,7 @@ class Preconditioned(Parameterization):
         self.mean: Tensor
         self.std = statistics.std
 
-    def eps(self, network: Forward, x_t: Tensor, level: Level) -> Tensor:
+    def read(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
         """The answer between the input's and its own factors."""
         spread = (level.sigma**2 + level.alpha**2 * self.std**2).sqrt()
         alpha, scale, of_input, of_answer = (
@@ -68,8 +74,8 @@ class Preconditioned(Parameterization):
             )
         )  # fmt: skip
         z = (x_t - alpha * self.mean.to(x_t.dtype)) / scale
-        # Under autocast the answer may come in fewer bits; what follows is cheap and exact.
-        return of_input * z - of_answer * network(z, network_times(level, x_t)).to(x_t.dtype)
+        answer, share = answer_to(network, z, level)
+        return Prediction(x_t, level, of_input * z - of_answer * answer, variance_share=share)
 
 
 class ParameterizedProcess(nn.Module):
@@ -89,9 +95,11 @@ class ParameterizedProcess(nn.Module):
         self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
     ) -> Prediction:
         """Read a network's answer to noisy images (B, C, H, W), in their dtype."""
-        return Prediction(
-            x_t, level, self.parameterization.eps(given(network, condition), x_t, level)
-        )
+        return self.parameterization.read(given(network, condition), x_t, level)
+
+    def variance_loss(self, said: Prediction, images: Tensor) -> Tensor | None:
+        """None: there is no variance to be learned, but in a chain."""
+        return None
 
     def pure_noise(self, noise: Tensor) -> Tensor:
         """Standard normal noise itself: at t = 1 sigma is 1, or as good as 1."""
@@ -100,6 +108,31 @@ class ParameterizedProcess(nn.Module):
     def sde_time(self, level: Level) -> float:
         """The noise time."""
         return level.time
+
+
+def answer_to(network: Forward, x: Tensor, level: Level) -> tuple[Tensor, Tensor | None]:
+    """A network's answer to x (B, C, H, W), and where it learns the variance its share of that.
+
+    Of 2C channels the last C say the variance: v in about [-1, 1], whose share is (v + 1)/2
+    (Nichol and Dhariwal 2021, 2102.09672).
+
+    Returns:
+        (B, C, H, W) in the dtype of x, and (B, C, H, W) or None.
+
+    Raises:
+        UserError: neither C nor 2C channels.
+    """
+    # Under autocast the answer may come in fewer bits; what follows is cheap and exact.
+    answer, channels = network(x, network_times(level, x)).to(x.dtype), x.shape[1]
+    if answer.shape[1] == channels:
+        return answer, None
+    if answer.shape[1] != 2 * channels:
+        raise UserError(
+            f"a network answered images of {channels} channels with {answer.shape[1]}; build one "
+            f"with {channels}, or {2 * channels} if it is to learn the variance."
+        )
+    first, variance = answer.chunk(2, dim=1)
+    return first, (variance + 1.0) / 2.0
 
 
 def network_times(level: Level, x_t: Tensor) -> Tensor:

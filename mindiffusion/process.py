@@ -7,7 +7,7 @@ rows, τ and exposure count in t, whatever the process.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar
 
 import torch
@@ -18,9 +18,9 @@ from mindiffusion.errors import UserError
 from mindiffusion.spacing import RHO, Spacing
 
 Forward = Callable[..., Tensor]
-"""A network's forward: (B, C, H, W) and what it is told of the noise (B,) → (B, C, H, W). A network
-that knows of conditions also takes ``condition``. How images were augmented is bound before a
-process sees the network (``augment.told_changes``)."""
+"""A network's forward: (B, C, H, W) and what it is told of the noise (B,) → (B, C, H, W), or, if it
+learns the variance too, (B, 2C, H, W). A network that knows of conditions also takes ``condition``.
+How images were augmented is bound before a process sees it (``augment.told_changes``)."""
 # Noise times are quotients of whole numbers; two of the same level may differ by their rounding.
 _SAME_TIME = 1e-9
 _Answer = TypeVar("_Answer")
@@ -61,12 +61,16 @@ class Prediction:
         level: their levels.
         eps: ε̂, the noise in them.
         known_x0: x̂₀ where it was said first; None: it follows from ε̂.
+        variance_share: where the log of the variance of a chain's next step lies, 0 at its lower
+            bound log β̃, 1 at its upper one log β; not limited to these. None: the network has
+            learned none (``mindiffusion.learned_variance``).
     """
 
     x_t: Tensor
     level: Level
     eps: Tensor
     known_x0: Tensor | None = None
+    variance_share: Tensor | None = None
 
     @property
     def x0(self) -> Tensor:
@@ -148,6 +152,17 @@ class Process(Protocol):
         self, network: Forward, x_t: Tensor, level: Level, condition: Tensor | None = None
     ) -> Prediction:
         """Read a network's answer to noisy images (B, C, H, W)."""
+
+    def variance_loss(self, said: Prediction, images: Tensor) -> Tensor | None:
+        """What is added to the ε-error of each image so that the variance is learned, (B,).
+
+        Args:
+            said: of these images with noise.
+            images: (B, C, H, W), the clean ones.
+
+        Returns:
+            None where nothing is learned: the network says no variance, or the process has none.
+        """
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of plain training's draws, rising.
@@ -246,10 +261,15 @@ def eps_error(prediction: Prediction, noise: Tensor) -> Tensor:
 
 
 def clipped(denoise: Denoiser) -> Denoiser:
-    """A denoiser whose x̂₀ stays in [-1, 1], the range of images, and whose ε̂ agrees with it."""
+    """A denoiser whose x̂₀ stays in [-1, 1], the range of images, and whose ε̂ agrees with it.
+
+    A learned variance stays as it was said.
+    """
 
     def denoise_clipped(x_t: Tensor, level: Level, condition: Tensor | None = None) -> Prediction:
-        return from_x0(x_t, level, given(denoise, condition)(x_t, level).x0.clamp(-1.0, 1.0))
+        said = given(denoise, condition)(x_t, level)
+        in_range = from_x0(x_t, level, said.x0.clamp(-1.0, 1.0))
+        return replace(in_range, variance_share=said.variance_share)
 
     return denoise_clipped
 
@@ -260,7 +280,8 @@ def guided(denoise: Denoiser, scale: float, interval: tuple[float, float] = (0.0
     ε̂_c is told the classes, ε̂_u is told none (``NOT_TOLD``). Scale 1 is the network that is told
     the classes, scale 0 the one that is not, to the bit: each is one call. Ho and Salimans 2022
     (2207.12598, eq. 6) write w for scale − 1. Outside the interval the scale is 1 (Kynkäänniemi et
-    al. 2024, 2404.07724).
+    al. 2024, 2404.07724). A learned variance is not mixed: it is the one with the classes, as DiT
+    has it, and at scale 0 the one without.
 
     Args:
         denoise: of a network that knows classes.
@@ -304,7 +325,10 @@ def _guided_by(
         return between
 
     x0 = None if told.known_x0 is None else mixed(told.x0, plain.x0)
-    return Prediction(x_t, level, mixed(told.eps, plain.eps), x0)
+    share = told.variance_share
+    if share is not None and plain.variance_share is not None and isinstance(scale, Tensor):
+        share = torch.where(scale == 0.0, plain.variance_share, share)
+    return Prediction(x_t, level, mixed(told.eps, plain.eps), x0, share)
 
 
 def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
@@ -312,7 +336,8 @@ def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
 
     Sampling with a trained network above τ and a common one below (or the reverse) shows at which
     levels its quality arises, and lets networks be compared that know only part of the levels.
-    Both must be of the same noise levels; who calls this checks it.
+    Both must be of the same noise levels; who calls this checks it. A learned variance is that of
+    the denoiser which is asked; if only one has learned it, images of several levels have none.
 
     Args:
         above: of the high noise levels.
@@ -332,7 +357,10 @@ def stitched(above: Denoiser, below: Denoiser, tau: float) -> Denoiser:
         is_above = (level.t > last_below).to(x_t.device).view(-1, 1, 1, 1)
         high, low = (given(part, condition)(x_t, level) for part in (above, below))
         eps = torch.where(is_above, high.eps, low.eps)
-        return Prediction(x_t, level, eps, torch.where(is_above, high.x0, low.x0))
+        share = None
+        if high.variance_share is not None and low.variance_share is not None:
+            share = torch.where(is_above, high.variance_share, low.variance_share)
+        return Prediction(x_t, level, eps, torch.where(is_above, high.x0, low.x0), share)
 
     return denoise_in_turns
 

@@ -71,6 +71,7 @@ class DiTConfig(ModelConfig):
         num_classes: classes that it may be told of; null: none, and no table of classes. The table
             has one more row, the last, for images that it is told nothing of.
         time_scale: factor on what the process tells before its sinusoid; null: the process's.
+        learn_sigma: whether it learns the variance of the steps of a chain too.
     """
 
     network: Literal["dit"] = "dit"
@@ -81,6 +82,7 @@ class DiTConfig(ModelConfig):
     num_heads: int | None = Field(default=None, ge=1, le=MOST_FEATURES)
     num_classes: int | None = Field(default=None, ge=1, le=MOST_CLASSES)
     time_scale: float | None = Field(default=None, gt=0)
+    learn_sigma: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit each other."""
@@ -99,13 +101,14 @@ class DiTConfig(ModelConfig):
     @property
     def words(self) -> str:
         """What it is called: by the authors' name if it has one of their sizes."""
-        sizes, classes = self.sizes, classes_in_words(self.num_classes)
+        sizes, more = self.sizes, classes_in_words(self.num_classes)
+        more += ", learned variance" if self.learn_sigma else ""
         for name, named in DIT_SIZES.items():
             if sizes == named:
-                return f"DiT-{name}/{self.patch_size}{classes}"
+                return f"DiT-{name}/{self.patch_size}{more}"
         return (
             f"DiT, patch {self.patch_size}, width {sizes.hidden_size}, depth {sizes.depth}, heads "
-            f"{sizes.num_heads}{classes}"
+            f"{sizes.num_heads}{more}"
         )
 
     def check(self, side: int) -> None:

@@ -64,6 +64,11 @@ class ModelConfig:
         return None
 
     @property
+    def learn_sigma(self) -> bool:
+        """Whether it learns the variance of a chain's steps. Networks that can have a field."""
+        return False
+
+    @property
     def capacity_limit(self) -> CapacityLimit | None:
         """How it limits its capacity; None: it does not."""
         return None

@@ -62,6 +62,11 @@ class ProcessConfig:
         return 999.0
 
     @property
+    def has_chain(self) -> bool:
+        """Whether its levels are a chain, whose steps have a variance that a network can learn."""
+        return False
+
+    @property
     def uses_statistics(self) -> bool:
         """Whether mean picture and σ_d of the training images are part of the process."""
         return False
@@ -155,6 +160,11 @@ class DDPMConfig(VariancePreservingConfig):
     def num_levels(self) -> int:
         """n_T."""
         return self.n_T
+
+    @property
+    def has_chain(self) -> bool:
+        """Yes."""
+        return True
 
     @property
     def noise(self) -> Chain:

@@ -1,6 +1,8 @@
 """Ancestral sampling of DDPM (Ho et al. 2020, 2006.11239, algorithm 2), with σ_t² = β_t.
 
 β_t = 1 − ᾱ_t/ᾱ_{t−1} is the variance that the step from t − 1 to t adds; minDiffusion samples so.
+Where the network has learned it, the variance is that of each value of the image, between β̃ and β:
+Nichol and Dhariwal 2021 (2102.09672), eq. 15.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,8 +37,16 @@ def ancestral_sample(
     x = start
     for jump in jumps:
         on_step()
-        eps = denoise(x, jump.level).eps
+        said = denoise(x, jump.level)
         beta = 1.0 - float(jump.level.alpha / jump.following.alpha) ** 2
-        mean = (x - beta / float(jump.level.sigma) * eps) / (1.0 - beta) ** 0.5
-        x = mean if jump is jumps[-1] else mean + beta**0.5 * noise(jump.key)
+        x = (x - beta / float(jump.level.sigma) * said.eps) / (1.0 - beta) ** 0.5
+        if jump is not jumps[-1]:
+            x = x + beta**0.5 * _narrower(jump, said.variance_share) * noise(jump.key)
     return x
+
+
+def _narrower(jump: Jump, share: Tensor | None) -> float | Tensor:
+    """The learned standard deviation of a jump over √β: √(β̃/β) at share 0, 1 at share 1."""
+    if share is None:
+        return 1.0
+    return (float(jump.following.sigma) / float(jump.level.sigma)) ** (1.0 - share)

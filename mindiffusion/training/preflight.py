@@ -80,6 +80,7 @@ def check_run(
     check_num_classes(config, num_classes)
     check_sampler(config)
     _check_capacity(config)
+    _check_variance(config)
     share = rank_share(training.global_batch, world)
     if training.log_every * share > _MOST_LOGGED:
         raise UserError(
@@ -101,6 +102,15 @@ def _check_capacity(config: RunConfig) -> None:
                     f"{config.model.network} has nothing that it could change; leave it out, or "
                     "give a network with a mask or a penalty (model.network)."
                 )
+
+
+def _check_variance(config: RunConfig) -> None:
+    """Refuse a network that learns a variance which the process does not have."""
+    if config.model.learn_sigma and not config.process.has_chain:
+        raise UserError(
+            f"model.learn_sigma is true, but process.kind {config.process.kind} is no chain of "
+            "steps whose variance could be learned; leave it out, or give process.kind=ddpm."
+        )
 
 
 def check_sampler(config: RunConfig) -> None:

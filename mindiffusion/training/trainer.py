@@ -207,12 +207,16 @@ class Trainer:
             x_t, level = self.noisy(batch, self.density)
             said = self.process.predict(network, x_t, level, batch.condition)
             losses = eps_error(said, batch.noise)
+            of_variance = self.process.variance_loss(said, batch.images)
         self.watch.add_losses(first, losses.detach(), level.t)
-        weight = level.weight
+        weight, often = level.weight, None
         if self.pacer.is_unbiased:
             often = relative_density(self.density, level.t, self.process.num_levels)
             weight = weight / often.to(weight.dtype)
-        return (losses * weight.to(losses.dtype)).sum() / self.share
+        losses = losses * weight.to(losses.dtype)
+        if of_variance is not None:
+            losses = losses + (of_variance if often is None else of_variance / often.to(losses))
+        return losses.sum() / self.share
 
     def _tell_images(self, times: np.ndarray, losses: np.ndarray) -> None:
         """Give the pacer what ``watch`` read of all images, (S, B) each."""

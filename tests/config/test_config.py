@@ -113,6 +113,8 @@ def build(*words, preset="celeba_c_32"):
         ),
         ("model={network: dit, num_heads: 7}", ["model.hidden_size is 384, model.num_heads 7"]),
         ("model={network: dit, size: M}", ["'model.size' is 'M'", "'XL'"]),
+        ("model={network: dit, learn_sigma: 1}", ["'model.learn_sigma' is 1"]),
+        ("model={network: uvit, learn_sigma: true}", ["of uvit; it is a key of dit"]),
         ("model={network: song_unet, model_channels: 6}", ["model.model_channels is 6", "of 4"]),
         ("model={network: song_unet, model_channels: 132}", ["132 channels in 32 groups", "of 32"]),
         ("model={network: song_unet, arch: adm}", ["'model.arch' is 'adm'", "'ncsnpp'"]),
@@ -254,6 +256,7 @@ def test_config_hash_of_a_transformer_made_before_classes_stays():
         ["model={network: song_unet, arch: ncsnpp, num_classes: 10, time_scale: 2.5}"],
         ["model={network: dit, size: XL, patch_size: 4}"],
         ["model={network: dit, depth: 3, num_classes: 7}"],
+        ["model={network: dit, learn_sigma: true}"],
     ],
 )
 def test_config_with_a_network_of_its_own_fields_round_trips(words):

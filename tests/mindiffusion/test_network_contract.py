@@ -56,6 +56,7 @@ SMALLEST = (
     SongUNetConfig(**MAPS, num_classes=CLASSES),
     DiTConfig(**DEEP),
     DiTConfig(**DEEP, num_classes=CLASSES),
+    DiTConfig(**DEEP, learn_sigma=True),
 )
 SIDE, IMAGES = 32, 4
 LADDER = ((0.75, 1e-3), (0.5, 1e-4), (0.0, 0.0))
@@ -165,14 +166,16 @@ def test_every_config_has_words_of_its_own():
     assert SMALLEST[2].capacity_limit.location.endswith("innermost skip, time embedding")
 
 
-def test_network_predicts_images_of_the_same_shape_each_alone(network):
+def test_network_predicts_images_of_the_same_shape_each_alone(run, network):
+    """Where it learns the variance, with as many channels more."""
     assert isinstance(awake(network), Network)
     x_t, level, _ = drawn()
     told = level.told.double()
     with torch.no_grad():
         whole = network.double()(x_t.double(), told, condition=None)
         part = network(x_t[2:3].double(), told[2:3])
-    assert whole.shape == x_t.shape and bool(whole.isfinite().all()) and bool(whole.any())
+    assert whole.shape == (IMAGES, 6 if run.model.learn_sigma else 3, SIDE, SIDE)
+    assert bool(whole.isfinite().all()) and all(bool(part.any()) for part in whole.unbind(1))
     torch.testing.assert_close(whole[2:3], part)
 
 

@@ -161,6 +161,7 @@ def test_build_network_hands_the_config_to_a_dit():
     assert type(plain) is DiT and plain.y_embedder is None and plain.out_channels == 3
     assert (len(plain.blocks), plain.hidden_size, plain.time_scale) == (3, 16, 999.0)
     assert plain.pos_embed.shape == (1, 64, 16)
+    assert build_network(of(DiTConfig(**sizes, learn_sigma=True))).out_channels == 6
     told = build_network(of(DiTConfig(**sizes, num_classes=5, time_scale=2.0)))
     assert told.y_embedder.embedding_table.weight.shape == (6, 16) and told.time_scale == 2.0
     # Which rows are trained is the batch's choice; the last is of what is not told.
@@ -195,6 +196,7 @@ def test_the_sines_of_a_naive_unet_do_not_turn_within_what_edm_tells():
 def test_the_authors_sizes_are_called_as_they_call_them():
     assert DiTConfig(size="XL", patch_size=4).words == "DiT-XL/4"
     assert DiTConfig(hidden_size=768, num_heads=12, num_classes=10).words == "DiT-B/2, 10 classes"
+    assert DiTConfig(learn_sigma=True).words == "DiT-S/2, learned variance"
     assert DiTConfig(depth=2).words == "DiT, patch 2, width 384, depth 2, heads 6"
     assert SongUNetConfig().words == (
         "DDPM++, width 128 × (2, 2, 2), 4 blocks a level, attention at 16"

@@ -121,6 +121,9 @@ class AngleProcess:
         asked = given(network, condition)
         return Prediction(x_t, level, asked(x_t, network_times(level, x_t)).to(x_t.dtype))
 
+    def variance_loss(self, said, images):
+        return None
+
     def grid(self, count):
         self._check(count)
         return tuple(self._one((i + 0.5) / count) for i in range(count))

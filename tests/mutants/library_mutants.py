@@ -156,8 +156,8 @@ PROCESS_MUTANTS = (
     Mutant(
         "ancestral-last-step-adds-noise",
         "mindiffusion/samplers/ancestral.py",
-        "mean if jump is jumps[-1] else",
-        "mean if jump is None else",
+        "if jump is not jumps[-1]:",
+        "if jump is not None:",
         (f"{UNITS}/test_ddpm.py",),
     ),
     Mutant(
@@ -247,9 +247,30 @@ PROCESS_MUTANTS = (
     Mutant(
         "ddim-clips-without-recomputing-the-noise",
         "mindiffusion/process.py",
-        "return from_x0(x_t, level, given(denoise, condition)(x_t, level).x0.clamp(-1.0, 1.0))",
-        "return Prediction(x_t, level, (s := denoise(x_t, level)).eps, s.x0.clamp(-1, 1))",
+        "in_range = from_x0(x_t, level, said.x0.clamp(-1.0, 1.0))",
+        "in_range = Prediction(x_t, level, said.eps, said.x0.clamp(-1.0, 1.0))",
         (f"{UNITS}/test_ddim.py",),
+    ),
+    Mutant(
+        "learned-variance-runs-from-beta-down",
+        "mindiffusion/samplers/ancestral.py",
+        "** (1.0 - share)",
+        "** share",
+        (f"{UNITS}/test_learned_variance.py",),
+    ),
+    Mutant(
+        "bound-of-the-variance-teaches-the-mean",
+        "mindiffusion/learned_variance.py",
+        "error = said.eps.detach()",
+        "error = said.eps",
+        (f"{UNITS}/test_learned_variance.py",),
+    ),
+    Mutant(
+        "first-level-has-the-divergence-of-the-others",
+        "mindiffusion/learned_variance.py",
+        "terms = torch.where(is_first, -log_mass, divergence)",
+        "terms = torch.where(is_first, divergence, divergence)",
+        (f"{UNITS}/test_learned_variance.py",),
     ),
     Mutant(
         "images-of-all-chunks-share-their-noise",

@@ -57,6 +57,13 @@ TRAINING_MUTANTS = (
         (f"{TRAINING}/test_batches.py",),
     ),
     Mutant(
+        "unbiased-loss-counts-the-bound-as-often-as-it-is-drawn",
+        "mindiffusion/training/trainer.py",
+        "of_variance if often is None else of_variance / often.to(losses)",
+        "of_variance",
+        (f"{TRAINING}/test_variance_runs.py",),
+    ),
+    Mutant(
         "every-epoch-in-the-same-order",
         "mindiffusion/training/batches.py",
         "return permutation(seed, epoch, size",

@@ -34,7 +34,7 @@ JOBS = {
         "c", "training.precision=fp64", "training.micro_batch=3",
         "training.optimizer={name: adamw, weight_decay: 0.1}",
         "model={network: dit, patch_size: 8, hidden_size: 16, depth: 2, num_heads: 2}",
-        "model.num_classes=3",
+        "model.num_classes=3", "model.learn_sigma=true",
     ),
     "cs32": ("cs",),
 }  # fmt: skip
