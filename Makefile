@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: reproduce difficulty-demo test lint style test-latest test-lowest torture mutants clean help
 
 help:  ## List the targets.
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 # Hundreds of short processes share what the first one compiles, of ours and of the libraries.
 unexport PYTHONDONTWRITEBYTECODE

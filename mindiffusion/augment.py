@@ -78,8 +78,8 @@ def draw_augmentation(
     A higher probability keeps every change of a lower one.
 
     Args:
-        probability: chance of each change but the x-flip, in [0, 1]. Where it is above 0, half of
-            the images are mirrored.
+        probability: chance of each change, in [0, 1]; half of it for the flip upside down. Where it
+            is above 0, half of the images are mirrored.
         seed: the run's seed.
         position: (B,) int64 positions in the global batch, on the CPU.
         step: training step.

@@ -128,10 +128,12 @@ class TrainingConfig:
             down; None: never.
         label_drop: share of the images whose label the network is not told, at random: what
             guidance needs; 0.1 is usual (Ho and Salimans 2022, 2207.12598).
-        augment: chance of each of five changes of a training image: flipped upside down, scaled,
-            turned, stretched, shifted. Above 0 every other image is mirrored too. The network is
-            told how, and draws unchanged images (Karras et al. 2022, 2206.00364, appendix F.2; 0.12
-            on CIFAR-10). 0: images stay as they are. Of networks that have an input for it.
+        augment: chance of each of five changes of a training image: scaled, turned, stretched,
+            shifted, and, with half of it, flipped upside down. Above 0 every other image is
+            mirrored too. The network is told how, and draws unchanged images (Karras et al. 2022,
+            2206.00364, appendix F.2; 0.12 on CIFAR-10), but for the mirroring of
+            ``data.horizontal_flip``, which it is not told. 0: images stay as they are. Of networks
+            that have an input for it.
         ema_decays: lengths of the weight averages; the first is the primary one. A decay in (0, 1),
             or a half-life as a share of all steps, such as "0.25%".
         milestones: when weights are kept and scored: "stages" (each stage's end), "25%",

@@ -15,7 +15,7 @@ _MOST_ASPECT = 64
 
 def filter_of(crop: str) -> str:
     """How a crop resizes, for the manifest."""
-    return "PIL box by halves, then bicubic" if crop == "adm" else _BILINEAR
+    return _FILTERS.get(crop, _BILINEAR)
 
 
 def crop_and_resize(image: Image.Image, crop: str, size: int) -> Image.Image:
@@ -81,6 +81,8 @@ def _named(name: str, side: int, corner: tuple[int, int] | None = None) -> "_Cro
     return functools.partial(_square, name=name, side=side, corner=corner)
 
 
+_FILTERS = {"adm": "PIL box by halves, then bicubic"}
+"""Of crops that do not resize as the others."""
 _Crop = Callable[[Image.Image, int], Image.Image]
 _HOW: dict[str, _Crop] = {
     "squash": _squashed,

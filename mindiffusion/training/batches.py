@@ -89,7 +89,7 @@ class BatchSource:
         noise_stream: other draws for the same seed.
         stratified: one noise time of each batch from each of as many equal shares of the draws.
         label_drop: share of images whose class is not told, in [0, 1); for labels that are classes.
-        augment: chance of each change of an image, in [0, 1].
+        augment: as of ``augment.draw_augmentation``, its probability.
 
     Attributes:
         size: number of training images.

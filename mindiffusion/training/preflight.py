@@ -158,11 +158,17 @@ def _check_spacing(config: RunConfig) -> None:
 def notes(config: RunConfig, num_train: int) -> list[str]:
     """What is no mistake, but may not be meant."""
     batch = config.training.global_batch
-    lengths = _lengths(config.training, resolve_plan(config, num_train).total_steps)
+    found = _lengths(config.training, resolve_plan(config, num_train).total_steps)
+    if config.training.augment and config.data.horizontal_flip:
+        found.append(
+            "data.horizontal_flip mirrors images that training.augment mirrors and tells too: the "
+            "network is not told of the former; give data.horizontal_flip=false if that is not "
+            "meant."
+        )
     if num_train >= batch:
-        return lengths
+        return found
     return [
-        *lengths,
+        *found,
         f"the data has {num_train} training images, fewer than training.global_batch ({batch}): "
         "a step sees images more than once; give a smaller --global-batch if that is not meant.",
     ]

@@ -22,6 +22,8 @@ ROWS_PER_CELL = 2
 IMAGES_PER_ROW = 4
 # So many milestones side by side; with more arms than that, one row of images each.
 MILESTONES, ARMS_IN_TWO_ROWS = 5, 6
+# Fewer columns are no larger than three, so that all arms fit a page.
+FEWEST_COLUMNS = 3
 # Each pixel becomes a block, so that no viewer blurs the small images.
 ENLARGE = 8
 MOST_DRAWN = 1 << 26
@@ -29,15 +31,16 @@ MOST_DRAWN = 1 << 26
 GAP = 3
 
 
-def sample_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """One strip per arm and milestone: the first weights label, sampler and seed by name."""
-    rows = rows_with_strips(frame)
+def of_first_condition(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the first weights label, sampler and seeds by name, in the order of strips."""
     order = ["weights", "sampler", "sampler_steps", "seed", "sampling_seed"]
     rows = rows.sort_values([*order, "samples"], kind="stable")
-    if not rows.empty:
-        first = rows.iloc[0]
-        rows = rows[(rows[order] == first[order]).all(axis=1)]
-    return rows.drop_duplicates(["arm", "step"])
+    return rows if rows.empty else rows[(rows[order] == rows.iloc[0][order]).all(axis=1)]
+
+
+def sample_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """One strip per arm and milestone, of the first condition."""
+    return of_first_condition(rows_with_strips(frame)).drop_duplicates(["arm", "step"])
 
 
 def page_cells(frame: pd.DataFrame) -> pd.DataFrame:
@@ -239,7 +242,7 @@ def _frame_hollow(ax: Axes, sheet: Sheet, top: int, left: int) -> None:
 
 def sheet_inches(num_arms: int, num_columns: int) -> float:
     """Height of a sheet in the width of a page, with the names of its columns."""
-    cell_inches = (PAGE_INCHES - 0.4) / num_columns
+    cell_inches = (PAGE_INCHES - 0.4) / max(num_columns, FEWEST_COLUMNS)
     ratio = rows_per_cell(num_arms) / IMAGES_PER_ROW
     return cell_inches * ratio * 1.03 * num_arms + 0.22
 

@@ -14,6 +14,7 @@ from mindiffusion.noise import Stream
 from mindiffusion.song_unet import SongUNet
 from mindiffusion.training import checkpoint
 from mindiffusion.training.batches import BatchSource
+from mindiffusion.training.preflight import notes
 
 MODEL = "model={network: song_unet, model_channels: 8, channel_mult: [1, 2], num_blocks: 1}"
 WORDS = (MODEL, "training.augment=0.4", "training.steps=8", "training.milestones=[8]",
@@ -71,7 +72,7 @@ def test_batch_in_float64_is_augmented_likewise():
 def test_network_is_told_what_was_done_and_learns_of_it(workdir, train_run, tiny_config):
     config = tiny_config("b", *WORDS)
     before = build_network(config).map_augment.weight.detach().clone()
-    told, network = [], train_run(config).network
+    network = train_run(config).network
     assert before.shape[1] == 9
     assert not torch.equal(network.map_augment.weight, before)
 
@@ -153,3 +154,11 @@ def test_weights_of_the_published_layout_fit_a_run_that_augments(arch, size):
         k: v.shape for k, v in public.state_dict().items()
     }
     assert len(ours) == size and ours["map_augment.weight"].shape[1] == 9
+
+
+def test_mirrored_images_that_are_not_told_are_pointed_out(tiny_config):
+    words = ("model.network=song_unet", "model.model_channels=8", "training.augment=0.1")
+    for flip, count in ((True, 1), (False, 0)):
+        config = tiny_config("b", *words, f"data.horizontal_flip={str(flip).lower()}")
+        found = [line for line in notes(config, 256) if "is not told of the former" in line]
+        assert len(found) == count

@@ -31,12 +31,14 @@ class OneClass:
     """The images of one class.
 
     Attributes:
+        number: of the class, among all of its label.
         name: of the class.
         generated: rows of the generated images, in their order.
         reference: rows of the reference's training images, likewise.
         strip: a picture of the first generated images, relative to the study's folder, if kept.
     """
 
+    number: int
     name: str
     generated: NDArray[np.int64]
     reference: NDArray[np.int64]
@@ -82,7 +84,7 @@ def classes_apart(
             few.append(f"{printable(classes.names[number], 80)!r} ({len(rows[0])}, {len(rows[1])})")
         else:
             generated, reference = rows
-            found.append(OneClass(classes.names[number], generated, reference))
+            found.append(OneClass(number, classes.names[number], generated, reference))
     if not few:
         return tuple(found), ""
     more = ", …" if len(few) > _SHOWN else ""

@@ -38,7 +38,13 @@ from benchmark.evaluation.milestone.feature_scores import (
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.yardstick import NetYardstick, Yardstick, image_store
 from benchmark.rows.keeper import INSTRUMENT
-from benchmark.rows.metric_names import CLASS, MEMORISED_PIXELS, VARIANT, metric_label
+from benchmark.rows.metric_names import (
+    CLASS,
+    CLASS_STRIP,
+    MEMORISED_PIXELS,
+    VARIANT,
+    metric_label,
+)
 from benchmark.rows.provenance import versions
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing, metrics_of_every_seed
@@ -58,6 +64,8 @@ from mindiffusion.sampling import (
 from mindiffusion.training.ranks import Ranks
 
 _BATCH = 256
+_CLASSES_SHOWN = 6
+"""Classes of which a strip is kept: as many as a page has room for. Labels may have thousands."""
 _COUNTS = ("n_generated", "n_reference")
 
 
@@ -304,19 +312,22 @@ def _by_class(
     classes, left_out = classes_apart(milestone.config, yardstick, len(images))
     if left_out and yardstick.ranks.is_main:
         print(left_out, file=sys.stderr)
-    if not milestone.has_pictures:
+    if not milestone.has_pictures or milestone.step < milestone.plan.total_steps:
         return classes
+    shown = sorted(classes, key=lambda one: (-len(one.generated), one.number))[:_CLASSES_SHOWN]
     return [
-        replace(one, strip=_class_strip(milestone, images, one, number, yardstick.ranks))
-        for number, one in enumerate(classes)
+        replace(one, strip=_class_strip(milestone, images, one, yardstick.ranks))
+        if one in shown
+        else one
+        for one in classes
     ]
 
 
 def _class_strip(
-    milestone: Milestone, images: NDArray[np.uint8], one: OneClass, number: int, ranks: Ranks
+    milestone: Milestone, images: NDArray[np.uint8], one: OneClass, ranks: Ranks
 ) -> str:
     """Keep a strip of the first images of a class; its place in the study's folder."""
-    picture = milestone.folder / f"class-{milestone.step:09d}-{number:04d}.png"
+    picture = milestone.folder / f"{CLASS_STRIP}{milestone.step:09d}-{one.number:05d}.png"
     if ranks.is_main:
         count = milestone.evaluation.strip
         save_png(picture, tile(images[one.generated[:count]], count))

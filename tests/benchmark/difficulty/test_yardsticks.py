@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +27,7 @@ from benchmark.difficulty.yardsticks import (
     yardsticks,
 )
 from benchmark.rows.metric_names import EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN
+from mindiffusion.config.presets import load_preset
 from mindiffusion.curriculum.clusters import MeasuredClusters
 from mindiffusion.errors import UserError
 
@@ -251,3 +253,10 @@ def test_outcome_has_tables_figure_and_an_order_for_each_yardstick(tmp_path):
     assert content["difficulty"][0] == STEPS[-1] > content["difficulty"][1]
     assert "not reached" in (folder / "tables" / "difficulty.md").read_text()
     assert "code abc" in (folder / "tables" / "difficulty.md").read_text()
+
+
+def test_preset_of_the_measured_order_reads_what_is_written(tmp_path):
+    write_outcome(measured(tmp_path))
+    file = Path(load_preset("arms/d_measured")["clusters"]["file"])
+    assert file.parts[:2] == ("results", "difficulty-avatars")
+    assert (tmp_path / "run" / file.relative_to("results/difficulty-avatars")).is_file()
