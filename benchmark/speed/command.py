@@ -14,7 +14,8 @@ def add_commands(commands: Any) -> None:
     speed.add_argument(
         "--part",
         default="training",
-        help="training (default), preparation, sampling, evaluation, scaling, busy or uvit",
+        help="training (default), preparation, sampling, evaluation, scaling, busy, uvit, dit or "
+        "song_unet",
     )
     speed.add_argument(
         "--evaluation", dest="part", action="store_const", const="evaluation", help="that part"
