@@ -4,7 +4,6 @@ Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers" (221
 public code, which names the weights (architecture only: docs/networks.md, DiT).
 """
 
-import contextlib
 from typing import Any, Self
 
 import torch
@@ -15,7 +14,7 @@ from mindiffusion.config.dit import DIT_SIZES, DiTSizes, SizeName, check_dit
 from mindiffusion.config.uvit import check_patches
 from mindiffusion.errors import UserError
 from mindiffusion.layers import without_autocast
-from mindiffusion.network import Network
+from mindiffusion.network import Network, check_side
 from mindiffusion.uvit_layers import Attention, Mlp, PatchEmbed, as_images, sinusoid
 
 _EPS = 1e-6
@@ -129,7 +128,7 @@ class DiT(Network):
         Raises:
             UserError: images of another side, or classes that it does not know.
         """
-        self._check_side(x)
+        check_side(x, self.input_size, "DiT")
         told_of = self._embedding(x, told, condition)
         with self._end(x):
             tokens = self.x_embedder(x) + self.pos_embed
@@ -150,18 +149,6 @@ class DiT(Network):
                 told_nothing(condition, "DiT")
                 return embedded
             return embedded + self.y_embedder(condition, x)
-
-    def _check_side(self, x: Tensor) -> None:
-        side = self.input_size
-        if tuple(x.shape[2:]) != (side, side):
-            found = "×".join(map(str, x.shape[2:]))
-            raise UserError(
-                f"this DiT was built for images of {side}×{side} pixels, but got {found}."
-            )
-
-    def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
-        """The context of the first and the last block."""
-        return without_autocast(x) if self.exact_ends else contextlib.nullcontext()
 
     def capacity_report(self) -> dict[str, float]:
         """All dimensions of the tokens, and no penalty."""

@@ -5,7 +5,6 @@ al. 2022, "Elucidating the Design Space" (2206.00364), whose public code names t
 (architecture only: docs/networks.md, SongUNet).
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,7 +22,7 @@ from mindiffusion.config.song_unet import (
 )
 from mindiffusion.errors import UserError
 from mindiffusion.layers import without_autocast
-from mindiffusion.network import Network
+from mindiffusion.network import Network, check_side
 from mindiffusion.song_layers import (
     Conv2d,
     FourierEmbedding,
@@ -167,7 +166,7 @@ class SongUNet(Network):
         Raises:
             UserError: images of another side, or classes that it does not know.
         """
-        self._check_side(x)
+        check_side(x, self.img_resolution, "SongUNet")
         emb = self._embedding(x, told, condition, augment_labels)
         with self._end(x):
             small, x = x, self.enc[self._first](x)
@@ -202,18 +201,6 @@ class SongUNet(Network):
             if augment_labels is not None and self.map_augment is not None:
                 emb = emb + self.map_augment(augment_labels.to(weights))
             return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
-
-    def _check_side(self, x: Tensor) -> None:
-        side = self.img_resolution
-        if tuple(x.shape[2:]) != (side, side):
-            found = "×".join(map(str, x.shape[2:]))
-            raise UserError(
-                f"this SongUNet was built for images of {side}×{side} pixels, but got {found}."
-            )
-
-    def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
-        """The context of the first and the last block."""
-        return without_autocast(x) if self.exact_ends else contextlib.nullcontext()
 
     def capacity_report(self) -> dict[str, float]:
         """All channels of the lowest level, and no penalty."""

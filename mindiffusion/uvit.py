@@ -5,10 +5,9 @@ docs/methods.md, U-ViT). Names and order of the state dict are those of that cod
 weights load. The U-ViT of Hoogeboom et al. 2023 is another network.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -218,10 +217,6 @@ class UViT(Network):
                 f"this U-ViT wants a text for each image, (B, {tokens}, {width}), as its "
                 f"condition, but got {what}."
             )
-
-    def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
-        """The context of the first and the last block."""
-        return without_autocast(x) if self.exact_ends else contextlib.nullcontext()
 
     def capacity_report(self) -> dict[str, float]:
         """All dimensions of the embedding, and no penalty."""
