@@ -10,9 +10,7 @@ from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.training.signals import Interrupted
 from mindiffusion.writable import try_file
 
-PARTS = (
-    *("training", "preparation", "sampling", "evaluation", "scaling", "busy"), *NETWORK_PARTS
-)  # fmt: skip
+PARTS = ("training", "preparation", "sampling", "evaluation", "scaling", "busy", *NETWORK_PARTS)
 
 
 def speed(

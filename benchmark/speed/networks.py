@@ -36,8 +36,11 @@ class NetworkPart:
         return [*_WITHOUT_CLASSES, *small, f"model.{self.width}={width}", *heads]
 
 
-_TOKENS_ON_A_CPU = (
-    *("data.size=32", "model.depth=4", "training.global_batch=32", "sampler.chunk=16"),
+_TRANSFORMER_ON_A_CPU = (
+    "data.size=32",
+    "model.depth=4",
+    "training.global_batch=32",
+    "sampler.chunk=16",
 )
 NETWORK_PARTS: Mapping[str, NetworkPart] = {
     "uvit": NetworkPart(
@@ -46,7 +49,7 @@ NETWORK_PARTS: Mapping[str, NetworkPart] = {
         has_heads=True,
         cpu_widths=(128, 192, 256),
         gpu_widths=(128, 256, 512),
-        on_a_cpu=_TOKENS_ON_A_CPU,
+        on_a_cpu=_TRANSFORMER_ON_A_CPU,
     ),
     "dit": NetworkPart(
         preset="imagenet64_dit_b4",
@@ -54,7 +57,7 @@ NETWORK_PARTS: Mapping[str, NetworkPart] = {
         has_heads=True,
         cpu_widths=(128, 192, 256),
         gpu_widths=(384, 768, 1024),
-        on_a_cpu=_TOKENS_ON_A_CPU,
+        on_a_cpu=_TRANSFORMER_ON_A_CPU,
     ),
     "song_unet": NetworkPart(
         preset="avatars32_edm_b",

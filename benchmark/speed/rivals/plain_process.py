@@ -1,4 +1,4 @@
-"""Losses and samplers written plainly, one class for each process: a check or a clip nowhere.
+"""Losses and samplers written plainly, one class for each process.
 
 Formulas are those of the papers (docs/methods.md). Arguments have one meaning in all of them:
 ``network`` is called as ``network(x, told)``, ``x`` are images (B, C, H, W) in [-1, 1], ``shape``
