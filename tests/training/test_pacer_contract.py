@@ -20,6 +20,9 @@ from mindiffusion.errors import UserError
 from mindiffusion.exchange import exported
 from mindiffusion.exchange.by_path import open_weights
 from mindiffusion.training import checkpoint
+from mindiffusion.training.loop import Hooks
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import run
 
 PATIENCE = {"kind": "patience", "tau": 1, "look_every": 1, "min_delta": 0.07}
 ONE_STAGE = ("curriculum=[{name: full, weight: 1}]",)
@@ -40,31 +43,48 @@ KINDS = {
 }  # fmt: skip
 ALWAYS = ("training.precision=fp64", "training.checkpoint_every=2")
 KILLS = (1, 3, 6, 8, 11, 13, 16, 17, 20, 23)
+PAIR = ("pair", "cut-pair")
 KILLED = pytest.mark.parametrize("kind", KINDS)
 
 
-@pytest.fixture
-def content_of(tiny_content):
-    """A function: kind, name → nested content of a tiny run that is paced so."""
+class Runs:
+    """Tiny runs of all kinds in one folder; those that are whole are trained once."""
 
-    def make(kind, name):
+    def __init__(self, folder, tiny_content, avatars):
+        self._folder, self._tiny_content, self._avatars = folder, tiny_content, avatars
+        self._whole = {}
+
+    def content(self, kind, name):
+        """Nested content of a run that is paced so."""
         pacing, words = KINDS[kind]
-        content = tiny_content("cs", *words, *ALWAYS, output=f"study/{kind}-{name}")
+        output = self._folder / f"{kind}-{name}"
+        content = self._tiny_content("cs", *words, *ALWAYS, output=output)
         return merge(content, {"pacing": pacing})
 
-    return make
+    def config(self, kind, name):
+        return build_config(self.content(kind, name), "mine")
+
+    def train(self, config, stop_after=None):
+        data = self._avatars.training_for(config.data.labels)
+        return run(config, data, Ranks(), lambda trainer: Hooks(), stop_after)
+
+    def whole(self, kind):
+        """The trainer of a run that nobody stopped, on one rank."""
+        if kind not in self._whole:
+            if kind == "yoked":
+                self.lead()
+            self._whole[kind] = self.train(self.config(kind, "whole"))
+        return self._whole[kind]
+
+    def lead(self):
+        """Train the run that the yoked ones follow, if it is not."""
+        content = self._tiny_content("cs", *UNMASKED, *ALWAYS, output=self._folder / "leader")
+        self.train(build_config(merge(content, {"pacing": PATIENCE}), "leader"))
 
 
-@pytest.fixture
-def config_of(content_of):
-    return lambda *of: build_config(content_of(*of), "mine")
-
-
-@pytest.fixture
-def leader(workdir, tiny_content, train_run):
-    """The run that the yoked one follows, trained."""
-    content = tiny_content("cs", *UNMASKED, *ALWAYS, output="study/leader")
-    return train_run(build_config(merge(content, {"pacing": PATIENCE}), "leader"))
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_content, avatars):
+    return Runs(tmp_path_factory.mktemp("pacers"), tiny_content, avatars)
 
 
 def starts(stages):
@@ -84,15 +104,13 @@ def test_every_kind_is_under_contract():
 
 
 @KILLED
-def test_run_killed_ten_times_ends_in_the_same_bits(
-    kind, leader, train_run, config_of, assert_same, log_lines
-):
-    whole, cut = (config_of(kind, name) for name in ("whole", "cut"))
-    pacer = train_run(whole).pacer
+def test_run_killed_ten_times_ends_in_the_same_bits(kind, runs, assert_same, log_lines):
+    trained, cut = runs.whole(kind), runs.config(kind, "cut")
+    whole, pacer = trained.config, trained.pacer
     assert len(pacer.stages) > 2, starts(pacer.stages)
     for last in KILLS:
-        train_run(cut, stop_after=last)
-    assert train_run(cut).pacer.stages == pacer.stages
+        runs.train(cut, stop_after=last)
+    assert runs.train(cut).pacer.stages == pacer.stages
     assert_same(state_of(whole), state_of(cut))
     for step in (12, 24):
         assert_same(milestone_of(whole, step), milestone_of(cut, step))
@@ -107,61 +125,56 @@ def test_run_killed_ten_times_ends_in_the_same_bits(
 
 @KILLED
 def test_milestone_says_which_stages_it_was_trained_in_also_as_an_exported_file(
-    kind, leader, workdir, train_run, config_of
+    kind, runs, tmp_path
 ):
-    config = config_of(kind, "whole")
-    stages = train_run(config).pacer.stages
+    config, stages = runs.whole(kind).config, runs.whole(kind).pacer.stages
     plan, expected = resolve_plan(config, 256), tuple(s for s in stages if s.start < 12)
     path = checkpoint.weights_path(config.run_dir, 12)
-    exported.save(workdir / "x.safetensors", open_weights(path), "raw")
-    for content in (checkpoint.load(path), exported.load(workdir / "x.safetensors")):
+    exported.save(tmp_path / "x.safetensors", open_weights(path), "raw")
+    for content in (checkpoint.load(path), exported.load(tmp_path / "x.safetensors")):
         assert plan.begun(content) == expected
-        study = Study("tiny", workdir, (config,), EvaluationConfig())
+        study = Study("tiny", tmp_path, (config,), EvaluationConfig())
         milestone = Milestone(study, config, plan, "m", content, config.run_dir)
         exposure = [row.value for row in milestone.stage_rows() if row.metric == "exposure"]
         assert np.reshape(exposure, (-1, 20)).mean(1) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.fixture
-def two_ranks(run_cli, torchrun, repository, avatars, workdir):
+def two_ranks(run_cli, torchrun, repository, avatars, tmp_path):
     """A function: contents of jobs → the finished process of two ranks that did them."""
 
     def run(*jobs):
-        np.save(workdir / "images.npy", avatars.train)
+        np.save(tmp_path / "images.npy", avatars.train)
         files = []
         for number, job in enumerate(jobs):
-            files.append(workdir / f"job{number}.json")
+            files.append(tmp_path / f"job{number}.json")
             files[-1].write_text(json.dumps(job | {"manifest": avatars.manifest_id}))
         script = repository / "tests" / "training" / "drive_training.py"
-        return run_cli([*torchrun, script, workdir / "images.npy", *files], workdir)
+        return run_cli([*torchrun, script, tmp_path / "images.npy", *files], tmp_path)
 
     return run
 
 
-def test_two_ranks_switch_at_the_steps_of_one(
-    leader, train_run, content_of, config_of, two_ranks, assert_same
-):
-    """And, killed ten times, end in the bits of two that were not.
+def test_two_ranks_switch_at_the_steps_of_one(runs, two_ranks, assert_same):
+    """And, killed, end in the bits of two that were not.
 
     All kinds in a few starts of two ranks, for each start takes seconds.
     """
-    jobs = []
-    for kind in KINDS:
-        jobs.append({"config": content_of(kind, "whole")})
-        jobs += [{"config": content_of(kind, "cut"), "stop_after": last} for last in KILLS[:-1]]
+    alone = {kind: runs.whole(kind) for kind in KINDS}
+    of = {name: {kind: {"config": runs.content(kind, name)} for kind in KINDS} for name in PAIR}
+    jobs = [*of["pair"].values()]
+    jobs += [job | {"stop_after": 13} for job in of["cut-pair"].values()]
     done = two_ranks(*jobs)
     assert done.returncode == 0, done.stderr
-    # The last kill is a real one, of one of them.
-    last = {"config": content_of("probe", "cut"), "at": KILLS[-1], "signal": signal.SIGKILL}
-    assert two_ranks(last).returncode != 0
-    done = two_ranks(*({"config": content_of(kind, "cut")} for kind in KINDS))
+    # The second kill is a real one, of one of them.
+    assert two_ranks(of["cut-pair"]["probe"] | {"at": 20, "signal": signal.SIGKILL}).returncode
+    done = two_ranks(*of["cut-pair"].values())
     assert done.returncode == 0, done.stderr
-    for kind in KINDS:
-        whole, cut = (state_of(config_of(kind, name)) for name in ("whole", "cut"))
+    for kind, one in alone.items():
+        whole, cut = (state_of(runs.config(kind, name)) for name in PAIR)
         assert_same(whole, cut)
-        alone = train_run(config_of(kind, "alone"))
-        assert whole["pacing"]["begun"] == starts(alone.pacer.stages), kind
-        assert_same({"network": whole["network"]}, {"network": alone.state()["network"]},
+        assert whole["pacing"]["begun"] == starts(one.pacer.stages), kind
+        assert_same({"network": whole["network"]}, {"network": one.state()["network"]},
                     tolerance=1e-9)  # fmt: skip
 
 
@@ -172,13 +185,12 @@ STRANGE = ("x", -1, True, [], [0, "1"], DEEP, {"a": 1}, float("nan"), torch.zero
 
 
 @KILLED
-def test_state_with_something_else_of_its_pacer_is_refused_in_one_line(
-    kind, leader, workdir, train_run, config_of
-):
-    config = config_of(kind, "whole")
-    train_run(config, stop_after=12)
-    whole = checkpoint.load(checkpoint.checkpoint_path(config.run_dir, 12))
-    pacing, path = whole.pop("pacing"), checkpoint.checkpoint_path(workdir, 12)
+def test_state_with_something_else_of_its_pacer_is_refused_in_one_line(kind, runs, tmp_path):
+    config = runs.whole(kind).config
+    whole = state_of(config)
+    # What is not looked at here is left small: it is written a hundred times.
+    whole |= {name: {} for name in ("network", "averages", "optimizer")} | {"log": ""}
+    pacing, path = whole.pop("pacing"), checkpoint.checkpoint_path(tmp_path, 24)
     del whole["format"]
 
     def used(changed):
