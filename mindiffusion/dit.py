@@ -13,8 +13,7 @@ from mindiffusion.classes import told_classes, told_nothing
 from mindiffusion.config.dit import DIT_SIZES, DiTSizes, SizeName, check_dit
 from mindiffusion.config.uvit import check_patches
 from mindiffusion.errors import UserError
-from mindiffusion.layers import without_autocast
-from mindiffusion.network import Network, check_side
+from mindiffusion.network import Network, check_side, without_autocast
 from mindiffusion.uvit_layers import Attention, Mlp, PatchEmbed, as_images, sinusoid
 
 _EPS = 1e-6

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from mindiffusion.errors import UserError
-from mindiffusion.layers import without_autocast
 from mindiffusion.process import Level, Process
 
 
@@ -161,3 +161,10 @@ def check_side(images: Tensor, side: int, title: str) -> None:
         raise UserError(
             f"this {title} was built for images of {side}×{side} pixels, but got {found}."
         )
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which the device of ``x`` computes in the dtype of the weights."""
+    if x.is_meta:  # where only shapes are wanted, and torch has no autocast
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)

@@ -21,8 +21,7 @@ from mindiffusion.config.song_unet import (
     plan_encoder,
 )
 from mindiffusion.errors import UserError
-from mindiffusion.layers import without_autocast
-from mindiffusion.network import Network, check_side
+from mindiffusion.network import Network, check_side, without_autocast
 from mindiffusion.song_layers import (
     Conv2d,
     FourierEmbedding,

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from mindiffusion.classes import told_classes, told_nothing
 from mindiffusion.config.uvit import check_patches, check_transformer
 from mindiffusion.errors import UserError
-from mindiffusion.layers import without_autocast
-from mindiffusion.network import Network
+from mindiffusion.network import Network, without_autocast
 from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, as_images, masked, sinusoid
 
 Skip = Literal["add"] | bool
