@@ -14,7 +14,14 @@ from mindiffusion.config.dit import DIT_SIZES, DiTSizes, SizeName, check_dit
 from mindiffusion.config.uvit import check_patches
 from mindiffusion.errors import UserError
 from mindiffusion.network import Network, check_side, without_autocast
-from mindiffusion.uvit_layers import Attention, Mlp, PatchEmbed, as_images, sinusoid
+from mindiffusion.uvit_layers import (
+    Attention,
+    Mlp,
+    PatchEmbed,
+    TokenLinear,
+    as_images,
+    sinusoid,
+)
 
 _EPS = 1e-6
 _TIME_DIM = 256
@@ -207,9 +214,9 @@ class DiTBlock(nn.Module):
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, elementwise_affine=False, eps=_EPS)
-        self.attn = Attention(dim, num_heads, qkv_bias=True)
+        self.attn = Attention(dim, num_heads, qkv_bias=True, linear=TokenLinear)
         self.norm2 = nn.LayerNorm(dim, elementwise_affine=False, eps=_EPS)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), approximate="tanh")
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), approximate="tanh", linear=TokenLinear)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
     def forward(self, x: Tensor, told_of: Tensor) -> Tensor:

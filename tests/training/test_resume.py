@@ -99,6 +99,7 @@ OTHERS = {
     "dit under ddpm": (
         "model={network: dit, patch_size: 8, hidden_size: 16, depth: 2, num_heads: 2}",
         "training.optimizer={name: adamw, weight_decay: 0.1}",
+        "training.global_batch=16",
     ),
 }
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.speed.limits import measure_rates
 from benchmark.speed.networks import NETWORK_PARTS, NetworkPart
 from benchmark.speed.ours import OurLoop
 from benchmark.speed.pictures import jpeg_folder, prepared_array
 from benchmark.speed.report import Report, Row, measured_row, run_setting
-from benchmark.speed.rivals.plain_network import PlainTraining
+from benchmark.speed.rivals.plain_network import PlainTraining, with_plain_layers
 from benchmark.speed.rivals.plain_process import plain_process
 from benchmark.speed.setting import device_of, speed_config, uses_gpu
 from benchmark.speed.timing import Loop, Measurement, measure
@@ -99,7 +99,7 @@ def _loops(config: RunConfig, images: np.ndarray, scratch: Path) -> dict[str, Lo
     pixels = codec.inputs(torch.from_numpy(images).to(device), torch.float32)
     loops: list[Loop] = [
         PlainTraining(
-            f"{PLAIN}, training", build_network(config).to(device), pixels.contiguous(), batch,
+            f"{PLAIN}, training", _plain_network(config, device), pixels.contiguous(), batch,
             threads, plain,
         ),
         ours,
@@ -109,6 +109,10 @@ def _loops(config: RunConfig, images: np.ndarray, scratch: Path) -> dict[str, Lo
         ),
     ]  # fmt: skip
     return {loop.name: loop for loop in loops}
+
+
+def _plain_network(config: RunConfig, device: torch.device) -> nn.Module:
+    return with_plain_layers(build_network(config)).to(device)
 
 
 Works = Mapping[str, tuple[int, Callable[[int], Tensor | object]]]
@@ -136,7 +140,7 @@ def _drawn(config: RunConfig, device: torch.device) -> Works:
     codec, side, calls = build_codec(config), config.data.size, sampler_steps(config)
     chunk = resolve_sampler(config, device.type).chunk
     shape = (chunk, codec.channels, side, side)
-    network = build_network(config).to(device).eval().requires_grad_(False)
+    network = _plain_network(config, device).eval().requires_grad_(False)
     plain, model = plain_process(config.process), untrained(config, device)
     return {
         f"{PLAIN}, sampling": (chunk, lambda k: plain.sample(network, shape, calls, device)),

@@ -8,9 +8,10 @@ from torch import nn
 
 from benchmark.speed.networks import NETWORK_PARTS
 from benchmark.speed.rivals import plain_process as plain_module
-from benchmark.speed.rivals.plain_network import PlainTraining
+from benchmark.speed.rivals.plain_network import PlainTraining, with_plain_layers
 from benchmark.speed.rivals.plain_process import PLAIN_PROCESSES, plain_process
-from mindiffusion.build import build_process
+from benchmark.speed.setting import speed_config
+from mindiffusion.build import build_network, build_process
 from mindiffusion.config.presets import load_preset
 from mindiffusion.config.process import PROCESSES, DDPMConfig, EDMConfig, VPSDEConfig
 from mindiffusion.errors import UserError
@@ -99,13 +100,27 @@ def test_plain_training_learns_and_averages():
     torch.manual_seed(0)
     network, images, plain = OneLayer(3, 3, 1), torch.full((8, 3, 8, 8), PIXEL), DDPM
     loop = PlainTraining("plain", network, images, 8, 1, plain)
-    first = [weight.clone() for weight in network.parameters()]
+    first = [weight.detach().clone() for weight in network.parameters()]
     before = sum(float(plain.loss(network, images).detach()) for _ in range(20))
     loop.run(300)
     assert sum(float(plain.loss(network, images).detach()) for _ in range(20)) < 0.9 * before
     for start, average, now in zip(first, loop._average, network.parameters(), strict=True):
         moved, all_the_way = (average - start).norm(), (now.detach() - start).norm()
         assert 0 < float(moved) < 0.05 * float(all_the_way)
+
+
+def test_plain_network_has_pytorchs_layers_and_our_weights():
+    """Each network keeps its names and its order, and the layers of others are left alone."""
+    for part in NETWORK_PARTS.values():
+        config = speed_config(part.preset, part.words(32, is_on_gpu=False))
+        ours, plain = build_network(config), with_plain_layers(build_network(config))
+        kinds = {type(layer) for layer in plain.modules() if isinstance(layer, nn.Linear)}
+        assert kinds == {nn.Linear}
+        found, expected = plain.state_dict(), ours.state_dict()
+        assert list(found) == list(expected)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        x, told = torch.randn(2, 3, 32, 32), torch.rand(2)
+        torch.testing.assert_close(plain(x, told), ours(x, told), rtol=1e-4, atol=1e-5)
 
 
 def test_presets_of_networks_are_of_their_processes():
