@@ -4,7 +4,6 @@ Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers" (221
 public code, which names the weights (architecture only: docs/networks.md, DiT).
 """
 
-import contextlib
 from typing import Any, Self
 
 import torch
@@ -14,9 +13,15 @@ from mindiffusion.classes import told_classes, told_nothing
 from mindiffusion.config.dit import DIT_SIZES, DiTSizes, SizeName, check_dit
 from mindiffusion.config.uvit import check_patches
 from mindiffusion.errors import UserError
-from mindiffusion.layers import without_autocast
-from mindiffusion.network import Network
-from mindiffusion.uvit_layers import Attention, Mlp, PatchEmbed, as_images, sinusoid
+from mindiffusion.network import Network, check_side, without_autocast
+from mindiffusion.uvit_layers import (
+    Attention,
+    Mlp,
+    PatchEmbed,
+    TokenLinear,
+    as_images,
+    sinusoid,
+)
 
 _EPS = 1e-6
 _TIME_DIM = 256
@@ -129,7 +134,7 @@ class DiT(Network):
         Raises:
             UserError: images of another side, or classes that it does not know.
         """
-        self._check_side(x)
+        check_side(x, self.input_size, "DiT")
         told_of = self._embedding(x, told, condition)
         with self._end(x):
             tokens = self.x_embedder(x) + self.pos_embed
@@ -150,18 +155,6 @@ class DiT(Network):
                 told_nothing(condition, "DiT")
                 return embedded
             return embedded + self.y_embedder(condition, x)
-
-    def _check_side(self, x: Tensor) -> None:
-        side = self.input_size
-        if tuple(x.shape[2:]) != (side, side):
-            found = "×".join(map(str, x.shape[2:]))
-            raise UserError(
-                f"this DiT was built for images of {side}×{side} pixels, but got {found}."
-            )
-
-    def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
-        """The context of the first and the last block."""
-        return without_autocast(x) if self.exact_ends else contextlib.nullcontext()
 
     def capacity_report(self) -> dict[str, float]:
         """All dimensions of the tokens, and no penalty."""
@@ -221,9 +214,9 @@ class DiTBlock(nn.Module):
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, elementwise_affine=False, eps=_EPS)
-        self.attn = Attention(dim, num_heads, qkv_bias=True)
+        self.attn = Attention(dim, num_heads, qkv_bias=True, linear=TokenLinear)
         self.norm2 = nn.LayerNorm(dim, elementwise_affine=False, eps=_EPS)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), approximate="tanh")
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), approximate="tanh", linear=TokenLinear)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
     def forward(self, x: Tensor, told_of: Tensor) -> Tensor:

@@ -3,20 +3,12 @@
 All feature maps are (B, C, H, W). Norms have 8 groups, so every width is divisible by 8.
 """
 
-import contextlib
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from mindiffusion.network import without_autocast
+
 NORM_GROUPS = 8
-
-
-def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """A context in which the device of ``x`` computes in the dtype of the weights."""
-    if x.is_meta:  # where only shapes are wanted, and torch has no autocast
-        return contextlib.nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
 
 
 class GroupNorm(nn.GroupNorm):

@@ -5,12 +5,14 @@ show whether that matters. What a network does not override, it does not have.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from mindiffusion.errors import UserError
 from mindiffusion.process import Level, Process
 
 
@@ -113,6 +115,10 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
+    def _end(self, x: Tensor) -> AbstractContextManager[Any]:
+        """The context of the first and the last block, if it has such."""
+        return without_autocast(x) if self.exact_ends else nullcontext()
+
     def enter_stage(self, capacity: StageCapacity, probe: Probe) -> dict[str, Any]:
         """Take over a stage's capacity; doing so again changes nothing.
 
@@ -150,3 +156,19 @@ class Network(nn.Module):
     def group_norms(self) -> dict[str, Tensor] | None:
         """L2 norms of the weight groups that the penalty acts on, block → (groups,); or None."""
         return None
+
+
+def check_side(images: Tensor, side: int, title: str) -> None:
+    """Raise UserError unless images (B, C, H, W) have the side that a network was built for."""
+    if tuple(images.shape[2:]) != (side, side):
+        found = "×".join(map(str, images.shape[2:]))
+        raise UserError(
+            f"this {title} was built for images of {side}×{side} pixels, but got {found}."
+        )
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which the device of ``x`` computes in the dtype of the weights."""
+    if x.is_meta:  # where only shapes are wanted, and torch has no autocast
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)

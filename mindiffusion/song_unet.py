@@ -5,7 +5,6 @@ al. 2022, "Elucidating the Design Space" (2206.00364), whose public code names t
 (architecture only: docs/networks.md, SongUNet).
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,8 +21,7 @@ from mindiffusion.config.song_unet import (
     plan_encoder,
 )
 from mindiffusion.errors import UserError
-from mindiffusion.layers import without_autocast
-from mindiffusion.network import Network
+from mindiffusion.network import Network, check_side, without_autocast
 from mindiffusion.song_layers import (
     Conv2d,
     FourierEmbedding,
@@ -168,7 +166,7 @@ class SongUNet(Network):
             UserError: images of another side, classes that it does not know, or labels of
                 augmentation that it has no input for.
         """
-        self._check_side(x)
+        check_side(x, self.img_resolution, "SongUNet")
         emb = self._embedding(x, told, condition, augment_labels)
         with self._end(x):
             small, x = x, self.enc[self._first](x)
@@ -212,18 +210,6 @@ class SongUNet(Network):
                 f"shape {tuple(labels.shape)}; build it with augment_dim={labels.shape[-1]}."
             )
         return self.map_augment(labels)
-
-    def _check_side(self, x: Tensor) -> None:
-        side = self.img_resolution
-        if tuple(x.shape[2:]) != (side, side):
-            found = "×".join(map(str, x.shape[2:]))
-            raise UserError(
-                f"this SongUNet was built for images of {side}×{side} pixels, but got {found}."
-            )
-
-    def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
-        """The context of the first and the last block."""
-        return without_autocast(x) if self.exact_ends else contextlib.nullcontext()
 
     def capacity_report(self) -> dict[str, float]:
         """All channels of the lowest level, and no penalty."""

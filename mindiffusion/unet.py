@@ -5,9 +5,7 @@ regularised variants derive from this class and override ``bottleneck`` or ``pen
 there is one copy of the layers and one set of state-dict names.
 """
 
-import contextlib
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +19,6 @@ from mindiffusion.layers import (
     TimeSiren,
     UnetDown,
     UnetUp,
-    without_autocast,
 )
 from mindiffusion.network import Network
 
@@ -107,10 +104,6 @@ class NaiveUnet(Network):
         up3 = self.up3(up2, down1)
         with self._end(x):
             return self.out(torch.cat((up3, x), 1))
-
-    def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
-        """The context of the first and the last block."""
-        return without_autocast(x) if self.exact_ends else contextlib.nullcontext()
 
     def capacity_report(self) -> dict[str, float]:
         """All channels of the bottleneck, and no penalty."""

@@ -5,10 +5,9 @@ docs/methods.md, U-ViT). Names and order of the state dict are those of that cod
 weights load. The U-ViT of Hoogeboom et al. 2023 is another network.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 from mindiffusion.classes import told_classes, told_nothing
 from mindiffusion.config.uvit import check_patches, check_transformer
 from mindiffusion.errors import UserError
-from mindiffusion.layers import without_autocast
-from mindiffusion.network import Network
+from mindiffusion.network import Network, without_autocast
 from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, as_images, masked, sinusoid
 
 Skip = Literal["add"] | bool
@@ -218,10 +216,6 @@ class UViT(Network):
                 f"this U-ViT wants a text for each image, (B, {tokens}, {width}), as its "
                 f"condition, but got {what}."
             )
-
-    def _end(self, x: Tensor) -> contextlib.AbstractContextManager[Any]:
-        """The context of the first and the last block."""
-        return without_autocast(x) if self.exact_ends else contextlib.nullcontext()
 
     def capacity_report(self) -> dict[str, float]:
         """All dimensions of the embedding, and no penalty."""

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _LONGEST_PERIOD = 10_000
+_FEWEST_IMAGES = 16
+"""On one thread PyTorch multiplies smaller batches without oneDNN, whatever they are given as."""
 
 
 def sinusoid(times: Tensor, dim: int) -> Tensor:
@@ -76,14 +78,52 @@ def as_images(tokens: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor:
     return images.reshape(len(tokens), -1, rows * patch_size, columns * patch_size)
 
 
-class Attention(nn.Module):
-    """Self-attention of all tokens to all, (B, L, D) → (B, L, D), without dropout."""
+class TokenLinear(nn.Linear):
+    """nn.Linear of tokens (B, L, in) → (B, L, out), by oneDNN where that is faster.
 
-    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool) -> None:
+    PyTorch leaves products of float32 to MKL, which on an AMD CPU with AVX-512 takes twice as long
+    as oneDNN (docs/performance.md). Its convolutions are oneDNN's, and a 1×1 convolution is the
+    same product; results differ by rounding.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer to each token."""
+        if not _is_for_onednn(x, self.weight):
+            return super().forward(x)
+        # Tokens as a row of pixels, their channels last: no number is moved.
+        row = F.conv2d(x.transpose(1, 2).unsqueeze(2), self.weight[:, :, None, None], self.bias)
+        return row.squeeze(2).transpose(1, 2)
+
+
+def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and len(x) >= _FEWEST_IMAGES
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and torch.backends.mkldnn.is_available()
+    )
+
+
+class Attention(nn.Module):
+    """Self-attention of all tokens to all, (B, L, D) → (B, L, D), without dropout.
+
+    Args:
+        dim: D.
+        num_heads: of D / heads dimensions each.
+        qkv_bias: whether queries, keys and values have a bias.
+        linear: class of its linear layers.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, *, qkv_bias: bool, linear: type[nn.Linear] = nn.Linear
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend, with scores over √(D / heads)."""
@@ -102,15 +142,20 @@ class Mlp(nn.Module):
         dim: D.
         hidden: width between the two.
         approximate: of the GELU: "none" is exact, "tanh" its usual approximation.
+        linear: class of its linear layers.
     """
 
     def __init__(
-        self, dim: int, hidden: int, approximate: Literal["none", "tanh"] = "none"
+        self,
+        dim: int,
+        hidden: int,
+        approximate: Literal["none", "tanh"] = "none",
+        linear: type[nn.Linear] = nn.Linear,
     ) -> None:
         super().__init__()
         self.approximate = approximate
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = linear(dim, hidden)
+        self.fc2 = linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to each token."""

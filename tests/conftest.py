@@ -39,7 +39,7 @@ TINY = {
 }
 LONG_FILES = (
     "test_lost_ranks", "test_reproduce", "test_slurm_reproduce", "test_torture_short",
-    "test_ranks", "test_resume", "test_train_scripts", "test_speed_command",
+    "test_ranks", "test_resume", "test_pacer_contract", "test_train_scripts", "test_speed_command",
 )  # fmt: skip
 
 

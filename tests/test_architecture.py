@@ -165,8 +165,9 @@ def test_random_numbers_come_from_noise_only(ours):
         ("benchmark.speed.rivals.reference_loop", "randn"),
         ("benchmark.speed.rivals.reference_loop", "randn_like"),
         ("benchmark.speed.rivals.reference_loop", "randint"),
+        ("benchmark.speed.rivals.plain_network", "randint"),
         *(
-            ("benchmark.speed.rivals.plain_uvit", how)
+            ("benchmark.speed.rivals.plain_process", how)
             for how in ("rand", "randn", "randint", "randn_like")
         ),
     }

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmark.speed.networks import NETWORK_PARTS
 from mindiffusion.cli import add_set_option
 
 
@@ -14,7 +15,8 @@ def add_commands(commands: Any) -> None:
     speed.add_argument(
         "--part",
         default="training",
-        help="training (default), preparation, sampling, evaluation, scaling, busy or uvit",
+        help="training (default), preparation, sampling, evaluation, scaling, busy, or of another "
+        f"network: {', '.join(NETWORK_PARTS)}",
     )
     speed.add_argument(
         "--evaluation", dest="part", action="store_const", const="evaluation", help="that part"

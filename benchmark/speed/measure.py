@@ -4,12 +4,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.speed.networks import NETWORK_PARTS
 from benchmark.speed.report import Report
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.training.signals import Interrupted
 from mindiffusion.writable import try_file
 
-PARTS = ("training", "preparation", "sampling", "evaluation", "scaling", "busy", "uvit")
+PARTS = ("training", "preparation", "sampling", "evaluation", "scaling", "busy", *NETWORK_PARTS)
 
 
 def speed(
@@ -59,10 +60,10 @@ def _measure(part: str, presets: Sequence[str], overrides: list[str], repeats: i
         from benchmark.speed.parts.training import training
 
         return training(presets, overrides, repeats)
-    if part == "uvit":
-        from benchmark.speed.parts.uvit import uvit
+    if part in NETWORK_PARTS:
+        from benchmark.speed.parts.networks import of_network
 
-        return uvit(overrides, repeats)
+        return of_network(part, overrides, repeats)
     from benchmark.speed.setting import PRESETS
 
     preset = presets[0] if presets else PRESETS[0]

@@ -3,19 +3,19 @@
 from dataclasses import dataclass as plain_dataclass
 from typing import Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.config.model_base import (
-    MAX_SIDE,
-    MOST_BLOCKS,
-    MOST_FEATURES,
     STRICT,
+    Blocks,
+    Classes,
+    Features,
     ModelConfig,
+    Side,
+    TimeScale,
     classes_in_words,
 )
 from mindiffusion.config.uvit import check_patches
-from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.errors import UserError
 
 _WIDTH_MULTIPLE = 4
@@ -75,13 +75,13 @@ class DiTConfig(ModelConfig):
     """
 
     network: Literal["dit"] = "dit"
-    patch_size: int = Field(default=2, ge=1, le=MAX_SIDE)
+    patch_size: Side = 2
     size: SizeName = "S"
-    hidden_size: int | None = Field(default=None, ge=1, le=MOST_FEATURES)
-    depth: int | None = Field(default=None, ge=1, le=MOST_BLOCKS)
-    num_heads: int | None = Field(default=None, ge=1, le=MOST_FEATURES)
-    num_classes: int | None = Field(default=None, ge=1, le=MOST_CLASSES)
-    time_scale: float | None = Field(default=None, gt=0)
+    hidden_size: Features | None = None
+    depth: Blocks | None = None
+    num_heads: Features | None = None
+    num_classes: Classes | None = None
+    time_scale: TimeScale | None = None
     learn_sigma: bool = False
 
     def __post_init__(self) -> None:

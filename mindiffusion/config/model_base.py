@@ -1,15 +1,24 @@
 """What the config of every network has, and what a table is told of it; free of PyTorch."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from mindiffusion.data.classes import MOST_CLASSES
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MOST_FEATURES = 4096
 """Of a width: a U-Net then has 1.7 billion weights."""
 MAX_SIDE = 1024
-MOST_BLOCKS = 256
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+"""In pixels."""
+Features = Annotated[int, Field(ge=1, le=MOST_FEATURES)]
+"""A width, or what divides one."""
+Blocks = Annotated[int, Field(ge=1, le=256)]
+Classes = Annotated[int, Field(ge=1, le=MOST_CLASSES)]
+TimeScale = Annotated[float, Field(gt=0)]
+"""Factor on what the process tells before an embedding of it."""
 
 
 def classes_in_words(num_classes: int | None) -> str:

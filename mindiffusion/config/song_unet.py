@@ -7,13 +7,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.config.model_base import (
-    MAX_SIDE,
-    MOST_FEATURES,
     STRICT,
+    Classes,
+    Features,
     ModelConfig,
+    Side,
+    TimeScale,
     classes_in_words,
 )
-from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.errors import UserError
 
 _CHANNEL_MULTIPLE = 4
@@ -148,7 +149,6 @@ def check_song_sides(sizes: Sizes) -> None:
 
 
 _Mult = Annotated[int, Field(ge=1, le=64)]
-_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -172,14 +172,14 @@ class SongUNetConfig(ModelConfig):
     takes_augment_labels: ClassVar[bool] = True
     network: Literal["song_unet"] = "song_unet"
     arch: Literal["ddpmpp", "ncsnpp"] = "ddpmpp"
-    model_channels: int = Field(default=128, ge=1, le=MOST_FEATURES)
+    model_channels: Features = 128
     channel_mult: Annotated[tuple[_Mult, ...], Field(min_length=1, max_length=_MOST_LEVELS)] = (
         *(2, 2, 2),
     )
     num_blocks: int = Field(default=4, ge=1, le=_MOST_BLOCKS_PER_LEVEL)
-    attn_resolutions: Annotated[tuple[_Side, ...], Field(max_length=_MOST_LEVELS)] = (16,)
-    num_classes: int | None = Field(default=None, ge=1, le=MOST_CLASSES)
-    time_scale: float | None = Field(default=None, gt=0)
+    attn_resolutions: Annotated[tuple[Side, ...], Field(max_length=_MOST_LEVELS)] = (16,)
+    num_classes: Classes | None = None
+    time_scale: TimeScale | None = None
 
     def __post_init__(self) -> None:
         """Refuse widths that norms can't group."""

@@ -2,19 +2,18 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.config.model_base import (
-    MAX_SIDE,
-    MOST_BLOCKS,
-    MOST_FEATURES,
     STRICT,
+    Blocks,
     CapacityLimit,
+    Classes,
+    Features,
     ModelConfig,
+    Side,
     classes_in_words,
 )
-from mindiffusion.data.classes import MOST_CLASSES
 from mindiffusion.errors import UserError
 
 
@@ -68,13 +67,13 @@ class UViTConfig(ModelConfig):
     """
 
     network: Literal["uvit"] = "uvit"
-    patch_size: int = Field(default=4, ge=1, le=MAX_SIDE)
-    embed_dim: int = Field(default=512, ge=1, le=MOST_FEATURES)
-    depth: int = Field(default=12, ge=1, le=MOST_BLOCKS)
-    num_heads: int = Field(default=8, ge=1, le=MOST_FEATURES)
+    patch_size: Side = 4
+    embed_dim: Features = 512
+    depth: Blocks = 12
+    num_heads: Features = 8
     conv: bool = True
     skip: Literal[True, False, "add"] = True
-    num_classes: int | None = Field(default=None, ge=1, le=MOST_CLASSES)
+    num_classes: Classes | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes that fit no image."""

@@ -5,8 +5,9 @@ noise time, and states and milestones keep their masses. Estimates are by bins o
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,38 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.density import Histogram
-from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
+from mindiffusion.curriculum.pacer import KeptStages, Pacer, PacerState, Pacing, RunFacts
 from mindiffusion.curriculum.stages import StageConfig, placed
 from mindiffusion.errors import UserError
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MOST_STAGES = 2000
 """That a run may make: as many as files hold, each with its masses."""
+_MOST_BINS, _MOST_HISTORY = 200, 100
+
+
+_OfBins = Annotated[list[float], Field(max_length=_MOST_BINS)]
+
+
+class MadeStages(KeptStages):
+    """With the masses of all stages but the first."""
+
+    masses: Annotated[list[_OfBins], Field(max_length=10_000)]
+
+
+@plain_dataclass(frozen=True)
+class Making:
+    """How stages are made.
+
+    Attributes:
+        every: steps between two looks.
+        edges: of the bins as a histogram has them, low noise first.
+        uniform: share of the draws that is spread over all bins alike.
+    """
+
+    every: int
+    edges: tuple[float, ...]
+    uniform: float
 
 
 class AdaptivePacer(Pacer):
@@ -28,25 +54,17 @@ class AdaptivePacer(Pacer):
 
     Args:
         curriculum: the stage that comes first, alone.
-        every: steps between two looks.
-        edges: of the bins as a histogram has them, low noise first.
-        uniform: share of the draws that is spread over all bins alike.
+        making: how the others are made.
     """
 
     wants_images = True
 
-    def __init__(
-        self,
-        curriculum: tuple[StageConfig, ...],
-        every: int,
-        edges: tuple[float, ...],
-        uniform: float,
-    ) -> None:
+    def __init__(self, curriculum: tuple[StageConfig, ...], making: Making) -> None:
         super().__init__(curriculum, placed(curriculum, [0]))
-        self.look_every = every
-        self._edges = edges
-        self._bins = len(edges) - 1
-        self._uniform = uniform
+        self.look_every = making.every
+        self._edges = making.edges
+        self._bins = len(making.edges) - 1
+        self._uniform = making.uniform
         self._masses: list[list[float]] = []
 
     @property
@@ -92,7 +110,7 @@ class AdaptivePacer(Pacer):
             UserError: masses that make no such stages.
         """
         masses = kept.get("masses")
-        is_ours = isinstance(masses, list) and len(masses) == len(kept["begun"]) - 1
+        is_ours = masses is not None and len(masses) == len(kept["begun"]) - 1
         if not is_ours or not all(len(each) == self._bins for each in masses or ()):
             raise UserError(
                 f"the file does not say the {self._bins} masses of each stage that its run made; "
@@ -110,23 +128,26 @@ class AdaptivePacer(Pacer):
         super().place(kept)
 
 
+class InfoNoiseState(PacerState, MadeStages):
+    """With sums of losses, numbers of them and their last means, of each bin."""
+
+    sums: _OfBins
+    counts: _OfBins
+    means: _OfBins
+
+
 class InfoNoisePacer(AdaptivePacer):
     """Masses in proportion to the loss of entropy in each bin.
 
     Args:
-        curriculum, every, edges, uniform: as above.
+        curriculum, making: as above.
         widths: (bins,) of the bins in ln σ.
     """
 
     def __init__(
-        self,
-        curriculum: tuple[StageConfig, ...],
-        every: int,
-        edges: tuple[float, ...],
-        uniform: float,
-        widths: NDArray[np.float64],
+        self, curriculum: tuple[StageConfig, ...], making: Making, widths: NDArray[np.float64]
     ) -> None:
-        super().__init__(curriculum, every, edges, uniform)
+        super().__init__(curriculum, making)
         self._widths = widths
         self._sums = np.zeros(self._bins)
         self._counts = np.zeros(self._bins)
@@ -156,26 +177,26 @@ class InfoNoisePacer(AdaptivePacer):
             own[:] = _numbers(state or {}, name, own.shape)
 
 
+class SecondMomentState(PacerState, MadeStages):
+    """With the last losses, bin after bin, and how many there were of each."""
+
+    last_losses: Annotated[list[float], Field(max_length=_MOST_BINS * _MOST_HISTORY)]
+    seen: _OfBins
+
+
 class SecondMomentPacer(AdaptivePacer):
     """Masses in proportion to √E[L²] over the last losses of each bin, once all bins have so many.
 
     Args:
-        curriculum, every, edges, uniform: as above.
+        curriculum, making: as above.
         history: how many losses.
     """
 
     wants_weighted = True
     is_unbiased = True
 
-    def __init__(
-        self,
-        curriculum: tuple[StageConfig, ...],
-        every: int,
-        edges: tuple[float, ...],
-        uniform: float,
-        history: int,
-    ) -> None:
-        super().__init__(curriculum, every, edges, uniform)
+    def __init__(self, curriculum: tuple[StageConfig, ...], making: Making, history: int) -> None:
+        super().__init__(curriculum, making)
         self._last = np.zeros((self._bins, history))
         self._seen = np.zeros(self._bins)
 
@@ -206,11 +227,11 @@ class SecondMomentPacer(AdaptivePacer):
 
 
 def _numbers(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    values = state.get(name)
-    is_ours = isinstance(values, list) and all(isinstance(each, float) for each in values)
-    if not is_ours or (len(values or ()),) != shape:
+    """As many numbers of a state as there are to be; which is not told by its schema."""
+    values = np.array(state.get(name), dtype=np.float64)
+    if values.shape != shape:
         raise UserError(f"the state does not hold {shape[0]} {name!r}; start the run anew.")
-    return np.array(values)
+    return values
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -224,8 +245,9 @@ class AdaptivePacing(Pacing):
     """
 
     makes_stages: ClassVar[bool] = True
+    kept_schema: ClassVar[type[KeptStages]] = MadeStages
     every: int = Field(default=500, ge=1, le=999_999_999)
-    bins: int = Field(default=50, ge=2, le=200)
+    bins: int = Field(default=50, ge=2, le=_MOST_BINS)
 
     def _edges(
         self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts
@@ -263,16 +285,14 @@ class InfoNoisePacing(AdaptivePacing):
         uniform: see above.
     """
 
+    state_schema: ClassVar[type[PacerState]] = InfoNoiseState
     kind: Literal["info_noise"] = "info_noise"
     uniform: float = Field(default=0.05, gt=0, le=1)
 
     def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
-        edges, widths = (
-            self._edges(curriculum, total_steps, run),
-            widths_in_log_sigma(self.bins, run),
-        )
-        return InfoNoisePacer(curriculum, self.every, edges, self.uniform, widths)
+        making = Making(self.every, self._edges(curriculum, total_steps, run), self.uniform)
+        return InfoNoisePacer(curriculum, making, widths_in_log_sigma(self.bins, run))
 
 
 def widths_in_log_sigma(bins: int, run: RunFacts) -> NDArray[np.float64]:
@@ -297,11 +317,12 @@ class SecondMomentPacing(AdaptivePacing):
         history: losses of each bin.
     """
 
+    state_schema: ClassVar[type[PacerState]] = SecondMomentState
     kind: Literal["loss_second_moment"] = "loss_second_moment"
     uniform: float = Field(default=0.001, gt=0, le=1)
-    history: int = Field(default=10, ge=1, le=100)
+    history: int = Field(default=10, ge=1, le=_MOST_HISTORY)
 
     def pacer(self, curriculum: tuple[StageConfig, ...], total_steps: int, run: RunFacts) -> Pacer:
         """A pacer in the first stage."""
-        edges = self._edges(curriculum, total_steps, run)
-        return SecondMomentPacer(curriculum, self.every, edges, self.uniform, self.history)
+        making = Making(self.every, self._edges(curriculum, total_steps, run), self.uniform)
+        return SecondMomentPacer(curriculum, making, self.history)

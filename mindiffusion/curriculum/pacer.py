@@ -4,13 +4,14 @@ A ``Pacer`` owns the stages of one run with the steps at which they really began
 its states and milestones, and whoever asks what was trained reads them there.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.noise_time import NoiseLevels
@@ -18,14 +19,45 @@ from mindiffusion.curriculum.stages import Stage, StageConfig, placed, stage_at
 from mindiffusion.errors import UserError
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_Step = Annotated[int, Field(ge=0, le=2**53)]
+
+
+def _from_the_start(begun: list[int]) -> list[int]:
+    if begun[0] != 0 or any(after <= before for before, after in itertools.pairwise(begun)):
+        raise ValueError("stages begin at rising steps, the first of them at 0")
+    return begun
+
+
+FirstSteps = Annotated[
+    list[_Step], Field(min_length=1, max_length=10_000), AfterValidator(_from_the_start)
+]
+"""First steps of the stages so far."""
+
+
+class KeptStages(BaseModel):
+    """What a milestone's file keeps of a pacer: the schema of ``Pacer.kept``.
+
+    A kind that keeps more has a class of its own, derived from this one.
+    """
+
+    model_config = _STRICT
+
+    begun: FirstSteps
+
+
+class PacerState(KeptStages):
+    """What a state keeps of a pacer: the schema of ``Pacer.state_dict``, likewise."""
+
+    losses: list[float]
 
 
 class Pacer:
     """Says which stage trains a step. As it stands here, it knows all stages beforehand.
 
     A kind that decides during the run is made with its first stage alone, sets ``look_every`` and
-    overrides ``moves_on``; what it remembers between two looks goes into ``state_dict``. All ranks
-    give it the same numbers, so all decide alike.
+    overrides ``moves_on``; what it remembers between two looks goes into ``state_dict``, and its
+    schema is a class that its ``Pacing`` names. All ranks give it the same numbers, so all decide
+    alike.
 
     Args:
         curriculum: all stages, in order.
@@ -140,7 +172,7 @@ class Pacer:
         raise UserError("the file names stages of another run, but its pacing follows none.")
 
     def kept(self, step: int) -> dict[str, Any]:
-        """What a milestone after ``step`` steps keeps, for ``place`` to read."""
+        """What a milestone after ``step`` steps keeps, for ``place`` to read: a ``KeptStages``."""
         return {"begun": [stage.start for stage in self.begun(step)]}
 
     def place(self, kept: Mapping[str, Any]) -> None:
@@ -152,7 +184,7 @@ class Pacer:
         self.stages = placed(self._curriculum, kept["begun"])
 
     def state_dict(self, step: int) -> dict[str, Any]:
-        """What it needs to go on after ``step`` steps, as plain types."""
+        """What it needs to go on after ``step`` steps, as plain types: a ``PacerState``."""
         return self.kept(step) | {"losses": list(self._losses)}
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
@@ -190,12 +222,16 @@ class Pacing:
         kind: which one; a class of its own has one value, by which it is found.
         is_table: whether stages begin at steps that are known before any run.
         makes_stages: whether a run makes stages that its curriculum does not have.
+        kept_schema: of what a milestone keeps of its pacer; files are checked against it.
+        state_schema: of what a state keeps of it.
         follows: name of the folder, beside the run's ``output``, of the runs whose stages it takes
             over, each from that of the same seed; None: it follows none.
     """
 
     is_table: ClassVar[bool] = False
     makes_stages: ClassVar[bool] = False
+    kept_schema: ClassVar[type[KeptStages]] = KeptStages
+    state_schema: ClassVar[type[PacerState]] = PacerState
     kind: str
 
     @property

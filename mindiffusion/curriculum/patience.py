@@ -7,18 +7,18 @@ So a smoothed loss can be asked for, or that of a fixed probe.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
+from mindiffusion.curriculum.pacer import Pacer, PacerState, Pacing, RunFacts
 from mindiffusion.curriculum.stages import StageConfig, placed
-from mindiffusion.errors import UserError
 from mindiffusion.tagged_union import TaggedUnion
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _MOST_STEPS = 999_999_999
+_Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Patience:
@@ -78,25 +78,18 @@ class Patience:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state.
-
-        Raises:
-            UserError: it has no such values.
-        """
-        kinds: dict[str, type | tuple[type, ...]] = {
-            "least": (float, type(None)),
-            "waited": int,
-            "seen": int,
-            "average": float,
-        }
-        for name, kind in kinds.items():
-            if not isinstance(state.get(name, ...), kind):
-                raise UserError(
-                    f"the state does not hold {name!r}, which pacing by patience needs; start the "
-                    "run anew."
-                )
+        """Go on from a state."""
         self._least, self._waited = state["least"], state["waited"]
         self._seen, self._average = state["seen"], state["average"]
+
+
+class PatienceState(PacerState):
+    """With what its patience remembers."""
+
+    least: float | None
+    waited: _Count
+    seen: _Count
+    average: float
 
 
 class PatiencePacer(Pacer):
@@ -153,6 +146,7 @@ class PatiencePacing(Pacing):
             stage begin. Between two looks every step's loss counts.
     """
 
+    state_schema: ClassVar[type[PacerState]] = PatienceState
     kind: Literal["patience"] = "patience"
     tau: int = Field(default=200, ge=1, le=_MOST_STEPS)
     min_delta: float = Field(default=0.0, ge=0, le=1e6)
@@ -179,6 +173,7 @@ class ProbePacing(Pacing):
         images: of a probe.
     """
 
+    state_schema: ClassVar[type[PacerState]] = PatienceState
     kind: Literal["probe"] = "probe"
     tau: int = Field(default=200, ge=1, le=_MOST_STEPS)
     min_delta: float = Field(default=0.0, ge=0, le=1e6)

@@ -7,13 +7,20 @@ lengths that they really had: first as a fixed table, of which controls are made
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.curriculum.controls import FEWEST_STAGES, ControlKind, control
-from mindiffusion.curriculum.pacer import Pacer, Pacing, RunFacts
+from mindiffusion.curriculum.pacer import (
+    FirstSteps,
+    KeptStages,
+    Pacer,
+    PacerState,
+    Pacing,
+    RunFacts,
+)
 from mindiffusion.curriculum.patience import PatientPacing
 from mindiffusion.curriculum.stages import (
     Stage,
@@ -26,6 +33,16 @@ from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import shown_value
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class YokedStages(KeptStages):
+    """With the steps at which the other run's stages began."""
+
+    followed: FirstSteps
+
+
+class YokedState(PacerState, YokedStages):
+    """Likewise."""
 
 
 class YokedPacer(Pacer):
@@ -127,6 +144,8 @@ class YokedPacing(Pacing):
             says it of the controls that it makes.
     """
 
+    kept_schema: ClassVar[type[KeptStages]] = YokedStages
+    state_schema: ClassVar[type[PacerState]] = YokedState
     of: Annotated[str, AfterValidator(_plain_folder)]
     kind: Literal["yoked"] = "yoked"
     controls: Annotated[tuple[ControlKind, ...], Field(max_length=8)] = ()

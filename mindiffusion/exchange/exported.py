@@ -31,16 +31,12 @@ from mindiffusion.outside.weights import (
     tensors_of_file,
 )
 from mindiffusion.sampling import config_of, kept_weights
-from mindiffusion.training.checkpoint import check_milestone
+from mindiffusion.training.checkpoint import check_milestone, kept_stages
 
 ENDING = ".safetensors"
 FORMAT = 1
 _ENTRY = "mindiffusion"
 _ADVICE = "give a file that python -m benchmark export wrote, as it was written."
-_DESCRIBED = (
-    "step", "runtime", "train_seconds", "stage_log", "begun", "followed", "masses", "classes",
-)  # fmt: skip
-"""Keys of a milestone's content that go along as they are."""
 
 
 class _Statistics(BaseModel):
@@ -99,8 +95,7 @@ def save(path: Path, content: Mapping[str, Any], weights: str) -> None:
         "weights": weights,
         "sha256": hashlib.sha256(memoryview(plain)[_behind_header(plain) :]).hexdigest(),
         "manifest": content["manifest"],
-        "milestone": {key: content[key] for key in _DESCRIBED if key in content}
-        | {"config": to_kept(config)},
+        "milestone": _described(content) | {"config": to_kept(config)},
         "statistics": _statistics_part(statistics_of(content, config)),
     }
     del plain
@@ -108,6 +103,13 @@ def save(path: Path, content: Mapping[str, Any], weights: str) -> None:
     assert _behind_header(whole) <= MOST_HEADER_BYTES
     with atomic_write(path) as handle:
         handle.write(whole)
+
+
+def _described(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes along as it is, in the order in which files have it."""
+    stages = kept_stages(content)
+    keys = ("step", "runtime", "train_seconds", "stage_log", *stages, "classes")
+    return {key: content[key] for key in keys if key in content}
 
 
 def _statistics_part(statistics: ImageStatistics | None) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ it whole. Files are written beside their name, synced and renamed. The newest wh
 
 import hashlib
 import io
-import itertools
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from mindiffusion.config.run import differences
+from mindiffusion.curriculum.pacing import pacing_of
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.kept_classes import KeptClasses
@@ -66,32 +66,6 @@ class _Statistics(BaseModel):
     std: Annotated[float, Field(gt=0, le=1)]
 
 
-def _from_the_start(begun: list[int]) -> list[int]:
-    if begun[0] != 0 or any(after <= before for before, after in itertools.pairwise(begun)):
-        raise ValueError("stages begin at rising steps, the first of them at 0")
-    return begun
-
-
-_Begun = Annotated[
-    list[_Step], Field(min_length=1, max_length=10_000), AfterValidator(_from_the_start)
-]
-"""First steps of the stages so far."""
-_Masses = Annotated[list[Annotated[list[float], Field(max_length=1000)]], Field(max_length=10_000)]
-"""Of stages that a run made itself."""
-
-
-class _Pacing(BaseModel):
-    """What all kinds of pacing keep; a kind may add plain values."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-    begun: _Begun
-    followed: _Begun | None = None
-    masses: _Masses | None = None
-    last_losses: list[float] | None = None
-    losses: list[float]
-
-
 class _Described(BaseModel):
     """What every checkpoint says beside its tensors."""
 
@@ -106,12 +80,12 @@ class _Described(BaseModel):
 
 
 class _MilestoneFile(_Described):
-    """A milestone's file: its weights by name are looked at where they are used."""
+    """A milestone's file: its weights by name are looked at where they are used.
+
+    What it keeps of its pacer stands beside them, under names that the kind of pacing knows.
+    """
 
     weights: dict[Name, Any]
-    begun: _Begun | None = None
-    followed: _Begun | None = None
-    masses: _Masses | None = None
     classes: KeptClasses | None = None
 
 
@@ -124,7 +98,7 @@ class _StateFile(_Described):
     averages: dict[str, Any]
     optimizer: dict[str, Any]
     unlogged: Any
-    pacing: _Pacing | None = None
+    pacing: dict[str, Any] | None = None
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -190,13 +164,40 @@ def check_milestone(content: Mapping[str, Any], source: str) -> None:
 def _check_described(kind: type[_Described], content: Mapping[str, Any], source: str) -> None:
     try:
         described = kind.model_validate(content)
+        for part in (described.config, described.runtime, *content["stage_log"]):
+            check_plain(part, source)
+        _check_stages(content, source)
     except ValidationError as error:
         raise UserError(f"{source}: {first_fault(error)}; it is not one of ours.") from None
-    # What has a type may be long, and is known to be plain.
-    typed = _Pacing.model_fields
-    pacing = {k: v for k, v in (content.get("pacing") or {}).items() if k not in typed}
-    for part in (described.config, described.runtime, pacing, *content["stage_log"]):
-        check_plain(part, source)
+
+
+def _check_stages(content: Mapping[str, Any], source: str) -> None:
+    """Hold what a file keeps of its run's pacer against the schemas of its kind.
+
+    Files that were made before there were pacers have nothing of it.
+
+    Raises:
+        ValidationError: it does not fit.
+        UserError: there is no such kind of pacing.
+    """
+    try:
+        pacing = pacing_of(content["config"])
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    if content.get("pacing") is not None:
+        pacing.state_schema.model_validate(content["pacing"])
+    if content.get("begun") is not None:
+        pacing.kept_schema.model_validate(kept_stages(content))
+
+
+def kept_stages(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a milestone's content keeps of its run's pacer, by the names that its kind knows.
+
+    Raises:
+        UserError: there is no such kind of pacing.
+    """
+    names = pacing_of(content["config"]).kept_schema.model_fields
+    return {name: content[name] for name in names if name in content}
 
 
 def _is_number(value: object, number: int) -> bool:

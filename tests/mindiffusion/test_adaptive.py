@@ -170,8 +170,10 @@ def test_what_does_not_fit_is_one_line(kind):
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=r"every is 2, but in 4001 steps .* give at least 3"):
         kind(every=2).pacer(FULL, 4001, RunFacts(0, DDPMConfig()))
+    lists = ("sums", "counts", "means", "seen", "last_losses")
+    of_other_bins = {name: [1.0] * 3 for name in lists}
     with pytest.raises(UserError, match="the state does not hold"):
-        pacer.load_state_dict({"begun": [0], "masses": [], "losses": []})
+        pacer.load_state_dict({"begun": [0], "masses": [], "losses": []} | of_other_bins)
 
 
 def test_run_of_the_most_stages_goes_on_from_its_file(tmp_path):
@@ -190,9 +192,10 @@ def test_run_of_the_most_stages_goes_on_from_its_file(tmp_path):
         log.append({"step": step, "stage": pacer.stages[-1].config.name, "active_channels": 1.0,
                     "penalty_lambda": 0.0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5})  # fmt: skip
     path = checkpoint.checkpoint_path(tmp_path, 2000)
-    described = {"step": 2000, "config": {}, "runtime": {}, "train_seconds": 1.0, "stage_log": log,
-                 "manifest": "m", "log": "", "network": {}, "averages": {}, "optimizer": {},
-                 "unlogged": torch.zeros(0)}  # fmt: skip
+    config = {"pacing": {"kind": "loss_second_moment"}}
+    described = {"step": 2000, "config": config, "runtime": {}, "train_seconds": 1.0,
+                 "stage_log": log, "manifest": "m", "log": "", "network": {}, "averages": {},
+                 "optimizer": {}, "unlogged": torch.zeros(0)}  # fmt: skip
     checkpoint.save(path, described | {"pacing": pacer.state_dict(2000)})
     again.load_state_dict(checkpoint.load(path)["pacing"])
     assert again.stages == pacer.stages and len(again.stages) == 2000

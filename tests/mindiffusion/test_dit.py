@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 from dit_reference import reference
+from tiny_networks import DEEP, dit, images
 from torch.utils.flop_counter import FlopCounterMode
 
 from mindiffusion.dit import DiT, grid_positions
@@ -25,8 +26,6 @@ COUNTS = [
     ("XL", 8, 675_683_072, 675_664_640, 292),
 ]
 PIXELS = {"in_channels": 3, "num_classes": 10, "learn_sigma": False}
-TINY = {"input_size": 8, "patch_size": 2, "in_channels": 3, "hidden_size": 24, "depth": 2,
-        "num_heads": 3}  # fmt: skip
 OPTIONS = [
     {"num_classes": 5},
     {"num_classes": 5, "learn_sigma": False, "mlp_ratio": 2.5},
@@ -40,21 +39,8 @@ def on_meta(name, **options):
         return DiT.of_size(name, **options)
 
 
-def network(**options):
-    """A tiny network with no weight at 0 or 1, in float64; its positions are the fixed ones."""
-    torch.manual_seed(0)
-    net = DiT(**TINY | options).double()
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if name != "pos_embed":
-                parameter.add_(0.2 * torch.randn_like(parameter))
-    return net
-
-
-def inputs(side=8, count=3):
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(count, 3, side, side, generator=generator, dtype=torch.float64)
-    return x, torch.tensor([0.0, 17.0, 999.0], dtype=torch.float64)[:count]
+def inputs():
+    return images(), torch.tensor([0.0, 17.0, 999.0], dtype=torch.float64)
 
 
 # -- layout --------------------------------------------------------------------------------------
@@ -78,7 +64,7 @@ def test_parameters_for_pixels_and_ten_classes(name, patch, count):
 
 
 def test_state_dict_has_names_and_shapes_of_the_public_code():
-    net = DiT(**TINY | {"num_classes": 5, "depth": 1})
+    net = DiT(**DEEP | {"num_classes": 5, "depth": 1})
     state = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     linears = {
         "t_embedder.mlp.0": (24, 256),
@@ -102,16 +88,16 @@ def test_state_dict_has_names_and_shapes_of_the_public_code():
 
 @pytest.mark.parametrize("none", [None, 0])
 def test_network_without_classes_has_no_table(none):
-    net = DiT(**TINY | {"num_classes": none})
+    net = DiT(**DEEP | {"num_classes": none})
     assert net.y_embedder is None
     assert not any(name.startswith("y_embedder") for name in net.state_dict())
-    table = DiT(**TINY | {"num_classes": 5, "class_dropout_prob": 0.0}).y_embedder
+    table = DiT(**DEEP | {"num_classes": 5, "class_dropout_prob": 0.0}).y_embedder
     assert table.embedding_table.weight.shape == (5, 24)
 
 
 def test_initial_weights_are_drawn_as_in_the_public_code():
     torch.manual_seed(0)
-    net = DiT(**TINY | {"hidden_size": 96, "num_classes": 50})
+    net = DiT(**DEEP | {"hidden_size": 96, "num_classes": 50})
     block = net.blocks[0]
     for weight, fan in (
         (block.attn.qkv.weight, 4 * 96),
@@ -149,7 +135,7 @@ def test_positions_tell_the_column_first():
 
 
 def test_positions_keep_their_bits_under_decay_and_averaging():
-    net = DiT(**TINY | {"num_classes": 5})
+    net = DiT(**DEEP | {"num_classes": 5})
     expected = net.pos_embed.clone()
     averages = Averages(net, (0.9, 0.77), total_steps=100)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.5)
@@ -170,9 +156,9 @@ def test_positions_keep_their_bits_under_decay_and_averaging():
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_network_computes_what_the_facts_say(options):
-    net = network(**options)
+    net = dit(**options)
     x, told = inputs()
-    sizes = TINY | options
+    sizes = DEEP | options
     has_classes = bool(options["num_classes"])
     out = 3 if options.get("learn_sigma") is False else 6
     expected = reference(
@@ -185,7 +171,7 @@ def test_network_computes_what_the_facts_say(options):
 
 
 def test_classes_that_are_not_told_have_the_last_row():
-    net = network(num_classes=5)
+    net = dit(num_classes=5)
     x, told = inputs()
     of_none = net(x, told, torch.full((3,), -1))
     assert torch.equal(net(x, told), of_none)
@@ -193,50 +179,6 @@ def test_classes_that_are_not_told_have_the_last_row():
         assert not torch.allclose(net(x, told, torch.full((3,), k)), of_none)
     net.train()
     assert torch.equal(net(x, told, torch.tensor([1, 2, 3])), net(x, told, torch.tensor([1, 2, 3])))
-
-
-def test_time_scale_is_a_factor_on_what_the_network_is_told():
-    net, scaled = network(), network(time_scale=999.0)
-    x, told = inputs()
-    torch.testing.assert_close(scaled(x, told / 999), net(x, told), atol=1e-9, rtol=1e-9)
-    assert not torch.allclose(scaled(x, told), net(x, told))
-
-
-def test_time_is_told_apart_in_float32_whatever_the_weights_are():
-    net = network(num_classes=5).float()
-    x, close = inputs()[0].float(), torch.tensor([997.0, 998.0, 999.0])
-    with torch.autocast("cpu", torch.bfloat16):
-        wide = net._embedding(x, close, None)
-    assert wide.dtype == torch.float32 and torch.equal(wide, net._embedding(x, close, None))
-    assert not torch.equal(wide[1], wide[2])
-    narrow = net.bfloat16()._embedding(x, close, None)
-    assert narrow.dtype == torch.bfloat16 and not torch.equal(narrow[1], narrow[2])
-
-
-@pytest.mark.parametrize("exact_ends", [False, True])
-def test_ends_stay_exact_where_a_sampler_asks_for_it(exact_ends):
-    net = network().float()
-    net.exact_ends = exact_ends
-    dtypes = {}
-    for name in ("x_embedder", "blocks.0.attn", "final_layer.linear"):
-        net.get_submodule(name).register_forward_hook(
-            lambda layer, args, output, name=name: dtypes.update({name: output.dtype})
-        )
-    x, told = inputs()
-    with torch.autocast("cpu", torch.bfloat16):
-        net(x.float(), told.float())
-    end = torch.float32 if exact_ends else torch.bfloat16
-    assert list(dtypes.values()) == [end, torch.bfloat16, end]
-
-
-def test_network_is_compiled_as_one_graph():
-    net = network(num_classes=5, depth=1).float()
-    net.exact_ends = True
-    x, told = (tensor.float() for tensor in inputs())
-    labels = torch.tensor([1, 2, -1])
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(compiled(x, told, labels), net(x, told, labels))
 
 
 @pytest.mark.parametrize(
@@ -271,18 +213,12 @@ def test_operations_are_those_that_the_paper_gives(name, patch, products):
 )
 def test_sizes_that_do_not_fit_are_one_line(options, words):
     with pytest.raises(UserError, match=re.escape(words)) as error:
-        network(**options)
-    assert "\n" not in str(error.value)
-
-
-def test_images_of_other_sides_are_one_line():
-    with pytest.raises(UserError, match="built for images of 8×8 pixels, but got 16×16") as error:
-        network()(*inputs(16))
+        dit(**options)
     assert "\n" not in str(error.value)
 
 
 def test_network_without_a_row_for_it_must_be_told_all_classes():
-    net = network(num_classes=5, class_dropout_prob=0.0)
+    net = dit(num_classes=5, class_dropout_prob=0.0)
     x, told = inputs()
     for condition in (None, torch.tensor([1, -1, 2])):
         with pytest.raises(UserError, match="no row for images whose class is not told") as error:

@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 from song_unet_reference import reference
+from tiny_networks import SONG, images, song_unet
 
 from mindiffusion.errors import UserError
 from mindiffusion.song_layers import FourierEmbedding
@@ -20,10 +21,6 @@ COUNTS = [
     (64, "ddpmpp", {"augment_dim": 9}, 61_805_571, None),
     (64, "ncsnpp", {"augment_dim": 9}, 62_761_091, None),
 ]
-TINY = {
-    "model_channels": 8, "channel_mult": (1, 2, 1), "num_blocks": 2, "attn_resolutions": (4,),
-    "channel_mult_emb": 3, "dropout": 0.0,
-}  # fmt: skip
 OPTIONS = [
     ("ddpmpp", {}),
     ("ddpmpp", {"label_dim": 5, "augment_dim": 4}),
@@ -38,20 +35,8 @@ def on_meta(side, arch, options):
         return SongUNet(side, 3, 3, **ARCHITECTURES[arch] | options)
 
 
-def network(arch="ddpmpp", *, side=8, **options):
-    """A tiny network with no weight at 0 or 1, in float64."""
-    torch.manual_seed(0)
-    net = SongUNet(side, 3, 3, **TINY | ARCHITECTURES[arch] | options).double()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return net
-
-
-def inputs(side=8, count=3):
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(count, 3, side, side, generator=generator, dtype=torch.float64)
-    return x, torch.linspace(-1.2, 0.7, count, dtype=torch.float64)
+def inputs(side=8):
+    return images((side, side)), torch.linspace(-1.2, 0.7, 3, dtype=torch.float64)
 
 
 # -- layout --------------------------------------------------------------------------------------
@@ -166,7 +151,7 @@ def test_fourier_features_are_drawn_once_and_belong_to_the_state():
     torch.manual_seed(0)
     frequencies = FourierEmbedding(4000).freqs
     assert frequencies.shape == (2000,) and float(frequencies.std()) == pytest.approx(16, rel=0.1)
-    net = network("ncsnpp")
+    net = song_unet("ncsnpp")
     assert "map_noise.freqs" in net.state_dict() and not net.map_noise.freqs.requires_grad
 
 
@@ -179,9 +164,9 @@ def one_hot(classes, count):
 
 @pytest.mark.parametrize(("arch", "options"), OPTIONS, ids=str)
 def test_network_computes_what_the_facts_say(arch, options):
-    net = network(arch, **options)
+    net = song_unet(arch, **options)
     x, told = inputs()
-    sizes = TINY | options
+    sizes = SONG | options
     taps = (ARCHITECTURES[arch] | options).get("resample_filter", (1, 1))
     classes = torch.tensor([3, -1, 0]) if "label_dim" in options else None
     augment = torch.rand(3, 4, dtype=torch.float64) if "augment_dim" in options else None
@@ -198,7 +183,7 @@ def test_network_computes_what_the_facts_say(arch, options):
 
 
 def test_classes_that_are_not_told_are_those_of_no_class():
-    net = network(label_dim=5)
+    net = song_unet(label_dim=5)
     x, told = inputs()
     of_none = net(x, told, torch.full((3,), -1))
     assert torch.equal(net(x, told), of_none)
@@ -207,61 +192,13 @@ def test_classes_that_are_not_told_are_those_of_no_class():
     assert not torch.allclose(told_two[1:], of_none[1:])
 
 
-def test_time_scale_is_a_factor_on_what_the_network_is_told():
-    net, scaled = network(), network(time_scale=999.0)
-    x, told = inputs()
-    torch.testing.assert_close(scaled(x, told), net(x, 999.0 * told), atol=1e-10, rtol=1e-10)
-    assert not torch.allclose(scaled(x, told), net(x, told))
-
-
-def test_time_is_told_apart_in_float32_whatever_the_weights_are():
-    net = network(time_scale=999.0).float()
-    x, close = inputs()[0].float(), torch.tensor([0.998, 0.999, 1.0])
-    with torch.autocast("cpu", torch.bfloat16):
-        wide = net._embedding(x, close, None, None)
-    assert wide.dtype == torch.float32
-    assert torch.equal(wide, net._embedding(x, close, None, None))
-    assert not torch.equal(wide[1], wide[2])
-    narrow = net.bfloat16()._embedding(x, close, None, None)
-    assert narrow.dtype == torch.bfloat16 and not torch.equal(narrow[0], narrow[2])
-
-
-@pytest.mark.parametrize("exact_ends", [False, True])
-def test_ends_stay_exact_where_a_sampler_asks_for_it(exact_ends):
-    net = network("ncsnpp").float()
-    net.exact_ends = exact_ends
-    dtypes = {}
-    for name in ("enc.8x8_conv", "enc.2x2_block0.conv0", "dec.8x8_aux_conv"):
-        net.get_submodule(name).register_forward_hook(
-            lambda layer, args, output, name=name: dtypes.update({name: output.dtype})
-        )
-    x, told = inputs()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert net(x.float(), told.float()).dtype == (
-            torch.float32 if exact_ends else torch.bfloat16
-        )
-    end = torch.float32 if exact_ends else torch.bfloat16
-    assert list(dtypes.values()) == [end, torch.bfloat16, end]
-
-
 def test_dropout_acts_in_train_mode_alone():
-    net = network(dropout=0.5)
+    net = song_unet(dropout=0.5)
     x, told = inputs()
     assert not torch.equal(net(x, told), net(x, told))
     net.eval()
     assert torch.equal(net(x, told), net(x, told))
-    assert torch.equal(net(x, told), network().eval()(x, told))
-
-
-def test_network_is_compiled_as_one_graph():
-    small = {"channel_mult": (1, 1), "num_blocks": 1}
-    net = network("ncsnpp", label_dim=5, **small).float()
-    net.exact_ends = True
-    x, told = (tensor.float() for tensor in inputs())
-    labels = torch.tensor([1, 2, -1])
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(compiled(x, told, labels), net(x, told, labels))
+    assert torch.equal(net(x, told), song_unet().eval()(x, told))
 
 
 def test_operations_are_those_of_convolutions_and_products():
@@ -300,7 +237,7 @@ def test_operations_are_those_of_convolutions_and_products():
 )  # fmt: skip
 def test_sizes_and_words_that_do_not_fit_are_one_line(options, words):
     with pytest.raises(UserError, match=re.escape(words)) as error:
-        network(**options)
+        song_unet(**options)
     assert "\n" not in str(error.value)
 
 
@@ -308,11 +245,5 @@ def test_sizes_and_words_that_do_not_fit_are_one_line(options, words):
 def test_labels_of_augmentation_that_have_no_input_are_one_line(built, told):
     said = f"has {built} inputs for augmentation, but got labels of shape (3, {told}); build it"
     with pytest.raises(UserError, match=re.escape(said)) as error:
-        network(augment_dim=built)(*inputs(), None, torch.zeros(3, told))
-    assert "\n" not in str(error.value)
-
-
-def test_images_of_other_sides_are_one_line():
-    with pytest.raises(UserError, match="built for images of 8×8 pixels, but got 16×16") as error:
-        network()(*inputs(16))
+        song_unet(augment_dim=built)(*inputs(), None, torch.zeros(3, told))
     assert "\n" not in str(error.value)

@@ -2,6 +2,7 @@ import re
 
 import pytest
 import torch
+from tiny_networks import images, uvit
 from torch.utils.flop_counter import FlopCounterMode
 from uvit_reference import reference
 
@@ -52,20 +53,8 @@ def on_meta(sizes, **options):
         return UViT(*sizes, **options)
 
 
-def network(*, sides=16, seed=0, **options):
-    """A tiny network with no weight at 0 or 1, in float64."""
-    torch.manual_seed(seed)
-    net = UViT(sides, 4, 3, 12, 4, 3, **options).double()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return net
-
-
 def inputs(sides=(16, 16), count=2):
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(count, 3, *sides, generator=generator, dtype=torch.float64)
-    return x, torch.linspace(0.1, 1.0, count, dtype=torch.float64)
+    return images(sides, count), torch.linspace(0.1, 1.0, count, dtype=torch.float64)
 
 
 def condition_of(options, count=2):
@@ -137,7 +126,7 @@ def test_initial_weights_are_drawn_as_in_the_public_code():
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_network_computes_what_the_facts_say(options):
-    net, condition = network(**options), condition_of(options)
+    net, condition = uvit(**options), condition_of(options)
     x, t = inputs()
     kind = "label" if "num_classes" in options else "text"
     expected = reference(
@@ -149,23 +138,11 @@ def test_network_computes_what_the_facts_say(options):
 
 
 def test_images_need_not_be_square():
-    net = network(sides=(8, 20))
+    net = uvit(sides=(8, 20))
     assert net.grid == (2, 5)
     x, t = inputs((8, 20))
     expected = reference(net.state_dict(), x, t, patch=4, depth=4, heads=3)
     torch.testing.assert_close(net(x, t), expected, atol=1e-10, rtol=1e-10)
-
-
-def test_time_is_told_apart_in_float32_whatever_the_weights_are():
-    close = torch.tensor([998.0, 999.0]) / 999.0
-    net = UViT(8, 4, 3, 8, 2, 2)
-    with torch.autocast("cpu", torch.bfloat16):
-        (tokens,) = net._extra_tokens(close, None)
-    assert tokens.dtype == torch.float32
-    torch.testing.assert_close(tokens[:, 0], sinusoid(torch.tensor([998.0, 999.0]), 8))
-    (narrow,) = net.bfloat16()._extra_tokens(close, None)
-    assert narrow.dtype == torch.bfloat16
-    assert torch.equal(narrow, tokens.bfloat16())
 
 
 def test_sinusoid_has_cosines_first_and_a_zero_for_an_odd_width():
@@ -176,64 +153,18 @@ def test_sinusoid_has_cosines_first_and_a_zero_for_an_odd_width():
     torch.testing.assert_close(found[1, :4], torch.cat((angles.cos(), angles.sin())))
 
 
-def test_time_scale_is_a_factor_on_what_the_network_is_told():
-    plain, scaled = network(), network(time_scale=99.9)
-    scaled.load_state_dict(plain.state_dict())
-    x, t = inputs()
-    torch.testing.assert_close(scaled(x, t * 10), plain(x, t), atol=1e-10, rtol=1e-10)
-    assert not torch.allclose(scaled(x, t), plain(x, t))
-
-
-@pytest.mark.parametrize("exact_ends", [False, True])
-def test_ends_stay_exact_where_a_sampler_asks_for_it(exact_ends):
-    net = network().float()
-    net.exact_ends = exact_ends
-    dtypes = {}
-    for name in ("patch_embed", "mid_block.attn", "decoder_pred", "final_layer"):
-        net.get_submodule(name).register_forward_hook(
-            lambda layer, args, output, name=name: dtypes.update({name: output.dtype})
-        )
-    x, t = inputs()
-    with torch.autocast("cpu", torch.bfloat16):
-        net(x.float(), t.float())
-    end = torch.float32 if exact_ends else torch.bfloat16
-    assert dtypes == {
-        "patch_embed": end,
-        "mid_block.attn": torch.bfloat16,
-        "decoder_pred": end,
-        "final_layer": end,
-    }
-
-
-def test_network_is_compiled_as_one_graph():
-    net = network(num_classes=10).float()
-    net.exact_ends = True
-    x, t = (tensor.float() for tensor in inputs())
-    labels = torch.tensor([1, 2])
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(compiled(x, t, labels), net(x, t, labels))
-
-
 def test_classes_that_are_not_told_have_the_last_row():
-    net = network(num_classes=10)
+    net = uvit(num_classes=10)
     x, t = inputs()
     of_last = net(x, t, torch.tensor([9, 9]))
     assert torch.equal(net(x, t), of_last)
+    assert torch.equal(net(x, t, torch.tensor([-1, -1])), of_last)
     mixed = net(x, t, torch.tensor([-1, 3]))
     torch.testing.assert_close(mixed[0], of_last[0], atol=1e-12, rtol=1e-12)
     assert not torch.allclose(mixed[1], of_last[1])
 
 
 # -- mistakes ------------------------------------------------------------------------------------
-
-
-def test_a_class_that_is_not_told_is_the_last_row():
-    net = network(num_classes=10)
-    x, t = inputs()
-    last = net(x, t, torch.tensor([9, 9]))
-    assert torch.equal(net(x, t, torch.tensor([-1, -1])), last)
-    assert torch.equal(net(x, t), last)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +182,7 @@ def test_a_class_that_is_not_told_is_the_last_row():
 )  # fmt: skip
 def test_condition_that_does_not_fit_is_one_line(options, condition, words):
     with pytest.raises(UserError, match=re.escape(words)) as error:
-        network(**options)(*inputs(), condition)
+        uvit(**options)(*inputs(), condition)
     assert "\n" not in str(error.value)
 
 
@@ -277,12 +208,6 @@ def test_sizes_that_do_not_fit_are_one_line(sizes, options, words):
     assert "\n" not in str(error.value)
 
 
-def test_images_of_other_sides_are_one_line():
-    with pytest.raises(UserError, match="built for images of 16×16 pixels, but got 20×16") as error:
-        network()(*inputs((20, 16)))
-    assert "\n" not in str(error.value)
-
-
 # -- other resolutions ---------------------------------------------------------------------------
 
 
@@ -297,13 +222,13 @@ def on_ramp(place):
 
 
 def test_positions_are_interpolated_for_patches_alone():
-    net = network(num_classes=10)
+    net = uvit(num_classes=10)
     state = net.state_dict()
     rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
     state["pos_embed"][0, 2:, 0] = rows.flatten()
     state["pos_embed"][0, 2:, 1] = columns.flatten()
     resized = resized_positions(state, (4, 4), (8, 12))
-    wide = network(sides=(32, 48), num_classes=10)
+    wide = uvit(sides=(32, 48), num_classes=10)
     wide.load_state_dict(resized)
     positions = resized["pos_embed"]
     assert positions.dtype == torch.float64

@@ -397,6 +397,13 @@ CURRICULUM_MUTANTS = (
         (f"{UNITS}/test_song_unet.py",),
     ),
     Mutant(
+        "few-tokens-multiplied-by-onednn-too",
+        "mindiffusion/uvit_layers.py",
+        "and len(x) >= _FEWEST_IMAGES",
+        "and len(x) >= 1",
+        (f"{UNITS}/test_token_linear.py",),
+    ),
+    Mutant(
         "positions-tell-the-row-first",
         "mindiffusion/dit.py",
         "torch.cat((columns, rows), dim=-1)",

@@ -4,6 +4,7 @@ from mutant import Mutant
 
 UNITS = "tests/mindiffusion"
 TRAINING = "tests/training"
+PACERS = f"{TRAINING}/test_pacer_contract.py"
 RESUME = f"{TRAINING}/test_resume.py::test_resume_after_sigterm_at_any_step_is_bit_equal"
 
 TRAINING_MUTANTS = (
@@ -250,5 +251,27 @@ STEP_MUTANTS = (
         "bad = ~np.isfinite(losses)",
         "bad = losses < 0",
         (f"{TRAINING}/test_loop_errors.py",),
+    ),
+    Mutant(
+        "what-a-state-keeps-of-its-pacer-not-checked",
+        "mindiffusion/training/checkpoint.py",
+        'pacing.state_schema.model_validate(content["pacing"])',
+        "pass",
+        (f"{PACERS}::test_state_with_something_else_of_its_pacer_is_refused_in_one_line",),
+    ),
+    Mutant(
+        "densities-of-a-rank-follow-its-own-losses",
+        "mindiffusion/training/watch.py",
+        "self._on_images(*images.permute(1, 2, 0, 3).flatten(2).numpy())",
+        "self._on_images(times, losses)",
+        (f"{PACERS}::test_two_ranks_switch_at_the_steps_of_one",),
+    ),
+    Mutant(
+        "what-an-online-density-saw-lost-at-resume",
+        "mindiffusion/curriculum/adaptive.py",
+        '        for name, own in (("sums", self._sums), ("counts", self._counts), '
+        '("means", self._means)):\n            own[:] = _numbers(state or {}, name, own.shape)\n',
+        "",
+        (f"{PACERS}::test_run_killed_ten_times_ends_in_the_same_bits",),
     ),
 )

@@ -1,8 +1,5 @@
 """Runs whose stages begin by their losses, by a probe, or as those of another run."""
 
-import json
-import signal
-
 import numpy as np
 import pytest
 import torch
@@ -47,52 +44,6 @@ def milestone_of(config, step=24):
     return checkpoint.load(checkpoint.weights_path(config.run_dir, step))
 
 
-@pytest.mark.parametrize("pacing", [PATIENCE, PROBE], ids=["patience", "probe"])
-def test_run_killed_again_and_again_switches_at_the_same_steps_and_ends_in_the_same_bits(
-    pacing, workdir, train_run, config_of, assert_same, log_lines
-):
-    whole, cut = (config_of(name, pacing) for name in ("whole", "cut"))
-    trained = train_run(whole)
-    begun = starts(trained.pacer.stages)
-    assert len(begun) > 2, begun
-    for last in (3, 8, 9, 15, 16, 23, 24):
-        train_run(cut, stop_after=last)
-    assert starts(train_run(cut).pacer.stages) == begun
-    assert_same(state_of(whole), state_of(cut))
-    assert_same(milestone_of(whole, 12), milestone_of(cut, 12))
-    lines = log_lines(whole.run_dir)
-    assert lines == log_lines(cut.run_dir)
-    # Every switch is a line of the log, and an entry behind its rows.
-    switches = [(line["step"], line["stage"]) for line in lines if "begins" in line]
-    named = [(stage.start, stage.config.name) for stage in trained.pacer.stages]
-    assert switches == named[1:]
-    assert [(e["step"], e["stage"]) for e in milestone_of(whole)["stage_log"]] == named
-
-
-@pytest.mark.parametrize("kind", ["info_noise", "loss_second_moment"])
-def test_density_that_follows_the_losses_survives_kills_to_the_same_bits(
-    kind, workdir, train_run, config_of, assert_same, log_lines
-):
-    one_stage = "curriculum=[{name: full, weight: 1}]"
-    pacing = {"kind": kind, "every": 5, "bins": 3}
-    whole, cut = (config_of(name, pacing, one_stage) for name in ("whole", "cut"))
-    stages = train_run(whole).pacer.stages
-    assert starts(stages)[-3:] == [10, 15, 20]
-    assert len({stage.density for stage in stages}) == len(stages)
-    for last in (4, 13, 15):
-        train_run(cut, stop_after=last)
-    assert train_run(cut).pacer.stages == stages
-    assert_same(state_of(whole), state_of(cut))
-    assert log_lines(whole.run_dir) == log_lines(cut.run_dir)
-    content = milestone_of(whole, 12)
-    plan = resolve_plan(whole, 256)
-    assert plan.begun(content) == tuple(stage for stage in stages if stage.start < 12)
-    study = Study("tiny", workdir, (whole,), EvaluationConfig())
-    milestone = Milestone(study, whole, plan, "m", content, whole.run_dir)
-    exposure = [row.value for row in milestone.stage_rows() if row.metric == "exposure"]
-    assert np.reshape(exposure, (-1, 20)).mean(1) == pytest.approx(1, abs=1e-6)
-
-
 def test_second_moment_is_that_of_the_loss_with_the_process_weights(
     workdir, train_run, config_of, monkeypatch
 ):
@@ -113,42 +64,6 @@ def test_second_moment_is_that_of_the_loss_with_the_process_weights(
     weight = process.level(torch.from_numpy(times[0])).weight.numpy()
     assert weight.max() > 1.5 * weight.min()
     np.testing.assert_allclose(weighted[0], plain[0] * weight, rtol=1e-12)
-
-
-@pytest.fixture
-def two_ranks(run_cli, torchrun, repository, avatars, tmp_path):
-    """A function: contents of jobs → the finished process of two ranks."""
-
-    def run(*jobs):
-        np.save(tmp_path / "images.npy", avatars.train)
-        files = []
-        for number, job in enumerate(jobs):
-            files.append(tmp_path / f"job{number}.json")
-            files[-1].write_text(json.dumps(job | {"manifest": avatars.manifest_id}))
-        script = repository / "tests" / "training" / "drive_training.py"
-        return run_cli([*torchrun, script, tmp_path / "images.npy", *files], tmp_path)
-
-    return run
-
-
-@pytest.mark.parametrize("pacing", [PATIENCE, PROBE], ids=["patience", "probe"])
-def test_two_ranks_switch_at_the_steps_of_one(
-    pacing, workdir, train_run, paced, config_of, two_ranks, assert_same
-):
-    alone = train_run(config_of("alone", pacing, *FP64))
-    whole, cut = (paced(name, pacing, *FP64) for name in ("whole", "cut"))
-    done = two_ranks({"config": whole}, {"config": cut, "stop_after": 9})
-    assert done.returncode == 0, done.stderr
-    killed = two_ranks({"config": cut, "at": 17, "signal": signal.SIGKILL})
-    assert killed.returncode != 0
-    done = two_ranks({"config": cut})
-    assert done.returncode == 0, done.stderr
-    configs = [build_config(each, "mine") for each in (whole, cut)]
-    assert_same(*map(state_of, configs))
-    begun = starts(alone.pacer.stages)
-    assert len(begun) > 2 and state_of(configs[0])["pacing"]["begun"] == begun
-    network = {"network": alone.state()["network"]}
-    assert_same({"network": state_of(configs[0])["network"]}, network, tolerance=1e-9)
 
 
 def test_probe_is_the_same_at_every_split_and_leaves_no_trace(workdir, train_run, config_of):

@@ -1,7 +1,7 @@
 """When stages begin: by a fixed table, and by a rule that only this file knows."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -14,10 +14,12 @@ from mindiffusion.cli import describe
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.presets import build_config
 from mindiffusion.config.run import config_hash, to_kept
-from mindiffusion.curriculum.pacer import Pacer, Pacing
+from mindiffusion.curriculum.pacer import KeptStages, Pacer, PacerState, Pacing
 from mindiffusion.curriculum.pacing import PACINGS
 from mindiffusion.curriculum.stages import placed
 from mindiffusion.errors import UserError
+from mindiffusion.exchange import exported
+from mindiffusion.exchange.by_path import open_weights
 from mindiffusion.training import checkpoint
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Watch
@@ -33,12 +35,24 @@ class SlowdownPacer(Pacer):
         self.look_every = look_every
         self._threshold = threshold
         self._last = None
+        self._falls = []
 
     def moves_on(self, losses):
         assert len(losses) == self.look_every
         mean, last = sum(losses) / len(losses), self._last
         self._last = mean
-        return last is not None and last - mean < self._threshold
+        if last is None or last - mean >= self._threshold:
+            return False
+        self._falls.append(last - mean)
+        return True
+
+    def kept(self, step):
+        begun = super().kept(step)
+        return begun | {"falls": self._falls[: len(begun["begun"]) - 1]}
+
+    def place(self, kept):
+        super().place(kept)
+        self._falls = list(kept["falls"])
 
     def state_dict(self, step):
         return super().state_dict(step) | {"last": self._last}
@@ -48,8 +62,18 @@ class SlowdownPacer(Pacer):
         self._last = state["last"]
 
 
+class SlowdownStages(KeptStages):
+    falls: list[float]
+
+
+class SlowdownState(PacerState, SlowdownStages):
+    last: float | None
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Slowdown(Pacing):
+    kept_schema: ClassVar[type[KeptStages]] = SlowdownStages
+    state_schema: ClassVar[type[PacerState]] = SlowdownState
     kind: Literal["slowdown"] = "slowdown"
     look_every: int = 3
     threshold: float = 0.044
@@ -185,17 +209,44 @@ def test_files_made_before_there_were_pacers_have_the_stages_of_their_table(
         resolve_plan(slowdown(), 256).pacer().load_state_dict(None)
 
 
+def test_files_keep_what_the_kind_keeps_and_are_checked_by_its_schema(slowdown, workdir, train_run):
+    """Also such a kind as no other file knows: in milestones, in exported files, in states."""
+    config = slowdown("run", threshold=1e9)
+    stages = train_run(config).pacer.stages
+    path = checkpoint.weights_path(config.run_dir, 24)
+    exported.save(workdir / "x.safetensors", open_weights(path), "raw")
+    for content in (checkpoint.load(path), exported.load(workdir / "x.safetensors")):
+        assert len(content["falls"]) == len(stages) - 1 > 1
+        assert resolve_plan(config, 256).begun(content) == stages
+    state = checkpoint.load(checkpoint.checkpoint_path(config.run_dir, 24))
+    for key, value in (("last", "x"), ("falls", 3), ("begun", [3])):
+        wrong = {"pacing": state["pacing"] | {key: value}}
+        assert f"{key} is " in _refused(checkpoint.checkpoint_path(workdir, 24), state | wrong)
+        if key != "last":
+            content = checkpoint.load(path) | {key: value}
+            assert "is " in _refused(checkpoint.weights_path(workdir, 24), content)
+    for config in ({"pacing": {"kind": "sudden"}}, {"pacing": 3}, {"pacing": {"kind": [0]}}):
+        said = _refused(
+            checkpoint.weights_path(workdir, 24), checkpoint.load(path) | {"config": config}
+        )
+        assert "allowed are fixed, patience," in said
+
+
+def _refused(path, content):
+    checkpoint.save(path, {key: value for key, value in content.items() if key != "format"})
+    with pytest.raises(UserError) as error:
+        checkpoint.load(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    return str(error.value)
+
+
 @pytest.mark.parametrize("begun", [[], [1], [0, 0], [0, 5, 4], [0, 1.0], [0, "1"], 3])
 def test_file_with_stages_that_no_run_has_is_refused_in_one_line(begun, tmp_path):
     path = checkpoint.weights_path(tmp_path, 12)
     content = {"step": 12, "config": {}, "runtime": {}, "train_seconds": 1.0, "stage_log": []}
     checkpoint.save(path, content | {"weights": {}, "begun": [0, 5]})
     assert checkpoint.load(path)["begun"] == [0, 5]
-    checkpoint.save(path, content | {"weights": {}, "begun": begun})
-    with pytest.raises(UserError) as error:
-        checkpoint.load(path)
-    assert str(path) in str(error.value) and "begun" in str(error.value)
-    assert "\n" not in str(error.value)
+    assert "begun" in _refused(path, content | {"weights": {}, "begun": begun})
 
 
 def test_milestones_at_ends_that_are_not_known_are_refused(slowdown):

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 
+from mindiffusion.build import build_network
 from mindiffusion.runtime import has_cxx_compiler
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
@@ -85,6 +86,41 @@ def test_resume_after_sigterm_at_any_step_is_bit_equal(
     assert_same(final_state(whole), final_state(cut))
     steps = [line["step"] for line in log_lines(cut.run_dir)]
     assert steps == [4, 8, 12, 16, 20, 24]
+
+
+OTHERS = {
+    "song_unet under edm": (
+        "model={network: song_unet, arch: ncsnpp, model_channels: 8, channel_mult: [1, 2], "
+        "num_blocks: 1, attn_resolutions: [16]}",
+        "process={kind: edm, sigma_data: auto}",
+        "training.optimizer.warm_up_steps=60%",
+        "training.ema_decays=['10%']",
+    ),
+    "dit under ddpm": (
+        "model={network: dit, patch_size: 8, hidden_size: 16, depth: 2, num_heads: 2}",
+        "training.optimizer={name: adamw, weight_decay: 0.1}",
+        "training.global_batch=16",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_killed_run_of_another_network_goes_on_to_the_same_bits(
+    name, workdir, train_run, tiny_config, assert_same, log_lines
+):
+    """Ten steps end between two states, and within the warm-up."""
+    whole, cut = (tiny_config("c", *OTHERS[name], output=output) for output in ("whole", "cut"))
+    trained = train_run(whole)
+    train_run(cut, stop_after=10)
+    assert checkpoint.newest(cut.run_dir)["step"] == 7
+    train_run(cut)
+    assert_same(final_state(whole), final_state(cut))
+    for step in (12, 24):
+        assert_same(milestone(whole, step), milestone(cut, step))
+    assert log_lines(whole.run_dir) == log_lines(cut.run_dir)
+    first = build_network(whole).state_dict()
+    moved = {n for n, w in trained.network.state_dict().items() if not w.equal(first[n])}
+    assert {n for n, _ in trained.network.named_parameters() if n != "pos_embed"} <= moved
 
 
 @pytest.mark.skipif(not has_cxx_compiler(), reason="no C++ compiler for torch.compile")

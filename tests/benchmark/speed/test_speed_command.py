@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.speed.parts import busy, preparation, scaling, uvit
+from benchmark.speed.networks import NETWORK_PARTS
+from benchmark.speed.parts import busy, networks, preparation, scaling
 from mindiffusion.step_cost import step_cost
 from mindiffusion.unet import NaiveUnet
 
@@ -68,37 +69,66 @@ def test_sampling_part_reckons_the_whole_ancestral_chain(workdir, call, tiny_spe
     assert "note" not in rows["DDIM-50, ours"]
 
 
-def test_uvit_part_has_all_rows_of_each_width(workdir, call, monkeypatch):
-    monkeypatch.setattr(uvit, "CPU_WIDTHS", (16, 32))
-    monkeypatch.setattr(uvit, "_HEAD", 8)
+SMALL = {
+    "uvit": {"model.depth": 2},
+    "dit": {"model.depth": 1, "process.n_T": 100},
+    "song_unet": {"model.channel_mult": "[1, 1]", "data.size": 16, "model.attn_resolutions": "[8]"},
+}
+
+
+def test_every_part_of_a_network_is_tested():
+    assert set(SMALL) == set(NETWORK_PARTS)
+
+
+@pytest.mark.parametrize("part", SMALL)
+def test_part_of_a_network_has_all_rows_of_each_width(part, workdir, call, monkeypatch):
+    narrow = replace(NETWORK_PARTS[part], cpu_widths=(16, 32))
+    monkeypatch.setattr(networks, "NETWORK_PARTS", {part: narrow})
     values = {
-        "data.num_train": 20, "model.depth": 2, "training.global_batch": 4,
-        "training.device": "cpu", "training.compile": "off", "training.threads": 1,
-        "sampler.chunk": 2, "sampler.compile": "off",
+        "data.num_train": 20, "training.global_batch": 4, "training.device": "cpu",
+        "training.compile": "off", "training.threads": 1, "sampler.chunk": 2,
+        "sampler.compile": "off", **SMALL[part],
     }  # fmt: skip
     words = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
-    out = run_part(call, "uvit", words)
+    out = run_part(call, part, words)
     rows = rows_of(workdir)
     each = [
         "plain, training", "ours, training", "ours, optimizer alone", "ours, averages alone",
         "plain, sampling", "ours, sampling",
     ]  # fmt: skip
-    assert list(rows) == [f"D {width}, {name}" for width in (16, 32) for name in each]
+    assert list(rows) == [f"width {width}, {name}" for width in (16, 32) for name in each]
     for name, row in rows.items():
         assert ("percent_of_step" in row) == name.endswith("alone")
         assert ("over_plain" in row) == ("alone" not in name)
         assert row.get("percent_of_rate", 1) > 0
-    assert "width as in the rows" in out and "matrix rate" in out
+    said = {line.split(": ")[0] for line in out.splitlines() if ": " in line}
+    assert {"width 16", "width 32", "matrix rate", "plain", "sampling"} <= said
+    assert "global_batch 4" in out and "chunk 2" in out
+
+
+def test_width_that_is_given_is_the_only_one():
+    found = networks._configs(NETWORK_PARTS["uvit"], ["model.embed_dim=64", "model.num_heads=1"])
+    assert [*found] == [64]
+
+
+@pytest.mark.parametrize("is_on_gpu", [False, True])
+@pytest.mark.parametrize("part", NETWORK_PARTS)
+def test_widths_of_a_part_fit_its_network(part, is_on_gpu):
+    device = f"training.device={'cuda' if is_on_gpu else 'cpu'}"
+    measured = NETWORK_PARTS[part]
+    found = networks._configs(measured, [device])
+    assert tuple(found) == (measured.gpu_widths if is_on_gpu else measured.cpu_widths)
+    assert len({config.model.words for config in found.values()}) == len(found)
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
-    [("model.network=naive_unet", "of naive_unet; it is a key of uvit"),
-     ("process.kind=ddpm", "leave process.kind out")],
+    ("part", "word", "message"),
+    [("uvit", "model.network=naive_unet", "of naive_unet; it is a key of uvit"),
+     ("song_unet", "model.network=dit", "of dit; it is a key of song_unet")],
 )  # fmt: skip
-def test_uvit_part_of_something_else_is_refused(word, message, call):
+def test_part_of_another_network_is_refused(part, word, message, call):
     words = ["--set", word, "--set", "data.num_train=20", "--set", "training.device=cpu"]
-    code, _, errors = call(main, ["speed", "--part", "uvit", *words])
+    code, _, errors = call(main, ["speed", "--part", part, *words])
     assert code == 2 and message in errors and len(errors.splitlines()) == 1
 
 
