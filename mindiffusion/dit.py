@@ -18,7 +18,6 @@ from mindiffusion.uvit_layers import (
     Attention,
     Mlp,
     PatchEmbed,
-    TokenLinear,
     as_images,
     sinusoid,
 )
@@ -214,9 +213,9 @@ class DiTBlock(nn.Module):
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, elementwise_affine=False, eps=_EPS)
-        self.attn = Attention(dim, num_heads, qkv_bias=True, linear=TokenLinear)
+        self.attn = Attention(dim, num_heads, qkv_bias=True)
         self.norm2 = nn.LayerNorm(dim, elementwise_affine=False, eps=_EPS)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), approximate="tanh", linear=TokenLinear)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), approximate="tanh")
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
     def forward(self, x: Tensor, told_of: Tensor) -> Tensor:

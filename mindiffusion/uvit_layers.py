@@ -114,16 +114,13 @@ class Attention(nn.Module):
         dim: D.
         num_heads: of D / heads dimensions each.
         qkv_bias: whether queries, keys and values have a bias.
-        linear: class of its linear layers.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, *, qkv_bias: bool, linear: type[nn.Linear] = nn.Linear
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = linear(dim, dim)
+        self.qkv = TokenLinear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = TokenLinear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend, with scores over √(D / heads)."""
@@ -142,20 +139,15 @@ class Mlp(nn.Module):
         dim: D.
         hidden: width between the two.
         approximate: of the GELU: "none" is exact, "tanh" its usual approximation.
-        linear: class of its linear layers.
     """
 
     def __init__(
-        self,
-        dim: int,
-        hidden: int,
-        approximate: Literal["none", "tanh"] = "none",
-        linear: type[nn.Linear] = nn.Linear,
+        self, dim: int, hidden: int, approximate: Literal["none", "tanh"] = "none"
     ) -> None:
         super().__init__()
         self.approximate = approximate
-        self.fc1 = linear(dim, hidden)
-        self.fc2 = linear(hidden, dim)
+        self.fc1 = TokenLinear(dim, hidden)
+        self.fc2 = TokenLinear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to each token."""
@@ -181,7 +173,7 @@ class Block(nn.Module):
         self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias)
         self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.skip_linear = nn.Linear(2 * dim, dim) if joins else None
+        self.skip_linear = TokenLinear(2 * dim, dim) if joins else None
 
     def forward(self, x: Tensor, skip: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Apply the block to a stream, and to the output of an earlier block, if any."""
