@@ -273,6 +273,20 @@ PROCESS_MUTANTS = (
         (f"{UNITS}/test_learned_variance.py",),
     ),
     Mutant(
+        "error-of-high-noise-overflows-in-the-first-levels-term",
+        "mindiffusion/learned_variance.py",
+        "distance = torch.where(is_first, error, 0.0) * sigma / alpha",
+        "distance = error * sigma / alpha",
+        (f"{UNITS}/test_learned_variance.py",),
+    ),
+    Mutant(
+        "wild-variance-overflows-in-the-first-levels-term",
+        "mindiffusion/learned_variance.py",
+        "torch.where(is_first, log_posterior + above_posterior, 0.0)",
+        "log_posterior + above_posterior",
+        (f"{UNITS}/test_learned_variance.py",),
+    ),
+    Mutant(
         "images-of-all-chunks-share-their-noise",
         "mindiffusion/sampling.py",
         "torch.arange(number * chunk, (number + 1) * chunk, device=device)",
