@@ -62,12 +62,12 @@ def variational_bound(said: Prediction, images: Tensor, rows: Tensor, is_first: 
     alpha, sigma = factors(said.level, images)
     error = said.eps.detach() - (said.x_t - alpha * images) / sigma
     is_first = is_first.view(-1, 1, 1, 1)
-    # Each term gets 0 where the other one counts: if it overflowed there, its gradient 0·∞ would
-    # be NaN.
+    # Where the other term counts, each gets 0 instead of what the network said, and no gradient
+    # leads back: an overflow there would give 0·∞.
     divergence = _step_divergence(
         gain * error.square(), torch.where(is_first, 0.0, above_posterior)
     )
-    distance = torch.where(is_first, error, 0.0) * sigma / alpha
+    distance = error * sigma / alpha
     log_variance = torch.where(is_first, log_posterior + above_posterior, 0.0)
     log_mass = grey_log_mass(images, distance, log_variance)
     terms = torch.where(is_first, -log_mass, divergence)

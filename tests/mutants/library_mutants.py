@@ -273,17 +273,17 @@ PROCESS_MUTANTS = (
         (f"{UNITS}/test_learned_variance.py",),
     ),
     Mutant(
-        "error-of-high-noise-overflows-in-the-first-levels-term",
-        "mindiffusion/learned_variance.py",
-        "distance = torch.where(is_first, error, 0.0) * sigma / alpha",
-        "distance = error * sigma / alpha",
-        (f"{UNITS}/test_learned_variance.py",),
-    ),
-    Mutant(
-        "wild-variance-overflows-in-the-first-levels-term",
+        "mass-that-does-not-count-has-a-gradient",
         "mindiffusion/learned_variance.py",
         "torch.where(is_first, log_posterior + above_posterior, 0.0)",
         "log_posterior + above_posterior",
+        (f"{UNITS}/test_learned_variance.py",),
+    ),
+    Mutant(
+        "divergence-that-does-not-count-has-a-gradient",
+        "mindiffusion/learned_variance.py",
+        "torch.where(is_first, 0.0, above_posterior)",
+        "above_posterior",
         (f"{UNITS}/test_learned_variance.py",),
     ),
     Mutant(
