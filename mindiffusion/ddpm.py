@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mindiffusion.chain import Chain
 from mindiffusion.curriculum.loss_weight import LossWeight, check_spread
 from mindiffusion.errors import UserError
-from mindiffusion.learned_variance import bound_table, variational_bound
+from mindiffusion.learned_variance import variational_bound, variational_table
 from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import Parameterization, ParameterizedProcess
 from mindiffusion.process import (
@@ -24,6 +24,7 @@ from mindiffusion.process import (
     add_noise,
     clean_level,
     eps_error,
+    training_losses,
 )
 from mindiffusion.samplers.ancestral import ancestral_sample
 from mindiffusion.schedules import linear_tables
@@ -69,8 +70,10 @@ class DDPMProcess(ParameterizedProcess):
         self.register_buffer("table", self._cpu_table.clone(), persistent=False)
         self.table: Tensor
         # (n_T, 3) of the levels 1 … n_T.
-        self.register_buffer("bound", bound_table(alpha_bar[1:]), persistent=False)
-        self.bound: Tensor
+        self.register_buffer(
+            "variational_table", variational_table(alpha_bar[1:]), persistent=False
+        )
+        self.variational_table: Tensor
 
     @property
     def device(self) -> torch.device:
@@ -106,12 +109,14 @@ class DDPMProcess(ParameterizedProcess):
     def variance_loss(self, said: Prediction, images: Tensor) -> Tensor | None:
         """The variational bound of each image at its level, in bits per value, (B,).
 
-        None if the network says no variance. The bound is that of ``learned_variance``.
+        None if the network says no variance. Source: ``mindiffusion.learned_variance``.
         """
         if said.variance_share is None:
             return None
         index = self._index(said.level.t)
-        return variational_bound(said, images, self.bound[index - 1], index == 1)
+        # One level for all images may lie on the CPU while they do not.
+        is_first = (index == 1).to(images.device)
+        return variational_bound(said, images, self.variational_table[index - 1], is_first)
 
     def grid(self, count: int) -> tuple[Level, ...]:
         """``count`` levels at the middles of equal shares of the chain, rising.
@@ -250,10 +255,8 @@ class DDPM(nn.Module):
         level = self.process.level(self.noise_times(u))
         model = Model(self.eps_model, self.process)
         said = model(add_noise(x, level, noise), level)
-        losses = eps_error(said, noise)
-        weighted = losses * level.weight.to(losses.dtype)
         of_variance = self.process.variance_loss(said, x)
-        return weighted if of_variance is None else weighted + of_variance
+        return training_losses(eps_error(said, noise), level, of_variance)
 
     def forward(self, x: Tensor, u: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """The training loss, a scalar: mean squared ε-error at random noise times.

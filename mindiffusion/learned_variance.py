@@ -1,13 +1,14 @@
 """The variance of a chain's steps, and the variational bound that it is learned from.
 
 Source: Nichol and Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models" (2102.09672),
-eq. 15 and 16. The step from level k to k − 1 has the mean that ε̂ gives. The variance of each of its
-values lies between two bounds, by a share s that the network says (``Prediction.variance_share``):
+eq. 15 and 16. The step from level k to k − 1 has the mean that ε̂ gives. The log of the variance of
+each of its values is interpolated between two limits, and may lie outside them, by a share s that
+the network says (``Prediction.variance_share``):
 
     log σ² = s·log β + (1 − s)·log β̃,   β = 1 − ᾱ_k/ᾱ_{k−1},   β̃ = β·(1 − ᾱ_{k−1})/(1 − ᾱ_k).
 
-The chain of the bound ends at the image itself: ᾱ before level 1 is 1, so β is 1 − ᾱ₁ there. Its β̃
-would be 0, so that of level 2 stands for it. The bound's terms are
+The chain of the variational bound ends at the image itself: ᾱ before level 1 is 1, so β is 1 − ᾱ₁
+there. Its β̃ would be 0, so that of level 2 stands for it. The terms are
 
     k ≥ 2:  KL(q ‖ p) of the step's posterior and its prediction,
     k = 1:  −log p of the uint8 image, which is the mass of its grey level.
@@ -25,8 +26,8 @@ _HALF_GREY = 0.5 / GREY
 """Half the width of a grey level in [-1, 1]."""
 
 
-def bound_table(alpha_bar: Tensor) -> Tensor:
-    """What the bound needs of a chain's levels.
+def variational_table(alpha_bar: Tensor) -> Tensor:
+    """What the variational bound needs of a chain's levels.
 
     Args:
         alpha_bar: ᾱ of the levels 1 … n, (n,) float64, falling; n ≥ 2.
@@ -45,14 +46,14 @@ def bound_table(alpha_bar: Tensor) -> Tensor:
 
 
 def variational_bound(said: Prediction, images: Tensor, rows: Tensor, is_first: Tensor) -> Tensor:
-    """The bound's term of each image at its level, in bits per value, (B,).
+    """The variational bound's term of each image at its level, in bits per value, (B,).
 
     Only the variance has a gradient: ε̂ is learned from its own error alone, as in eq. 16.
 
     Args:
         said: with ``variance_share``.
         images: (B, C, H, W), the clean ones: grey levels in [-1, 1].
-        rows: (B, 3), or (1, 3) for all, of ``bound_table``, at the levels of ``said``.
+        rows: (B, 3), or (1, 3) for all, of ``variational_table``, at the levels of ``said``.
         is_first: (B,) or (1,) bool, where the level is 1.
     """
     assert said.variance_share is not None
@@ -60,18 +61,29 @@ def variational_bound(said: Prediction, images: Tensor, rows: Tensor, is_first: 
     above_posterior = said.variance_share.to(images.dtype) * log_ratio
     alpha, sigma = factors(said.level, images)
     error = said.eps.detach() - (said.x_t - alpha * images) / sigma
-    # KL = ½(log σ²/β̃ + β̃/σ² − 1 + (μ̃ − μ)²/σ²), with (μ̃ − μ)²/β̃ = gain·error².
-    divergence = (
-        above_posterior
-        + torch.expm1(-above_posterior)
-        + gain * error.square() * torch.exp(-above_posterior)
-    ) / 2
     is_first = is_first.view(-1, 1, 1, 1)
-    # Elsewhere there is nothing to be read, and the error of high noise would overflow.
-    distance = torch.where(is_first, error, 0.0) * sigma / alpha
-    log_mass = grey_log_mass(images, distance, log_posterior + above_posterior)
+    # Where the other term counts, each gets 0 instead of what the network said, and no gradient
+    # leads back: an overflow there would give 0·∞.
+    divergence = _step_divergence(
+        gain * error.square(), torch.where(is_first, 0.0, above_posterior)
+    )
+    distance = error * sigma / alpha
+    log_variance = torch.where(is_first, log_posterior + above_posterior, 0.0)
+    log_mass = grey_log_mass(images, distance, log_variance)
     terms = torch.where(is_first, -log_mass, divergence)
     return terms.flatten(1).mean(1) / math.log(2.0)
+
+
+def _step_divergence(distance: Tensor, above_posterior: Tensor) -> Tensor:
+    """KL of a step's posterior from its prediction, ½(log σ²/β̃ + β̃/σ² − 1 + (μ̃ − μ)²/σ²).
+
+    Args:
+        distance: (μ̃ − μ)²/β̃ ≥ 0, (B, C, H, W).
+        above_posterior: log σ²/β̃, likewise.
+    """
+    return (
+        above_posterior + torch.expm1(-above_posterior) + distance * torch.exp(-above_posterior)
+    ) / 2
 
 
 def grey_log_mass(images: Tensor, distance: Tensor, log_variance: Tensor) -> Tensor:

@@ -113,8 +113,9 @@ class ParameterizedProcess(nn.Module):
 def answer_to(network: Forward, x: Tensor, level: Level) -> tuple[Tensor, Tensor | None]:
     """A network's answer to x (B, C, H, W), and where it learns the variance its share of that.
 
-    Of 2C channels the last C say the variance: v in about [-1, 1], whose share is (v + 1)/2
-    (Nichol and Dhariwal 2021, 2102.09672).
+    Of 2C channels the last C say the variance: numbers v, whose share is (v + 1)/2, not limited to
+    [0, 1]. In Nichol and Dhariwal 2021 (2102.09672, eq. 15) the answer is itself the share; the map
+    from v is that of their public code.
 
     Returns:
         (B, C, H, W) in the dtype of x, and (B, C, H, W) or None.

@@ -61,9 +61,9 @@ class Prediction:
         level: their levels.
         eps: ε̂, the noise in them.
         known_x0: x̂₀ where it was said first; None: it follows from ε̂.
-        variance_share: where the log of the variance of a chain's next step lies, 0 at its lower
-            bound log β̃, 1 at its upper one log β; not limited to these. None: the network has
-            learned none (``mindiffusion.learned_variance``).
+        variance_share: where the log of the variance of a chain's next step lies: 0 is the limit
+            log β̃, 1 the limit log β, and it may lie outside them. None: the network has learned
+            none (``mindiffusion.learned_variance``).
     """
 
     x_t: Tensor
@@ -258,6 +258,31 @@ def from_x0(x_t: Tensor, level: Level, x0: Tensor) -> Prediction:
 def eps_error(prediction: Prediction, noise: Tensor) -> Tensor:
     """Mean squared ε-error of each image, (B,), in the noise's dtype."""
     return (prediction.eps.to(noise.dtype) - noise).square().flatten(1).mean(1)
+
+
+def training_losses(
+    errors: Tensor, level: Level, of_variance: Tensor | None, often: Tensor | None = None
+) -> Tensor:
+    """What is trained of each image: its ε-error by the level's weight, and the variance's part.
+
+    The level's weight is on the ε-error alone. The variance's part has the factor 1.
+
+    Args:
+        errors: of ``eps_error``, (B,).
+        level: of the images.
+        of_variance: of ``Process.variance_loss``, (B,); None: no variance is learned.
+        often: > 0, how many times as often as plain training a density draws the levels, (B,):
+            both parts are divided by it, so that their mean is plain training's. None: they are
+            not.
+
+    Returns:
+        (B,), in the dtype of the errors.
+    """
+    weight = level.weight if often is None else level.weight / often.to(level.weight.dtype)
+    losses = errors * weight.to(errors.dtype)
+    if of_variance is None:
+        return losses
+    return losses + (of_variance if often is None else of_variance / often.to(losses))
 
 
 def clipped(denoise: Denoiser) -> Denoiser:

@@ -60,8 +60,8 @@ class Setting:
         num_seeds: training seeds 0, 1 …
 
     Raises:
-        UserError: too few or too many of them, intervals with fewer than two noise levels, or
-            labels.
+        UserError: too few or too many of them, intervals with fewer than two noise levels, labels,
+            or a variance that is learned.
     """
 
     folder: str
@@ -82,6 +82,11 @@ class Setting:
             raise UserError(
                 f"data.labels is {self.run.data.labels!r}, but nets of a difficulty run are told "
                 "no class; leave it out."
+            )
+        if self.run.model.learn_sigma:
+            raise UserError(
+                "model.learn_sigma is true, but nets of a difficulty run are compared by their "
+                "error in ε and trained on it alone; leave it out."
             )
         levels = self.run.process.num_levels
         if levels is not None and levels < LEVELS * self.num_intervals:

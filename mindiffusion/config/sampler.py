@@ -35,6 +35,7 @@ class SamplerKind:
         has_eta: whether ``sampler.eta`` changes what it draws.
         has_churn: whether ``sampler.S_churn`` and what belongs to it do.
         uses_rates: whether it steps by a process's rates, and so needs small steps.
+        uses_variance: whether it adds noise of the variance that a network has learned.
         is_whole_chain: whether it makes one call at every counted level, whatever ``sampler.steps``
             is, and leaves the predicted image as it is, whatever ``sampler.clip`` is.
         calls: ``sampler.steps`` → network calls for each image, never more; guidance doubles them.
@@ -46,6 +47,7 @@ class SamplerKind:
     has_eta: bool = False
     has_churn: bool = False
     uses_rates: bool = False
+    uses_variance: bool = False
     is_whole_chain: bool = False
     calls: Callable[[int], int] = lambda steps: steps
     levels: Callable[[int], int] = lambda steps: steps
@@ -57,7 +59,7 @@ _HEUN = SamplerKind(
 )
 SAMPLERS: dict[str, SamplerKind] = {
     "ddim": SamplerKind("ddim", "ddim", has_eta=True),
-    "ddpm": SamplerKind("ddpm", is_whole_chain=True),
+    "ddpm": SamplerKind("ddpm", uses_variance=True, is_whole_chain=True),
     "euler": SamplerKind("euler", "time", has_eta=True, uses_rates=True),
     "heun": _HEUN,
     "edm": replace(_HEUN, title="edm", spacing="rho", has_churn=True),

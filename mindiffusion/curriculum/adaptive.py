@@ -309,8 +309,10 @@ class SecondMomentPacing(AdaptivePacing):
     """Importance sampling by the loss's second moment: Nichol and Dhariwal 2021, 2102.09672.
 
     Losses are weighted by the inverse of the density, so the expected loss is plain training's. L
-    is the loss that plain training has: with the process's weight, without that inverse.
-    There the last 10 losses of each level decide at every step; here those of each bin, at a look.
+    is the ε-error of plain training: with the process's weight, without that inverse, and without
+    the variational bound from which a network may learn a variance. In the paper L is a term of
+    that bound, and the last 10 losses of each level decide at every step; here those of each bin,
+    at a look.
 
     Attributes:
         uniform: see above.

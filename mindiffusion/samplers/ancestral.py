@@ -1,8 +1,9 @@
 """Ancestral sampling of DDPM (Ho et al. 2020, 2006.11239, algorithm 2), with σ_t² = β_t.
 
 β_t = 1 − ᾱ_t/ᾱ_{t−1} is the variance that the step from t − 1 to t adds; minDiffusion samples so.
-Where the network has learned it, the variance is that of each value of the image, between β̃ and β:
-Nichol and Dhariwal 2021 (2102.09672), eq. 15.
+Where the network has learned it, each value of the image has its own variance, whose log is
+interpolated between log β̃ and log β, and may lie outside them: Nichol and Dhariwal 2021
+(2102.09672), eq. 15.
 """
 
 from collections.abc import Callable, Sequence

@@ -7,6 +7,7 @@ from pathlib import Path
 from mindiffusion.build import build_codec, expected_tensors
 from mindiffusion.config.plan import rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, TrainingConfig, ema_name
+from mindiffusion.config.sampler import SAMPLERS
 from mindiffusion.config.shares import decay_of, warm_up_of
 from mindiffusion.errors import UserError
 from mindiffusion.kept_classes import (
@@ -164,6 +165,12 @@ def notes(config: RunConfig, num_train: int) -> list[str]:
             "data.horizontal_flip mirrors images that training.augment mirrors and tells too: the "
             "network is not told of the former; give data.horizontal_flip=false if that is not "
             "meant."
+        )
+    if config.model.learn_sigma and not config.sampler.kind.uses_variance:
+        others = " or ".join(name for name, kind in SAMPLERS.items() if kind.uses_variance)
+        found.append(
+            f"model.learn_sigma is true, but sampler.name {config.sampler.name} does not use the "
+            f"variance; give sampler.name={others} if its images are to have it."
         )
     if num_train >= batch:
         return found

@@ -31,7 +31,7 @@ from mindiffusion.kept_statistics import statistics_part
 from mindiffusion.machine import keep_freed_memory
 from mindiffusion.network import Network, Probe, ProbeBatch, StageCapacity
 from mindiffusion.noise import Stream
-from mindiffusion.process import Level, add_noise, eps_error
+from mindiffusion.process import Level, add_noise, eps_error, training_losses
 from mindiffusion.runtime import Runtime
 from mindiffusion.training.batches import Batch, BatchSource
 from mindiffusion.training.ema import Averages
@@ -206,17 +206,13 @@ class Trainer:
         with self.runtime.autocast():
             x_t, level = self.noisy(batch, self.density)
             said = self.process.predict(network, x_t, level, batch.condition)
-            losses = eps_error(said, batch.noise)
+            errors = eps_error(said, batch.noise)
             of_variance = self.process.variance_loss(said, batch.images)
-        self.watch.add_losses(first, losses.detach(), level.t)
-        weight, often = level.weight, None
+        self.watch.add_losses(first, errors.detach(), level.t)
+        often = None
         if self.pacer.is_unbiased:
             often = relative_density(self.density, level.t, self.process.num_levels)
-            weight = weight / often.to(weight.dtype)
-        losses = losses * weight.to(losses.dtype)
-        if of_variance is not None:
-            losses = losses + (of_variance if often is None else of_variance / often.to(losses))
-        return losses.sum() / self.share
+        return training_losses(errors, level, of_variance, often).sum() / self.share
 
     def _tell_images(self, times: np.ndarray, losses: np.ndarray) -> None:
         """Give the pacer what ``watch`` read of all images, (S, B) each."""

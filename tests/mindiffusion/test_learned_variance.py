@@ -13,7 +13,7 @@ from mindiffusion.data.codec import PIXELS
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPM, DDPMProcess
 from mindiffusion.errors import UserError
-from mindiffusion.learned_variance import bound_table, grey_log_mass
+from mindiffusion.learned_variance import grey_log_mass, variational_table
 from mindiffusion.noise import sample_noise
 from mindiffusion.parameterization import Preconditioned
 from mindiffusion.process import (
@@ -157,8 +157,56 @@ def test_images_of_one_batch_have_the_terms_that_each_has_alone():
         assert PROCESS.variance_loss(Prediction(*both), x).shape == (4,)
 
 
-def test_table_has_the_bounds_of_the_usual_chain():
-    table = bound_table(torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1001).double(), 0)[1:])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("betas", "k"), [((1e-4, 0.09), 1000), ((1e-4, 0.02), 2), (BETAS, 2)])
+@pytest.mark.parametrize("v", [-140.0, -1.0, 1.0, 140.0])
+def test_gradient_is_that_of_the_divergence_wherever_the_mass_would_overflow(v, betas, k, dtype):
+    """At the last level of a chain of ᾱ ≈ 1e-20 x̂₀ is 1e10 off; v is that of a wild network."""
+    process = DDPMProcess(Chain(betas, 1000 if betas != BETAS else N_T))
+    level = process.level(torch.tensor([k / process.num_levels]))
+    if k == 1000:
+        assert 1e-21 < float(level.alpha) ** 2 < 1e-19
+    x = grey_images(3)
+    given = said_of(x, level)
+    share = torch.full(x.shape, (v + 1) / 2, dtype=dtype).requires_grad_()
+    said = Prediction(given.x_t.to(dtype), level, given.eps.to(dtype), None, share)
+    loss = process.variance_loss(said, x.to(dtype))
+    (slope,) = torch.autograd.grad(loss.sum(), share)
+    assert bool(loss.isfinite().all())
+    # d KL/dr = ½(1 − exp(−r)(1 + gain·error²)), r = share·log(β/β̃), in bits per value.
+    _, log_ratio, gain = process.variational_table[k - 1].tolist()
+    alpha, sigma = float(level.alpha), float(level.sigma)
+    error = given.eps - (given.x_t - alpha * x) / sigma
+    by_r = (1 - math.exp(-log_ratio * (v + 1) / 2) * (1 + gain * error.square())) / 2
+    expected = log_ratio * by_r / x[0].numel() / math.log(2)
+    torch.testing.assert_close(slope.double(), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_gradient_at_level_1_is_finite_where_the_divergence_would_overflow():
+    """In float32 exp(−log σ²/β̃) is beyond 3e38, but the mass has a logarithm."""
+    x = grey_images(2).float()
+    level = at(1)
+    log_ratio = float(PROCESS.variational_table[0, 1])
+    share = torch.full(x.shape, -90 / log_ratio).requires_grad_()
+    eps = torch.zeros_like(x)
+    said = Prediction(float(level.alpha) * x, level, eps, None, share)
+    assert math.isinf(float(torch.exp(torch.tensor(90.0))))
+    (slope,) = torch.autograd.grad(PROCESS.variance_loss(said, x).sum(), share)
+    assert bool(slope.isfinite().all())
+
+
+def test_one_level_on_the_cpu_is_for_images_on_any_device():
+    """A device that only has shapes refuses, as a GPU does, to choose by what lies elsewhere."""
+    process = DDPMProcess(Chain(BETAS, N_T)).to("meta")
+    x = torch.empty(2, *SHAPE, device="meta")
+    for k in (1, 5):
+        said = Prediction(x, at(k), x, None, x)
+        found = process.variance_loss(said, x)
+        assert found.shape == (2,) and found.device.type == "meta"
+
+
+def test_table_has_the_limits_of_the_usual_chain():
+    table = variational_table(torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1001).double(), 0)[1:])
     assert table.shape == (1000, 3) and bool(table.isfinite().all())
     # β is never below β̃, so a share of 1 is the larger variance.
     assert bool((table[:, 1] > 0).all()) and float(table[-1, 1]) < 1e-4

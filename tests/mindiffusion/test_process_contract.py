@@ -325,6 +325,15 @@ def test_speed_is_measured_of_ddpm_alone(config, run):
 # -- levels -------------------------------------------------------------------------------------
 
 
+def test_variance_is_learned_exactly_where_the_config_has_a_chain(config, process):
+    x = torch.zeros(2, 3, 4, 4)
+    level = process.level(torch.tensor([0.3, 0.9]))
+    loss = process.variance_loss(Prediction(x, level, x, None, x + 0.5), x)
+    assert (loss is not None) == config.has_chain
+    assert loss is None or (loss.shape == (2,) and bool((loss > 0).all()))
+    assert process.variance_loss(Prediction(x, level, x), x) is None
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_level_is_at_its_noise_time(process, dtype):
     t = torch.linspace(0.011, 1, 64, dtype=dtype)

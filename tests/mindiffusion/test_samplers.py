@@ -371,6 +371,23 @@ def test_unknown_sampler_is_one_line(tiny_config):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+def test_a_learned_variance_changes_what_is_drawn_only_where_the_sampler_says_so(name):
+    process = DDPMProcess(Chain((1e-3, 0.1), 20))
+    sampler = SamplerConfig(name=name, steps=5)
+
+    def drawn_with(share):
+        def denoise(x_t, level):
+            said = exact(x_t, level)
+            return Prediction(x_t, level, said.eps, None, share * torch.ones_like(x_t))
+
+        start = Start(torch.ones(1, 1, 2, 2), lambda key: torch.ones(1, 1, 2, 2), lambda: None)
+        return draw(denoise, process, sampler, start)
+
+    is_changed = not torch.equal(drawn_with(0.0), drawn_with(0.5))
+    assert is_changed == SAMPLERS[name].uses_variance
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_denoiser_is_clipped_if_asked_but_never_for_the_whole_chain(name):
     seen = set()
 

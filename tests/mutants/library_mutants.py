@@ -273,6 +273,20 @@ PROCESS_MUTANTS = (
         (f"{UNITS}/test_learned_variance.py",),
     ),
     Mutant(
+        "mass-that-does-not-count-has-a-gradient",
+        "mindiffusion/learned_variance.py",
+        "torch.where(is_first, log_posterior + above_posterior, 0.0)",
+        "log_posterior + above_posterior",
+        (f"{UNITS}/test_learned_variance.py",),
+    ),
+    Mutant(
+        "divergence-that-does-not-count-has-a-gradient",
+        "mindiffusion/learned_variance.py",
+        "torch.where(is_first, 0.0, above_posterior)",
+        "above_posterior",
+        (f"{UNITS}/test_learned_variance.py",),
+    ),
+    Mutant(
         "images-of-all-chunks-share-their-noise",
         "mindiffusion/sampling.py",
         "torch.arange(number * chunk, (number + 1) * chunk, device=device)",

@@ -59,7 +59,7 @@ TRAINING_MUTANTS = (
     ),
     Mutant(
         "unbiased-loss-counts-the-bound-as-often-as-it-is-drawn",
-        "mindiffusion/training/trainer.py",
+        "mindiffusion/process.py",
         "of_variance if often is None else of_variance / often.to(losses)",
         "of_variance",
         (f"{TRAINING}/test_variance_runs.py",),

@@ -11,14 +11,16 @@ from benchmark.evaluation.milestone.score import score_milestone
 from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
+from mindiffusion.config.presets import build_config, load_preset
 from mindiffusion.config.run import config_hash, to_dict
+from mindiffusion.config.sampler import SAMPLERS
 from mindiffusion.curriculum.density import Window
 from mindiffusion.data.codec import PIXELS
 from mindiffusion.errors import UserError
 from mindiffusion.runtime import resolve_runtime
 from mindiffusion.sampling import model_of, sample_images
 from mindiffusion.training import checkpoint
-from mindiffusion.training.preflight import check_run
+from mindiffusion.training.preflight import check_run, notes
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.trainer import Trainer
 
@@ -143,6 +145,19 @@ def test_setting_leaves_hashes_of_other_runs_as_they_were(tiny_config):
     assert to_dict(learned)["model"]["learn_sigma"] is True
     assert config_hash(plain) != config_hash(learned)
     assert learned.model.words.endswith("heads 2, learned variance")
+    # As it was before networks could learn a variance.
+    preset = build_config(load_preset("imagenet64_dit_xl2"), "preset")
+    assert config_hash(preset) == "d0a9fbcd1c40"
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_that_leaves_the_variance_unused_is_told(name, tiny_config):
+    words = (DIT, f"sampler={{name: {name}, steps: 4}}")
+    said = f"model.learn_sigma is true, but sampler.name {name} does not use the variance"
+    told = [line for line in notes(tiny_config("b", *words, LEARNED), 256) if said in line]
+    assert len(told) == (name != "ddpm")
+    assert all("give sampler.name=ddpm" in line and "\n" not in line for line in told)
+    assert notes(tiny_config("b", *words), 256) == []
 
 
 @pytest.mark.parametrize("kind", ["vpsde", "edm"])

@@ -71,9 +71,9 @@ def elbo_weights(alpha: FloatArray, sigma: FloatArray) -> FloatArray:
     """Weight of the squared ε-error in the variational bound, ½ ((α_{t−1}/α_t)² − (σ_{t−1}/σ_t)²).
 
     Where α² + σ² = 1 this is β_t / (2 (1 − β_t) σ_t²) with β_t = 1 − α_t²/α_{t−1}², the variance
-    that ancestral sampling adds here: Ho et al. 2020, eq. 12, where α_t, σ_t² are √ᾱ_t and 1 − ᾱ_t.
-    At the first t, where the bound has a discrete decoder, the same formula stands. Arguments as
-    for ``SUMMARIES``.
+    that ancestral sampling adds where none is learned: Ho et al. 2020, eq. 12, where α_t, σ_t² are
+    √ᾱ_t and 1 − ᾱ_t. At the first t, where the bound has a discrete decoder, the same formula
+    stands. Arguments as for ``SUMMARIES``.
     """
     return 0.5 * ((alpha[:-1] / alpha[1:]) ** 2 - (sigma[:-1] / sigma[1:]) ** 2)
 

@@ -78,6 +78,10 @@ def test_nets_of_a_seed_differ_in_their_interval_alone():
         ({"intervals": 1}, "--intervals is 1; an order needs two or more"),
         ({"intervals": 51}, "--intervals is 51; .* so give 2 to 50"),
         ({"seeds": 0}, "--num-seeds is 0"),
+        (
+            {"overrides": ("model={network: dit, learn_sigma: true}",)},
+            "model.learn_sigma is true, but nets of a difficulty run .*; leave it out",
+        ),
         ({"overrides": ["process.n_T=15"], "intervals": 8}, "15 noise levels .* at most 7"),
         ({"process": "vesde"}, "process.kind.*'vesde'"),
         ({"overrides": ["curriculum=[]"]}, "--set curriculum=.*makes .*curriculum.* itself"),
