@@ -185,8 +185,8 @@ STEP_MUTANTS = (
     Mutant(
         "penalty-in-the-logged-loss",
         "mindiffusion/training/trainer.py",
-        "losses.detach(), level.t",
-        "(losses + (self.network.penalty() or 0.0)).detach(), level.t",
+        "errors.detach(), level.t",
+        "(errors + (self.network.penalty() or 0.0)).detach(), level.t",
         (f"{TRAINING}/test_trainer_stages.py",),
     ),
     Mutant(
