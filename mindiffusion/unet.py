@@ -1,8 +1,8 @@
 """NaiveUnet, the network of minDiffusion: ε-prediction for images from 32×32 upwards.
 
 Source: cloneofsimo/minDiffusion (architecture only: docs/methods.md, NaiveUnet). Sparse and
-regularised variants derive from this class and override ``bottleneck`` or ``penalty``, so that
-there is one copy of the layers and one set of state-dict names.
+regularised variants derive from this class and override ``first_block``, ``bottleneck`` or
+``penalty``, so that there is one copy of the layers and one set of state-dict names.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,8 @@ from mindiffusion.layers import (
 )
 from mindiffusion.network import Network
 
+FirstBlock = Callable[[Tensor], Tensor]
+"""See ``NaiveUnet.first_block``."""
 Bottleneck = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """See ``NaiveUnet.bottleneck``."""
 
@@ -64,6 +66,17 @@ class NaiveUnet(Network):
         """Number of channels of the vector bottleneck, 2·n_feat."""
         return 2 * self.n_feat
 
+    def first_block(self, x: Tensor) -> Tensor:
+        """What enters ``down2`` and the skip of ``up3``.
+
+        Args:
+            x: (B, n, H, W), the map of ``init_conv``.
+
+        Returns:
+            (B, n, H/2, W/2).
+        """
+        return self.down1(x)
+
     def bottleneck(self, down3: Tensor, temb: Tensor) -> tuple[Tensor, Tensor]:
         """What enters ``up0`` and the innermost skip.
 
@@ -88,13 +101,15 @@ class NaiveUnet(Network):
             (B, out_channels, H, W).
         """
         told_nothing(condition, "U-Net")
-        return self._through(self.bottleneck, x, told)
+        return self._through(self.first_block, self.bottleneck, x, told)
 
-    def _through(self, bottleneck: Bottleneck, x: Tensor, told: Tensor) -> Tensor:
-        """The forward pass by way of a bottleneck."""
+    def _through(
+        self, first_block: FirstBlock, bottleneck: Bottleneck, x: Tensor, told: Tensor
+    ) -> Tensor:
+        """The forward pass by way of a first block and a bottleneck."""
         with self._end(x):
             x = self.init_conv(x)
-        down1 = self.down1(x)
+        down1 = first_block(x)
         down2 = self.down2(down1)
         down3 = self.down3(down2)
         temb = self.timeembed(told)[:, :, None, None]

@@ -235,6 +235,8 @@ CATALOGUE = (
     ),
     KnownArm("S-silent", "as S, masked channels silenced", _VARIANTS),
     KnownArm("CS-silent", "as CS, masked channels silenced", _VARIANTS),
+    KnownArm("S-down1", "as S, mask behind the first block", _VARIANTS),
+    KnownArm("CS-down1", "as CS, mask behind the first block", _VARIANTS),
     KnownArm("CS-stream", "as CS, mask on the whole residual stream", _VARIANTS),
     KnownArm("CS-older", "as CS, sparsities of an older published file", _VARIANTS),
     KnownArm("CR-x10", "as CR, ten times the penalty", _VARIANTS),

@@ -21,6 +21,12 @@ SIDE_MULTIPLE = 32
 """Three 2×2 poolings, then the 4×4 pooling of ``to_vec`` that ``up0`` undoes, must divide."""
 _BLOCKS = ("init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out")
 """Parts of a U-Net with convolutions, from its input to its output."""
+_MASKED = {
+    "bottleneck": ("bottleneck", "bottleneck channels"),
+    "silent": ("bottleneck", "bottleneck channels, innermost skip, time embedding"),
+    "down1": ("down1", "channels of down1, its skip included"),
+}
+"""By placement of the channel mask: the place as rows name it, and what is limited, in words."""
 _WIDE_FROM_N_FEAT = 32
 """On CPUs bf16 and the compiler were measured slower below this width (docs/design.md)."""
 
@@ -102,10 +108,10 @@ class NaiveUnetConfig(UnetConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class SparseUnetConfig(UnetConfig):
-    """The U-Net with a channel mask at its bottleneck.
+    """The U-Net with a channel mask.
 
     Attributes:
-        placement: where the mask acts.
+        placement: where the mask acts, see ``mindiffusion/sparse_unet.py``.
         regrow_method: how channels are chosen.
         probe_batches: batches behind a regrowth's saliency.
         probe_batch_size: images in each of them.
@@ -113,7 +119,7 @@ class SparseUnetConfig(UnetConfig):
 
     network: Literal["sparse_unet"] = "sparse_unet"
     heeds: ClassVar[tuple[str, ...]] = ("sparsity",)
-    placement: Literal["bottleneck", "silent"] = "bottleneck"
+    placement: Literal["bottleneck", "silent", "down1"] = "bottleneck"
     regrow_method: Literal["gradient", "random"] = "gradient"
     probe_batches: int = Field(default=4, ge=1, le=10_000)
     probe_batch_size: int = Field(default=64, ge=2, le=1_000_000)
@@ -121,24 +127,21 @@ class SparseUnetConfig(UnetConfig):
     @property
     def title(self) -> str:
         """What the network is called in tables."""
-        return "NaiveUnet with a channel mask" + (", silent" if self._is_silent else "")
+        further = {"bottleneck": "", "silent": ", silent", "down1": " behind down1"}
+        return f"NaiveUnet with a channel mask{further[self.placement]}"
 
     @property
     def capacity_limit(self) -> CapacityLimit:
-        """A mask of 0 and 1 on the channels of the bottleneck."""
-        further = ", innermost skip, time embedding" if self._is_silent else ""
+        """A mask of 0 and 1 on the channels of the bottleneck, or of the first block."""
+        place, location = _MASKED[self.placement]
         regrowth = {"gradient": "regrowth by saliency", "random": "random regrowth"}
         return CapacityLimit(
             mechanism="hard mask",
-            location=f"bottleneck channels{further}",
+            location=location,
             control=f"{regrowth[self.regrow_method]} at each stage",
             values="0 or 1",
-            places=("bottleneck",),
+            places=(place,),
         )
-
-    @property
-    def _is_silent(self) -> bool:
-        return self.placement == "silent"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -26,7 +26,7 @@ class StageConfig:
         name: shown in logs, rows and figures.
         weight: length relative to the other stages (the seed's epochs: 5, 10, 15, 20, 30), > 0.
         density: on which noise times to train.
-        sparsity: fraction of bottleneck channels off, in [0, 1); for networks with a mask.
+        sparsity: fraction of the units under a mask off, in [0, 1); for networks with one.
         penalty_lambda: weight of the group-L1 penalty, ≥ 0; for networks with a penalty.
     """
 

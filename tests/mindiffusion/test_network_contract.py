@@ -43,6 +43,7 @@ SMALLEST = (
     NaiveUnetConfig(n_feat=8),
     SparseUnetConfig(n_feat=8),
     SparseUnetConfig(n_feat=8, placement="silent"),
+    SparseUnetConfig(n_feat=8, placement="down1"),
     RegUnetConfig(n_feat=8),
     UViTConfig(**TOKENS),
     SparseUViTConfig(**TOKENS),

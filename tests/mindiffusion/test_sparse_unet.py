@@ -16,7 +16,8 @@ from mindiffusion.sparsity import (
 from mindiffusion.unet import NaiveUnet
 
 LADDER = (0.8, 0.6, 0.4, 0.2, 0.0)
-PLACEMENTS = pytest.mark.parametrize("placement", ["bottleneck", "silent"])
+PLACEMENTS = pytest.mark.parametrize("placement", ["bottleneck", "silent", "down1"])
+AT_BOTTLENECK = pytest.mark.parametrize("placement", ["bottleneck", "silent"])
 
 
 def network(sparsity=0.6, placement="bottleneck", seed=1, n_feat=16, **options):
@@ -74,10 +75,11 @@ def test_sparse_unet_all_on_predicts_the_same_bits_as_naive_unet(placement):
     naive = NaiveUnet(3, 3, 16)
     x, t, _ = inputs()
     assert torch.equal(net(x, t), naive(x, t))
-    assert torch.equal(net(x, t, channel_mask=torch.ones(3, 32)), naive(x, t))
+    ones = torch.ones(3, net.num_channels)
+    assert torch.equal(net(x, t, channel_mask=ones), naive(x, t))
 
 
-@PLACEMENTS
+@AT_BOTTLENECK
 @torch.no_grad()
 def test_switching_off_any_live_channel_changes_the_output(placement):
     net = network(0.0, placement)
@@ -115,7 +117,8 @@ def test_sparse_unet_takes_a_mask_of_each_samples_own(placement):
     # In float64: CPUs sum batches of three and of one in orders of their own.
     net = network(0.0, placement).double()
     x, t, _ = (tensor.double() for tensor in inputs())
-    masks = (torch.rand(3, 32, generator=torch.Generator().manual_seed(0)) > 0.5).double()
+    drawn = torch.rand(3, net.num_channels, generator=torch.Generator().manual_seed(0))
+    masks = (drawn > 0.5).double()
     together = net(x, t, channel_mask=masks)
     for b in range(3):
         net.channel_mask.copy_(masks[b])
@@ -186,7 +189,7 @@ def test_silent_gradients_of_channels_on_equal_those_without_hooks():
     assert plain.down3[0].conv[1][0].weight.grad[~on].any()  # hooks do have something to stop
 
 
-@PLACEMENTS
+@AT_BOTTLENECK
 def test_adam_moves_masked_channels_only_where_the_mask_is_not_silent(placement):
     net = network(placement=placement)
     start = {name: p[r].clone() for name, (p, r) in frozen_slices(net).items()}
@@ -277,7 +280,8 @@ def enter(net, index, sparsity, probe, seed=1):
 @PLACEMENTS
 @pytest.mark.parametrize("method", ["gradient", "random"])
 def test_stages_follow_the_ladder_and_record_births(placement, method):
-    net = network(0.8, placement, n_feat=32, regrow_method=method)
+    n_feat = 64 if placement == "down1" else 32
+    net = network(0.8, placement, n_feat=n_feat, regrow_method=method)
     probe, counts, masks = CountedProbe(), [], []
     for index, sparsity in enumerate(LADDER):
         event = enter(net, index, sparsity, probe)

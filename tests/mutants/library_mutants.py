@@ -381,6 +381,20 @@ CURRICULUM_MUTANTS = (
         (f"{UNITS}/test_sparse_unet.py",),
     ),
     Mutant(
+        "skip-of-the-first-block-without-its-mask",
+        "mindiffusion/unet.py",
+        "up3 = self.up3(up2, down1)",
+        "up3 = self.up3(up2, self.down1(x))",
+        (f"{UNITS}/test_down1_mask.py",),
+    ),
+    Mutant(
+        "other-half-of-a-skip-is-frozen",
+        "mindiffusion/sparse_unet.py",
+        "off = torch.cat((torch.zeros_like(off), off))",
+        "off = torch.cat((off, torch.zeros_like(off)))",
+        (f"{UNITS}/test_down1_mask.py",),
+    ),
+    Mutant(
         "one-channel-too-few-on",
         "mindiffusion/sparsity.py",
         "math.floor(num_channels * (1.0 - sparsity) + 0.5 + 1e-9)",

@@ -14,7 +14,8 @@ from mindiffusion.curriculum.stages import resolve_stages, trained_on_all_levels
 
 ARMS = sorted(path.stem for path in (PRESETS / "arms").glob("*.yaml"))
 IN_CS_LAST_STAGE = (
-    "s", "r", "c", "cs", "cr", "s_silent", "cs_silent", "cr_x10", "cr_x100", "c_snr"
+    "s", "r", "c", "cs", "cr", "s_silent", "cs_silent", "s_down1", "cs_down1", "cr_x10", "cr_x100",
+    "c_snr",
 )  # fmt: skip
 RELATED = {
     "p2": "P2", "min_snr_5": "MinSNR-5", "edm_lognormal": "EDM-lognormal",
@@ -75,13 +76,13 @@ def test_checks_of_the_instrument_differ_from_b_in_one_thing():
     assert load("b_half").model.base_width == 16
 
 
-@pytest.mark.parametrize(("arm", "of"), [("s_silent", "s"), ("cs_silent", "cs")])
-def test_silent_arm_differs_in_placement_only(arm, of):
-    silent = load(arm)
-    assert silent.model.placement == "silent"
-    assert load(arm, arm=silent.arm.removesuffix("-silent"), model={"placement": "bottleneck"}) == (
-        load(of)
-    )
+@pytest.mark.parametrize("placement", ["silent", "down1"])
+@pytest.mark.parametrize("of", ["s", "cs"])
+def test_arm_of_another_placement_differs_in_placement_only(of, placement):
+    other, usual = load(f"{of}_{placement}"), load(of)
+    assert (other.arm, other.model.placement) == (f"{usual.arm}-{placement}", placement)
+    back = {"arm": usual.arm, "model": {"placement": "bottleneck"}}
+    assert load(f"{of}_{placement}", **back) == usual
 
 
 @pytest.mark.parametrize(("arm", "dose"), [("cr_x10", 10), ("cr_x100", 100)])

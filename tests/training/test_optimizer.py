@@ -184,8 +184,13 @@ def test_step_leaves_frozen_entries_and_changes_the_others_as_ever(how):
 PATCHES = "model={network: sparse_uvit, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}"
 FREEZING = pytest.mark.parametrize(
     "words",
-    [("model.placement=silent",), (PATCHES,), (PATCHES, "model.placement=stream")],
-    ids=["silent", "patch", "stream"],
+    [
+        ("model.placement=silent",),
+        ("model.placement=down1",),
+        (PATCHES,),
+        (PATCHES, "model.placement=stream"),
+    ],
+    ids=["silent", "down1", "patch", "stream"],
 )
 
 

@@ -101,6 +101,15 @@ def test_a_study_declares_its_own(load):
     assert other.smallest_effect == 0.1
 
 
+def test_a_study_may_ask_for_the_joint_effect_of_a_mask_at_another_place(load):
+    masked = "  s: {extends: [arms/s_down1]}\n  cs: {extends: [arms/cs_down1]}\nrun:"
+    asked = "hypotheses: [{name: H3, contrast: (CS-down1 - C) - (S-down1 - B)}]\n"
+    study = load(STUDY.replace("run:", masked) + asked)
+    (joint,) = study.terms.hypotheses
+    assert dict(joint.weights) == {"CS-down1": 1, "C": -1, "S-down1": -1, "B": 1}
+    assert {run.model.placement for run in study.runs if "down1" in run.arm} == {"down1"}
+
+
 @pytest.mark.parametrize(
     ("declared", "said"),
     [
