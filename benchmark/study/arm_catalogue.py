@@ -261,7 +261,6 @@ CATALOGUE = (
     KnownArm("D-fixed", "as D, with stages of a fixed length", _CLUSTERS),
     KnownArm("D-uniform", "as D, clusters of equal width in noise time", _CLUSTERS),
     KnownArm("D-raw", "as D, clusters of raw SNR", _CLUSTERS),
-    KnownArm("D-measured", "as D, intervals from easy to hard as measured", _CLUSTERS),
     KnownArm("D-probe", "as D, paced by a fixed probe", _CLUSTERS),
     KnownArm("D-single", "as D, each stage its own cluster alone", _CLUSTERS),
     KnownArm("D-measured", "as D, clusters and order by measured difficulty", _CLUSTERS),
