@@ -6,8 +6,8 @@ Source: docs/methods.md, Channel mask. Three placements:
   is not silent: the time embedding and the skip connection still carry it.
 - ``silent``: ``(to_vec(down3) + temb) * mask``, the innermost skip is masked too, and what
   belongs to masked channels alone gets no gradient. Not wholly silent either: a masked channel
-  still shares the statistics of its norm group in ``down3`` with channels that are on, as a fixed
-  random influence.
+  still shares the statistics of its norm group in ``down3`` with channels that are on; the
+  convolution before it stays as it was, but what that reads is trained.
 - ``down1``: the output of the first block is masked, for the second block and for the skip, and
   what belongs to masked channels alone gets no gradient. What is left of a masked channel is again
   its share in the statistics of its norm group, here in ``down1``.

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mindiffusion.dit import DiT
+from mindiffusion.uvit import UViT
 from mindiffusion.uvit_layers import TokenLinear
 
 
@@ -72,4 +73,17 @@ def test_dit_has_it_in_its_blocks_and_is_the_same_network(convolutions):
         assert len(convolutions) == 4 * 2
         alone = torch.cat([net(x[k : k + 1], told[k : k + 1]) for k in range(16)])
     assert len(convolutions) == 4 * 2
+    torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_u_vit_has_it_in_its_blocks_and_is_the_same_network(convolutions):
+    torch.manual_seed(0)
+    net = UViT(img_size=8, patch_size=2, in_chans=3, embed_dim=24, depth=2, num_heads=3)
+    x, told = torch.randn(16, 3, 8, 8), torch.linspace(0, 999, 16)
+    with torch.no_grad():
+        found = net(x, told)
+        # Three blocks of four layers, and the linear layer of one skip.
+        assert len(convolutions) == 4 * 3 + 1
+        alone = torch.cat([net(x[k : k + 1], told[k : k + 1]) for k in range(16)])
+    assert len(convolutions) == 4 * 3 + 1
     torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
