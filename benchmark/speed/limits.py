@@ -35,6 +35,11 @@ class Rates:
         """Operations a second in the faster of the two."""
         return max(self.fp32_flops, self.bf16_flops or 0.0)
 
+    def of(self, precision: str) -> float:
+        """Operations a second in a run's precision: float32's but for bf16 that is not emulated."""
+        bf16 = self.bf16_flops
+        return self.fp32_flops if bf16 is None else bf16
+
     @property
     def words(self) -> str:
         """Both rates, for a note."""
@@ -79,7 +84,9 @@ def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     pixels = a.view(_IMAGES, -1, side).transpose(1, 2).unsqueeze(2)
     kernel = b[:, :, None, None]
     products = (lambda: a @ b, lambda: conv2d(pixels, kernel))
-    return 2 * side**3 / min(_best_seconds(product, device) for product in products)
+    # Else a GPU's convolutions are in TF32, which is not the rate of float32.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return 2 * side**3 / min(_best_seconds(product, device) for product in products)
 
 
 def _best_seconds(action: Callable[[], object], device: torch.device) -> float:

@@ -47,10 +47,16 @@ class Plan:
             content: the loaded milestone file.
 
         Raises:
-            UserError: it names steps or stages that this run cannot have.
+            UserError: it names steps or stages that this run cannot have, or none, though only the
+                run itself could find them.
         """
         pacer = self.pacer()
         if content.get("begun") is None:
+            if not self.pacing.is_table:
+                raise UserError(
+                    "the file does not say when its stages began, which pacing.kind "
+                    f"{self.pacing.kind} finds only during the run; train that run anew."
+                )
             return pacer.begun(content["step"])
         pacer.place(content)
         return pacer.stages

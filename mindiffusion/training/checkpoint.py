@@ -166,15 +166,15 @@ def _check_described(kind: type[_Described], content: Mapping[str, Any], source:
         described = kind.model_validate(content)
         for part in (described.config, described.runtime, *content["stage_log"]):
             check_plain(part, source)
-        _check_stages(content, source)
+        _check_stages(kind, content, source)
     except ValidationError as error:
         raise UserError(f"{source}: {first_fault(error)}; it is not one of ours.") from None
 
 
-def _check_stages(content: Mapping[str, Any], source: str) -> None:
+def _check_stages(kind: type[_Described], content: Mapping[str, Any], source: str) -> None:
     """Hold what a file keeps of its run's pacer against the schemas of its kind.
 
-    Files that were made before there were pacers have nothing of it.
+    Files that were made before there were pacers have nothing of it: their tables were fixed.
 
     Raises:
         ValidationError: it does not fit.
@@ -186,7 +186,8 @@ def _check_stages(content: Mapping[str, Any], source: str) -> None:
         raise UserError(f"{source}: {error}") from None
     if content.get("pacing") is not None:
         pacing.state_schema.model_validate(content["pacing"])
-    if content.get("begun") is not None:
+    is_told = kind is _MilestoneFile and not pacing.is_table
+    if is_told or content.get("begun") is not None:
         pacing.kept_schema.model_validate(kept_stages(content))
 
 

@@ -43,6 +43,13 @@ BENCHMARK_MUTANTS = (
         (f"{BENCHMARK}/rows/test_known_rows.py",),
     ),
     Mutant(
+        "bf16-rate-for-a-float32-run",
+        "benchmark/speed/limits.py",
+        'self.bf16_flops if precision == "bf16" else None',
+        "self.bf16_flops",
+        (f"{BENCHMARK}/speed/test_speed_limits.py",),
+    ),
+    Mutant(
         "colour-offset-of-the-mean-channel",
         "benchmark/evaluation/metrics/colour.py",
         "channel = int(differences.argmax())",

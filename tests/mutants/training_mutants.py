@@ -260,6 +260,13 @@ STEP_MUTANTS = (
         (f"{PACERS}::test_state_with_something_else_of_its_pacer_is_refused_in_one_line",),
     ),
     Mutant(
+        "milestone-without-the-stages-of-its-run-passes",
+        "mindiffusion/training/checkpoint.py",
+        "is_told = kind is _MilestoneFile and not pacing.is_table",
+        "is_told = False",
+        (f"{PACERS}::test_milestone_with_something_else_of_its_pacer_is_refused_in_one_line",),
+    ),
+    Mutant(
         "densities-of-a-rank-follow-its-own-losses",
         "mindiffusion/training/watch.py",
         "self._on_images(*images.permute(1, 2, 0, 3).flatten(2).numpy())",

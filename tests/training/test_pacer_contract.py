@@ -211,6 +211,34 @@ def test_state_with_something_else_of_its_pacer_is_refused_in_one_line(kind, run
     assert "more is not known" in refused(used, pacing | {"more": 1})
 
 
+@KILLED
+def test_milestone_with_something_else_of_its_pacer_is_refused_in_one_line(kind, runs, tmp_path):
+    config = runs.whole(kind).config
+    plan, whole = resolve_plan(config, 256), milestone_of(config, 12) | {"weights": {}}
+    path, keys = checkpoint.weights_path(tmp_path, 12), checkpoint.kept_stages(whole)
+    del whole["format"]
+
+    def used(changed):
+        checkpoint.save(path, changed)
+        return plan.begun(checkpoint.load(path))
+
+    expected = used(whole)
+    lacking = {name: value for name, value in whole.items() if name not in keys}
+    if config.pacing.is_table:
+        assert used(lacking) == expected
+    else:
+        assert "begun is missing" in refused(used, lacking)
+        assert "does not say when its stages began" in refused(plan.begun, lacking)
+    assert "begun" in keys
+    for key in keys:
+        assert f"{key} is 'x'" in refused(used, whole | {key: "x"})
+        for value in STRANGE:
+            try:
+                used(whole | {key: value})
+            except UserError as error:
+                assert "\n" not in str(error) and len(str(error)) < 700
+
+
 def refused(action, *arguments):
     with pytest.raises(UserError) as caught:
         action(*arguments)

@@ -20,6 +20,7 @@ from benchmark.speed.setting import device_of, speed_config, uses_gpu
 from benchmark.speed.timing import Loop, Measurement, measure
 from benchmark.speed.work import NumberedWork, untrained
 from mindiffusion.build import build_codec, build_network
+from mindiffusion.config.presets import apply_overrides
 from mindiffusion.config.run import RunConfig
 from mindiffusion.runtime import resolve_sampler
 from mindiffusion.sampling import sample_chunk, sampler_steps
@@ -60,16 +61,18 @@ def of_network(name: str, overrides: list[str], repeats: int) -> Report:
         for width, config in configs.items():
             loops = _loops(config, images, Path(scratch) / str(width))
             found = {one.name: one for one in measure(list(loops.values()), repeats)}
-            rows += [row | {"row": f"width {width}, {row['row']}"}
-                     for row in _rows(config, found, rates.fastest)]  # fmt: skip
             ours = loops[f"{OURS}, training"]
-    assert isinstance(ours, OurLoop)
-    setting = run_setting(first, ours.trainer.runtime, repeats)
-    setting["chunk"] = resolve_sampler(first, ours.trainer.runtime.device).chunk
+            assert isinstance(ours, OurLoop)
+            runtime = ours.trainer.runtime
+            rate = rates.of(runtime.precision)
+            rows += [row | {"row": f"width {width}, {row['row']}"}
+                     for row in _rows(config, found, rate)]  # fmt: skip
+    setting = run_setting(first, runtime, repeats)
+    setting["chunk"] = resolve_sampler(first, runtime.device).chunk
     del setting["network"]
     notes = [
         *(f"width {width}: {config.model.words}" for width, config in configs.items()),
-        f"matrix rate: {rates.fastest / 1e12:.3g} TFLOP/s, of large products; {rates.words}",
+        f"matrix rate: {rate / 1e12:.3g} TFLOP/s, of large products; {rates.words}",
         "plain: float32, eager, PyTorch's layout, layers and AdamW, one average",
         f"sampling: {sampler_steps(first)} calls; ours {first.sampler.way}, plain {plain.sampler}",
     ]
@@ -78,8 +81,11 @@ def of_network(name: str, overrides: list[str], repeats: int) -> Report:
 
 def _configs(part: NetworkPart, overrides: list[str]) -> dict[int, RunConfig]:
     """The preset by width; with a width of their own, the overrides leave one."""
-    is_on_gpu = uses_gpu(speed_config(part.preset, overrides))
-    widths = part.gpu_widths if is_on_gpu else part.cpu_widths
+    given = _given_width(part, overrides)
+    published = part.words(given or part.gpu_widths[0], is_on_gpu=True)
+    is_on_gpu = uses_gpu(speed_config(part.preset, [*published, *overrides]))
+    of_device = part.gpu_widths if is_on_gpu else part.cpu_widths
+    widths = of_device if given is None else (given,)
     words = (part.words(width, is_on_gpu=is_on_gpu) for width in widths)
     configs = (speed_config(part.preset, [*own, *overrides]) for own in words)
     return {
@@ -88,6 +94,13 @@ def _configs(part: NetworkPart, overrides: list[str]) -> dict[int, RunConfig]:
         )
         for config in configs
     }
+
+
+def _given_width(part: NetworkPart, overrides: list[str]) -> int | None:
+    """The width that the overrides set, from which heads are derived; None: they set no number."""
+    model = apply_overrides({}, overrides).get("model")
+    width = model.get(part.width) if isinstance(model, Mapping) else None
+    return width if type(width) is int else None
 
 
 def _loops(config: RunConfig, images: np.ndarray, scratch: Path) -> dict[str, Loop]:

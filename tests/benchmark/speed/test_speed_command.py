@@ -111,6 +111,12 @@ def test_width_that_is_given_is_the_only_one():
     assert [*found] == [64]
 
 
+@pytest.mark.parametrize(("part", "width"), [("uvit", "embed_dim"), ("dit", "hidden_size")])
+def test_heads_follow_a_width_that_is_given(part, width):
+    found = networks._configs(NETWORK_PARTS[part], [f"model.{width}=128"])
+    assert {own: config.model.num_heads for own, config in found.items()} == {128: 2}
+
+
 @pytest.mark.parametrize("is_on_gpu", [False, True])
 @pytest.mark.parametrize("part", NETWORK_PARTS)
 def test_widths_of_a_part_fit_its_network(part, is_on_gpu):

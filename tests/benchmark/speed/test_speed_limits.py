@@ -1,9 +1,11 @@
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from benchmark.speed import limits
 from benchmark.speed.limits import Rates, floors, measure_rates
 from mindiffusion.runtime import supports_bf16
 from mindiffusion.step_cost import StepCost, step_cost
@@ -68,3 +70,23 @@ def test_emulated_bf16_limits_nothing():
     rates = Rates(100.0, 30e12, None)
     assert rates.fastest == 30e12 and rates.words == "float32 30 TFLOP/s, bf16 emulated"
     assert replace(rates, bf16_flops=60e12).fastest == 60e12
+
+
+def test_rate_of_a_run_is_that_of_its_precision():
+    rates = Rates(100.0, 30.0, 300.0)
+    assert [rates.of(precision) for precision in ("fp32", "fp64", "bf16")] == [30.0, 30.0, 300.0]
+    assert replace(rates, bf16_flops=None).of("bf16") == 30.0
+
+
+def test_float32_rate_is_not_of_tf32(monkeypatch):
+    seen = set()
+
+    def convolved(*arguments):
+        seen.add((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+
+    before = torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(limits, "conv2d", convolved)
+    # Nothing done is not timed as work: the clock is the test's own.
+    monkeypatch.setattr(limits.time, "perf_counter", itertools.count().__next__)
+    measure_rates(torch.device("cpu"))
+    assert seen == {(True, False)} and torch.backends.cudnn.allow_tf32 == before
