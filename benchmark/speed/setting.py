@@ -42,6 +42,8 @@ def _config(preset: str, overrides: list[str], batch: int, chunk: int) -> RunCon
             "milestones": ["100%"],
             "checkpoint_every": ENDLESS,
             "global_batch": batch,
+            # The programs that are compared take images as they are.
+            "augment": 0.0,
         },
         "sampler": {"chunk": chunk},
     }
