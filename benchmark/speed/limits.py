@@ -37,7 +37,7 @@ class Rates:
 
     def of(self, precision: str) -> float:
         """Operations a second in a run's precision: float32's but for bf16 that is not emulated."""
-        bf16 = self.bf16_flops
+        bf16 = self.bf16_flops if precision == "bf16" else None
         return self.fp32_flops if bf16 is None else bf16
 
     @property
