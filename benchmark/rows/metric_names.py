@@ -24,6 +24,9 @@ CLASS = "class/"
 """How names begin of what is measured of one class; the class's and the metric's name follow."""
 CLASS_STRIP = "class-"
 """How the pictures of one class's samples begin; step and number of the class follow."""
+MOST_CLASSES = 6
+"""Classes of which a strip is kept and shown: as many as a page has room for. Labels may have
+thousands."""
 EXPOSURE = "exposure"
 """Metric of a stage's rows: ``level`` is a bin's upper edge, ``step`` the stage's first one."""
 STAGE_MEDIAN = "t_median"

@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.rows.frames import arm_order
-from benchmark.rows.metric_names import CLASS, CLASS_STRIP
+from benchmark.rows.metric_names import CLASS, CLASS_STRIP, MOST_CLASSES
 from plots.figures.samples import of_first_condition, sheet_inches, sheet_of, show_sheet
 from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 
-MOST_CLASSES = 6
 _NAME_CHARACTERS = 90
 """Of all names of a row of columns together."""
 _STRIP = rf"(?:^|/){CLASS_STRIP}\d+-(\d+)\.png$"

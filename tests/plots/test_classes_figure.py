@@ -4,7 +4,8 @@ from PIL import Image
 
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
-from plots.figures.classes import MOST_CLASSES, class_cells, figure
+from benchmark.rows.metric_names import MOST_CLASSES
+from plots.figures.classes import class_cells, figure
 from plots.figures.samples import sample_cells
 from plots.names import with_names_that_fit
 

@@ -42,6 +42,7 @@ from benchmark.rows.metric_names import (
     CLASS,
     CLASS_STRIP,
     MEMORISED_PIXELS,
+    MOST_CLASSES,
     VARIANT,
     metric_label,
 )
@@ -64,8 +65,6 @@ from mindiffusion.sampling import (
 from mindiffusion.training.ranks import Ranks
 
 _BATCH = 256
-_CLASSES_SHOWN = 6
-"""Classes of which a strip is kept: as many as a page has room for. Labels may have thousands."""
 _COUNTS = ("n_generated", "n_reference")
 
 
@@ -314,7 +313,7 @@ def _by_class(
         print(left_out, file=sys.stderr)
     if not milestone.has_pictures or milestone.step < milestone.plan.total_steps:
         return classes
-    shown = sorted(classes, key=lambda one: (-len(one.generated), one.number))[:_CLASSES_SHOWN]
+    shown = sorted(classes, key=lambda one: (-len(one.generated), one.number))[:MOST_CLASSES]
     return [
         replace(one, strip=_class_strip(milestone, images, one, yardstick.ranks))
         if one in shown
