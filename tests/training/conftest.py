@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,3 +53,19 @@ def log_lines():
         return [{k: v for k, v in json.loads(x).items() if k not in VOLATILE} for x in lines]
 
     return read
+
+
+@pytest.fixture
+def drive_words(repository, avatars, tmp_path):
+    """A function: contents of jobs → the words that run them with ``drive_training.py``."""
+
+    def words(*jobs):
+        np.save(tmp_path / "images.npy", avatars.train)
+        files = []
+        for number, job in enumerate(jobs):
+            files.append(tmp_path / f"job{number}.json")
+            files[-1].write_text(json.dumps(job | {"manifest": avatars.manifest_id}))
+        script = repository / "tests" / "training" / "drive_training.py"
+        return [script, tmp_path / "images.npy", *files]
+
+    return words

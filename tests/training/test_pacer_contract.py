@@ -4,7 +4,6 @@ Killed again and again, on one rank or on two, a run's stages begin at the same 
 in the same bits; and a file that keeps something else of its pacer is refused in one line.
 """
 
-import json
 import signal
 
 import numpy as np
@@ -140,19 +139,10 @@ def test_milestone_says_which_stages_it_was_trained_in_also_as_an_exported_file(
 
 
 @pytest.fixture
-def two_ranks(run_cli, torchrun, repository, avatars, tmp_path):
+def two_ranks(run_cli, torchrun, drive_words, tmp_path):
     """A function: contents of jobs → the finished process of two ranks that did them."""
 
-    def run(*jobs):
-        np.save(tmp_path / "images.npy", avatars.train)
-        files = []
-        for number, job in enumerate(jobs):
-            files.append(tmp_path / f"job{number}.json")
-            files[-1].write_text(json.dumps(job | {"manifest": avatars.manifest_id}))
-        script = repository / "tests" / "training" / "drive_training.py"
-        return run_cli([*torchrun, script, tmp_path / "images.npy", *files], tmp_path)
-
-    return run
+    return lambda *jobs: run_cli([*torchrun, *drive_words(*jobs)], tmp_path)
 
 
 def test_two_ranks_switch_at_the_steps_of_one(runs, two_ranks, assert_same):

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 
-import numpy as np
 import pytest
 
 from mindiffusion.build import build_network
@@ -24,19 +23,10 @@ def milestone(config, step):
 
 
 @pytest.fixture
-def drive(run_cli, repository, avatars, tmp_path, tiny_content):
+def drive(run_cli, drive_words, tmp_path):
     """A function: runs jobs in one fresh process; returns it."""
 
-    def run(*jobs):
-        np.save(tmp_path / "images.npy", avatars.train)
-        names = []
-        for number, job in enumerate(jobs):
-            names.append(tmp_path / f"job{number}.json")
-            names[-1].write_text(json.dumps(job | {"manifest": avatars.manifest_id}))
-        script = repository / "tests" / "training" / "drive_training.py"
-        return run_cli([script, tmp_path / "images.npy", *names], tmp_path)
-
-    return run
+    return lambda *jobs: run_cli(drive_words(*jobs), tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
