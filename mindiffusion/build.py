@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mindiffusion.augment import NUM_LABELS
+from mindiffusion.config.codec import VAEConfig
 from mindiffusion.config.model import (
     DiTConfig,
     ModelConfig,
@@ -34,6 +35,9 @@ from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.dit import DiT
 from mindiffusion.edm import EDMProcess
+from mindiffusion.errors import UserError
+from mindiffusion.kept_latents import KnownLatents
+from mindiffusion.latent_codec import LatentCodec
 from mindiffusion.network import Network
 from mindiffusion.parameterization import EpsPrediction, Parameterization, Preconditioned
 from mindiffusion.process import Process
@@ -49,21 +53,42 @@ _STD_OF_EDM = 0.5
 """σ_d before any data are known, as Karras et al. 2022 take it."""
 
 
-def build_codec(config: RunConfig) -> Codec:
+def build_codec(config: RunConfig, known: KnownLatents | None = None) -> Codec:
     """How images become inputs of a run's network, and its samples become images.
 
-    Training, sampling and scoring ask here. All runs there are have networks that see pixels.
+    Training, sampling and scoring ask here. Of one autoencoder and scale it is one object, whose
+    weights are read when they are first needed.
+
+    Args:
+        config: the run.
+        known: where the network sees latents, which ones: of its training data
+            (``kept_latents.known_latents``) or of its checkpoint (``kept_latents.latents_of``).
+
+    Raises:
+        UserError: latents, of which nothing is known.
     """
-    return PIXELS
+    if not isinstance(config.codec, VAEConfig):
+        return PIXELS
+    if known is None:
+        raise UserError(
+            "this works on pixels alone, and the network sees latents (codec.kind vae); leave the "
+            "codec out."
+        )
+    return _latent_codec(config.codec, known)
+
+
+@functools.lru_cache(maxsize=8)
+def _latent_codec(config: VAEConfig, known: KnownLatents) -> LatentCodec:
+    return LatentCodec(config, known)
 
 
 def _naive(model: NaiveUnetConfig, run: RunConfig) -> Network:
-    channels = build_codec(run).channels
+    channels = run.input_shape[0]
     return NaiveUnet(channels, channels, model.base_width)
 
 
 def _sparse(model: SparseUnetConfig, run: RunConfig) -> Network:
-    channels = build_codec(run).channels
+    channels = run.input_shape[0]
     return SparseNaiveUnet(
         channels,
         channels,
@@ -78,16 +103,16 @@ def _sparse(model: SparseUnetConfig, run: RunConfig) -> Network:
 
 
 def _reg(model: RegUnetConfig, run: RunConfig) -> Network:
-    channels = build_codec(run).channels
+    channels = run.input_shape[0]
     return RegNaiveUnet(channels, channels, model.base_width)
 
 
 def _uvit_words(model: UViTConfig, run: RunConfig) -> dict[str, Any]:
     """What the constructor of every U-ViT is given."""
     return {
-        "img_size": run.data.size,
+        "img_size": run.input_shape[1],
         "patch_size": model.patch_size,
-        "in_chans": build_codec(run).channels,
+        "in_chans": run.input_shape[0],
         "embed_dim": model.embed_dim,
         "depth": model.depth,
         "num_heads": model.num_heads,
@@ -114,11 +139,11 @@ def _sparse_uvit(model: SparseUViTConfig, run: RunConfig) -> Network:
 
 
 def _song_unet(model: SongUNetConfig, run: RunConfig) -> Network:
-    channels = build_codec(run).channels
+    channels = run.input_shape[0]
     is_fourier = ARCHITECTURES[model.arch].get("embedding_type") == "fourier"
     usual_scale = 1.0 if is_fourier else run.process.time_scale
     return SongUNet(
-        run.data.size,
+        run.input_shape[1],
         channels,
         channels,
         label_dim=model.num_classes or 0,
@@ -136,9 +161,9 @@ def _song_unet(model: SongUNetConfig, run: RunConfig) -> Network:
 def _dit(model: DiTConfig, run: RunConfig) -> Network:
     sizes = model.sizes
     return DiT(
-        run.data.size,
+        run.input_shape[1],
         model.patch_size,
-        build_codec(run).channels,
+        run.input_shape[0],
         sizes.hidden_size,
         sizes.depth,
         sizes.num_heads,
@@ -164,7 +189,7 @@ A new network is a config in ``mindiffusion.config.model.MODELS`` and its builde
 
 
 def _build(config: RunConfig) -> Network:
-    config.model.check(config.data.size)
+    config.check_model()
     return NETWORKS[type(config.model)](config.model, config)
 
 
@@ -243,7 +268,5 @@ def build_process(config: RunConfig, statistics: ImageStatistics | None = None) 
         statistics: of its training images, where ``config.process.uses_statistics``; None: mean 0
             and σ_d .5, until they are known.
     """
-    known = statistics or ImageStatistics(
-        np.zeros((1, 1, build_codec(config).channels)), _STD_OF_EDM
-    )
+    known = statistics or ImageStatistics(np.zeros((1, 1, config.input_shape[0])), _STD_OF_EDM)
     return PROCESSES[type(config.process)](config.process, known)

@@ -1,5 +1,6 @@
 """The training images' statistics inside a checkpoint, for processes that use them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,10 +38,13 @@ def statistics_of(content: Mapping[str, Any], config: RunConfig) -> ImageStatist
             f"{source} lacks the statistics of its training images, which its process uses; give "
             "one as it was written."
         )
-    side, name = config.data.size, "statistics.mean"
+    (channels, height, width), name = config.input_shape, "statistics.mean"
     mean = named_tensors({name: found["mean"]}, source)
-    expected = torch.empty(side, side, 3, dtype=torch.float64, device="meta")
+    expected = torch.empty(height, width, channels, dtype=torch.float64, device="meta")
     check_tensors(mean, {name: expected}, source)
-    if not bool((mean[name].abs() <= 1).all()):
+    most, std = (1.0 if config.codec.is_bounded else math.inf), float(found["std"])
+    if not bool((mean[name].abs() <= most).all() and mean[name].isfinite().all()):
         raise UserError(f"{source}: {name} has values outside [-1, 1]; it is not one of ours.")
-    return ImageStatistics(mean[name].detach().double().numpy(), float(found["std"]))
+    if std > most:
+        raise UserError(f"{source}: statistics.std is {std:g}, above 1; it is not one of ours.")
+    return ImageStatistics(mean[name].detach().double().numpy(), std)

@@ -41,6 +41,8 @@ class Stream(enum.IntEnum):
     LABEL_DROP = 14
     AUGMENT = 15
     AUGMENT_SIZE = 16
+    LATENT = 20
+    EVALUATION_LATENT = 21
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

@@ -124,12 +124,12 @@ def resolve_sampler(config: RunConfig, device: str) -> SamplerRuntime:
             "install one, or use --set sampler.compile=off."
         )
     is_worth_it = sampler.compile == "auto" and is_wide and can_compile(device)
-    chunk = chunk_size(sampler, config.data.size, device)
+    chunk = chunk_size(sampler, config.input_shape[1], device)
     return SamplerRuntime(chunk, precision, sampler.compile == "on" or is_worth_it)
 
 
 def chunk_size(sampler: SamplerConfig, side: int, device: str) -> int:
-    """Images per forward pass; "auto" follows from the device's kind and the images' side alone.
+    """Images per forward pass; "auto" follows from the device's kind and the inputs' side alone.
 
     So it is the same on every machine with such a device, whatever its memory.
     """

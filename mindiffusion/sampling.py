@@ -7,6 +7,7 @@ bf16 moves pixels a little: docs/design.md, "Sampling's arithmetic", has the mea
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mindiffusion.build import build_network, build_process, expected_tensors
+from mindiffusion.build import build_codec, build_network, build_process, expected_tensors
 from mindiffusion.config.run import RunConfig, ema_name, from_kept
 from mindiffusion.config.sampler import SamplerConfig
 from mindiffusion.data.codec import Codec
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
+from mindiffusion.kept_latents import latents_of
 from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.network import Network
 from mindiffusion.noise import sample_noise
@@ -45,6 +47,19 @@ def config_of(content: Mapping[str, Any]) -> RunConfig:
         check_tensors(named_tensors(kept, "checkpoint"), expected_tensors(config), "checkpoint")
     statistics_of(content, config)
     return config
+
+
+def codec_of(content: Mapping[str, Any], config: RunConfig) -> Codec:
+    """How images become inputs of a milestone's network, and its samples become images.
+
+    Args:
+        content: a loaded milestone file.
+        config: the one inside it, perhaps with another sampler.
+
+    Raises:
+        UserError: the network sees latents, and nothing says how they were scaled.
+    """
+    return build_codec(config, latents_of(content, config))
 
 
 def model_of(content: Mapping[str, Any], weights: str, device: torch.device) -> Model:
@@ -207,10 +222,12 @@ def sample_chunk(
         on_step: called before every network call; may raise to leave.
         conditions: what the images are to show; None: the denoiser is told nothing.
     """
-    device = process.device
-    chunk = chunk_size(sampler, side, device.type)
+    device, shape = process.device, codec.shape(side)
+    chunk = chunk_size(sampler, shape[1], device.type)
     index = torch.arange(number * chunk, (number + 1) * chunk, device=device)
-    start, noise = sample_noise(sampler.seed, index, (codec.channels, side, side))
+    start, noise = sample_noise(sampler.seed, index, shape)
+    if not codec.is_bounded:
+        sampler = replace(sampler, clip=False)
     if sampler.is_guided:
         denoise = guided(denoise, sampler.guidance, sampler.guidance_interval)
     asked = given(denoise, None if conditions is None else conditions(index))
@@ -241,7 +258,7 @@ def sample_images(
         on_step: called before every network call; may raise to leave.
         conditions: what the images are to show; None: the denoiser is told nothing.
     """
-    size = chunk_size(sampler, side, process.device.type)
+    size = chunk_size(sampler, codec.shape(side)[1], process.device.type)
     chunks = []
     for number in range(-(-count // size)):
         chunks.append(

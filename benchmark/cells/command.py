@@ -20,6 +20,7 @@ from mindiffusion.outside.documents import shown_value
 if TYPE_CHECKING:
     from benchmark.study.study import Study
     from mindiffusion.config.run import RunConfig
+    from mindiffusion.data.prepared import PreparedData
 
 
 def add_commands(commands: Any) -> None:
@@ -161,7 +162,21 @@ def _prepare(options: argparse.Namespace) -> int:
         f"{len(data.train)} training and {len(data.held_out)} held-out images in {data.folder}, "
         f"manifest {data.manifest_id}"
     )
+    _prepare_latents(config, data)
     return 0
+
+
+def _prepare_latents(config: RunConfig, data: "PreparedData") -> None:
+    """Encode the training images, where networks see latents."""
+    if config.codec.is_bounded:
+        return
+    from mindiffusion.prepared_latents import with_latents
+    from mindiffusion.runtime import resolve_runtime
+
+    device = resolve_runtime(config, local_ranks=1).device
+    found = with_latents(data.training, config.codec, config.data, device, show_progress=True)
+    assert found.latents is not None
+    print(f"latents of the autoencoder {found.latents.vae[:12]}, scale {found.latents.scale:.9g}")
 
 
 def _with_dataset(options: argparse.Namespace) -> list[str]:

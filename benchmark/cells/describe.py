@@ -9,7 +9,7 @@ from benchmark.study.declaration import declaration
 from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE, NETWORKS
 from benchmark.study.study import Study
 from benchmark.study.terms import written_terms
-from mindiffusion.build import build_codec, network_without_memory
+from mindiffusion.build import network_without_memory
 from mindiffusion.config.model import ModelConfig
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig, to_kept
@@ -53,27 +53,28 @@ def write_index(study: Study) -> None:
         # Apart from the arms, which must agree between folders: another version may count and
         # describe otherwise.
         FLOPS: {arm: flops for arm, (_, flops) in of_arm.items()},
-        NETWORKS: {arm: _network_entry(config.model) for arm, config in arms.items()},
+        NETWORKS: {arm: _network_entry(config) for arm, config in arms.items()},
         "cells": cells,
     }
     write_json(study.folder / INDEX_FILE, index)
 
 
-def _network_key(config: RunConfig) -> tuple[ModelConfig, int]:
-    return config.model, config.data.size
+def _network_key(config: RunConfig) -> tuple[ModelConfig, tuple[int, int, int]]:
+    return config.model, config.input_shape
 
 
 def _counts(config: RunConfig) -> tuple[int, int]:
     """Weights of a run's network, and floating-point operations of a training step on one image."""
     network = network_without_memory(config)
     parameters = sum(weights.numel() for weights in network.parameters())
-    return parameters, step_cost(network, build_codec(config).channels, config.data.size).flops
+    channels, side, _ = config.input_shape
+    return parameters, step_cost(network, channels, side).flops
 
 
-def _network_entry(model: ModelConfig) -> dict[str, Any]:
-    """What an arm's network says of itself."""
-    limit = model.capacity_limit
-    return {"words": model.words, "capacity_limit": None if limit is None else asdict(limit)}
+def _network_entry(config: RunConfig) -> dict[str, Any]:
+    """What an arm's network says of itself, and what it sees."""
+    words, limit = config.model.words + config.codec.words, config.model.capacity_limit
+    return {"words": words, "capacity_limit": None if limit is None else asdict(limit)}
 
 
 def _arm_entry(config: RunConfig, parameters: int) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from mindiffusion.data.record import Record
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.data.store import hand_over, num_train_images, prepared_data
 from mindiffusion.machine import available_cores
+from mindiffusion.prepared_latents import with_latents
 
 _POLL_SECONDS = 0.2
 
@@ -201,10 +202,13 @@ def _do_tasks(
     if not walk.ready([[cell] for cell in cells]):
         return True
     slots = _slots(study, [walk.runs[cell] for cell in cells])
-    for prepared in data.values():
+    for kind, prepared in data.items():
         # Computed once and cached, before the cells would all do so at once.
         device = "cpu" if slots[0] is None else "cuda"
-        make_yardstick(study.evaluation, prepared, device).fill_cache()
+        configs = [config for config in study.runs if config.data == kind]
+        for codec in dict.fromkeys(config.codec for config in configs):
+            with_latents(prepared.training, codec, kind, device, show_progress=True)
+        make_yardstick(study.evaluation, prepared, device).fill_cache(configs)
     return _run_cells(walk, cells, hand_over(data), slots, give_up)
 
 

@@ -135,18 +135,18 @@ def _time_steps(config: RunConfig) -> float:
     """
     import torch
 
-    from mindiffusion.build import build_codec, build_network
+    from mindiffusion.build import build_network
     from mindiffusion.runtime import resolve_runtime
 
     runtime = resolve_runtime(config, 1)
     torch.set_num_threads(runtime.threads)
     network = build_network(config).to(runtime.device, runtime.dtype)
     network.to(memory_format=torch.channels_last)
-    count, side = config.training.micro_batch or config.training.global_batch, config.data.size
+    count = config.training.micro_batch or config.training.global_batch
     if runtime.device == "cpu":
         count = min(count, _TIMED_ON_A_CPU)
     images = torch.zeros(
-        (count, build_codec(config).channels, side, side),
+        (count, *config.input_shape),
         device=runtime.device,
         dtype=runtime.dtype,
     ).contiguous(memory_format=torch.channels_last)

@@ -119,7 +119,7 @@ class Scoring:
 
     def untrained_rows(self) -> list[Row]:
         """The same before the first step."""
-        statistics = statistics_for(self.config, self.data.train)
+        statistics = statistics_for(self.config, self.data.training)
         network = build_network(self.config).eval().requires_grad_(False)
         model = Model(network, build_process(self.config, statistics))
         row = RowOf.of_data(

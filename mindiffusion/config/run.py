@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from mindiffusion.config.codec import AnyCodec, PixelsConfig
 from mindiffusion.config.mistakes import first_mistake
 from mindiffusion.config.model import MODELS, USUAL_NETWORK, AnyModelConfig, NaiveUnetConfig
 from mindiffusion.config.optimizer import AdamConfig, AnyOptimizer
@@ -35,8 +36,10 @@ _MAY_CHANGE = (
     "training.checkpoint_every",
     "training.keep_scored",
     "training.timeout_seconds",
+    "codec.path",
 )
-"""Keys that a run may be resumed with another value of: they do not shape its training."""
+"""Keys that a run may be resumed with another value of: they do not shape its training. A codec's
+weights do; states say which they were."""
 _SAMPLER = "sampler."
 """All keys of this section may change too: of them only pictures and scores are made."""
 MOST_STEPS = 999_999_999
@@ -70,6 +73,7 @@ _LATER: dict[str, Any] = {
     "sampler.classes": "shares",
     "sampler.guidance": 1.0,
     "sampler.guidance_interval": [0.0, 1.0],
+    "codec": {"kind": "pixels"},
 }
 """Fields younger than runs that are kept: left out at their default, so that those runs keep their
 hash and go on."""
@@ -198,6 +202,7 @@ class RunConfig:
             to be compared as pairs share it.
         clusters: what the stages of the curriculum were made of; None: they are written out.
         pacing: how it is found when the stages of the curriculum begin.
+        codec: what the network sees of an image.
     """
 
     arm: Name
@@ -213,9 +218,14 @@ class RunConfig:
     process: AnyProcessConfig = DDPMConfig()
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()
+    codec: AnyCodec = PixelsConfig()
 
     def __post_init__(self) -> None:
-        """Refuse augmentation of which the network would not be told: it would draw such images."""
+        """Refuse images that the codec does not take, and augmentation that can't be told.
+
+        A network that is not told of it would draw augmented images.
+        """
+        self.codec.shape(self.data.size)
         if self.training.augment and not self.model.takes_augment_labels:
             able = ", ".join(name for name, kind in MODELS.items() if kind.takes_augment_labels)
             raise UserError(
@@ -223,6 +233,34 @@ class RunConfig:
                 f"{self.model.network} has no input that tells it of augmentation, so it would "
                 f"draw augmented images; give training.augment=0, or model.network={able}."
             )
+
+        if self.training.augment and not self.codec.is_bounded:
+            raise UserError(
+                f"training.augment is {self.training.augment:g}, but it moves pixels, and codec "
+                f"{self.codec.kind} gives none; give training.augment=0."
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the network's inputs."""
+        return self.codec.shape(self.data.size)
+
+    def check_model(self) -> None:
+        """Refuse sizes that the network can't take.
+
+        Raises:
+            UserError: it can't.
+        """
+        side = self.input_shape[1]
+        try:
+            self.model.check(side)
+        except UserError as error:
+            if side == self.data.size:
+                raise
+            raise UserError(
+                f"{error} The network's images are latents here: their side, {side}, is data.size "
+                f"{self.data.size} over the codec's factor."
+            ) from None
 
     @property
     def run_dir(self) -> Path:

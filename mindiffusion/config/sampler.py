@@ -97,7 +97,8 @@ class SamplerConfig:
         S_min: it adds noise where σ is at least that.
         S_max: and at most that; None: without end.
         S_noise: the added noise's standard deviation.
-        clip: clip the predicted clean image to [-1, 1] (not "ddpm").
+        clip: clip the predicted clean image to [-1, 1] (not "ddpm", and not where networks see
+            latents, which have no range).
         seed: sampling seed, apart from the training seed.
         chunk: images per forward pass, or "auto": sized to the device.
         precision: "auto": bf16 where the device has it and it was measured to help.

@@ -19,13 +19,22 @@ class Codec(Protocol):
     """How images become a network's inputs, and how its samples become images.
 
     Attributes:
-        channels: C, of the inputs.
+        is_bounded: whether inputs lie in [-1, 1], so that x̂₀ can be clipped to it.
     """
 
-    channels: int
+    is_bounded: bool
+
+    def shape(self, side: int) -> tuple[int, int, int]:
+        """(C, h, w) of the inputs for images of this side."""
 
     def inputs(self, images: "Tensor", dtype: "torch.dtype") -> "Tensor":
-        """Uint8 images (B, H, W, 3) as inputs (B, C, h, w), on their device."""
+        """Uint8 images (B, H, W, 3) as inputs (B, C, h, w), on their device.
+
+        What is random in it depends on an image's place among these alone.
+        """
+
+    def pixels(self, inputs: "Tensor") -> "Tensor":
+        """Inputs (B, C, h, w), or samples of such, as (B, 3, H, W) in [-1, 1]."""
 
     def images(self, inputs: "Tensor") -> NDArray[np.uint8]:
         """Inputs (B, C, h, w), or samples of such, as images (B, H, W, 3).
@@ -38,11 +47,19 @@ class Codec(Protocol):
 class PixelCodec:
     """Networks see the pixels themselves, in [-1, 1]; their inputs are as large as the images."""
 
-    channels = 3
+    is_bounded = True
+
+    def shape(self, side: int) -> tuple[int, int, int]:
+        """Three colours of as many pixels."""
+        return (3, side, side)
 
     def inputs(self, images: "Tensor", dtype: "torch.dtype") -> "Tensor":
         """Uint8 images (B, H, W, 3) as (B, 3, H, W) in [-1, 1], in channels-last memory."""
         return (images.to(dtype) / GREY - 1.0).permute(0, 3, 1, 2)
+
+    def pixels(self, inputs: "Tensor") -> "Tensor":
+        """(B, 3, H, W), clamped."""
+        return inputs.clamp(-1.0, 1.0)
 
     def images(self, inputs: "Tensor") -> NDArray[np.uint8]:
         """(B, 3, H, W) in [-1, 1] as (B, H, W, 3): clamp, scale, round to nearest.
@@ -50,13 +67,20 @@ class PixelCodec:
         Raises:
             UserError: a value is not finite.
         """
-        if not bool(inputs.isfinite().all()):
-            raise UserError(
-                "the sampler gave images that are not finite; the weights have diverged."
-            )
-        scaled = inputs.clamp(-1.0, 1.0) * GREY + GREY
+        check_finite(inputs)
+        scaled = self.pixels(inputs) * GREY + GREY
         images: NDArray[np.uint8] = scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()
         return images
 
 
 PIXELS = PixelCodec()
+
+
+def check_finite(samples: "Tensor") -> None:
+    """Refuse samples of which no image can be made.
+
+    Raises:
+        UserError: a value is not finite.
+    """
+    if not bool(samples.isfinite().all()):
+        raise UserError("the sampler gave images that are not finite; the weights have diverged.")

@@ -34,11 +34,11 @@ class ImageSummary(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class ImageStatistics:
-    """Mean picture of images and how far they are spread around it, in units of [-1, 1].
+    """Mean of a network's inputs and how far they are spread around it; pixels are in [-1, 1].
 
     Attributes:
-        mean: μ, (H, W, 3) float64.
-        std: σ_d = √(mean of (x − μ)² over all images, pixels and colours).
+        mean: μ, (H, W, C) float64.
+        std: σ_d = √(mean of (x − μ)² over all images and values).
     """
 
     mean: NDArray[np.float64]
@@ -46,7 +46,7 @@ class ImageStatistics:
 
     @functools.cached_property
     def summary(self) -> ImageSummary:
-        """The part of them that a manifest holds."""
+        """The part of them that a manifest holds; of pixels."""
         colour = [math.fsum(channel.tolist()) for channel in self.mean.reshape(-1, 3).T]
         pixels = self.mean.size // 3
         return ImageSummary(std=self.std, mean_colour=[total / pixels for total in colour])

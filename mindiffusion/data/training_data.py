@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindiffusion.data.classes import Classes
+from mindiffusion.data.latents import TrainingLatents
 from mindiffusion.errors import UserError
 
 
@@ -18,6 +19,7 @@ class TrainingData:
         labels: (N, …), what each image shows: the network's condition, such as int64 classes. None:
             networks are told nothing.
         classes: what the labels are called, where they are classes.
+        latents: of the images, where networks see these (``mindiffusion.prepared_latents``).
 
     Raises:
         UserError: not as many labels as images.
@@ -27,6 +29,7 @@ class TrainingData:
     manifest_id: str
     labels: np.ndarray | None = None
     classes: Classes | None = None
+    latents: TrainingLatents | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.images):

@@ -11,17 +11,19 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Base64Bytes, BaseModel, ConfigDict
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from mindiffusion.config.codec import MOST_CHANNELS
 from mindiffusion.config.run import to_kept
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write
+from mindiffusion.kept_latents import KeptLatents, latents_of, latents_part
 from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.outside.documents import Name, parse_json
 from mindiffusion.outside.weights import (
@@ -40,12 +42,16 @@ _ADVICE = "give a file that python -m benchmark export wrote, as it was written.
 
 
 class _Statistics(BaseModel):
-    """Of the training images: the mean picture as float64, little-endian, and the spread."""
+    """Of the training images: the mean picture as float64, little-endian, and the spread.
+
+    The channels stand here where they are not three colours.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     mean: Base64Bytes
     std: float
+    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 3
 
 
 class _Document(BaseModel):
@@ -57,6 +63,7 @@ class _Document(BaseModel):
         manifest: id of the training data; None where it is not known.
         milestone: its step, config, runtime, training time, and stages.
         statistics: where the process uses them.
+        latents: where the network sees them.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -67,6 +74,7 @@ class _Document(BaseModel):
     manifest: Name | None
     milestone: dict[str, Any]
     statistics: _Statistics | None
+    latents: KeptLatents | None = None
 
 
 def save(path: Path, content: Mapping[str, Any], weights: str) -> None:
@@ -97,6 +105,7 @@ def save(path: Path, content: Mapping[str, Any], weights: str) -> None:
         "manifest": content["manifest"],
         "milestone": _described(content) | {"config": to_kept(config)},
         "statistics": _statistics_part(statistics_of(content, config)),
+        **(latents_part(latents_of(content, config)) if "latents" in content else {}),
     }
     del plain
     whole = safetensors_bytes(tensors, {_ENTRY: json.dumps(document)})
@@ -115,8 +124,9 @@ def _described(content: Mapping[str, Any]) -> dict[str, Any]:
 def _statistics_part(statistics: ImageStatistics | None) -> dict[str, Any] | None:
     if statistics is None:
         return None
-    mean = statistics.mean.astype("<f8").tobytes()
-    return {"mean": base64.b64encode(mean).decode("ascii"), "std": statistics.std}
+    mean, channels = statistics.mean.astype("<f8").tobytes(), statistics.mean.shape[2]
+    other = {} if channels == 3 else {"channels": channels}
+    return {"mean": base64.b64encode(mean).decode("ascii"), "std": statistics.std, **other}
 
 
 def _behind_header(content: bytes) -> int:
@@ -150,9 +160,12 @@ def load(path: Path) -> dict[str, Any]:
     content.pop("statistics", None)
     if document.statistics is not None:
         content["statistics"] = {
-            "mean": _picture(document.statistics.mean, source),
+            "mean": _picture(document.statistics, source),
             "std": document.statistics.std,
         }
+    content.pop("latents", None)
+    if document.latents is not None:
+        content["latents"] = document.latents.model_dump()
     check_milestone(content, source)
     config_of(content)
     if sha256_of_safetensors(path) != document.sha256:
@@ -161,12 +174,13 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _picture(content: bytes, source: str) -> Tensor:
-    """The mean picture (side, side, 3) of as many bytes; the side is compared with the config's."""
-    side = math.isqrt(len(content) // 24)
-    if not content or len(content) != 24 * side**2:
+def _picture(statistics: _Statistics, source: str) -> Tensor:
+    """The mean picture (side, side, C); the sizes are compared with the config's."""
+    content, channels = statistics.mean, statistics.channels
+    side = math.isqrt(len(content) // (8 * channels))
+    if not content or len(content) != 8 * channels * side**2:
         raise UserError(
             f"{source}: statistics.mean has {len(content):,} bytes, which are no square picture; "
             f"{_ADVICE}"
         )
-    return torch.tensor(np.frombuffer(content, dtype="<f8")).reshape(side, side, 3)
+    return torch.tensor(np.frombuffer(content, dtype="<f8")).reshape(side, side, channels)

@@ -11,6 +11,7 @@ from torch import Tensor
 from mindiffusion.augment import augmented, draw_augmentation
 from mindiffusion.classes import NOT_TOLD
 from mindiffusion.data.codec import Codec
+from mindiffusion.data.latents import drawn
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.noise import Stream, normals, permutation, uniforms
 
@@ -76,8 +77,11 @@ class Batch:
 class BatchSource:
     """Gathers, flips and encodes training images, and draws their noise.
 
+    Where there are latents, they are gathered and drawn instead: mirrored images have their own.
+
     Args:
-        data: images, and labels if there are any; copied to a GPU once.
+        data: images or their latents, and labels if there are any. Images and labels are copied to
+            a GPU once; latents are read from their file.
         codec: how images become a network's inputs.
         seed: the run's seed.
         global_batch: images per step over all ranks.
@@ -112,7 +116,8 @@ class BatchSource:
         label_drop: float = 0.0,
         augment: float = 0.0,
     ) -> None:
-        self._images = _placed(data.images, device)
+        self._latents = data.latents
+        self._images = data.images if data.latents else _placed(data.images, device)
         self._labels = None if data.labels is None else _placed(data.labels, device)
         self._codec = codec
         self.size = len(data)
@@ -145,7 +150,7 @@ class BatchSource:
         """
         started, seed, variant = time.perf_counter(), self._seed, self._variant
         index = image_indices(seed, step, self._global_batch, self.size, variant)[start:stop]
-        images, augment_labels = self._gather(self._images, index), None
+        kept, augment_labels = self._kept(index, step, start), None
         condition = None if self._labels is None else self._gather(self._labels, index)
         self.wait_seconds += time.perf_counter() - started
         position = torch.arange(start, stop, device=self._device)
@@ -155,10 +160,7 @@ class BatchSource:
         if condition is not None and self._label_drop:
             drop = uniforms(seed, Stream.LABEL_DROP, position, at, 1, variant)[:, 0]
             condition = condition.masked_fill(drop < self._label_drop, NOT_TOLD)
-        if self._flip:
-            flip = uniforms(seed, Stream.FLIP, position, at, 1, variant)[:, 0] < 0.5
-            images = torch.where(flip[:, None, None, None], images.flip(2), images)
-        inputs = self._codec.inputs(images, self._dtype)
+        inputs = self._inputs(kept, position, at)
         is_training = streams[0] == Stream.TIME
         if self._augment and is_training:  # a probe is of images as samplers draw them
             inputs, augment_labels = self._augmented(inputs, step, start)
@@ -171,11 +173,41 @@ class BatchSource:
         noise = noise.contiguous(memory_format=torch.channels_last)
         return Batch(inputs, u, noise, condition, augment_labels)
 
+    def _kept(self, index: Tensor, step: int, start: int) -> Tensor:
+        """Images (B, H, W, 3) uint8, or moments of their latents (B, 2, C, h, w) as drawn to be."""
+        if self._latents is None:
+            return self._gather(self._images, index)
+        if self._flip:
+            # Drawn on the CPU: a mirrored image is another row of the file.
+            position = torch.arange(start, start + len(index))
+            index = index + self.size * self._flips(position, step)
+        moments = torch.from_numpy(self._latents.moments[index.numpy()])
+        if self._device.type == "cpu":
+            return moments
+        return moments.pin_memory().to(self._device, non_blocking=True)
+
+    def _inputs(self, kept: Tensor, position: Tensor, at: Tensor) -> Tensor:
+        """What networks see of images, mirrored or not, or of moments; (B, C, h, w)."""
+        if self._latents is None:
+            if self._flip:
+                flip = self._flips(position, at)
+                kept = torch.where(flip[:, None, None, None], kept.flip(2), kept)
+            return self._codec.inputs(kept, self._dtype)
+        shape = (kept.shape[2], kept.shape[3], kept.shape[4])
+        noise = self._normals(self._seed, Stream.LATENT, position, at, shape, self._variant)
+        latents = drawn(kept, noise.to(self._dtype), self._latents.scale)
+        return latents.contiguous(memory_format=torch.channels_last)
+
+    def _flips(self, position: Tensor, at: int | Tensor) -> Tensor:
+        """Which positions of a step are mirrored, (B,) bool; the same bits on every device."""
+        u = uniforms(self._seed, Stream.FLIP, position, at, 1, self._variant)[:, 0]
+        return u < 0.5
+
     def _augmented(self, inputs: Tensor, step: int, start: int) -> tuple[Tensor, Tensor]:
         # Drawn on the CPU: how many images are moved must be known there.
         position = torch.arange(start, start + len(inputs))
-        drawn = draw_augmentation(self._augment, self._seed, position, step, self._variant)
-        return augmented(inputs, drawn)
+        changes = draw_augmentation(self._augment, self._seed, position, step, self._variant)
+        return augmented(inputs, changes)
 
     def _gather(self, array: np.ndarray | Tensor, index: Tensor) -> Tensor:
         if isinstance(array, Tensor):

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from mindiffusion.build import build_codec
 from mindiffusion.class_conditions import a_class_a_row
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.store import num_classes, num_train_images, prepared_data
@@ -18,6 +17,7 @@ from mindiffusion.files import remove_temporaries
 from mindiffusion.kept_classes import classes_of
 from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
+    codec_of,
     model_of,
     primary_weights,
     sample_images,
@@ -62,11 +62,11 @@ def write_grid(
     model = model_of(content, primary_weights(config), device)
     side, grid = config.data.size, config.sampler.grid
     # A picture is no score: no more is drawn than it shows.
-    chunk = min(grid, chunk_size(config.sampler, side, device.type))
+    chunk = min(grid, chunk_size(config.sampler, config.input_shape[1], device.type))
     sampler = replace(config.sampler, chunk=chunk)
     classes = classes_of(content, config)
     told = None if classes is None else a_class_a_row(classes, GRID_COLUMNS)
-    codec = build_codec(config)
+    codec = codec_of(content, config)
     images = sample_images(
         model, model.process, codec, sampler, grid, side, on_step=on_step, conditions=told
     )

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from mindiffusion.build import build_codec, expected_tensors
+from mindiffusion.build import expected_tensors
+from mindiffusion.config.codec import VAEConfig
 from mindiffusion.config.plan import rank_share, resolve_plan
 from mindiffusion.config.run import RunConfig, TrainingConfig, ema_name
 from mindiffusion.config.sampler import SAMPLERS
@@ -19,6 +20,7 @@ from mindiffusion.kept_classes import (
 from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
+from mindiffusion.vae import check_vae
 from mindiffusion.writable import check_room, try_folder
 
 _MOST_LOGGED = 100_000_000
@@ -76,12 +78,13 @@ def check_run(
         UserError: they do.
     """
     training = config.training
-    config.model.check(config.data.size)
+    config.check_model()
     check_labels(config)
     check_num_classes(config, num_classes)
     check_sampler(config)
     _check_capacity(config)
     _check_variance(config)
+    _check_codec(config, num_train)
     share = rank_share(training.global_batch, world)
     if training.log_every * share > _MOST_LOGGED:
         raise UserError(
@@ -112,6 +115,18 @@ def _check_variance(config: RunConfig) -> None:
             f"model.learn_sigma is true, but process.kind {config.process.kind} is no chain of "
             "steps whose variance could be learned; leave it out, or give process.kind=ddpm."
         )
+    if config.model.learn_sigma and not config.codec.has_grey_levels:
+        raise UserError(
+            "model.learn_sigma is true, but the bound that it is learned from ends at grey levels, "
+            f"which inputs of codec.kind {config.codec.kind} have not; leave one of the two out."
+        )
+
+
+def _check_codec(config: RunConfig, num_train: int | None) -> None:
+    """Refuse an autoencoder that does not fit; it may be missing where the data are too."""
+    codec = config.codec
+    if isinstance(codec, VAEConfig) and (num_train is not None or Path(codec.path).exists()):
+        check_vae(codec)
 
 
 def check_sampler(config: RunConfig) -> None:
@@ -234,7 +249,6 @@ def run_bytes(config: RunConfig, num_milestones: int) -> int:
     numbers = sum(math.prod(tensor.shape) for tensor in expected_tensors(config).values())
     once = numbers * _BYTES.get(config.training.precision, 4)
     sets = 1 + len(config.training.ema_decays)
-    channels = build_codec(config).channels
-    mean = 8 * channels * config.data.size**2 * config.process.uses_statistics
+    mean = 8 * math.prod(config.input_shape) * config.process.uses_statistics
     states, weights = (once * part + mean for part in (sets + _ADAM, sets))
     return states * (checkpoint.KEEP + 1) + weights * num_milestones

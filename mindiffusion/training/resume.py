@@ -9,6 +9,7 @@ from mindiffusion.config.run import to_kept
 from mindiffusion.config.yokes import unlike_leader
 from mindiffusion.errors import UserError
 from mindiffusion.files import write_text
+from mindiffusion.kept_latents import latents_of
 from mindiffusion.kept_statistics import statistics_of
 from mindiffusion.outside.paths import read_file
 from mindiffusion.printable import printable
@@ -51,6 +52,17 @@ def _refuse_other_statistics(trainer: Trainer, state: Mapping[str, Any]) -> None
         )
 
 
+def _refuse_other_latents(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    """Refuse a state that was trained on other latents than the trainer's."""
+    kept, own = latents_of(state, trainer.config), trainer.latents
+    if kept != own:
+        assert kept is not None and own is not None
+        raise UserError(
+            f"the state of step {state['step']} was trained on latents of {kept.words}, and these "
+            f"are of {own.words}; give the former autoencoder as codec.path, or another --output."
+        )
+
+
 def go_on(trainer: Trainer, run_dir: Path) -> None:
     """Bring a fresh trainer to where its run is, and the log to what it was then.
 
@@ -70,6 +82,7 @@ def go_on(trainer: Trainer, run_dir: Path) -> None:
         state = checkpoint.load(checkpoint.checkpoint_path(run_dir, step))
     own = (trainer.network, trainer.optimizer, trainer.averages.names, trainer.watch.unlogged)
     checkpoint.check_state(state, *own)
+    _refuse_other_latents(trainer, state)
     _refuse_other_statistics(trainer, state)
     trainer.load_state(state)
     if ranks.is_main:

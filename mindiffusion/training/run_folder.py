@@ -19,6 +19,7 @@ from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock, remove_temporaries, sha256_of_json, write_json
 from mindiffusion.outside.documents import Name, read_json
 from mindiffusion.outside.paths import inside, refuse_links
+from mindiffusion.prepared_latents import with_latents
 from mindiffusion.runtime import Runtime, check_runtime, resolve_runtime
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks, train
@@ -177,6 +178,10 @@ def _run_locked(
     stop_after: int | None,
 ) -> Trainer:
     runtime = settle_runtime(config, data.manifest_id, ranks)
+    # Before ranks wait for each other: encoding may take longer than they do.
+    data = with_latents(
+        data, config.codec, config.data, runtime.device, show_progress=ranks.is_main
+    )
     with process_group(ranks, runtime.device, config.training.timeout_seconds) as device:
         with ranks.phase("start"):
             trainer = Trainer(config, runtime, ranks, device, data)

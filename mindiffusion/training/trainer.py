@@ -27,6 +27,7 @@ from mindiffusion.data.mean_and_spread import ImageStatistics, image_statistics
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.kept_classes import check_num_classes, classes_part
+from mindiffusion.kept_latents import known_latents, latents_part
 from mindiffusion.kept_statistics import statistics_part
 from mindiffusion.machine import keep_freed_memory
 from mindiffusion.network import Network, Probe, ProbeBatch, StageCapacity
@@ -71,7 +72,7 @@ class Trainer:
         runtime: resolved device, precision, compiler and threads.
         ranks: this process among its peers.
         device: this rank's device.
-        data: what it is trained on.
+        data: what it is trained on, with latents where the network sees them.
 
     Raises:
         UserError: the global batch does not divide by the ranks, sizes do not fit, or the process
@@ -97,9 +98,10 @@ class Trainer:
         self.plan: Plan = resolve_plan(config, len(data))
         self.pacer: Pacer = self.plan.pacer()
         self.data = data
+        self.latents = known_latents(data.latents)
         self.source = BatchSource(
             data,
-            build_codec(config),
+            build_codec(config, self.latents),
             seed=config.seed,
             global_batch=global_batch,
             flip=config.data.horizontal_flip,
@@ -112,7 +114,7 @@ class Trainer:
             augment=config.training.augment,
         )
         check_num_classes(config, None if data.classes is None else len(data.classes.names))
-        self.statistics = statistics_for(config, data.images)
+        self.statistics = statistics_for(config, data)
         self.process = build_process(config, self.statistics).to(device)
         self.network: Network = build_network(config)
         self.network.to(runtime.dtype)
@@ -309,6 +311,7 @@ class Trainer:
             "unlogged": self.watch.unlogged,
             "pacing": self.pacer.state_dict(self.step),
             **statistics_part(self.statistics),
+            **latents_part(self.latents),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -334,22 +337,23 @@ class Trainer:
         keys = ("step", "config", "runtime", "train_seconds", "stage_log")
         whole = self.state()
         described = {key: whole[key] for key in keys} | statistics_part(self.statistics)
-        described |= classes_part(self.data.classes)
+        described |= classes_part(self.data.classes) | latents_part(self.latents)
         return described | self.pacer.kept(self.step) | {"weights": averages | {"raw": raw}}
 
 
-def statistics_for(config: RunConfig, images: np.ndarray) -> ImageStatistics | None:
-    """Statistics of a run's training images (N, H, W, 3) uint8, if its process uses them.
+def statistics_for(config: RunConfig, data: TrainingData) -> ImageStatistics | None:
+    """Statistics of a run's training images, or of their latents, if its process uses them.
 
     Raises:
         UserError: they are used, but the images are all the same.
     """
     if not config.process.uses_statistics:
         return None
-    found = image_statistics(images)
+    latents = data.latents
+    found = image_statistics(data.images) if latents is None else latents.statistics
     if not found.std:
         raise UserError(
-            f"the {len(images)} training images are all the same, which leaves nothing for "
+            f"the {len(data)} training images are all the same, which leaves nothing for "
             "process.parameterization=preconditioned, a loss weight by their spread or sigma_data "
             "auto; give images that differ, or set none of these."
         )

@@ -1,11 +1,11 @@
 """Feature emergence: which attributes can be read in x̂₀(x_t), beyond what a linear denoiser shows.
 
 x_t is made of held-out images with known labels; x̂₀ = (x_t − σ ε̂)/α (Ho et al. 2020, "Denoising
-Diffusion Probabilistic Models", eq. 15), clipped to [-1, 1]. All denoisers meet the same noise, so
+Diffusion Probabilistic Models", eq. 15), as pixels clipped to [-1, 1]. All denoisers meet the same noise, so
 accuracies are compared image by image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,7 @@ def read_denoised(
     levels: Sequence[Level],
     batch_size: int,
     noise: NoiseSource,
+    pixels: Callable[[torch.Tensor], torch.Tensor],
     classifier: AttributeClassifier,
     condition: torch.Tensor | None = None,
 ) -> DenoisedReadings:
@@ -92,11 +93,12 @@ def read_denoised(
 
     Args:
         denoise: a network in eval mode, or the linear oracle.
-        images: (N, 3, H, W) float in [-1, 1], on the denoiser's device.
+        images: (N, C, h, w) float, a network's inputs, on the denoiser's device.
         levels: noise levels, each one for all images.
         batch_size: images a call; changes the result by rounding at most.
-        noise: noise(level index, image indices (B,) int64) → ε (B, 3, H, W), as for
+        noise: noise(level index, image indices (B,) int64) → ε (B, C, h, w), as for
             ``denoising_profiles``.
+        pixels: of the codec: inputs (B, C, h, w) → pixels (B, 3, H, W) in [-1, 1].
         classifier: the reader.
         condition: (N, …), what the denoiser is told of the images; None: nothing.
 
@@ -115,7 +117,7 @@ def read_denoised(
                 eps = noise(number, torch.arange(start, stop)).to(x)
                 asked = given(denoise, None if condition is None else condition[start:stop])
                 shown = asked(add_noise(x, level, eps), level).x0.to(x)
-                parts.append(classifier.read(shown.clamp(-1.0, 1.0)))
+                parts.append(classifier.read(pixels(shown)))
             by_level.append(joined(parts))
     return DenoisedReadings(times_of(levels), tuple(by_level))
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmark.evaluation.images.image_source import origin_file
-from mindiffusion.build import build_codec
 from mindiffusion.class_conditions import class_conditions, one_class
 from mindiffusion.config.run import RunConfig
 from mindiffusion.config.sampler import MOST_GUIDANCE
@@ -24,6 +23,7 @@ from mindiffusion.printable import printable
 from mindiffusion.runtime import resolve_sampler
 from mindiffusion.sampling import (
     Conditions,
+    codec_of,
     config_of,
     load_weights,
     sample_images,
@@ -154,5 +154,5 @@ def _drawn(
             bar.update(done - bar.n)
 
         settings = config.sampler, count, config.data.size, on_chunk
-        codec = build_codec(config)
+        codec = codec_of(content, config)
         return sample_images(model, model.process, codec, *settings, conditions=conditions)

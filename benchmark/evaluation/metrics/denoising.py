@@ -28,10 +28,10 @@ def denoising_profiles(
 
     Args:
         denoisers: by name; networks in eval mode.
-        images: (N, 3, H, W) float in [-1, 1], N ≥ 2, on the denoisers' device.
+        images: (N, C, h, w) float, a network's inputs, N ≥ 2, on the denoisers' device.
         levels: noise levels, each one for all images.
         batch_size: images a call; changes the result by rounding at most.
-        noise: noise(level index, image indices (B,) int64) → ε (B, 3, H, W); a pure function of
+        noise: noise(level index, image indices (B,) int64) → ε (B, C, h, w); a pure function of
             (level index, image index), so that all arms and milestones meet the same noise.
         condition: (N, …), what the denoisers are told of the images; None: nothing.
 

@@ -1,4 +1,6 @@
-"""The best linear denoiser of the training images, from their mean and covariance.
+"""The best linear denoiser of what networks see of the training images: pixels, or latents.
+
+It follows from their mean and covariance.
 
 With covariance V diag(λ) Vᵀ, the linear estimate of least squared error from x_t = α x₀ + σ ε is
 x̂₀ = μ + α V diag(λ / (α²λ + σ²)) Vᵀ (x_t − α μ): Wiener's filter in the eigenbasis.
@@ -9,8 +11,10 @@ Cost: at 32 px (d = 3 · 32 · 32 = 3,072) one eigenvalue problem of 3,072 rows 
 Fewer images than d take a problem of as many rows as there are images.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mindiffusion.data.codec import GREY
+from mindiffusion.data.latents import TrainingLatents
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, sha256_of_json
 from mindiffusion.outside.arrays import Wanted, read_npz
@@ -30,7 +35,7 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class LinearOracle:
-    """Mean and spectrum of images in [-1, 1], flattened as (3, H, W); float64 tensors.
+    """Mean and spectrum of a network's inputs, flattened as (C, h, w); float64 tensors.
 
     Attributes:
         mean: (d,).
@@ -63,7 +68,7 @@ class LinearOracle:
         """The oracle as a denoiser; float64, not clipped.
 
         Args:
-            x_t: (B, 3, H, W), noisy images on the oracle's device.
+            x_t: (B, C, h, w), noisy inputs on the oracle's device.
             level: one for all of them.
 
         Raises:
@@ -98,9 +103,7 @@ def fit_linear_oracle(images: NDArray[np.uint8]) -> LinearOracle:
     height, width = images.shape[1:3]
     dim = 3 * height * width
     mean, variances, directions = _by_image(images) if len(images) <= dim else _by_value(images)
-    # Below this a variance is rounding noise.
-    kept = variances > dim * torch.finfo(torch.float64).eps * variances.max().clamp_min(0)
-    variances, directions = variances[kept].flip(0), directions[:, kept].flip(1)
+    variances, directions = _falling(variances, directions)
     rank = len(variances)
     return LinearOracle(
         mean=(mean / GREY - 1).view(height, width, 3).permute(2, 0, 1).flatten(),
@@ -110,9 +113,39 @@ def fit_linear_oracle(images: NDArray[np.uint8]) -> LinearOracle:
     )
 
 
-def _by_value(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (d,), eigenvalues (d,) and eigenvectors (d, d) in grey levels, from the d × d matrix.
+def fit_latent_oracle(latents: TrainingLatents) -> LinearOracle:
+    """The oracle of latents as they are drawn in training; moments are read in batches.
 
+    The covariance is that of their means (divided by N), with the mean square of their standard
+    deviations on its diagonal, since a draw is independent for each value.
+
+    Raises:
+        UserError: fewer than 2 images.
+    """
+    moments = latents.moments[: latents.num_images]
+    if len(moments) < 2:
+        raise UserError("Linear oracle of latents of 1 image; give 2 or more.")
+    spread = torch.zeros(moments[0, 1].size, dtype=torch.float64)
+    for start in range(0, len(moments), _BATCH):
+        spread += _flat(moments[start : start + _BATCH, 1]).square().sum(0)
+    mean, variances, directions = _by_value(moments[:, 0], spread / len(moments))
+    variances, directions = _falling(variances, directions)
+    return LinearOracle(
+        latents.scale * mean, latents.scale**2 * variances, directions, len(moments)
+    )
+
+
+def _falling(variances: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors the other way round, without those that are rounding noise."""
+    least = len(directions) * torch.finfo(torch.float64).eps * variances.max().clamp_min(0)
+    kept = variances > least
+    return variances[kept].flip(0), directions[:, kept].flip(1)
+
+
+def _by_value(images: NDArray, spread: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (d,), eigenvalues (d,) and eigenvectors (d, d), from the d × d matrix.
+
+    In the units of the images, (N, …). Each value may have a variance of its own besides, (d,).
     Sums of products of uint8 are whole numbers below 2⁵³: float64 holds them exactly, so that
     nothing depends on the batches.
     """
@@ -124,7 +157,10 @@ def _by_value(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
         total += batch.sum(0)
         products.addmm_(batch.T, batch)
     mean = total / len(images)
-    variances, directions = torch.linalg.eigh(products / len(images) - torch.outer(mean, mean))
+    covariance = products / len(images) - torch.outer(mean, mean)
+    if spread is not None:
+        covariance += torch.diag(spread)
+    variances, directions = torch.linalg.eigh(covariance)
     return mean, variances, directions
 
 
@@ -140,8 +176,8 @@ def _by_image(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
     return mean, variances, basis @ directions
 
 
-def _flat(images: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) uint8 as (B, d) float64."""
+def _flat(images: NDArray) -> Tensor:
+    """(B, …) as (B, d) float64."""
     return torch.from_numpy(images.reshape(len(images), -1).astype(np.float64))
 
 
@@ -159,11 +195,36 @@ def linear_oracle(images: NDArray[np.uint8], cache_dir: Path, manifest_id: str) 
         UserError: as ``fit_linear_oracle``.
     """
     key = {"version": _VERSION, "manifest": manifest_id, "n": len(images)}
+    dim = images[0].size if len(images) else 0
+    return _kept(cache_dir, key, dim, lambda: fit_linear_oracle(images))
+
+
+def latent_oracle(latents: TrainingLatents, cache_dir: Path, manifest_id: str) -> LinearOracle:
+    """As ``linear_oracle``, of latents.
+
+    Args:
+        latents: of the images of a prepared array.
+        cache_dir: folder of the cache.
+        manifest_id: identifies the array.
+
+    Raises:
+        UserError: as ``fit_latent_oracle``.
+    """
+    key = {"version": _VERSION, "manifest": manifest_id, "n": latents.num_images}
+    key |= {"vae": latents.vae, "scale": latents.scale}
+    dim = latents.moments[0, 0].size
+    return _kept(cache_dir, key, dim, lambda: fit_latent_oracle(latents))
+
+
+def _kept(
+    cache_dir: Path, key: dict[str, Any], dim: int, fit: Callable[[], LinearOracle]
+) -> LinearOracle:
+    """The stored oracle of a key, else the one that is fitted now and stored."""
     path = cache_dir / f"linear-oracle-{sha256_of_json(key)[:16]}.npz"
-    cached = _read_cached(path, len(images), images[0].size if len(images) else 0)
+    cached = _read_cached(path, key["n"], dim)
     if cached is not None:
         return cached
-    oracle = fit_linear_oracle(images)
+    oracle = fit()
     with atomic_write(path) as handle:
         np.savez(
             handle,

@@ -20,11 +20,11 @@ from benchmark.evaluation.milestone.profile_rows import to_denoise
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.keeper import INSTRUMENT
 from benchmark.rows.metric_names import AMPLITUDE, EMERGENCE_ORACLE, metric_label
-from benchmark.rows.provenance import versions
 from benchmark.rows.row import Row
 from mindiffusion.build import build_process
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.avatars import AvatarSource, avatar_styles
+from mindiffusion.data.codec import Codec
 from mindiffusion.process import Denoiser, Model, Process
 
 REJECTED, REJECTED_DIRECTION = "rejected", "lower"
@@ -41,12 +41,13 @@ def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> 
     """
     config, evaluation = milestone.config, milestone.evaluation
     told = yardstick.labels(config, "held_out")
-    net = _readings(model, model.process, config, yardstick, told)
+    codec = milestone.codec
+    net = _readings(model, model.process, config, codec, yardstick, told)
     labels = {
         name: codes[: evaluation.profile_images]
         for name, codes in yardstick.data.held_out_labels.items()
     }
-    oracle = oracle_readings(yardstick, config)
+    oracle = oracle_readings(yardstick, config, codec)
     for one in emergence(net, oracle, labels, yardstick.classifier.attributes):
         curves = {
             "emergence": (one.gain, one.gain_error),
@@ -62,7 +63,7 @@ def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> 
                     direction="higher",
                     n_reference=one.n,
                     weights=milestone.weights,
-                    versions=versions() | {INSTRUMENT: yardstick.classifier.fingerprint},
+                    versions=milestone.versions | {INSTRUMENT: yardstick.classifier.fingerprint},
                 )
     if config.data.dataset == "avatars":
         for amplitude in amplitudes(avatar_styles(config.data), config.data.size):
@@ -81,21 +82,22 @@ def amplitudes(styles: tuple[str, ...], size: int) -> tuple[Amplitude, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def oracle_readings(yardstick: Yardstick, config: RunConfig) -> DenoisedReadings:
+def oracle_readings(yardstick: Yardstick, config: RunConfig, codec: Codec) -> DenoisedReadings:
     """What can be read in the linear oracle's x̂₀: the same for all of a run's milestones."""
-    oracle = yardstick.oracle.to(yardstick.device)
-    return _readings(oracle, build_process(config), config, yardstick)
+    oracle = yardstick.oracle(config).to(yardstick.device)
+    return _readings(oracle, build_process(config), config, codec, yardstick)
 
 
 def _readings(
     denoise: Denoiser,
     process: Process,
     config: RunConfig,
+    codec: Codec,
     yardstick: Yardstick,
     condition: Tensor | None = None,
 ) -> DenoisedReadings:
-    noisy = to_denoise(process, config, yardstick, yardstick.data.held_out)
-    return read_denoised(denoise, *noisy, yardstick.classifier, condition)
+    noisy = to_denoise(process, config, codec, yardstick, "held_out")
+    return read_denoised(denoise, *noisy, codec.pixels, yardstick.classifier, condition)
 
 
 def attribute_rows(
@@ -113,7 +115,7 @@ def attribute_rows(
     lower = common | {
         "direction": REJECTED_DIRECTION,
         "n_reference": found.n_training,
-        "versions": versions() | {INSTRUMENT: classifier.fingerprint},
+        "versions": milestone.versions | {INSTRUMENT: classifier.fingerprint},
     }
     name = metric_label(REJECTED, n)
     yield milestone.row(name, found.rejected, **lower, error=found.rejected_error)

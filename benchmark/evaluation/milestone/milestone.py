@@ -20,13 +20,23 @@ from mindiffusion.config.plan import Plan
 from mindiffusion.config.run import RunConfig, check, config_hash
 from mindiffusion.curriculum.exposure import relative_exposure
 from mindiffusion.curriculum.stages import Stage, stage_at, trained_on_all_levels
+from mindiffusion.data.codec import Codec
+from mindiffusion.kept_latents import latents_of
 from mindiffusion.outside.paths import MOST_PATH
 from mindiffusion.printable import printable
 from mindiffusion.runtime import Runtime, resolve_sampler
-from mindiffusion.sampling import primary_weights, sampler_name, sampler_steps, usual_weights
+from mindiffusion.sampling import (
+    codec_of,
+    primary_weights,
+    sampler_name,
+    sampler_steps,
+    usual_weights,
+)
 
 _OF_STAGES = ("active_channels", "penalty_lambda", "saliency_split_half_correlation")
 """What rows take over from the log of stages, where the network reported it."""
+CODEC = "codec"
+"""In a row's versions: the autoencoder and the scale of the latents that the network sees."""
 OnProgress = Callable[[str, float], None]
 """Called with what is going on and the fraction of this milestone's scoring that is done."""
 
@@ -79,6 +89,17 @@ class Milestone:
         """The stages that it was trained in, with their first steps; as its file says."""
         return self.plan.begun(self.content)
 
+    @functools.cached_property
+    def codec(self) -> Codec:
+        """How images become inputs of its network, and its samples become images."""
+        return codec_of(self.content, self.config)
+
+    @functools.cached_property
+    def versions(self) -> dict[str, str]:
+        """What its rows were made with: packages and, where the network sees latents, which."""
+        known = latents_of(self.content, self.config)
+        return versions() | ({} if known is None else {CODEC: known.words})
+
     @property
     def evaluation(self) -> EvaluationConfig:
         """How it is scored."""
@@ -129,7 +150,7 @@ class Milestone:
             manifest=self.manifest,
             config_hash=self._config_hash,
             git=git_revision(),
-            versions=versions(),
+            versions=self.versions,
             device=_device_name(runtime),
             host=host(),
             threads=runtime.threads,

@@ -7,7 +7,6 @@ the same noisy images.
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +27,9 @@ from benchmark.rows.metric_names import (
     REALISED_SPARSITY,
 )
 from benchmark.rows.row import Row
-from mindiffusion.build import build_codec, build_network, build_process
+from mindiffusion.build import build_network, build_process
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import Codec
 from mindiffusion.network import Network
 from mindiffusion.noise import Stream, normals
 from mindiffusion.process import Denoiser, Level, Model, Process
@@ -54,8 +54,8 @@ def profile_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> It
     networks: dict[str, Denoiser] = {milestone.weights: model}
     if "raw" in milestone.content["weights"]:
         networks["raw"] = model_of(milestone.content, "raw", process.device)
-    held_out, train = (_told(networks, process, config, yardstick, split) for split in _SPLITS)
-    known = known_profiles(yardstick, config)
+    held_out, train = (_told(milestone, networks, process, yardstick, split) for split in _SPLITS)
+    known = known_profiles(yardstick, config, milestone.codec)
     for metric, profile in known.items():
         yield from _level_rows(milestone, metric, profile, "")
     for weights, profile in held_out.items():
@@ -70,24 +70,25 @@ def profile_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> It
 
 
 @functools.lru_cache(maxsize=4)
-def known_profiles(yardstick: Yardstick, config: RunConfig) -> dict[str, ProfileResult]:
+def known_profiles(
+    yardstick: Yardstick, config: RunConfig, codec: Codec
+) -> dict[str, ProfileResult]:
     """Held-out profiles of the linear oracle and the mean: the same for all of a run's milestones.
 
     Args:
         yardstick: data and linear oracle.
         config: the run, for its process and its sampling seed.
+        codec: of the run.
     """
-    oracle = yardstick.oracle.to(yardstick.device)
+    oracle = yardstick.oracle(config).to(yardstick.device)
     known: dict[str, Denoiser] = {EPS_MSE_LINEAR: oracle, EPS_MSE_MEAN: oracle.mean_only()}
-    held_out = yardstick.data.held_out
-    return denoising_profiles(
-        known, *to_denoise(build_process(config), config, yardstick, held_out)
-    )
+    process = build_process(config)
+    return denoising_profiles(known, *to_denoise(process, config, codec, yardstick, "held_out"))
 
 
 def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
     """The noise of (level, image) that every predictor meets."""
-    shape = (build_codec(config).channels, config.data.size, config.data.size)
+    shape = config.input_shape
 
     def noise(level_index: int, index: Tensor) -> Tensor:
         seed = config.sampler.seed
@@ -97,39 +98,38 @@ def noise_source(config: RunConfig, device: torch.device) -> NoiseSource:
 
 
 def _told(
+    milestone: Milestone,
     networks: Mapping[str, Denoiser],
     process: Process,
-    config: RunConfig,
     yardstick: Yardstick,
     split: Split,
 ) -> dict[str, ProfileResult]:
     """Profiles of networks; they are told the images' classes where they know any."""
-    images = yardstick.data.train if split == "train" else yardstick.data.held_out
-    noisy = to_denoise(process, config, yardstick, images)
+    config = milestone.config
+    noisy = to_denoise(process, config, milestone.codec, yardstick, split)
     return denoising_profiles(networks, *noisy, yardstick.labels(config, split))
 
 
 def to_denoise(
-    process: Process, config: RunConfig, yardstick: Yardstick, images: np.ndarray
+    process: Process, config: RunConfig, codec: Codec, yardstick: Yardstick, split: Split
 ) -> tuple[Tensor, Sequence[Level], int, NoiseSource]:
     """What every predictor is given, as ``denoising_profiles`` and ``read_denoised`` take it.
 
     Args:
         process: of the run.
         config: the run, for its sampling seed.
-        yardstick: says how many images and levels.
-        images: (N, H, W, 3) uint8.
+        codec: of the run.
+        yardstick: has the images, and says how many and how many levels.
+        split: which images.
 
     Returns:
-        The first images, noise levels, images a call, noise.
+        The first images as inputs, noise levels, images a call, noise.
     """
-    evaluation, device = yardstick.evaluation, yardstick.device
-    first = torch.from_numpy(np.array(images[: evaluation.profile_images]))
     return (
-        build_codec(config).inputs(first, torch.float32).to(device),
-        process.grid(evaluation.profile_levels),
+        yardstick.inputs(codec, split),
+        process.grid(yardstick.evaluation.profile_levels),
         _BATCH,
-        noise_source(config, device),
+        noise_source(config, yardstick.device),
     )
 
 
@@ -188,7 +188,7 @@ def _mask_rows(
     under = lifted = scored
     if mask.share_off:
         with (mask.imposed or mask.lifted)():
-            other = _told({"": model}, model.process, config, yardstick, "held_out")[""]
+            other = _told(milestone, {"": model}, model.process, yardstick, "held_out")[""]
         under, lifted = (other, scored) if mask.imposed else (scored, other)
     effect = paired_difference(lifted, under)
     yield from _level_rows(milestone, MASK_EFFECT, effect, weights, direction="none")

@@ -67,6 +67,7 @@ def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
     Raises:
         UserError: it cannot go on where the run's network stops.
     """
+    _check_codec(config, finisher)
     ours, theirs = ((c.data.dataset, c.data.size, c.process.noise) for c in (config, finisher))
     if config.data.labels != finisher.data.labels:
         raise UserError(
@@ -85,6 +86,16 @@ def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
             "the same noise levels, so give another finisher, or metrics without stitched."
         )
     _check_classes(config, finisher)
+
+
+def _check_codec(config: RunConfig, finisher: RunConfig) -> None:
+    """Refuse a finisher whose network sees something else."""
+    if config.codec != finisher.codec:
+        raise UserError(
+            f"the finisher {finisher.arm}/{finisher.seed} has another codec than the run "
+            f"{config.arm}/{config.seed}; stitched samples need one for both, so give another "
+            "finisher, or metrics without stitched."
+        )
 
 
 def _check_classes(config: RunConfig, finisher: RunConfig) -> None:

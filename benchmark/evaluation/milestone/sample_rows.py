@@ -46,13 +46,12 @@ from benchmark.rows.metric_names import (
     VARIANT,
     metric_label,
 )
-from benchmark.rows.provenance import versions
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing, metrics_of_every_seed
 from benchmark.study.study import EvaluationConfig
 from benchmark.study.variants import Variant
-from mindiffusion.build import build_codec
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import Codec
 from mindiffusion.process import Denoiser, Process
 from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
@@ -148,7 +147,8 @@ def _set_rows(
         on_progress("sampling", 0.7 * done / n)
 
     told = yardstick.conditions(config)
-    draw_into(images, model, model.process, config, yardstick.ranks, on_chunk, told)
+    codec, ranks = milestone.codec, yardstick.ranks
+    draw_into(images, model, model.process, codec, config, ranks, on_chunk, told)
     on_progress("features", 0.7)
     is_shown = variant is None and milestone.has_pictures
     if seed == milestone.config.sampler.seed and is_shown:
@@ -170,6 +170,7 @@ def draw_into(
     images: NDArray[np.uint8],
     denoise: Denoiser,
     process: Process,
+    codec: Codec,
     config: RunConfig,
     ranks: Ranks,
     on_chunk: Callable[[int], None] = lambda done: None,
@@ -181,8 +182,8 @@ def draw_into(
     ``conditions`` say what the images are to show, where the network knows classes.
     """
     n, sampler, side = len(images), config.sampler, config.data.size
-    size = chunk_size(sampler, side, process.device.type)
-    groups, codec = group_ranges(n, _groups(n)), build_codec(config)
+    size = chunk_size(sampler, config.input_shape[1], process.device.type)
+    groups = group_ranges(n, _groups(n))
     drawn: set[int] = set()
     # A group of each rank at a time: nobody waits longer than a group takes.
     for first in range(0, len(groups), ranks.world):
@@ -290,7 +291,9 @@ def _net_rows(
     keep = bool(by_class) or bool(metrics & metrics_needing("features"))
     found = features_of(net.extractor, images, keep, yardstick.ranks)
     unseen = yardstick.unseen_features(net) if "memorisation" in metrics else None
-    common = common | {"versions": versions() | {INSTRUMENT: net.extractor.weights_sha256[:12]}}
+    common = common | {
+        "versions": milestone.versions | {INSTRUMENT: net.extractor.weights_sha256[:12]}
+    }
     for score in net_scores(net.extractor, found, net.reference, metrics, unseen):
         yield _score_row(milestone, score, common)
     for one in by_class:

@@ -11,8 +11,9 @@ from benchmark.evaluation.milestone.profile_rows import noise_source
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.metric_names import STAGE_MEDIAN
 from benchmark.rows.row import Row
-from mindiffusion.build import build_codec, build_process
+from mindiffusion.build import build_process
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import Codec
 from mindiffusion.process import add_noise, as_factor
 from mindiffusion.sampling import save_png, tile
 
@@ -41,7 +42,9 @@ def stage_pictures(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
         median = stage.density.quantile(torch.full((1,), 0.5), num_levels)
         picture = milestone.folder / f"stage-{stage.start:09d}.png"
         if yardstick.ranks.is_main:
-            save_png(picture, tile(shown(images, times, milestone.config), len(images)))
+            save_png(
+                picture, tile(shown(images, times, milestone.config, milestone.codec), len(images))
+            )
         yield milestone.row(
             STAGE_MEDIAN,
             float(median),
@@ -51,20 +54,24 @@ def stage_pictures(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
         )
 
 
-def shown(images: NDArray[np.uint8], times: torch.Tensor, config: RunConfig) -> NDArray[np.uint8]:
+def shown(
+    images: NDArray[np.uint8], times: torch.Tensor, config: RunConfig, codec: Codec
+) -> NDArray[np.uint8]:
     """Images as a network meets them at noise times, each divided by √(alpha² + sigma²).
 
-    So the picture has the data's range for any process, also where noise has no bound.
+    So the picture has the data's range for any process, also where noise has no bound. Noisy
+    latents are shown as the autoencoder decodes them.
 
     Args:
         images: (N, H, W, 3).
         times: (N,) noise times in (0, 1].
-        config: the run, for its process, its codec and its sampling seed.
+        config: the run, for its process and its sampling seed.
+        codec: of the run.
 
     Returns:
         (N, H, W, 3).
     """
-    codec, level = build_codec(config), build_process(config).level(times)
+    level = build_process(config).level(times)
     clean = codec.inputs(torch.from_numpy(images), torch.float32)
     noise = noise_source(config, _CPU)(0, torch.arange(len(images)))
     size = (level.alpha.square() + level.sigma.square()).sqrt()

@@ -71,6 +71,7 @@ def stitched_rows(
             images,
             stitched(*pair, tau),
             own.process,
+            milestone.codec,
             config,
             yardstick.ranks,
             conditions=yardstick.conditions(config),

@@ -6,6 +6,7 @@ Made once, used for all milestones of a cell; whatever takes long is kept in the
 import functools
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,14 +22,22 @@ from benchmark.evaluation.features.extract import FeatureExtractor
 from benchmark.evaluation.features.nets import choose_feature_net, load_feature_net
 from benchmark.evaluation.features.reference_set import ReferenceSet, reference_set
 from benchmark.evaluation.metrics.colour import picture_means
-from benchmark.evaluation.metrics.linear_oracle import LinearOracle, linear_oracle
+from benchmark.evaluation.metrics.linear_oracle import (
+    LinearOracle,
+    latent_oracle,
+    linear_oracle,
+)
 from benchmark.evaluation.metrics.memorisation import Memorisation, memorisation, unseen_images
 from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import EvaluationConfig, check_counts
 from mindiffusion.class_conditions import class_conditions
+from mindiffusion.config.codec import CodecConfig
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import Codec
 from mindiffusion.data.prepared import PreparedData
+from mindiffusion.data.spec import DataConfig
 from mindiffusion.places import cache_root
+from mindiffusion.prepared_latents import with_latents
 from mindiffusion.runtime import resolve_sampler
 from mindiffusion.sampling import Conditions, SamplingNetwork, sampling_network
 from mindiffusion.training.ranks import Ranks
@@ -136,10 +145,16 @@ class Yardstick:
         """
         return _sampling_network(config, self.device, role)
 
-    @functools.cached_property
-    def oracle(self) -> LinearOracle:
-        """The best linear denoiser of the training images (cached on disk)."""
-        return linear_oracle(self.data.train, cache_root(), f"{self.data.manifest_id}-train")
+    def oracle(self, config: RunConfig) -> LinearOracle:
+        """The best linear denoiser of what a run's network sees of the training images.
+
+        Cached on disk.
+        """
+        return _oracle(self, config.codec, config.data)
+
+    def inputs(self, codec: Codec, split: Split) -> Tensor:
+        """What a network sees of the first ``profile_images`` of a split, (N, C, h, w) float32."""
+        return _inputs(self, codec, split)
 
     @functools.cached_property
     def classifier(self) -> AttributeClassifier:
@@ -157,8 +172,12 @@ class Yardstick:
         """Mean colours (N, 3) of all training images: what the network is to learn, not a part."""
         return picture_means(self.data.train)
 
-    def fill_cache(self) -> None:
-        """Compute what the metrics need and cells would otherwise compute all at once."""
+    def fill_cache(self, configs: Iterable[RunConfig]) -> None:
+        """Compute what the metrics need and cells would otherwise compute all at once.
+
+        Args:
+            configs: the runs that are trained on these data.
+        """
         wanted = set(self.evaluation.metrics)
         if metrics_needing("kernel sums") & wanted:
             for net in self.nets:
@@ -166,7 +185,8 @@ class Yardstick:
         if metrics_needing("unseen") & wanted and not self.has_unseen:
             print(NO_UNSEEN, file=sys.stderr)
         if metrics_needing("oracle") & wanted:
-            _ = self.oracle
+            for config in configs:
+                _ = self.oracle(config)
         if metrics_needing("classifier") & wanted:
             for line in self.classifier.dropped:
                 print(line, file=sys.stderr)
@@ -175,6 +195,23 @@ class Yardstick:
 @functools.lru_cache(maxsize=8)
 def _features_of(extractor: FeatureExtractor, yardstick: Yardstick) -> NDArray[np.float64]:
     return extractor(yardstick.unseen)
+
+
+@functools.lru_cache(maxsize=4)
+def _oracle(yardstick: Yardstick, codec: CodecConfig, spec: DataConfig) -> LinearOracle:
+    data, array = yardstick.data, f"{yardstick.data.manifest_id}-train"
+    seen = with_latents(data.training, codec, spec, yardstick.device, show_progress=False)
+    if seen.latents is not None:
+        return latent_oracle(seen.latents, cache_root(), array)
+    return linear_oracle(data.train, cache_root(), array)
+
+
+@functools.lru_cache(maxsize=2)
+def _inputs(yardstick: Yardstick, codec: Codec, split: Split) -> Tensor:
+    data = yardstick.data
+    images = data.train if split == "train" else data.held_out
+    first = torch.from_numpy(np.array(images[: yardstick.evaluation.profile_images]))
+    return codec.inputs(first, torch.float32).to(yardstick.device)
 
 
 @functools.lru_cache(maxsize=4)

@@ -152,7 +152,7 @@ def _drawn(config: RunConfig, device: torch.device) -> Works:
     """Images drawn from untrained weights, in as many network calls either way."""
     codec, side, calls = build_codec(config), config.data.size, sampler_steps(config)
     chunk = resolve_sampler(config, device.type).chunk
-    shape = (chunk, codec.channels, side, side)
+    shape = (chunk, *codec.shape(side))
     network = _plain_network(config, device).eval().requires_grad_(False)
     plain, model = plain_process(config.process), untrained(config, device)
     return {
@@ -165,7 +165,7 @@ def _drawn(config: RunConfig, device: torch.device) -> Works:
 
 def _rows(config: RunConfig, found: Mapping[str, Measurement], rate: float) -> Iterator[Row]:
     """The rows of one width."""
-    cost = step_cost(build_network(config), build_codec(config).channels, config.data.size)
+    cost = step_cost(build_network(config), *config.input_shape[:2])
     operations = {"training": cost.flops, "sampling": sampler_steps(config) * cost.flops / 3}
     for name, one in found.items():
         what = name.split(", ")[1]

@@ -67,7 +67,7 @@ def _loops(config: RunConfig, device: torch.device, threads: int) -> list[Loop]:
     side = config.data.size
     chunk = chunk_size(config.sampler, side, device.type)
     codec = build_codec(config)
-    shape = (chunk, codec.channels, side, side)
+    shape = (chunk, *codec.shape(side))
     short = replace(config, process=replace(ddpm_of(config), n_T=TIMED_LEVELS))
     ddim = SamplerConfig(name="ddim", steps=DDIM_STEPS, chunk=chunk)
     ancestral = SamplerConfig(name="ddpm", chunk=chunk)
