@@ -80,9 +80,10 @@ class LatentCodec:
 
     def _vae(self, device: torch.device) -> VAE:
         vae = open_vae(self.config, device)
-        if self.known.vae not in (None, vae.sha256):
+        wanted = self.known.vae
+        if wanted is not None and wanted != vae.sha256:
             raise UserError(
-                f"the network was trained on latents of the autoencoder {self.known.vae[:12]}, but "
+                f"the network was trained on latents of the autoencoder {wanted[:12]}, but "
                 f"{self.config.path} holds {vae.sha256[:12]}; give the former as codec.path."
             )
         return vae

@@ -4,6 +4,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def _encoded(
     check_room(
         root, key.nbytes, "latents", "free some, or give MINDIFFUSION_DATA a folder on another."
     )
-    bar = tqdm(
+    bar: tqdm[Any] = tqdm(
         total=key.rows[0], unit="image", desc="latents", file=sys.stderr, disable=not show_progress
     )
     with bar:
@@ -96,7 +97,7 @@ def _encoded(
     return moments
 
 
-def _blocks(key: LatentKey, vae: VAE, images: NDArray[np.uint8], bar: "tqdm[None]") -> Blocks:
+def _blocks(key: LatentKey, vae: VAE, images: NDArray[np.uint8], bar: "tqdm[Any]") -> Blocks:
     """Moments of all images, then of all mirrored ones where those are wanted too."""
     size, device = at_once(images.shape[1]), next(vae.network.parameters()).device
     for is_mirrored in (False, True)[: 1 + key.is_mirrored]:

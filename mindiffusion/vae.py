@@ -103,18 +103,25 @@ def check_vae(config: VAEConfig) -> None:
             than the config says, or diffusers is not installed.
         OSError: a file can't be read.
     """
-    _checked(config)
+    document = _document(config)
+    path = _weights_path(Path(config.path))
+    expected = _network(document, Path(config.path)).state_dict()
+    if path.suffix == ".safetensors":
+        header = safetensors_header(path)
+        check_tensors(_present_names(header.tensors, expected), expected, str(path))
 
 
 @functools.lru_cache(maxsize=8)
 def vae_sha256(config: VAEConfig) -> str:
     """What tells one autoencoder from another: a hash of its weights and of their network.
 
+    It needs no diffusers, so latents that are encoded are trained on without it.
+
     Raises:
-        UserError: as ``check_vae``.
+        UserError: as ``check_vae``, but for tensors.
         OSError: a file can't be read.
     """
-    document = _checked(config)
+    document = _document(config)
     path = _weights_path(Path(config.path))
     is_plain = path.suffix == ".safetensors"
     weights = sha256_of_safetensors(path) if is_plain else sha256_of_file(path)
@@ -133,7 +140,7 @@ def open_vae(config: VAEConfig, device: torch.device) -> VAE:
         UserError: as ``check_vae``, or tensors that are not its network's.
         OSError: a file can't be read.
     """
-    document = _checked(config)
+    document = _document(config)
     path = _weights_path(Path(config.path))
     network = _network(document, Path(config.path))
     tensors = _present_names(tensors_of_file(path), network.state_dict())
@@ -143,8 +150,8 @@ def open_vae(config: VAEConfig, device: torch.device) -> VAE:
     return VAE(network, vae_sha256(config))
 
 
-def _checked(config: VAEConfig) -> _Document:
-    """The document of a folder whose network and tensors are what the config says."""
+def _document(config: VAEConfig) -> _Document:
+    """The document of a folder whose latents are what the config says."""
     folder = Path(config.path)
     try:
         document = read_json(folder / DOCUMENT, _Document, _ADVICE, follow=True)
@@ -159,11 +166,6 @@ def _checked(config: VAEConfig) -> _Document:
                 f"codec.{name} is {wanted}, but the latents of {folder} have {name} {found}; give "
                 f"--set codec.{name}={found}, or another codec.path."
             )
-    path = _weights_path(folder)
-    expected = _network(document, folder).state_dict()
-    if path.suffix == ".safetensors":
-        header = safetensors_header(path)
-        check_tensors(_present_names(header.tensors, expected), expected, str(path))
     return document
 
 

@@ -71,8 +71,8 @@ class VAEConfig(CodecConfig):
     """Networks see the latents of a variational autoencoder (Rombach et al. 2022, 2112.10752).
 
     Attributes:
-        path: folder with its ``config.json`` and weights, as diffusers keeps an AutoencoderKL. A run
-            may go on from another folder with the same weights.
+        path: folder with its ``config.json`` and weights, as diffusers keeps an AutoencoderKL. A
+            run may go on from another folder with the same weights.
         scale: factor on the latents; "auto": one over their standard deviation, measured on the
             training images (Rombach et al., appendix G).
         channels: of the latents.

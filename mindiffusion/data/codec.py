@@ -24,6 +24,9 @@ class Codec(Protocol):
 
     is_bounded: bool
 
+    def __hash__(self) -> int:
+        """By which object it is: what is computed with a codec can be kept by it."""
+
     def shape(self, side: int) -> tuple[int, int, int]:
         """(C, h, w) of the inputs for images of this side."""
 
@@ -48,6 +51,7 @@ class PixelCodec:
     """Networks see the pixels themselves, in [-1, 1]; their inputs are as large as the images."""
 
     is_bounded = True
+    channels = 3
 
     def shape(self, side: int) -> tuple[int, int, int]:
         """Three colours of as many pixels."""

@@ -1,8 +1,8 @@
 """Feature emergence: which attributes can be read in x̂₀(x_t), beyond what a linear denoiser shows.
 
 x_t is made of held-out images with known labels; x̂₀ = (x_t − σ ε̂)/α (Ho et al. 2020, "Denoising
-Diffusion Probabilistic Models", eq. 15), as pixels clipped to [-1, 1]. All denoisers meet the same noise, so
-accuracies are compared image by image.
+Diffusion Probabilistic Models", eq. 15), as pixels clipped to [-1, 1]. All denoisers meet the same
+noise, so accuracies are compared image by image.
 """
 
 from collections.abc import Callable, Mapping, Sequence
