@@ -145,8 +145,9 @@ def open_vae(config: VAEConfig, device: torch.device) -> VAE:
     network = _network(document, Path(config.path))
     tensors = _present_names(tensors_of_file(path), network.state_dict())
     check_tensors(tensors, network.state_dict(), str(path))
-    network.load_state_dict(tensors, assign=True)
-    network.to(device, torch.float32).eval().requires_grad_(False)
+    here = {name: tensor.to(device, torch.float32) for name, tensor in tensors.items()}
+    network.load_state_dict(here, assign=True)
+    network.eval().requires_grad_(False)
     return VAE(network, vae_sha256(config))
 
 

@@ -82,7 +82,7 @@ def test_damaged_latents_are_refused(fault, moments, tmp_path):
     else:
         document = KEY.folder(tmp_path) / DOCUMENT
         document.write_text(document.read_text().replace('"m"', '"n"'))
-    with pytest.raises(UserError, match="damaged|as an array|something else"):
+    with pytest.raises(UserError, match=r"damaged|as an array|something else"):
         open_latents(KEY, tmp_path)
 
 
@@ -96,7 +96,9 @@ def test_latents_that_float16_cannot_hold_are_refused(value, moments, tmp_path):
 
 def test_scale_is_one_over_the_spread_of_all_drawn_values(moments):
     many = [
-        drawn(torch.from_numpy(moments), normals(0, Stream.LATENT, torch.arange(2 * N), k, SHAPE), 1)
+        drawn(
+            torch.from_numpy(moments), normals(0, Stream.LATENT, torch.arange(2 * N), k, SHAPE), 1
+        )
         for k in range(400)
     ]
     # 345,600 values: the error of their standard deviation is a thousandth.

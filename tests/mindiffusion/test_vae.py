@@ -132,7 +132,10 @@ def test_folder_that_does_not_fit_is_refused_in_one_line(folder, own, tmp_path):
         (own("class", _class_name="VQModel"), r"_class_name is 'VQModel'"),
         (own("shift", shift_factor=0.1), r"shift_factor is 0.1"),
         (own("groups", norm_num_groups=3), r"no network can be built"),
-        (config_of(folder, channels=16), r"codec.channels is 16, but .* have channels 4; give --set"),
+        (
+            config_of(folder, channels=16),
+            r"codec.channels is 16, but .* have channels 4; give --set",
+        ),
         (config_of(folder, factor=8), r"codec.factor is 8, but .* have factor 4; give --set"),
     ):
         with pytest.raises(UserError, match=said) as error:

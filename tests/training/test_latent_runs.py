@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import latents_of_a_test as tiny
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from mindiffusion import prepared_latents
+from mindiffusion.config.model import DiTConfig
+from mindiffusion.config.process import DDPMConfig
 from mindiffusion.config.run import config_hash, from_kept, to_kept
 from mindiffusion.data.latents import usual_scale
 from mindiffusion.errors import UserError
@@ -37,9 +40,7 @@ def make(workdir, vae, tiny_config):
     """A function: words → the config of a run on latents in this test's folder."""
 
     def config(*words, output="run", **codec):
-        return tiny_config(
-            "b", *WORDS, *tiny.words(vae, **codec), *words, output=workdir / output
-        )
+        return tiny_config("b", *WORDS, *tiny.words(vae, **codec), *words, output=workdir / output)
 
     return config
 
@@ -107,7 +108,7 @@ def test_another_autoencoder_is_refused_and_the_same_elsewhere_is_not(
     train_run(config, stop_after=4)
     other = tiny.write_vae(workdir / "other", seed=1)
     changed = replace(config, codec=replace(config.codec, path=str(other)))
-    with pytest.raises(UserError, match=r"step 4 was trained on latents of vae .* former autoenc"):
+    with pytest.raises(UserError, match=r"step 3 was trained on latents of vae .* former autoenc"):
         train_run(changed)
     moved = shutil.copytree(vae, workdir / "moved")
     train_run(replace(config, codec=replace(config.codec, path=str(moved))))
@@ -131,14 +132,15 @@ def test_runs_on_pixels_keep_their_files_and_hash(make, tiny_config):
 
 
 def test_what_latents_lack_is_refused_before_the_first_step(make, workdir, monkeypatch):
-    dit = "model={network: dit, patch_size: 2, hidden_size: 16, depth: 1, num_heads: 2}"
-    learning = make(dit, "model.learn_sigma=true", "process={kind: ddpm}")
+    dit = DiTConfig(patch_size=2, hidden_size=16, depth=1, num_heads=2, learn_sigma=True)
+    learning = replace(make(), model=dit, process=DDPMConfig())
     with pytest.raises(UserError, match=r"ends at grey levels, which inputs of codec.kind vae"):
         check_run(learning, 256)
     absent = replace(make(), codec=replace(make().codec, path="nowhere"))
     with pytest.raises(UserError, match=r"codec.path: nowhere/config.json is not there"):
         preflight(absent, 256)
     assert preflight(absent, None) == []  # nor are the data
-    monkeypatch.setitem(__import__("sys").modules, "diffusers.models.autoencoders", None)
+    module = "diffusers.models.autoencoders.autoencoder_kl"
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=r"pip install 'mindiffusion-curriculum\[latents\]'"):
         check_run(make(), 256)
