@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Of its 14,000 modules a third is ever imported: those are compiled then, the others never.
 $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --constraint .ci/constraints.txt --editable '.[train,photos,cluster,dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint .ci/constraints.txt --editable '.[train,photos,cluster,latents,dev]'
 	touch $(STAMP)
 
 reproduce: $(STAMP)  ## Train and score the four arms on avatars; write results/demo/. Resumes.
@@ -40,12 +40,12 @@ style: $(STAMP)  ## Mend style.
 
 test-latest:  ## Run all tests against the newest allowed versions, in a venv of its own.
 	$(PYTHON) -m venv .venv-latest
-	.venv-latest/bin/pip install --quiet --no-compile --upgrade --editable '.[train,photos,cluster,dev]'
+	.venv-latest/bin/pip install --quiet --no-compile --upgrade --editable '.[train,photos,cluster,latents,dev]'
 	.venv-latest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-lowest:  ## Run all tests against the lowest allowed versions, in a venv of its own.
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/pip install --quiet --no-compile --constraint .ci/lowest.txt --editable '.[train,photos,cluster,dev]'
+	.venv-lowest/bin/pip install --quiet --no-compile --constraint .ci/lowest.txt --editable '.[train,photos,cluster,latents,dev]'
 	.venv-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 torture: $(STAMP)  ## Do 340 kills and full disks, and 5,000 strange files of each kind. Resumes.

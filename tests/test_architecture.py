@@ -312,6 +312,9 @@ def test_one_function_decides_which_codec_a_run_has(ours):
     }
     assert {name for name in users if not name.startswith("benchmark.speed.")} == {
         "mindiffusion.build",
+        # An autoencoder sees pixels, and gives them back.
+        "mindiffusion.latent_codec",
+        "mindiffusion.prepared_latents",
         # The classifier of attributes is a network of its own, which sees pixels.
         "benchmark.evaluation.attributes.architecture",
         "benchmark.evaluation.attributes.classifier",

@@ -61,7 +61,7 @@ class Setting:
 
     Raises:
         UserError: too few or too many of them, intervals with fewer than two noise levels, labels,
-            or a variance that is learned.
+            latents, or a variance that is learned.
     """
 
     folder: str
@@ -82,6 +82,11 @@ class Setting:
             raise UserError(
                 f"data.labels is {self.run.data.labels!r}, but nets of a difficulty run are told "
                 "no class; leave it out."
+            )
+        if not self.run.codec.is_bounded:
+            raise UserError(
+                f"codec.kind is {self.run.codec.kind}, but a difficulty run measures pixels; leave "
+                "it out."
             )
         if self.run.model.learn_sigma:
             raise UserError(

@@ -48,7 +48,13 @@ def _config(preset: str, overrides: list[str], batch: int, chunk: int) -> RunCon
         "sampler": {"chunk": chunk},
     }
     content = apply_overrides(merge(load_preset(preset), measured), overrides)
-    return build_config(content, f"preset {preset}")
+    config = build_config(content, f"preset {preset}")
+    if not config.codec.is_bounded:
+        raise UserError(
+            f"codec.kind is {config.codec.kind}, but the programs that are compared take pixels; "
+            "leave it out, or give a preset without it."
+        )
+    return config
 
 
 def uses_gpu(config: RunConfig) -> bool:

@@ -36,6 +36,12 @@ def test_networks_of_edm_have_the_published_sizes():
         assert size_of(f"ffhq64_edm_{arm}") == 61_805_571
 
 
+def test_networks_on_latents_have_the_published_sizes():
+    assert size_of("imagenet256_uvit_large_latent") == 286_763_172
+    latents, width, patch = OF_LATENTS["xl2"]
+    assert size_of("imagenet256_dit_xl2_latent") == latents - 4 * patch**2 * (width + 1)
+
+
 @pytest.mark.parametrize("name", OF_LATENTS)
 def test_networks_of_dit_have_the_published_sizes_on_pixels(name):
     """Three channels of 64 pixels instead of four of 32, and no variance."""

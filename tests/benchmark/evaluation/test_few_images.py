@@ -30,13 +30,13 @@ def test_memorisation_is_left_out_where_all_held_out_images_are_copies(copies, w
     yardstick = make_yardstick(SCORING, copies, "cpu")
     assert not yardstick.has_unseen
     assert yardstick.unseen_features(yardstick.nets[0]) is None
-    yardstick.fill_cache()
+    yardstick.fill_cache([])
     assert capsys.readouterr().err == f"{NO_UNSEEN}\n"
 
 
 def test_held_out_images_of_their_own_are_a_yardstick(avatars, workdir, capsys):
     yardstick = make_yardstick(SCORING, avatars, "cpu")
-    yardstick.fill_cache()
+    yardstick.fill_cache([])
     assert yardstick.has_unseen and capsys.readouterr().err == ""
 
 

@@ -8,6 +8,7 @@ import torch
 
 from benchmark.evaluation.milestone.stage_pictures import NUM_SHOWN, shown
 from mindiffusion.config.process import PROCESSES
+from mindiffusion.data.codec import PIXELS
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def images():
 def test_pure_noise_hides_an_image_and_the_least_noise_shows_it(kind, images, tiny_config):
     config = replace(tiny_config("b"), process=PROCESSES[kind]())
     lowest, highest = (torch.full((NUM_SHOWN,), t, dtype=torch.float64) for t in (1e-3, 1.0))
-    clear, noise = (shown(images, times, config).astype(float) for times in (lowest, highest))
+    clear, noise = (
+        shown(images, times, config, PIXELS).astype(float) for times in (lowest, highest)
+    )
     assert np.abs(clear.mean((1, 2, 3)) - images.mean((1, 2, 3))).max() < 3
     assert clear.std((1, 2, 3)).max() < 6
     # Standard normal values in [-1, 1], as grey levels, whatever the image.
@@ -30,5 +33,6 @@ def test_pure_noise_hides_an_image_and_the_least_noise_shows_it(kind, images, ti
 
 def test_noise_is_the_same_for_any_stage(images, tiny_config):
     times = torch.full((NUM_SHOWN,), 0.5, dtype=torch.float64)
-    whole = shown(images, times, tiny_config("b"))
-    np.testing.assert_array_equal(shown(images[:3], times[:3], tiny_config("c")), whole[:3])
+    whole = shown(images, times, tiny_config("b"), PIXELS)
+    part = shown(images[:3], times[:3], tiny_config("c"), PIXELS)
+    np.testing.assert_array_equal(part, whole[:3])

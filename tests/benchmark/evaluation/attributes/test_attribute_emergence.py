@@ -8,6 +8,7 @@ from benchmark.evaluation.attributes.classifier import to_float, true_classes
 from benchmark.evaluation.attributes.emergence import emergence, read_denoised
 from benchmark.evaluation.attributes.scores import balanced_mean
 from mindiffusion.chain import Chain
+from mindiffusion.data.codec import PIXELS
 from mindiffusion.ddpm import DDPMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.noise import Stream, normals
@@ -27,7 +28,9 @@ def as_denoiser(x0):
 
 def readings(denoise, images, times, batch_size, classifier):
     levels = [PROCESS.level(torch.tensor([t])) for t in times]
-    return read_denoised(denoise, images, levels, batch_size, keyed_noise, classifier)
+    return read_denoised(
+        denoise, images, levels, batch_size, keyed_noise, PIXELS.pixels, classifier
+    )
 
 
 @pytest.fixture(scope="module")
