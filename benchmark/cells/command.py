@@ -166,7 +166,7 @@ def _prepare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare_latents(config: RunConfig, data: "PreparedData") -> None:
+def _prepare_latents(config: "RunConfig", data: "PreparedData") -> None:
     """Encode the training images, where networks see latents."""
     if config.codec.is_bounded:
         return

@@ -4,6 +4,7 @@ import json
 import signal
 
 import drive_training
+import latents_of_a_test as tiny
 import numpy as np
 import pytest
 
@@ -36,8 +37,19 @@ JOBS = {
         "model={network: dit, patch_size: 8, hidden_size: 16, depth: 2, num_heads: 2}",
         "model.num_classes=3", "model.learn_sigma=true",
     ),
+    "latents64": (
+        "c", "training.precision=fp64", "training.micro_batch=3", *tiny.words("vae"),
+        "process={kind: edm, sigma_data: auto}",
+    ),
     "cs32": ("cs",),
 }  # fmt: skip
+
+
+def write_vae(name, folder):
+    """The autoencoder that a job's codec names, in the folder that its commands run in."""
+    if name.startswith("latents"):
+        pytest.importorskip("diffusers", reason="the extra [latents] is not installed")
+        tiny.write_vae(folder / "vae")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +63,7 @@ def two_ranks(tmp_path_factory, run_cli, torchrun, repository, avatars, tiny_con
     def run(name):
         folder = root / name
         if not folder.exists():
+            write_vae(name, root)
             folder.mkdir()
             arm, *words = JOBS[name]
             content = tiny_content(arm, *WORDS, *words, output=folder / "run")
@@ -69,6 +82,7 @@ def one_rank(workdir, train_run, tiny_config):
     """A function: job → (arrays seen, final state) of one rank in this process."""
 
     def train(name):
+        write_vae(name, workdir)
         arm, *words = [w for w in JOBS[name] if "micro_batch" not in w]
         config = tiny_config(arm, *WORDS, *words, output=name)
         recorders = []
@@ -88,7 +102,7 @@ def ranks_of(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["cs64", "cr64", "cs64-preconditioned", "uvit64", "song64", "dit64"]
+    "name", ["cs64", "cr64", "cs64-preconditioned", "uvit64", "song64", "dit64", "latents64"]
 )
 def test_two_ranks_give_the_weights_of_one(name, two_ranks, one_rank, assert_same):
     _, trainer = one_rank(name)
