@@ -41,6 +41,8 @@ class Stream(enum.IntEnum):
     LABEL_DROP = 14
     AUGMENT = 15
     AUGMENT_SIZE = 16
+    JACOBIAN = 24
+    ABLATION = 25
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

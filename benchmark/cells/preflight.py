@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.cells.progress import is_unfinished, refuse_stale_rows
 from benchmark.cells.tasks import graph_of
+from benchmark.evaluation.features_of.layers import layers_of
 from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.primary import check_primary_metric
 from benchmark.evaluation.milestone.proof import check_finisher
@@ -57,6 +58,7 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         check_run(config, num_train, num_classes=num_classes(config.data))
         check_counts(study.evaluation, num_train, num_held_out, f"dataset {config.data.dataset}")
         check_per_class(study.evaluation, config)
+        layers_of(config, study.evaluation.features.layers)
         _check_seeds(study, config)
         _check_variants(study, config)
         if "stitched" in study.evaluation.metrics and study.finisher is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmark.evaluation.features_of.layers import layers_of
 from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.parts import parts_of
@@ -22,8 +23,9 @@ from benchmark.evaluation.milestone.yardstick import NO_UNSEEN, Yardstick, make_
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.keeper import Keeper
 from benchmark.rows.known_rows import PROOF, known_rows
-from benchmark.rows.metric_names import is_smoke
+from benchmark.rows.metric_names import JACOBIAN, PROBE, SILHOUETTE, is_smoke
 from benchmark.rows.row import Row
+from benchmark.study.feature_settings import FEWEST_IMAGES, FEWEST_JACOBIANS
 from benchmark.study.study import (
     FEWEST_PROFILE,
     EvaluationConfig,
@@ -47,6 +49,7 @@ from mindiffusion.training.run_folder import CONFIG_FILE
 from mindiffusion.writable import try_folder
 
 WEIGHTS = "weights-*.pt"
+_SHOWN_BY_LEVEL = ("stitched-", f"{SILHOUETTE}/", f"{PROBE}/", f"{JACOBIAN}/effective-rank")
 
 
 def is_run_or_checkpoint(path: Path) -> bool:
@@ -92,13 +95,13 @@ def evaluate_run(
 
     Args:
         path: a run's folder, or weights as ``open_weights`` takes them.
-        evaluation: how; reference and profile images are at most what the data have.
+        evaluation: how; reference, profile and feature images are at most what the data have.
         finisher: weights that finish stitched samples, likewise.
         told: the config of weights that are in a folder without one.
 
     Raises:
-        UserError: no milestone there, stitched samples without a finisher, or other classes in the
-            network than in the data.
+        UserError: no milestone there, stitched samples without a finisher, other classes in the
+            network than in the data, or a layer that the network has not.
     """
     if "stitched" in evaluation.metrics and finisher is None:
         raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
@@ -109,6 +112,7 @@ def evaluate_run(
     check_labels(config)
     check_sampler(config)
     check_per_class(evaluation, config)
+    layers_of(config, evaluation.features.layers)
     try_folder(folder)
     end = None
     if finisher is not None:
@@ -223,11 +227,17 @@ def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfi
         UserError: the data have fewer images than any scoring takes.
     """
     num_train, num_held_out = len(data.train), len(data.held_out)
+    features = evaluation.features
     check_fewest(evaluation.metrics, num_train, num_held_out, str(data.folder))
     return replace(
         evaluation,
         num_reference=min(evaluation.num_reference, num_train),
         profile_images=max(FEWEST_PROFILE, min(evaluation.profile_images, num_held_out, num_train)),
+        features=replace(
+            features,
+            images=max(FEWEST_IMAGES, min(features.images, num_held_out)),
+            jacobian_images=max(FEWEST_JACOBIANS, min(features.jacobian_images, num_held_out)),
+        ),
     )
 
 
@@ -241,11 +251,14 @@ def _rows_of(folder: Path, milestone: Milestone) -> list[Row]:
 
 
 def results_text(rows: Sequence[Row]) -> str:
-    """A line a number; profiles, which have a value at every noise level, are in the rows alone."""
+    """A line a number; of those at every noise level, the few that are asked for by name.
+
+    Profiles, and other curves of many points, are in the rows alone.
+    """
     shown = [
         row
         for row in rows
-        if (row.level is None or row.metric.startswith("stitched-"))
+        if (row.level is None or row.metric.startswith(_SHOWN_BY_LEVEL))
         and not row.metric.startswith(PROOF)
     ]
     lines = [("step", "metric", "weights", "value", "± se", "n", "reference", "note")]

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
-from benchmark.evaluation.milestone.attribute_rows import emergence_rows
+from benchmark.evaluation.milestone.ablation_rows import ABLATION_METRICS, ablation_rows
+from benchmark.evaluation.milestone.attribute_rows import amplitude_rows, emergence_rows
+from benchmark.evaluation.milestone.jacobian_rows import jacobian_rows
+from benchmark.evaluation.milestone.layer_rows import LAYER_METRICS, layer_rows
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.parts import Part
 from benchmark.evaluation.milestone.profile_rows import profile_rows
@@ -20,6 +23,7 @@ from benchmark.evaluation.milestone.stitched_rows import key_of_finisher, stitch
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing
+from mindiffusion.process import Model
 from mindiffusion.runtime import check_runtime
 from mindiffusion.sampling import config_of, model_of
 
@@ -66,6 +70,25 @@ def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgres
     if "emergence" in metrics:
         on_progress("attributes", 0.2)
         yield from emergence_rows(milestone, model, yardstick)
+    if {"emergence", "ablation_attributes"} & set(metrics):
+        yield from amplitude_rows(milestone)
+    yield from _network_rows(milestone, model, yardstick, on_progress)
     if metrics_needing("samples") & set(metrics):
         on_progress("sampling", 0.3)
         yield from sample_rows(milestone, yardstick, on_progress)
+
+
+def _network_rows(
+    milestone: Milestone, model: Model, yardstick: Yardstick, on_progress: OnProgress
+) -> Iterator[Row]:
+    """What the network itself is like: its layers, its Jacobian, what its channels carry."""
+    metrics = set(milestone.evaluation.metrics)
+    if LAYER_METRICS & metrics:
+        on_progress("layers", 0.22)
+        yield from layer_rows(milestone, model, yardstick)
+    if "jacobian" in metrics:
+        on_progress("Jacobians", 0.24)
+        yield from jacobian_rows(milestone, model, yardstick)
+    if ABLATION_METRICS & metrics and milestone.step == milestone.plan.total_steps:
+        on_progress("channels switched off", 0.27)
+        yield from ablation_rows(milestone, model, yardstick)
