@@ -19,7 +19,7 @@ SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 EMERGENCE_ORACLE, AMPLITUDE = "emergence-oracle", "amplitude"
 # Features of networks: of their layers, of their Jacobian, of their samples, of their channels.
 SILHOUETTE, PROBE, CHANNEL_NORM, CHANNELS_DEAD = "silhouette", "probe", "channel-norm", "dead"
-JACOBIAN, SPECTRUM = "jacobian", "spectrum"
+JACOBIAN, SPECTRUM, CKA = "jacobian", "spectrum", "cka"
 ABLATION, ABLATION_RANDOM, ABLATION_UNITS = "ablation", "ablation-random", "ablation-units"
 ABLATION_ACCURACY, ABLATION_ACCURACY_RANDOM = "ablation-accuracy", "ablation-accuracy-random"
 # Beside these: a guess, the best linear denoiser, as many training images.

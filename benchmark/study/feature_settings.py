@@ -1,11 +1,14 @@
 """How features of trained networks are looked at: settings that a study fixes beforehand."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from benchmark.study.metric_catalogue import metrics_needing
+from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import Name
 
 FEWEST_IMAGES = 20
@@ -40,3 +43,23 @@ class FeatureSettings:
     def settings(self) -> dict[str, Any]:
         """What hashes of it are made of; empty where it is as usual."""
         return {} if self == FeatureSettings() else asdict(self)
+
+
+def check_attributes(metrics: Collection[str], settings: FeatureSettings) -> None:
+    """Refuse metrics that ask for attributes where none are chosen.
+
+    Raises:
+        UserError: as said.
+    """
+    asking = sorted(metrics_needing("labels") & set(metrics))
+    if asking and not settings.attributes:
+        raise UserError(
+            f"evaluation.metrics has {asking[0]}, which asks for labels of the data that are "
+            "chosen beforehand; name some in evaluation.features.attributes, such as [hair]."
+        )
+
+
+def image_counts(metrics: Collection[str]) -> list[str]:
+    """Settings that say how many held-out images some metrics take."""
+    found = ["images"] if metrics_needing("layers") & set(metrics) else []
+    return [*found, "jacobian_images"] if "jacobian" in metrics else found

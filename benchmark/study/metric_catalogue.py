@@ -9,7 +9,7 @@ from typing import Literal
 
 Need = Literal[
     "samples", "features", "kernel sums", "logits", "unseen", "held-out", "oracle", "classifier",
-    "finisher", "layers", "labels",
+    "finisher", "layers", "labels", "milestones",
 ]  # fmt: skip
 
 
@@ -22,7 +22,7 @@ class MetricEntry:
         needs: what must be there: generated images, their features and what else is made of these;
             real images that no arm trains on; the best linear denoiser; the attribute classifier;
             an arm that finishes samples; layers of the network by name; labels of the data that
-            the study names.
+            the study names; the weights of earlier milestones.
         quality_rows: how the names of those of its rows begin that the table of quality shows.
         is_usual: whether it is measured where a study's file names no metrics.
         of_every_seed: whether the images of every sampling seed are scored.
@@ -55,6 +55,7 @@ CATALOGUE = (
     MetricEntry("silhouette", frozenset({"held-out", "layers", "labels"})),
     MetricEntry("probe", frozenset({"held-out", "layers", "labels"})),
     MetricEntry("norms", frozenset({"held-out", "layers"})),
+    MetricEntry("cka", frozenset({"held-out", "layers", "milestones"})),
     MetricEntry("jacobian", frozenset({"held-out", "oracle"})),
     MetricEntry("spectrum", frozenset({"samples"})),
     MetricEntry("ablation", frozenset({"held-out"})),

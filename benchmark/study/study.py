@@ -18,7 +18,7 @@ from benchmark.study.arm_entries import (
     with_controls,
 )
 from benchmark.study.arm_names import BASELINE
-from benchmark.study.feature_settings import FeatureSettings
+from benchmark.study.feature_settings import FeatureSettings, check_attributes, image_counts
 from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses, check_hypotheses
 from benchmark.study.metric_catalogue import (
     METRICS,
@@ -115,12 +115,7 @@ class EvaluationConfig:
         for name in self.metrics:
             if name not in METRICS:
                 raise UserError(f"evaluation.metrics has {name!r}.{did_you_mean(name, METRICS)}")
-        asking = sorted(metrics_needing("labels") & set(self.metrics))
-        if asking and not self.features.attributes:
-            raise UserError(
-                f"evaluation.metrics has {asking[0]}, which asks for labels of the data that are "
-                "chosen beforehand; name some in evaluation.features.attributes, such as [hair]."
-            )
+        check_attributes(self.metrics, self.features)
         check_variants(self.variants, "evaluation.variants")
         if self.variants and not metrics_of_every_seed() & set(self.metrics):
             raise UserError(
@@ -161,10 +156,8 @@ def check_counts(
     if metrics_needing("held-out") & set(evaluation.metrics):
         asked += [("profile_images", num_held_out, "held-out")]
         asked += [("profile_images", num_train, "training")]
-    if metrics_needing("layers") & set(evaluation.metrics):
-        asked += [("features.images", num_held_out, "held-out")]
-    if "jacobian" in evaluation.metrics:
-        asked += [("features.jacobian_images", num_held_out, "held-out")]
+    counts = image_counts(evaluation.metrics)
+    asked += [(f"features.{name}", num_held_out, "held-out") for name in counts]
     for name, count, kind in asked:
         wanted = operator.attrgetter(name)(evaluation)
         if wanted > count:

@@ -132,7 +132,8 @@ def products(
         return torch.func.jvp(said, (scaled,), (vectors,))[1]
 
     def backward(scaled: Tensor, vectors: Tensor) -> Tensor:
-        answer, pull = torch.func.vjp(said, scaled)
+        # With auxiliary outputs there would be a third.
+        answer, pull, *_ = torch.func.vjp(said, scaled)
         return pull(vectors.to(answer.dtype))[0]
 
     def product(which: Callable[[Tensor, Tensor], Tensor], vectors: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ def products(
         # The other kernels of attention have no forward derivatives.
         with sdpa_kernel(SDPBackend.MATH):
             for some in vectors.split(_BATCH):
-                scaled = (x_t / alpha).expand(len(some), *shape)
+                scaled = (x_t / alpha).repeat(len(some), 1, 1, 1)
                 found = which(scaled, some.to(x_t).view(len(some), *shape))
                 parts.append(found.detach().flatten(1).double().cpu())
         return torch.cat(parts)

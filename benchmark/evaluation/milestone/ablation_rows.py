@@ -6,7 +6,7 @@ the held-out error by noise level, and of what can be read in x̂₀, is against
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,7 @@ def ablation_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> I
         yield from _accuracy_rows(milestone, model, yardstick, births, ways)
 
 
-Ways = dict[int, tuple[Tensor, Sequence[Tensor]]]
+Ways = Mapping[int, tuple[Tensor, Sequence[Tensor]]]
 """Stage → the units that stay on without its own, and without as many random ones."""
 
 

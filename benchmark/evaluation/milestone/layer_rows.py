@@ -34,7 +34,7 @@ from mindiffusion.build import build_codec
 from mindiffusion.config.run import RunConfig
 from mindiffusion.process import Level, Model, Process
 
-_BATCH = 64
+BATCH = 64
 _OF_ATTRIBUTES = {SILHOUETTE: silhouette, PROBE: probe}
 LAYER_METRICS = frozenset({"silhouette", "probe", "norms"})
 """What ``layer_rows`` measures, by its names in ``evaluation.metrics``."""
@@ -94,9 +94,7 @@ def layer_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> Iter
             chance = 1 / one.num_classes
             yield milestone.row(f"{PROBE_CHANCE}/{name}", chance, n_reference=len(one.index))
     for number, level in enumerate(feature_levels(model.process, evaluation)):
-        found = layer_features(
-            model, layers, given.images, level, number, _BATCH, noise, given.told
-        )
+        found = layer_features(model, layers, given.images, level, number, BATCH, noise, given.told)
         same = {"level": level.time, "weights": milestone.weights}
         yield from _attribute_rows(milestone, found, chosen, same)
         if "norms" in wanted:

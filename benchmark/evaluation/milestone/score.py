@@ -4,13 +4,14 @@ Everything is drawn by image index from the sampling seed, so a milestone scores
 scores it, and all arms of a seed meet the same noise.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from benchmark.evaluation.milestone.ablation_rows import ABLATION_METRICS, ablation_rows
 from benchmark.evaluation.milestone.attribute_rows import amplitude_rows, emergence_rows
+from benchmark.evaluation.milestone.cka_rows import Compared, cka_rows
 from benchmark.evaluation.milestone.jacobian_rows import jacobian_rows
 from benchmark.evaluation.milestone.layer_rows import LAYER_METRICS, layer_rows
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
@@ -34,6 +35,8 @@ def score_milestone(
     part: Part = "own",
     finisher: Mapping[str, Any] | None = None,
     on_progress: OnProgress = lambda what, fraction: None,
+    others: Sequence[Compared] = (),
+    key: str = "",
 ) -> list[Row]:
     """Score one part of a milestone; also writes its strip of sample images.
 
@@ -43,13 +46,16 @@ def score_milestone(
         part: which part.
         finisher: loaded weights file of the frozen finisher, for the part "stitched".
         on_progress: told how far the scoring is.
+        others: milestones that layers are compared with, for the part "cka".
+        key: names those of them that are outside a study, for the row that proves the part.
     """
     runtime = milestone.runtime
     check_runtime(runtime, local_ranks=1)
     torch.set_num_threads(runtime.threads)
-    key = ""
     if part == "own":
         rows = list(_own_rows(milestone, yardstick, on_progress))
+    elif part == "cka":
+        rows = list(cka_rows(milestone, yardstick, others, on_progress))
     else:
         assert finisher is not None
         check_finisher(milestone.config, config_of(finisher))
