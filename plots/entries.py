@@ -13,6 +13,7 @@ from plots.figures import (
     birth_ablation,
     capacity,
     channel_births,
+    cka,
     classes,
     closest,
     cost_vs_quality,
@@ -199,6 +200,16 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "variation. An effective rank above the grey line is of more directions than there are.",
         lambda study: spectra.has_rows(study.frame),
         _of_rows(spectra.figure),
+    ),
+    FigureEntry(
+        "cka",
+        "How alike layers are over training",
+        "Linear CKA of layers at two milestones: of each arm and of plain training (B) with the "
+        "same seed. 1 is the same features but for a rotation, 0 is nothing in common. The columns "
+        "of B itself show how fast features change; an arm whose last step is darker there than "
+        "A/A's has learned other features than plain training has.",
+        _any_rows(cka.cka_rows),
+        _of_rows(cka.figure),
     ),
     FigureEntry(
         "birth_ablation",

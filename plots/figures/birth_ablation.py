@@ -21,6 +21,7 @@ from benchmark.rows.metric_names import (
 )
 from plots.arm_groups import main_arms, selection_note
 from plots.figures.feature_emergence import by_amplitude
+from plots.metric_parts import rows_named
 from plots.names import shortened
 from plots.style import (
     GREY,
@@ -36,17 +37,12 @@ MOST_ARMS, MOST_STAGES, MOST_ATTRIBUTES = 4, 10, 14
 PANEL_INCHES, LINE_OF_MAP = 1.8, 0.17
 NAME = 16
 """Characters of an attribute."""
-_STAGE = r"[0-9]{1,4}"
 
 
 def of_stages(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Rows ``metric/k`` and ``metric/k/…``, with columns ``stage`` (k) and ``what`` (the rest)."""
-    rows = frame[frame["metric"].str.startswith(f"{metric}/")]
-    parts = rows["metric"].str.split("/", n=2)
-    is_known = parts.str[1].fillna("").str.fullmatch(_STAGE)
-    rows, parts = rows[is_known], parts[is_known]
-    stage = parts.str[1].astype("int64")
-    return rows.assign(stage=stage, what=parts.str[2].fillna(""))
+    rows = rows_named(frame, f"{metric}/(?P<stage>[0-9]{{1,4}})(?:/(?P<what>.+))?")
+    return rows.assign(stage=rows["stage"].astype("int64"))
 
 
 def ablation_rows(frame: pd.DataFrame) -> pd.DataFrame:

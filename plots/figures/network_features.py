@@ -12,6 +12,7 @@ from benchmark.rows.metric_names import PROBE, PROBE_CHANCE, SILHOUETTE
 from plots.arm_groups import main_arms, selection_note
 from plots.arm_lines import arm_lines
 from plots.level_lines import spread
+from plots.metric_parts import rows_named
 from plots.names import shortened
 from plots.style import (
     GREY,
@@ -37,10 +38,8 @@ PANEL_INCHES = 1.25
 
 def of_layers(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of silhouettes and probes, with columns ``kind``, ``layer`` and ``attribute``."""
-    rows = frame[frame["metric"].str.startswith(tuple(f"{kind}/" for kind in KINDS))]
-    parts = rows["metric"].str.split("/")
-    rows, parts = rows[parts.str.len() == 3], parts[parts.str.len() == 3]
-    rows = rows.assign(kind=parts.str[0], layer=parts.str[1], attribute=parts.str[2])
+    kinds = "|".join(KINDS)
+    rows = rows_named(frame, f"(?P<kind>{kinds})/(?P<layer>[^/]+)/(?P<attribute>[^/]+)")
     return rows[rows["weights"] == rows["weights"].min()]
 
 

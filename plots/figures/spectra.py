@@ -16,11 +16,11 @@ from benchmark.rows.metric_names import (
     JACOBIAN_LINEAR,
     SPECTRUM,
     SPECTRUM_DATA,
-    base_name,
 )
 from plots.arm_groups import main_arms, selection_note
 from plots.arm_lines import arm_lines
 from plots.level_lines import spread
+from plots.metric_parts import rows_named
 from plots.style import (
     GREY,
     LINE_INCHES,
@@ -45,14 +45,9 @@ _LOG_SPAN = 4
 
 def spectra_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of Jacobians and samples, with columns ``of`` and ``rank`` (0: the effective rank)."""
-    kinds = (JACOBIAN, JACOBIAN_LINEAR, SPECTRUM, SPECTRUM_DATA)
-    rows = frame[frame["metric"].str.startswith(tuple(f"{kind}/" for kind in kinds))]
-    parts = rows["metric"].map(base_name).str.split("/")
-    name = parts.str[1]
-    is_known = (parts.str.len() == 2) & (name.str.fullmatch(r"[0-9]{1,9}") | (name == EFFECTIVE))
-    rows, name, of = rows[is_known], name[is_known], parts[is_known].str[0]
-    rank = name.where(name != EFFECTIVE, "0").astype("int64")
-    return rows.assign(of=of, rank=rank)
+    kinds = "|".join((JACOBIAN, JACOBIAN_LINEAR, SPECTRUM, SPECTRUM_DATA))
+    rows = rows_named(frame, f"(?P<of>{kinds})/(?P<rank>[0-9]{{1,9}}|{EFFECTIVE})(?:@.*)?")
+    return rows.assign(rank=rows["rank"].where(rows["rank"] != EFFECTIVE, "0").astype("int64"))
 
 
 def has_rows(frame: pd.DataFrame) -> bool:

@@ -50,7 +50,7 @@ PROFILES = (
     "stitched-below/FD-EffNet-Lite0-64px@256", "silhouette/down1/hair", "probe/up0/hair",
     "probe/" + "z" * 180, "jacobian/1", "jacobian/effective-rank", "ablation/1",
     "ablation-random/1", "ablation/one", "ablation-accuracy/1/hair",
-    "ablation-accuracy-random/1/hair",
+    "ablation-accuracy-random/1/hair", "cka/down1/other/3", "cka/down1/own/1", "cka/odd",
 )  # fmt: skip
 EXTREMES = (
     0.0, -0.0, 5e-324, 1e-308, 1e-300, 1e-70, 1e-17, 1.0, 3.0, 1e17, 1e70, 1e150, 1e300,

@@ -6,7 +6,7 @@ import pytest
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
 from plots.build import drawable
-from plots.figures import birth_ablation, network_features, spectra
+from plots.figures import birth_ablation, cka, network_features, spectra
 
 pytestmark = pytest.mark.usefixtures("paper")
 ARMS, STEPS, LEVELS = ("B", "C", "CS"), (281, 1500), (0.1, 0.5)
@@ -136,10 +136,44 @@ def test_births_have_a_line_a_stage_and_a_map_from_coarse_to_fine(make):
     assert len(birth_ablation.figure(plain).axes) == 2
 
 
+def cka_rows(make, arms=("B", "C"), layers=("down1", "up0")):
+    rows = []
+    for arm in arms:
+        for layer in layers:
+            for step in STEPS:
+                for role, others in (("other", STEPS), ("own", [s for s in STEPS if s < step])):
+                    for beside in others:
+                        for level in LEVELS:
+                            value = 0.9 - abs(step - beside) / 3000 - 0.2 * (arm == "C") - level / 5
+                            name = f"cka/{layer}/{role}/{beside}"
+                            rows.append(make.row(**PLAIN, arm=arm, step=step, metric=name,
+                                                 level=level, value=value))  # fmt: skip
+    return rows
+
+
+def test_cka_is_a_map_of_two_milestones_steps(make):
+    frame = to_frame(cka_rows(make))
+    figure = cka.figure(frame)
+    axes = figure.axes[:4]
+    assert [ax.get_title(loc="left") for ax in axes[:2]] == [
+        "B, against another run", "C, against another run"
+    ]  # fmt: skip
+    assert axes[0].get_ylabel() == "down1\nstep" and axes[2].get_ylabel() == "up0\nstep"
+    (image,) = axes[1].get_images()
+    apart = (1500 - 281) / 3000
+    expected = 0.64 - apart * (1 - np.eye(2))
+    np.testing.assert_allclose(np.asarray(image.get_array()), expected)
+    assert axes[1].texts[0].get_text() == ".64"
+    # Without another run, the milestones before are what there is.
+    own = to_frame([row for row in cka_rows(make) if "/own/" in row.metric])
+    assert cka.matrix_of(cka.cka_rows(own).query("arm == 'C' and layer == 'up0'")).shape == (1, 1)
+    assert "of one run" in cka.figure(own).axes[0].get_title(loc="left")
+
+
 def test_they_are_drawn_where_there_are_such_rows(make):
     for rows, name in (
         (layer_rows(make), "network_features"), (spectrum_rows(make), "spectra"),
-        (birth_rows(make), "birth_ablation"),
+        (birth_rows(make), "birth_ablation"), (cka_rows(make), "cka"),
     ):  # fmt: skip
         assert name in drawable(StudyAnalysis(to_frame(rows)))
         assert name not in drawable(StudyAnalysis(to_frame([make.row()])))

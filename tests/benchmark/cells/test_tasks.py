@@ -52,6 +52,16 @@ def test_stitched_samples_need_the_finishers_training_too(tiny_config):
     assert set(graph[Task("stitched", "B", 0)]) == {TRAIN_B}
 
 
+def test_layers_are_compared_with_the_baseline_of_the_same_seed(tiny_config):
+    study = make(tiny_config, metrics=("fd", "cka"))
+    graph = graph_of(study)
+    assert graph[Task("cka", "C", 1)] == (Task("train", "C", 1), Task("train", "B", 1))
+    assert set(graph[Task("cka", "B", 0)]) == {TRAIN_B}
+    # Without plain training a run is compared with itself alone.
+    alone = Study("t", Path("t"), study.runs[:1], study.evaluation)
+    assert graph_of(alone)[Task("cka", "C", 0)] == (TRAIN_C,)
+
+
 def test_every_task_stands_behind_what_it_needs():
     order = list(YOKED)
     assert len(order) == 7

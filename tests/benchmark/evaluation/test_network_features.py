@@ -9,8 +9,10 @@ import torch
 from benchmark.evaluation.attributes.fit import ClassifierConfig
 from benchmark.evaluation.features_of.layers import layer_features, layers_of
 from benchmark.evaluation.metrics.denoising import denoising_profiles
+from benchmark.evaluation.milestone.cka_rows import Compared
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.profile_rows import noise_source, to_denoise
+from benchmark.evaluation.milestone.proof import proof
 from benchmark.evaluation.milestone.score import score_milestone
 from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.rows.row import key
@@ -125,6 +127,27 @@ def test_features_are_those_of_the_layer_whatever_the_batch(scored):
         expected = outputs[0].double().mean((2, 3)).numpy()
         np.testing.assert_allclose(found.pooled, expected, rtol=1e-4, atol=1e-6)
     assert not model.network.down1._forward_hooks
+
+
+def test_milestones_are_compared_by_layer(scored):
+    """A milestone is like itself, and less like an earlier one; rows of other weights say so."""
+    evaluation = replace(EVALUATION, metrics=("norms", "cka"))
+    rows, milestone, yardstick = scored("b", evaluation)
+    assert not any(row.metric.startswith("cka") for row in rows)  # a part of its own
+    files = {step: milestone.config.run_dir / f"weights-{step:09d}.pt" for step in (12, 24)}
+    others = [
+        Compared("own", 12, lambda: checkpoint.load(files[12])),
+        Compared("other", 24, lambda: checkpoint.load(files[24])),
+    ]
+    compared = score_milestone(milestone, yardstick, "cka", others=others)
+    assert compared[-1].metric == proof(evaluation, "cka") != proof(evaluation, "own")
+    for layer in FEATURES.layers:
+        for level in (0.2, 0.6):
+            earlier = of(compared, f"cka/{layer}/own/12")[level]
+            itself = of(compared, f"cka/{layer}/other/24")[level]
+            assert itself.value == pytest.approx(1.0) and earlier.value < 1 - 1e-6
+            assert (itself.n_reference, itself.weights) == (32, "ema0.99 with ema0.99 of B/0")
+    assert {row.metric.split("/")[0] for row in compared[:-1]} == {"cka"}
 
 
 def test_layer_that_the_network_has_not_is_refused_with_a_near_one(tiny_config):
