@@ -11,7 +11,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from benchmark.analysis.over_seeds import over_seeds
-from benchmark.rows.frames import arm_order
+from benchmark.rows.frames import arm_order, rows_named
 from benchmark.rows.metric_names import (
     ABLATION,
     ABLATION_ACCURACY,
@@ -21,7 +21,6 @@ from benchmark.rows.metric_names import (
 )
 from plots.arm_groups import main_arms, selection_note
 from plots.figures.feature_emergence import by_amplitude
-from plots.metric_parts import rows_named
 from plots.names import shortened
 from plots.style import (
     GREY,

@@ -7,13 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from benchmark.rows.frames import arm_order
+from benchmark.rows.frames import arm_order, rows_named
 from benchmark.rows.metric_names import CKA
 from benchmark.study.arm_names import BASELINE
 from plots.arm_groups import main_arms, selection_note
 from plots.figures.network_features import layers_in_order
 from plots.level_lines import spread
-from plots.metric_parts import rows_named
 from plots.names import shortened
 from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 

@@ -54,7 +54,7 @@ def by_amplitude(frame: pd.DataFrame, names: Iterable[str]) -> dict[str, float]:
     """
     rows = frame[frame["metric"].str.startswith(AMPLITUDE)]
     known = rows.groupby(rows["metric"].str.removeprefix(AMPLITUDE))["value"].mean()
-    found = {name: float(known.get(name, np.nan)) for name in names}
+    found = {name: float(known.get(name, np.nan)) for name in sorted(names)}
     return dict(sorted(found.items(), key=lambda item: (np.isnan(item[1]), -item[1], item[0])))
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.analysis.over_seeds import over_seeds
-from benchmark.rows.frames import arm_order
+from benchmark.rows.frames import arm_order, rows_named
 from benchmark.rows.metric_names import (
     JACOBIAN,
     JACOBIAN_LINEAR,
@@ -20,7 +20,6 @@ from benchmark.rows.metric_names import (
 from plots.arm_groups import main_arms, selection_note
 from plots.arm_lines import arm_lines
 from plots.level_lines import spread
-from plots.metric_parts import rows_named
 from plots.style import (
     GREY,
     LINE_INCHES,
