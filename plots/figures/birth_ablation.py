@@ -137,8 +137,7 @@ def figure(frame: pd.DataFrame) -> Figure:
         len(heights), len(shown), squeeze=False, sharey="row", height_ratios=heights
     )
     for arm, column in zip(shown, grid.T, strict=True):
-        mine = (rows[rows["arm"] == arm] for rows in (own, random))
-        change_by_level(*mine, colours, column[0])
+        change_by_level(own[own["arm"] == arm], random[random["arm"] == arm], colours, column[0])
         column[0].set_title(f"{arm}{_counts(frame, arm)}", loc="left", fontsize=7)
         column[0].set_xlabel("noise time $t$")
         if order:

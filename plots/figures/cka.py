@@ -41,7 +41,7 @@ def matrix_of(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of one arm and layer.
     """
     table = rows.pivot_table(index="step", columns="beside", values="value", aggfunc="mean")
-    own, others = (spread(axis, MOST_STEPS) for axis in (table.index, table.columns))
+    own, others = (spread(map(int, axis), MOST_STEPS) for axis in (table.index, table.columns))
     return table.loc[own, others]
 
 
@@ -106,7 +106,7 @@ def _notes(rows: pd.DataFrame, arms: list[str], shown: list[str], layers: list[s
         f"in a study the other run is {BASELINE} with the same seed",
         f"mean over the noise times {levels}",
         f"{rows['n_reference'].iloc[0]} held-out images",
-        f"n={rows['seed'].nunique()} seeds",
+        f"n={rows['seed'].nunique()} training seeds",
     ]
     if len(layers) > MOST_LAYERS:
         notes.append(f"{MOST_LAYERS} of {len(layers)} layers shown")

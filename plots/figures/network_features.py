@@ -1,5 +1,6 @@
 """Silhouettes and linear probes of networks' layers, by training step and by layer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -131,9 +132,11 @@ def figure(frame: pd.DataFrame) -> Figure:
     return result
 
 
-def _beside(axes: list[Axes], value: float | None) -> None:
+def _beside(axes: Sequence[Axes], value: float | None) -> None:
     """A grey line at what a guess gives, or at no structure."""
-    for ax in axes if value is not None else ():
+    if value is None:
+        return
+    for ax in axes:
         ax.axhline(value, color=GREY, linewidth=0.6, zorder=0)
 
 
