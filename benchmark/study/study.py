@@ -188,7 +188,7 @@ def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, sour
         raise UserError(
             f"{source} has {num_held_out} held-out image; scoring takes {FEWEST_PROFILE} or more. "
             "Give more images (a folder's tenth is held out at most), a higher data.num_held_out, "
-            "or evaluation.metrics without profile and emergence."
+            "or evaluation.metrics that need no held-out images."
         )
 
 

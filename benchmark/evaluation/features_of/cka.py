@@ -28,7 +28,7 @@ def unbiased_hsic(a: FloatArray, b: FloatArray) -> float:
     return (trace + both - cross) / (n * (n - 3))
 
 
-def linear_cka(a: FloatArray, b: FloatArray) -> Estimate:
+def linear_cka(a: NDArray[np.floating], b: NDArray[np.floating]) -> Estimate:
     """CKA of features (n, D) and (n, D′) of the same images, with its error over groups of them.
 
     It is NaN where one of the two does not vary.
@@ -52,9 +52,10 @@ def linear_cka(a: FloatArray, b: FloatArray) -> Estimate:
     return leaving_groups_out(measure, groups_of(len(a)))
 
 
-def _gram(features: FloatArray) -> FloatArray:
+def _gram(features: NDArray[np.floating]) -> FloatArray:
     """Products of all pairs of centred features, with a diagonal of 0."""
-    centred = features - features.mean(0)
+    wide = features.astype(np.float64)
+    centred = wide - wide.mean(0)
     gram: FloatArray = centred @ centred.T
     np.fill_diagonal(gram, 0.0)
     return gram

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmark.evaluation.features_of.cka import linear_cka
-from benchmark.evaluation.features_of.layers import ByLayer, layer_features, layers_of
+from benchmark.evaluation.features_of.layers import layer_features, layers_of
 from benchmark.evaluation.milestone.layer_rows import BATCH, feature_levels, held_out
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.profile_rows import noise_source
@@ -18,6 +21,7 @@ from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.metric_names import CKA
 from benchmark.rows.row import Row
 from mindiffusion.errors import UserError
+from mindiffusion.process import times_of
 from mindiffusion.sampling import config_of, model_of, usual_weights
 
 Role = Literal["own", "other"]
@@ -68,25 +72,28 @@ def cka_rows(
             )
         for level, mine, beside in zip(own.levels, own.by_level, theirs.by_level, strict=True):
             for layer in (name for name in mine if name in beside):
-                found = linear_cka(mine[layer].pooled, beside[layer].pooled)
+                found = linear_cka(mine[layer], beside[layer])
                 if found.value == found.value:  # a layer that does not vary is like no other
                     yield milestone.row(
                         f"{CKA}/{layer}/{other.role}/{other.step}",
                         found.value,
                         level=level,
                         error=found.standard_error,
-                        n_reference=len(mine[layer].pooled),
+                        n_reference=len(mine[layer]),
                         weights=f"{milestone.weights} with {theirs.name}",
                     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Features:
-    """Features of one milestone: its weights' name, and by noise level those of its layers."""
+    """Features of one milestone: its weights' name, and by noise level those of its layers.
+
+    Layer → (N, C) float32: those of many milestones are kept at once.
+    """
 
     name: str
     levels: tuple[float, ...]
-    by_level: tuple[ByLayer, ...]
+    by_level: tuple[dict[str, NDArray[np.float32]], ...]
 
 
 @functools.lru_cache(maxsize=128)
@@ -103,9 +110,9 @@ def _features(content: Mapping[str, Any], yardstick: Yardstick, weights: str) ->
     layers = layers_of(config, settings.layers)
     noise = noise_source(config, yardstick.device)
     levels = feature_levels(model.process, yardstick.evaluation)
-    found = tuple(
-        layer_features(model, layers, given.images, level, number, BATCH, noise, given.told)
-        for number, level in enumerate(levels)
-    )
+    found = []
+    for number, level in enumerate(levels):
+        every = layer_features(model, layers, given.images, level, number, BATCH, noise, given.told)
+        found.append({layer: one.pooled.astype(np.float32) for layer, one in every.items()})
     name = f"{weights} of {config.arm}/{config.seed}"
-    return _Features(name, tuple(level.time for level in levels), found)
+    return _Features(name, times_of(levels), tuple(found))

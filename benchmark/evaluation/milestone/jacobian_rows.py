@@ -1,5 +1,6 @@
 """Rows of spectra: of the denoiser's Jacobian beside the linear denoiser's, and of its samples."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,9 +110,15 @@ def spectrum_rows(
     for name, value in _of_images(images).items():
         yield milestone.row(metric_label(f"{SPECTRUM}/{name}", n), value, **common)
     if len(yardstick.data.train) >= n:
-        for name, value in _of_images(np.array(yardstick.data.train[:n])).items():
+        for name, value in _of_data(yardstick, n).items():
             metric = metric_label(f"{SPECTRUM_DATA}/{name}", n)
             yield milestone.row(metric, value, n_reference=n)
+
+
+@functools.lru_cache(maxsize=4)
+def _of_data(yardstick: Yardstick, n: int) -> dict[str, float]:
+    """The spectrum of the first n training images: the same for all milestones."""
+    return _of_images(np.array(yardstick.data.train[:n]))
 
 
 def _of_images(images: NDArray[np.uint8]) -> dict[str, float]:
