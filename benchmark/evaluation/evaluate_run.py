@@ -117,10 +117,7 @@ def evaluate_run(
     folder = path if path.is_dir() else path.parent
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]
-    check_labels(config)
-    check_sampler(config)
-    check_per_class(evaluation, config)
-    layers_of(config, evaluation.features.layers)
+    _check(config, evaluation)
     try_folder(folder)
     end = None
     if finisher is not None:
@@ -152,6 +149,18 @@ def evaluate_run(
         print(results_text([row for one in milestones for row in _rows_of(folder, one)]))
         print(f"\nrows: {folder / ROWS_FILE}")
     return 0
+
+
+def _check(config: RunConfig, evaluation: EvaluationConfig) -> None:
+    """Refuse a run that can't be scored so; what data there are does not matter here.
+
+    Raises:
+        UserError: labels, a sampler or a layer that the run can't have.
+    """
+    check_labels(config)
+    check_sampler(config)
+    check_per_class(evaluation, config)
+    layers_of(config, evaluation.features.layers)
 
 
 def _files(path: Path) -> list[Path]:

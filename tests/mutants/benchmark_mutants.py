@@ -344,7 +344,7 @@ BENCHMARK_MUTANTS = (
         (f"{BENCHMARK}/evaluation/features_of/test_cka_norms.py",),
     ),
     Mutant(
-        "jacobian-in-the-noisy-image's-scale",
+        "jacobian-in-the-noisy-images-scale",
         "benchmark/evaluation/features_of/jacobian.py",
         "(alpha * scaled, level).x0",
         "(alpha * scaled, level).x0 / alpha",

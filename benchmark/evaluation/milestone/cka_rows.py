@@ -34,12 +34,12 @@ class Compared:
     Attributes:
         role: whether it is of the same run.
         step: its step.
-        open: its loaded weights file.
+        load: gives its loaded weights file.
     """
 
     role: Role
     step: int
-    open: Callable[[], Mapping[str, Any]]
+    load: Callable[[], Mapping[str, Any]]
 
 
 def cka_rows(
@@ -98,7 +98,7 @@ class _Features:
 
 @functools.lru_cache(maxsize=128)
 def _kept(other: Compared, yardstick: Yardstick) -> _Features:
-    content = other.open()
+    content = other.load()
     return _features(content, yardstick, usual_weights(content, config_of(content)))
 
 

@@ -15,7 +15,7 @@ def test_every_metric_has_one_entry():
 def test_metrics_are_found_by_what_they_need():
     assert metrics_needing("held-out") == {
         "profile", "emergence", "silhouette", "probe", "norms", "jacobian", "ablation",
-        "ablation_attributes",
+        "ablation_attributes", "cka",
     }  # fmt: skip
     assert metrics_needing("samples") == {
         "fd", "kd", "prdc", "is", "memorisation", "attributes", "spectrum"
