@@ -4,7 +4,7 @@ A network describes its own capacity: what a stage changes, what is switched off
 show whether that matters. What a network does not override, it does not have.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -85,6 +85,20 @@ class Mask:
         return float((~self.is_on).double().mean())
 
 
+@dataclass(frozen=True, eq=False)
+class Births:
+    """In which stage each unit under a mask was switched on, and how to switch some off again.
+
+    Attributes:
+        stage: (C,) int64 on the CPU, positions of stages from 0; −1 for a unit that is off.
+        held: (C,) bool → a context in which exactly these units are on, in eval mode too; after it
+            the mask is as before.
+    """
+
+    stage: Tensor
+    held: Callable[[Tensor], AbstractContextManager[None]]
+
+
 class Network(nn.Module):
     """A network that predicts from noisy images.
 
@@ -140,6 +154,14 @@ class Network(nn.Module):
 
     def mask(self) -> Mask | None:
         """What is switched off, or None if nothing can be."""
+        return None
+
+    def births(self, sparsities: Sequence[float]) -> Births | None:
+        """When the units under the mask were switched on, or None if there is no mask.
+
+        Args:
+            sparsities: of the stages that the network has entered, in order.
+        """
         return None
 
     def frozen(self) -> dict[str, Tensor]:

@@ -43,6 +43,8 @@ class Stream(enum.IntEnum):
     AUGMENT_SIZE = 16
     LATENT = 20
     EVALUATION_LATENT = 21
+    JACOBIAN = 24
+    ABLATION = 25
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

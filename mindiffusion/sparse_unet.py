@@ -14,7 +14,7 @@ Source: docs/methods.md, Channel mask. Three placements:
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,12 +23,13 @@ from torch import Tensor
 
 from mindiffusion.classes import told_nothing
 from mindiffusion.errors import UserError, did_you_mean
-from mindiffusion.network import Mask, Probe, StageCapacity
+from mindiffusion.network import Births, Mask, Probe, StageCapacity
 from mindiffusion.sparsity import (
     active_count,
     all_on,
     channel_saliency,
     channels_to_grow,
+    held,
     initial_mask,
     keyed_order,
 )
@@ -266,6 +267,11 @@ class SparseNaiveUnet(NaiveUnet):
         """The channel mask."""
         site, lifted = _SITES[self.placement], functools.partial(all_on, self.channel_mask)
         return Mask(site.place, self.channel_mask.cpu() > 0, lifted, site.weights)
+
+    def births(self, sparsities: Sequence[float]) -> Births:
+        """As recorded when channels were switched on."""
+        stage = self.channel_birth_stage.cpu()
+        return Births(stage, functools.partial(held, self.channel_mask))
 
     def frozen(self) -> dict[str, Tensor]:
         """What serves masked channels alone; of the placement ``bottleneck`` nothing does.

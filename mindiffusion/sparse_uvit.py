@@ -12,7 +12,7 @@ Source: docs/methods.md, Embedding mask. Three placements:
 import contextlib
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from mindiffusion.errors import UserError
-from mindiffusion.network import Mask, Probe, StageCapacity
-from mindiffusion.sparsity import all_on, keyed_order
+from mindiffusion.network import Births, Mask, Probe, StageCapacity
+from mindiffusion.sparsity import all_on, held, keyed_order
 from mindiffusion.uvit import Masks, UViT
 from mindiffusion.uvit_layers import masked
 
@@ -104,11 +104,16 @@ class EmbeddingSparsityMask(nn.Module):
         """
         if not 0 <= ratio < 1:
             raise UserError(f"sparsity is {ratio:g}; give a share of dimensions in [0, 1).")
-        self.num_on = active_dimensions(len(self.mask), ratio)
+        on = self.on_at(ratio)
+        self.num_on = int(on.sum())
+        self.mask.copy_(on)
+        return self.num_on
+
+    def on_at(self, ratio: float) -> Tensor:
+        """Which dimensions a sparsity leaves on, (D,) bool on the CPU."""
         with torch.device("cpu"):  # also where only shapes are wanted: keyed draws need numbers
             place_in_order = keyed_order(self.seed, len(self.mask), 0).argsort()
-        self.mask.copy_(place_in_order < self.num_on)
-        return self.num_on
+        return place_in_order < active_dimensions(len(self.mask), ratio)
 
 
 class SparseUViT(UViT):
@@ -176,13 +181,27 @@ class SparseUViT(UViT):
         imposed = None if self._acts else self._imposed
         return Mask(self.placement, mask.cpu() > 0, lifted, _WEIGHTS[self.placement], imposed)
 
+    def births(self, sparsities: Sequence[float]) -> Births:
+        """By the order of the seed: in the first stage from which on a dimension stayed on."""
+        stage = torch.full((self.embed_dim,), -1, dtype=torch.int64, device="cpu")
+        for index, sparsity in enumerate(sparsities):
+            on = self.embedding_mask.on_at(sparsity)
+            stage[~on] = -1
+            stage[on & (stage < 0)] = index
+        return Births(stage, self._held)
+
+    @contextlib.contextmanager
+    def _held(self, on: Tensor) -> Iterator[None]:
+        with self._imposed(), held(self.embedding_mask.mask, on):
+            yield
+
     @contextlib.contextmanager
     def _imposed(self) -> Iterator[None]:
-        self._is_imposed = True
+        before, self._is_imposed = self._is_imposed, True
         try:
             yield
         finally:
-            self._is_imposed = False
+            self._is_imposed = before
 
     def frozen(self) -> dict[str, Tensor]:
         """What is indexed by dimensions that the stage has off; the mask leaves it no gradient."""

@@ -54,14 +54,19 @@ def initial_mask(seed: int, num_channels: int, sparsity: float) -> Tensor:
 
 
 @contextlib.contextmanager
-def all_on(mask: Tensor) -> Iterator[None]:
-    """A context in which all entries of a mask are 1; after it they are as before."""
+def held(mask: Tensor, on: Tensor) -> Iterator[None]:
+    """A context in which a mask (C,) is 1 where ``on`` (C,) is true, else 0; then as before."""
     kept = mask.clone()
-    mask.fill_(1.0)
+    mask.copy_(on)
     try:
         yield
     finally:
         mask.copy_(kept)
+
+
+def all_on(mask: Tensor) -> contextlib.AbstractContextManager[None]:
+    """A context in which all entries of a mask are 1; after it they are as before."""
+    return held(mask, torch.ones_like(mask))
 
 
 def channels_to_grow(scores: Tensor, mask: Tensor, num_to_grow: int, tie_order: Tensor) -> Tensor:

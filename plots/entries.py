@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.metric_names import EPS_MSE
 from plots.figures import (
+    birth_ablation,
     capacity,
     channel_births,
+    cka,
     classes,
     closest,
     cost_vs_quality,
@@ -23,9 +25,11 @@ from plots.figures import (
     forest,
     group_norms,
     learnable,
+    network_features,
     order_exposure,
     samples,
     specifications,
+    spectra,
     stages,
     stitched,
 )
@@ -175,6 +179,48 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "fine ones, this order is not due to a curriculum; only the difference to B is.",
         _any_rows(feature_emergence.gain_rows),
         _of_rows(feature_emergence.figure),
+    ),
+    FigureEntry(
+        "network_features",
+        "What layers know of attributes",
+        "What the networks' layers know of attributes that were chosen beforehand, in noisy "
+        "held-out images. The silhouette says whether images of one class lie together and apart "
+        "from the other classes (1), or not (0 and below). A probe is a linear classifier: its "
+        "accuracy on images that it has not seen, beside that of a guess. Only a difference to "
+        "plain training (B) is due to a curriculum.",
+        _any_rows(network_features.of_layers),
+        _of_rows(network_features.figure),
+    ),
+    FigureEntry(
+        "spectra",
+        "Spectra of the denoiser and of its samples",
+        "How many directions of an image the denoiser heeds: singular values of its Jacobian at "
+        "noisy images, beside those of the best linear denoiser, and the effective rank over "
+        "training. Samples whose singular values fall faster than the training images' lack fine "
+        "variation. An effective rank above the grey line is of more directions than there are.",
+        lambda study: spectra.has_rows(study.frame),
+        _of_rows(spectra.figure),
+    ),
+    FigureEntry(
+        "cka",
+        "How alike layers are over training",
+        "Linear CKA of layers at two milestones: of each arm and of plain training (B) with the "
+        "same seed. 1 is the same features but for a rotation, 0 is nothing in common. The columns "
+        "of B itself show how fast features change; an arm whose last step is darker there than "
+        "A/A's has learned other features than plain training has.",
+        _any_rows(cka.cka_rows),
+        _of_rows(cka.figure),
+    ),
+    FigureEntry(
+        "birth_ablation",
+        "What channels carry, by the stage of their birth",
+        "The network at the end of training without the channels that one stage switched on, "
+        "against the whole network. If late channels carry fine detail, lines of late stages rise "
+        "at low noise alone, further than those of as many channels chosen at random (dashed), and "
+        "not so in S, whose mask opens without a curriculum. Blue: an attribute is read better "
+        "without these channels than without random ones; red: worse.",
+        _any_rows(birth_ablation.ablation_rows),
+        _of_rows(birth_ablation.figure),
     ),
     PictureEntry(
         "samples",

@@ -13,7 +13,8 @@ from typing import Any
 
 from benchmark.cells.kept_weights import delete_scored, weights_to_score
 from benchmark.cells.progress import last_weights, scored_steps, work_of
-from benchmark.cells.tasks import Task, key_of
+from benchmark.cells.tasks import Task, baseline_of, key_of
+from benchmark.evaluation.milestone.cka_rows import Compared, Role
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.parts import Part
 from benchmark.evaluation.milestone.score import score_milestone
@@ -95,13 +96,38 @@ class Scorer:
         """
         # A finisher's own samples are stitched once its last weights are there.
         has_finisher = self._finisher_path is not None and self._finisher_path.exists()
-        parts = [part for part in self._parts if part == "own" or has_finisher]
+        can_be = {"own": True, "stitched": has_finisher, "cka": self._has_all_milestones()}
+        parts = [part for part in self._parts if can_be[part]]
         scored = {p: scored_steps(self.study, self.config, p) for p in parts}
         for milestone in self.plan.milestones:
             wanted = [part for part in parts if milestone not in scored[part]]
             if milestone <= step and wanted:
                 self._score(milestone, step, wanted)
         delete_scored(self.study, self.config, self.plan)
+
+    def _has_all_milestones(self) -> bool:
+        """Whether the milestones that layers are compared with are there: its own, and B's."""
+        return all(last_weights(run).exists() for run in self._compared_runs.values())
+
+    @functools.cached_property
+    def _compared_runs(self) -> dict[Role, RunConfig]:
+        """The run itself, and plain training with its seed where the study has it."""
+        baseline = baseline_of(self.study, self.config)
+        own: dict[Role, RunConfig] = {"own": self.config}
+        return own if baseline is None else own | {"other": baseline}
+
+    @functools.cached_property
+    def _all_compared(self) -> tuple[Compared, ...]:
+        """Every milestone of these runs: one object each, for its features are computed once."""
+        return tuple(
+            Compared(role, step, partial(checkpoint.load, weights_to_score(run, step)))
+            for role, run in self._compared_runs.items()
+            for step in resolve_plan(run, len(self.data.train)).milestones
+        )
+
+    def _compared_with(self, step: int) -> tuple[Compared, ...]:
+        """Its own milestones before this one, and all of plain training."""
+        return tuple(one for one in self._all_compared if one.role == "other" or one.step < step)
 
     def _score(self, step: int, trained: int, parts: Sequence[Part]) -> None:
         content = checkpoint.load(weights_to_score(self.config, step))
@@ -113,7 +139,8 @@ class Scorer:
             before = self.work.step * (trained - step) + self.work_before(step) + number * share
             progress = partial(_report_scoring, before, share)
             finisher = self._finisher if part == "stitched" else None
-            rows = score_milestone(milestone, self._yardstick, part, finisher, progress)
+            others = self._compared_with(step) if part == "cka" else ()
+            rows = score_milestone(milestone, self._yardstick, part, finisher, progress, others)
             self._keeper.add(rows)
 
 

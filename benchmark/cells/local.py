@@ -32,7 +32,7 @@ from benchmark.cells.progress import (
     work_of,
 )
 from benchmark.cells.slots import device_slots
-from benchmark.cells.tasks import CellKey, Task, key_of
+from benchmark.cells.tasks import CellKey, Task, baseline_of, key_of
 from benchmark.cells.time_left import minutes_left
 from benchmark.cells.walk import Walk
 from benchmark.evaluation.milestone.yardstick import make_yardstick
@@ -150,6 +150,17 @@ def waiting_note(study: Study, runs: Sequence[RunConfig]) -> str:
         return (
             f"cells wait for {', '.join(map(title, absent))}, whose stages they follow: not "
             "trained here and not chosen. Choose them too, and run the same command again."
+        )
+    baselines = (
+        [baseline_of(study, run) for run in runs] if "cka" in study.evaluation.metrics else []
+    )
+    plain = dict.fromkeys(run for run in baselines if run and key_of(run) not in chosen)
+    absent = [run for run in plain if Task("train", *key_of(run)) in left]
+    if absent:
+        return (
+            f"comparisons of layers wait for {', '.join(map(title, absent))}: not trained here and "
+            "not chosen. All else is trained and scored. Choose them too, and run the same command "
+            "again."
         )
     if (
         finisher is None

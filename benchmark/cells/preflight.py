@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from benchmark.cells.progress import is_unfinished, refuse_stale_rows
 from benchmark.cells.tasks import graph_of
+from benchmark.evaluation.features_of.layers import layers_of
 from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.primary import check_primary_metric
 from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
+from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import Study, check_counts
 from benchmark.study.variants import check_variants_of
 from mindiffusion.config.plan import resolve_plan
@@ -57,6 +59,8 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         check_run(config, num_train, num_classes=num_classes(config.data))
         check_counts(study.evaluation, num_train, num_held_out, f"dataset {config.data.dataset}")
         check_per_class(study.evaluation, config)
+        layers_of(config, study.evaluation.features.layers)
+        _check_milestones_stay(study, config)
         _check_seeds(study, config)
         _check_variants(study, config)
         if "stitched" in study.evaluation.metrics and study.finisher is not None:
@@ -87,6 +91,17 @@ def _check_variants(study: Study, config: RunConfig) -> None:
             check_sampler(variant.of(config))
         except UserError as error:
             raise UserError(f"evaluation.variants, {variant.name!r}: {error}") from None
+
+
+def _check_milestones_stay(study: Study, config: RunConfig) -> None:
+    """Refuse to compare the layers of milestones whose weights would be deleted before."""
+    needing = sorted(metrics_needing("milestones") & set(study.evaluation.metrics))
+    if needing and config.training.keep_scored == "last":
+        raise UserError(
+            f"evaluation.metrics has {needing[0]}, which compares milestones, but "
+            f"training.keep_scored of arm {config.arm!r} is last, which deletes them; give "
+            f"training.keep_scored=all, or metrics without {needing[0]}."
+        )
 
 
 def _check_leaders(study: Study) -> None:

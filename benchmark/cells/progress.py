@@ -9,6 +9,7 @@ from benchmark.evaluation.milestone.parts import Part, parts_of
 from benchmark.evaluation.milestone.proof import finisher_key, proof
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.known_rows import known_rows
+from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import Study
 from mindiffusion.config.plan import Plan, resolve_plan
 from mindiffusion.config.run import RunConfig, config_hash
@@ -16,6 +17,9 @@ from mindiffusion.data.store import num_train_images
 from mindiffusion.errors import UserError
 from mindiffusion.sampling import network_calls
 from mindiffusion.training import checkpoint
+
+_PASSES_OF_A_JACOBIAN = 700
+"""Some 270 products with vectors, of two to three passes each."""
 
 
 def title(config: RunConfig) -> str:
@@ -26,8 +30,11 @@ def title(config: RunConfig) -> str:
 def study_proofs(study: Study) -> dict[Part, str]:
     """The parts that a study's milestones are scored in, and the row that proves each."""
     finisher = study.finisher
-    key = "" if finisher is None else finisher_key(finisher, _last_step(finisher))
-    return {part: proof(study.evaluation, part, key) for part in parts_of(study.evaluation)}
+    keys: dict[Part, str] = {}
+    if finisher is not None:
+        keys["stitched"] = finisher_key(finisher, _last_step(finisher))
+    parts = parts_of(study.evaluation)
+    return {part: proof(study.evaluation, part, keys.get(part, "")) for part in parts}
 
 
 def last_weights(config: RunConfig) -> Path:
@@ -124,11 +131,21 @@ def work_of(study: Study, config: RunConfig) -> Work:
     profiles = 4 * evaluation.profile_levels * evaluation.profile_images
     draws = 1 + 2 * len(evaluation.stitch_levels) * ("stitched" in evaluation.metrics)
     samples = evaluation.curve_size * network_calls(config) * draws
+    ablated = "ablation" in evaluation.metrics
+    sets = len(config.curriculum) * (1 + evaluation.features.ablation_draws) * ablated
     ways = [config] * evaluation.num_sampling_seeds
     ways += [variant.of(config) for variant in evaluation.variants]
     at_end = evaluation.num_generated * sum(map(network_calls, ways))
     return Work(
         step=3.0 * config.training.global_batch,
-        milestone=float(samples + profiles),
-        end=float(at_end - evaluation.curve_size * network_calls(config)),
+        milestone=float(samples + profiles + _of_features(study)),
+        end=float(at_end - evaluation.curve_size * network_calls(config) + sets * profiles / 4),
     )
+
+
+def _of_features(study: Study) -> int:
+    """Forward passes behind the features of a milestone's layers and its Jacobians."""
+    settings, metrics = study.evaluation.features, set(study.evaluation.metrics)
+    images = settings.images * bool(metrics_needing("layers") & metrics)
+    images += settings.jacobian_images * _PASSES_OF_A_JACOBIAN * ("jacobian" in metrics)
+    return images * len(settings.levels)

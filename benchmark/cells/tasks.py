@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, with_config
 
 from benchmark.evaluation.milestone.parts import Part, parts_of
+from benchmark.study.arm_names import BASELINE
 from benchmark.study.study import Study
 from mindiffusion.config.run import RunConfig
 from mindiffusion.errors import UserError
@@ -25,6 +26,7 @@ _CALLED = {
     "train": "the training",
     "own": "the scores",
     "stitched": "the stitched samples",
+    "cka": "the comparison of layers",
 }
 
 
@@ -65,8 +67,9 @@ def key_of(run: RunConfig) -> CellKey:
 def graph_of(study: Study) -> Graph:
     """All tasks of a study, with what they need.
 
-    A cell's milestones are scored from its own training. Stitched samples also need the finisher's.
-    A run that follows another one's stages is trained after it.
+    A cell's milestones are scored from its own training. Stitched samples also need the finisher's,
+    and comparisons of layers that of the baseline with the same seed. A run that follows another
+    one's stages is trained after it.
 
     Raises:
         UserError: a need that is no task of the study, or tasks that wait for each other.
@@ -80,7 +83,16 @@ def graph_of(study: Study) -> Graph:
             needs[Task(part, *key_of(run))] = (training,)
             if part == "stitched" and study.finisher is not None:
                 needs[Task(part, *key_of(run))] += (Task("train", *key_of(study.finisher)),)
+            baseline = baseline_of(study, run)
+            if part == "cka" and baseline is not None:
+                needs[Task(part, *key_of(run))] += (Task("train", *key_of(baseline)),)
     return in_order(needs)
+
+
+def baseline_of(study: Study, run: RunConfig) -> RunConfig | None:
+    """The study's plain training with the seed of a run, whose layers it is compared with."""
+    wanted = (BASELINE, run.seed)
+    return next((one for one in study.runs if key_of(one) == wanted), None)
 
 
 def in_order(needs: Graph) -> Graph:

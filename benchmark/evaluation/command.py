@@ -67,6 +67,9 @@ def _add_evaluate(commands: Any) -> None:
         help="for images: what they are held against, images or a data folder",
     )
     evaluate.add_argument("--finisher", type=Path, help="for a run: what finishes stitched samples")
+    evaluate.add_argument(
+        "--against", type=Path, help="for a run: another one, whose layers the metric cka compares"
+    )
     evaluate.add_argument("--json", type=Path, help="for images: keep the results in this file")
     _add_preset_option(evaluate)
     add_set_option(
@@ -116,7 +119,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     metrics = words_of(options.metrics, "--metrics") if options.metrics else None
     is_run = is_run_or_checkpoint(options.path)
-    idle = ("reference", "json") if is_run else ("finisher", "preset", "overrides")
+    idle = ("reference", "json") if is_run else ("finisher", "against", "preset", "overrides")
     for name in idle:
         if getattr(options, name):
             word = "set" if name == "overrides" else name
@@ -133,5 +136,5 @@ def _evaluate(options: argparse.Namespace) -> int:
         of_scoring = [word for word in options.overrides if word not in of_preset]
         evaluation = run_evaluation(metrics, options.net, of_scoring)
         told = _told(options.preset, of_preset)
-        return evaluate_run(options.path, evaluation, options.finisher, told)
+        return evaluate_run(options.path, evaluation, options.finisher, told, options.against)
     return evaluate_images(options.path, options.reference, options.net, metrics, options.json)

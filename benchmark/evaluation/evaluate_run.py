@@ -4,6 +4,7 @@ Under torchrun the ranks share the drawing of images and the feature nets; numbe
 Rows go to ``rows.jsonl`` beside the weights; what is there already is not measured again.
 """
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,18 +13,21 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmark.evaluation.features_of.layers import layers_of
+from benchmark.evaluation.milestone.cka_rows import Compared, Role
 from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.milestone import Milestone
-from benchmark.evaluation.milestone.parts import parts_of
-from benchmark.evaluation.milestone.proof import check_finisher, proof
+from benchmark.evaluation.milestone.parts import Part, parts_of
+from benchmark.evaluation.milestone.proof import check_finisher, finisher_key, proof
 from benchmark.evaluation.milestone.score import score_milestone
 from benchmark.evaluation.milestone.stitched_rows import key_of_finisher
 from benchmark.evaluation.milestone.yardstick import NO_UNSEEN, Yardstick, make_yardstick
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.keeper import Keeper
 from benchmark.rows.known_rows import PROOF, known_rows
-from benchmark.rows.metric_names import is_smoke
+from benchmark.rows.metric_names import CKA, JACOBIAN, PROBE, SILHOUETTE, is_smoke
 from benchmark.rows.row import Row
+from benchmark.study.feature_settings import FEWEST_IMAGES, FEWEST_JACOBIANS
 from benchmark.study.study import (
     FEWEST_PROFILE,
     EvaluationConfig,
@@ -47,6 +51,9 @@ from mindiffusion.training.run_folder import CONFIG_FILE
 from mindiffusion.writable import try_folder
 
 WEIGHTS = "weights-*.pt"
+_SHOWN_BY_LEVEL = (
+    *("stitched-", f"{SILHOUETTE}/", f"{PROBE}/", f"{JACOBIAN}/effective-rank", f"{CKA}/"),
+)
 
 
 def is_run_or_checkpoint(path: Path) -> bool:
@@ -87,28 +94,30 @@ def evaluate_run(
     evaluation: EvaluationConfig,
     finisher: Path | None,
     told: RunConfig | None = None,
+    against: Path | None = None,
 ) -> int:
     """Score the milestones of a run, or one set of weights; prints a table, returns the exit code.
 
     Args:
         path: a run's folder, or weights as ``open_weights`` takes them.
-        evaluation: how; reference and profile images are at most what the data have.
+        evaluation: how; reference, profile and feature images are at most what the data have.
         finisher: weights that finish stitched samples, likewise.
         told: the config of weights that are in a folder without one.
+        against: a run's folder, or weights, whose layers are compared with this run's.
 
     Raises:
-        UserError: no milestone there, stitched samples without a finisher, or other classes in the
-            network than in the data.
+        UserError: no milestone there, stitched samples without a finisher, layers that nothing is
+            there to be compared with, other classes in the network than in the data, or a layer
+            that the network has not.
     """
     if "stitched" in evaluation.metrics and finisher is None:
         raise UserError("stitched samples need a finisher; give --finisher WEIGHTS.")
     contents = [_opened(file, told) for file in _files(path)]
+    compared = _compared(contents, evaluation, against)
     folder = path if path.is_dir() else path.parent
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]
-    check_labels(config)
-    check_sampler(config)
-    check_per_class(evaluation, config)
+    _check(config, evaluation)
     try_folder(folder)
     end = None
     if finisher is not None:
@@ -135,11 +144,23 @@ def evaluate_run(
         # Disabled but on the main rank, and where nobody watches.
         bar = tqdm(milestones, unit="milestone", disable=None if ranks.is_main else True)
         for milestone in bar:
-            _score(milestone, yardstick, end, bar)
+            _score(milestone, yardstick, end, compared, bar)
     if ranks.is_main:
         print(results_text([row for one in milestones for row in _rows_of(folder, one)]))
         print(f"\nrows: {folder / ROWS_FILE}")
     return 0
+
+
+def _check(config: RunConfig, evaluation: EvaluationConfig) -> None:
+    """Refuse a run that can't be scored so; what data there are does not matter here.
+
+    Raises:
+        UserError: labels, a sampler or a layer that the run can't have.
+    """
+    check_labels(config)
+    check_sampler(config)
+    check_per_class(evaluation, config)
+    layers_of(config, evaluation.features.layers)
 
 
 def _files(path: Path) -> list[Path]:
@@ -154,6 +175,34 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         refuse_links(path)
     return files
+
+
+def _compared(
+    contents: Sequence[Mapping[str, Any]], evaluation: EvaluationConfig, against: Path | None
+) -> dict[str, Compared]:
+    """The milestones that layers are compared with, by run, step and config.
+
+    Raises:
+        UserError: there is one milestone in all, or another run is named for nothing.
+    """
+    if "cka" not in evaluation.metrics:
+        if against is not None:
+            raise UserError("--against is for the metric cka; add it to --metrics, or remove it.")
+        return {}
+    beside = [] if against is None else [_opened(file, None) for file in _files(against)]
+    roles: dict[Role, Sequence[Mapping[str, Any]]] = {"own": contents, "other": beside}
+    found = {}
+    for role, kept in roles.items():
+        for content in kept:
+            step = int(content["step"])
+            name = f"{role} {finisher_key(config_of(content), step)}"
+            found[name] = Compared(role, step, functools.partial(dict, content))
+    if len(found) < 2:
+        raise UserError(
+            "cka compares the layers of milestones, but there is one alone; give a run's folder "
+            "with several, or --against RUN."
+        )
+    return found
 
 
 def _opened(path: Path, told: RunConfig | None) -> dict[str, Any]:
@@ -188,25 +237,35 @@ def _score(
     milestone: Milestone,
     yardstick: Yardstick,
     finisher: Mapping[str, Any] | None,
+    compared: Mapping[str, Compared],
     bar: "tqdm[Milestone]",
 ) -> None:
-    """Add the rows of the parts that are not scored yet; the ranks share the work."""
+    """Add the rows of the parts that are not scored yet; the ranks share the work.
+
+    ``compared`` are the milestones whose layers are compared, by what tells them apart.
+    """
 
     def on_progress(what: str, fraction: float) -> None:
         bar.set_postfix_str(f"{what} {fraction:.0%}")
 
-    key = ""
-    if finisher is not None:
-        key = key_of_finisher(finisher)
+    others = {
+        name: one
+        for name, one in compared.items()
+        if one.role == "other" or one.step < milestone.step
+    }
+    keys: dict[Part, str] = {"own": "", "cka": ", ".join(others)}
+    keys["stitched"] = "" if finisher is None else key_of_finisher(finisher)
     ranks = yardstick.ranks
     for part in parts_of(milestone.evaluation):
+        key = keys[part]
         wanted = proof(milestone.evaluation, part, key, milestone.odd_sets)
         is_scored = any(row.metric == wanted for row in _rows_of(milestone.folder, milestone))
         # What the main rank saw counts: it alone writes.
         with ranks.phase("choice of what to score"):
             is_left = ranks.max(int(ranks.is_main and not is_scored))
         if is_left:
-            rows = score_milestone(milestone, yardstick, part, finisher, on_progress)
+            beside = list(others.values())
+            rows = score_milestone(milestone, yardstick, part, finisher, on_progress, beside, key)
             if ranks.is_main:
                 _keep(milestone, rows)
 
@@ -223,11 +282,17 @@ def _within(evaluation: EvaluationConfig, data: PreparedData) -> EvaluationConfi
         UserError: the data have fewer images than any scoring takes.
     """
     num_train, num_held_out = len(data.train), len(data.held_out)
+    features = evaluation.features
     check_fewest(evaluation.metrics, num_train, num_held_out, str(data.folder))
     return replace(
         evaluation,
         num_reference=min(evaluation.num_reference, num_train),
         profile_images=max(FEWEST_PROFILE, min(evaluation.profile_images, num_held_out, num_train)),
+        features=replace(
+            features,
+            images=max(FEWEST_IMAGES, min(features.images, num_held_out)),
+            jacobian_images=max(FEWEST_JACOBIANS, min(features.jacobian_images, num_held_out)),
+        ),
     )
 
 
@@ -241,11 +306,14 @@ def _rows_of(folder: Path, milestone: Milestone) -> list[Row]:
 
 
 def results_text(rows: Sequence[Row]) -> str:
-    """A line a number; profiles, which have a value at every noise level, are in the rows alone."""
+    """A line a number; of those at every noise level, the few that are asked for by name.
+
+    Profiles, and other curves of many points, are in the rows alone.
+    """
     shown = [
         row
         for row in rows
-        if (row.level is None or row.metric.startswith("stitched-"))
+        if (row.level is None or row.metric.startswith(_SHOWN_BY_LEVEL))
         and not row.metric.startswith(PROOF)
     ]
     lines = [("step", "metric", "weights", "value", "± se", "n", "reference", "note")]

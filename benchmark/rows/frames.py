@@ -198,6 +198,18 @@ def split_conditions(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return [part for _, part in frame.groupby(list(CONDITION), sort=True)]
 
 
+def rows_named(frame: pd.DataFrame, pattern: str) -> pd.DataFrame:
+    """Rows whose metric is as a pattern says as a whole, with a column for each named group.
+
+    Args:
+        frame: of a study's rows.
+        pattern: a regular expression with named groups; a group without a match gives "".
+    """
+    rows = frame[frame["metric"].astype(str).str.fullmatch(pattern).astype(bool)]
+    parts = rows["metric"].astype(str).str.extract(f"^{pattern}$").astype(object).fillna("")
+    return rows.assign(**{str(name): parts[name].astype(str) for name in parts})
+
+
 def mean_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
     """Profile rows of one condition averaged over the noise levels, a row per measurement.
 

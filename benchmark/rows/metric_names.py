@@ -17,7 +17,17 @@ DISTANCES = ("FID", "KID", "FD-", "FD∞-", "KD-")
 SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 # What else no network is needed for: the linear oracle's readings, and how much each option moves.
 EMERGENCE_ORACLE, AMPLITUDE = "emergence-oracle", "amplitude"
-_OF_DATA_ALONE = (EPS_MSE_LINEAR, EPS_MSE_MEAN, EMERGENCE_ORACLE, AMPLITUDE)
+# Features of networks: of their layers, of their Jacobian, of their samples, of their channels.
+SILHOUETTE, PROBE, CHANNEL_NORM, CHANNELS_DEAD = "silhouette", "probe", "channel-norm", "dead"
+JACOBIAN, SPECTRUM, CKA = "jacobian", "spectrum", "cka"
+ABLATION, ABLATION_RANDOM, ABLATION_UNITS = "ablation", "ablation-random", "ablation-units"
+ABLATION_ACCURACY, ABLATION_ACCURACY_RANDOM = "ablation-accuracy", "ablation-accuracy-random"
+# Beside these: a guess, the best linear denoiser, as many training images.
+PROBE_CHANCE, JACOBIAN_LINEAR, SPECTRUM_DATA = "probe-chance", "jacobian-linear", "spectrum-data"
+_OF_DATA_ALONE = (
+    EPS_MSE_LINEAR, EPS_MSE_MEAN, EMERGENCE_ORACLE, AMPLITUDE,
+    PROBE_CHANCE, JACOBIAN_LINEAR, SPECTRUM_DATA,
+)  # fmt: skip
 VARIANT = "variant/"
 """How names begin of what is drawn in another way; the variant's and the metric's name follow."""
 CLASS = "class/"

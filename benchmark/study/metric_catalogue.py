@@ -9,7 +9,7 @@ from typing import Literal
 
 Need = Literal[
     "samples", "features", "kernel sums", "logits", "unseen", "held-out", "oracle", "classifier",
-    "finisher",
+    "finisher", "layers", "labels", "milestones",
 ]  # fmt: skip
 
 
@@ -21,7 +21,8 @@ class MetricEntry:
         name: in a study's file.
         needs: what must be there: generated images, their features and what else is made of these;
             real images that no arm trains on; the best linear denoiser; the attribute classifier;
-            an arm that finishes samples.
+            an arm that finishes samples; layers of the network by name; labels of the data that
+            the study names; the weights of earlier milestones.
         quality_rows: how the names of those of its rows begin that the table of quality shows.
         is_usual: whether it is measured where a study's file names no metrics.
         of_every_seed: whether the images of every sampling seed are scored.
@@ -51,6 +52,14 @@ CATALOGUE = (
     MetricEntry("stitched", frozenset({"finisher"}), ("stitched-",)),
     MetricEntry("attributes", frozenset({"samples", "classifier"}), ("rejected", "attribute/")),
     MetricEntry("emergence", frozenset({"held-out", "oracle", "classifier"})),
+    MetricEntry("silhouette", frozenset({"held-out", "layers", "labels"})),
+    MetricEntry("probe", frozenset({"held-out", "layers", "labels"})),
+    MetricEntry("norms", frozenset({"held-out", "layers"})),
+    MetricEntry("cka", frozenset({"held-out", "layers", "milestones"})),
+    MetricEntry("jacobian", frozenset({"held-out", "oracle"})),
+    MetricEntry("spectrum", frozenset({"samples"})),
+    MetricEntry("ablation", frozenset({"held-out"})),
+    MetricEntry("ablation_attributes", frozenset({"held-out", "classifier"})),
 )  # fmt: skip
 METRICS = tuple(entry.name for entry in CATALOGUE)
 USUAL_METRICS = tuple(entry.name for entry in CATALOGUE if entry.is_usual)

@@ -1,5 +1,6 @@
 """A study: arms × seeds of one run, and how their milestones are scored; YAML in, data out."""
 
+import operator
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from benchmark.study.arm_entries import (
     with_controls,
 )
 from benchmark.study.arm_names import BASELINE
+from benchmark.study.feature_settings import FeatureSettings, check_attributes, image_counts
 from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses, check_hypotheses
 from benchmark.study.metric_catalogue import (
     METRICS,
@@ -83,6 +85,7 @@ class EvaluationConfig:
         variants: other ways to draw the last milestone's images, each scored by distances.
         per_class: score each class of a network that knows classes apart too, by the metrics that
             are made of features, but for memorisation.
+        features: how the features of the networks themselves are looked at.
     """
 
     num_generated: int = Field(default=10_000, ge=8, le=_MOST_IMAGES)
@@ -90,12 +93,13 @@ class EvaluationConfig:
     num_sampling_seeds: int = Field(default=1, ge=1, le=1000)
     num_reference: int = Field(default=50_000, ge=FEWEST_REFERENCE, le=_MOST_IMAGES)
     feature_nets: tuple[Name, ...] = Field(default=("auto",), min_length=1, max_length=16)
-    metrics: Annotated[tuple[Name, ...], Field(max_length=16)] = USUAL_METRICS
+    metrics: Annotated[tuple[Name, ...], Field(max_length=32)] = USUAL_METRICS
     profile_images: int = Field(default=1024, ge=FEWEST_PROFILE, le=_MOST_IMAGES)
     profile_levels: int = Field(default=20, ge=1, le=10_000)
     strip: int = Field(default=8, ge=1, le=1024)
     variants: Annotated[tuple[Variant, ...], Field(max_length=16)] = ()
     per_class: bool = False
+    features: FeatureSettings = FeatureSettings()
     finisher: Name = BASELINE
     stitch_levels: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(max_length=100)
@@ -111,6 +115,7 @@ class EvaluationConfig:
         for name in self.metrics:
             if name not in METRICS:
                 raise UserError(f"evaluation.metrics has {name!r}.{did_you_mean(name, METRICS)}")
+        check_attributes(self.metrics, self.features)
         check_variants(self.variants, "evaluation.variants")
         if self.variants and not metrics_of_every_seed() & set(self.metrics):
             raise UserError(
@@ -127,7 +132,8 @@ class EvaluationConfig:
     def settings(self) -> dict[str, Any]:
         """What hashes of it are made of: without younger fields, where these are not used."""
         whole = asdict(self) | {"variants": tuple(one.settings for one in self.variants)}
-        younger = ("variants", "per_class")
+        whole |= {"features": self.features.settings}
+        younger = ("variants", "per_class", "features")
         return {name: value for name, value in whole.items() if name not in younger or value}
 
 
@@ -150,8 +156,10 @@ def check_counts(
     if metrics_needing("held-out") & set(evaluation.metrics):
         asked += [("profile_images", num_held_out, "held-out")]
         asked += [("profile_images", num_train, "training")]
+    counts = image_counts(evaluation.metrics)
+    asked += [(f"features.{name}", num_held_out, "held-out") for name in counts]
     for name, count, kind in asked:
-        wanted = getattr(evaluation, name)
+        wanted = operator.attrgetter(name)(evaluation)
         if wanted > count:
             raise UserError(
                 f"evaluation.{name} is {wanted}, but the data has {count} {kind} images; ask for "
@@ -180,7 +188,7 @@ def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, sour
         raise UserError(
             f"{source} has {num_held_out} held-out image; scoring takes {FEWEST_PROFILE} or more. "
             "Give more images (a folder's tenth is held out at most), a higher data.num_held_out, "
-            "or evaluation.metrics without profile and emergence."
+            "or evaluation.metrics that need no held-out images."
         )
 
 

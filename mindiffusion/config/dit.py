@@ -111,6 +111,10 @@ class DiTConfig(ModelConfig):
             f"{sizes.num_heads}{more}"
         )
 
+    def layers(self, side: int) -> tuple[str, ...]:
+        """Every block of the transformer."""
+        return tuple(f"blocks.{k}" for k in range(self.sizes.depth))
+
     def check(self, side: int) -> None:
         """Raise UserError unless patches of this size fill images of this side."""
         check_patches(self.patch_size, (side, side))

@@ -67,6 +67,16 @@ class ModelConfig:
         """What the network is, with the settings that a reader wants to see; at most 200 chars."""
         return self.network
 
+    def layers(self, side: int) -> tuple[str, ...]:
+        """Modules whose output says what the network has learned, by name, in their order.
+
+        Each gives maps (B, C, H, W), or tokens (B, L, C). A study may name others.
+
+        Args:
+            side: of its images, in pixels.
+        """
+        return ()
+
     @property
     def num_classes(self) -> int | None:
         """How many classes it may be told; None: it knows none. Networks that do have a field."""

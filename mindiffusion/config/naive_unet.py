@@ -21,6 +21,8 @@ SIDE_MULTIPLE = 32
 """Three 2×2 poolings, then the 4×4 pooling of ``to_vec`` that ``up0`` undoes, must divide."""
 _BLOCKS = ("init_conv", "down1", "down2", "down3", "up0", "up1", "up2", "up3", "out")
 """Parts of a U-Net with convolutions, from its input to its output."""
+_LAYERS = ("down1", "down2", "down3", "to_vec", "up0", "up1", "up2", "up3")
+"""Blocks with an output of their own. ``to_vec`` is the bottleneck before a mask acts on it."""
 _MASKED = {
     "bottleneck": ("bottleneck", "bottleneck channels"),
     "silent": ("bottleneck", "bottleneck channels, innermost skip, time embedding"),
@@ -88,6 +90,10 @@ class UnetConfig(ModelConfig):
     def words(self) -> str:
         """What it is called, and its base width."""
         return f"{self.title}, n_feat {self.base_width}"
+
+    def layers(self, side: int) -> tuple[str, ...]:
+        """Every block between the first convolutions and the last."""
+        return _LAYERS
 
     def check(self, side: int) -> None:
         """Raise UserError unless width and side are sizes that a U-Net takes."""

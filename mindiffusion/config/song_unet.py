@@ -202,6 +202,15 @@ class SongUNetConfig(ModelConfig):
             f"attention at {sides}{classes_in_words(self.num_classes)}"
         )
 
+    def layers(self, side: int) -> tuple[str, ...]:
+        """The last block of each level, of the encoder and of the decoder."""
+        sizes = self.sizes(side)
+        plans = {"enc": plan_encoder(sizes), "dec": plan_decoder(sizes)}
+        # A later block of the same level takes the place of an earlier one.
+        last = {(part, block.name.split("_")[0]): f"{part}.{block.name}"
+                for part, plan in plans.items() for block in plan}  # fmt: skip
+        return tuple(last.values())
+
     def check(self, side: int) -> None:
         """Raise UserError unless the levels halve the side, and attention is where maps are."""
         check_song_sides(self.sizes(side))

@@ -94,6 +94,12 @@ class UViTConfig(ModelConfig):
             f"{classes_in_words(self.num_classes)}"
         )
 
+    def layers(self, side: int) -> tuple[str, ...]:
+        """Every block of the transformer."""
+        half = range(self.depth // 2)
+        first, second = ([f"{part}_blocks.{k}" for k in half] for part in ("in", "out"))
+        return (*first, "mid_block", *second)
+
     def check(self, side: int) -> None:
         """Raise UserError unless patches of this size fill images of this side."""
         check_patches(self.patch_size, (side, side))

@@ -1,5 +1,6 @@
 """Which attributes can be read in x̂₀ beyond the linear oracle, by noise level and by step."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,15 +47,14 @@ def gain_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(attribute=rows["metric"].str.removeprefix(GAIN))
 
 
-def by_amplitude(frame: pd.DataFrame) -> dict[str, float]:
-    """The attributes with a gain, and ‖Δ‖ of each: the largest first, unmeasured ones (NaN) last.
+def by_amplitude(frame: pd.DataFrame, names: Iterable[str]) -> dict[str, float]:
+    """Attributes, and ‖Δ‖ of each: the largest first, unmeasured ones (NaN) last.
 
     The order is the data's alone: nothing that an arm has learned enters it.
     """
     rows = frame[frame["metric"].str.startswith(AMPLITUDE)]
     known = rows.groupby(rows["metric"].str.removeprefix(AMPLITUDE))["value"].mean()
-    names = sorted(set(gain_rows(frame)["attribute"]))
-    found = {name: float(known.get(name, np.nan)) for name in names}
+    found = {name: float(known.get(name, np.nan)) for name in sorted(names)}
     return dict(sorted(found.items(), key=lambda item: (np.isnan(item[1]), -item[1], item[0])))
 
 
@@ -158,7 +158,8 @@ def _columns(count: int) -> int:
 
 def figure(frame: pd.DataFrame) -> Figure:
     """Above: gain by level at the last milestone, a panel an attribute. Below: by milestone."""
-    rows, amplitudes = gain_rows(frame), by_amplitude(frame)
+    rows = gain_rows(frame)
+    amplitudes = by_amplitude(frame, set(rows["attribute"]))
     arms = arm_order(rows)
     rows = rows[rows["arm"].isin(main_arms(arms))]
     last = rows[rows["step"] == rows["step"].max()]

@@ -374,3 +374,45 @@ def test_group_norms_are_of_the_weights(network):
     for block, after in network.group_norms().items():
         assert after.dim() == 1 and bool((after > 0).all())
         torch.testing.assert_close(after, 2 * norms[block])
+
+
+def test_layers_that_a_config_lists_are_modules_with_maps_or_tokens(run, network):
+    names, seen = run.model.layers(SIDE), {}
+    modules = dict(network.named_modules())
+    assert len(set(names)) == len(names) > 0
+    for name in names:
+        modules[name].register_forward_hook(lambda *call, name=name: seen.update({name: call[2]}))
+    predicted(awake(network))
+    assert list(seen) == list(names)  # in the order of the network
+    assert all(out.dim() in (3, 4) and len(out) == IMAGES for out in seen.values())
+
+
+def test_units_under_a_mask_have_births_and_can_be_switched_off_again(network):
+    sparsities = [sparsity for sparsity, _ in LADDER]
+    if network.mask() is None:
+        assert network.births(sparsities) is None
+        return
+    before = torch.full_like(network.mask().is_on, -1, dtype=torch.int64)
+    for index in range(len(LADDER)):
+        enter(network, index)
+        stage = network.births(sparsities[: index + 1]).stage
+        assert torch.equal(stage >= 0, network.mask().is_on) and int(stage.max()) == index
+        # What is on stays so, with the stage in which it came.
+        assert torch.equal(stage[before >= 0], before[before >= 0])
+        before = stage
+    births = awake(network.eval()).births(sparsities)
+    whole, kept = predicted(network), state(network)
+    with births.held(stage >= 0):
+        torch.testing.assert_close(predicted(network), whole)
+    answers = [whole]
+    one = torch.arange(len(stage)) == 0
+    for on in (stage != 0, stage != 2, one):
+        with births.held(on):
+            answers.append(predicted(network))
+    assert is_same(state(network), kept) and torch.equal(predicted(network), whole)
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(answers, 2))
+    # It is the network whose mask has these units alone.
+    (mask,) = [tensor for name, tensor in network.named_buffers() if name.endswith("mask")]
+    mask.copy_(one)
+    with network.mask().imposed() if network.mask().imposed else births.held(one):
+        assert torch.equal(predicted(network), answers[-1])

@@ -64,6 +64,8 @@ def test_stream_values_never_change():
         "LABEL_DROP": 14,
         "AUGMENT": 15,
         "AUGMENT_SIZE": 16,
+        "JACOBIAN": 24,
+        "ABLATION": 25,
     }
 
 

@@ -46,12 +46,12 @@ def emergence_rows(make, arms=("B", "C", "CS", "CR"), seeds=(0,), attributes=tup
 
 def test_attributes_are_ordered_by_amplitude_alone(make):
     rows = emergence_rows(make)
-    assert list(by_amplitude(to_frame(rows))) == list(AMPLITUDES)
+    assert list(by_amplitude(to_frame(rows), AMPLITUDES)) == list(AMPLITUDES)
     worse = [
         dataclasses.replace(row, value=-row.value) if row.metric == "emergence/hair" else row
         for row in rows
     ]
-    assert list(by_amplitude(to_frame(worse))) == list(AMPLITUDES)
+    assert list(by_amplitude(to_frame(worse), AMPLITUDES)) == list(AMPLITUDES)
 
 
 def test_attributes_without_amplitude_come_last_by_name(make):
@@ -59,7 +59,13 @@ def test_attributes_without_amplitude_come_last_by_name(make):
         row for row in emergence_rows(make)
         if row.metric not in ("amplitude/hair", "amplitude/eyes")
     ]  # fmt: skip
-    assert list(by_amplitude(to_frame(rows))) == ["clothingColor", "mouth", "nose", "eyes", "hair"]
+    assert list(by_amplitude(to_frame(rows), AMPLITUDES)) == [
+        "clothingColor",
+        "mouth",
+        "nose",
+        "eyes",
+        "hair",
+    ]
     assert "last those without" in figure(to_frame(rows)).get_supxlabel()
 
 

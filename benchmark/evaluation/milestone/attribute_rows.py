@@ -34,7 +34,7 @@ _PORTRAITS = 256
 
 
 def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> Iterator[Row]:
-    """Accuracy of each attribute in x̂₀ of held-out images, by level; and its amplitude.
+    """Accuracy of each attribute in x̂₀ of held-out images, by level.
 
     ``emergence/…`` is the network's balanced accuracy minus the linear oracle's on the same noisy
     images, ``emergence-oracle/…`` the oracle's own.
@@ -65,6 +65,11 @@ def emergence_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> 
                     weights=milestone.weights,
                     versions=milestone.versions | {INSTRUMENT: yardstick.classifier.fingerprint},
                 )
+
+
+def amplitude_rows(milestone: Milestone) -> Iterator[Row]:
+    """How much each attribute moves a portrait: what orders them from coarse to fine."""
+    config = milestone.config
     if config.data.dataset == "avatars":
         for amplitude in amplitudes(avatar_styles(config.data), config.data.size):
             yield milestone.row(

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.evaluation.features.nets import choose_feature_net
@@ -27,7 +28,8 @@ def proof(
     Args:
         evaluation: the settings.
         part: which part.
-        finisher: names the finisher of stitched samples and its config.
+        finisher: names the finisher of stitched samples and its config, or the runs outside a
+            study that layers are compared with.
         sets: the weights that are scored, where they are not those of a run's own file.
     """
     chosen = [choose_feature_net(name) for name in evaluation.feature_nets]
@@ -36,7 +38,10 @@ def proof(
     if part == "own":
         for name in ("finisher", "stitch_levels", "strip"):
             del settings[name]
-        settings["metrics"] = sorted(set(evaluation.metrics) - {"stitched"})
+        settings["metrics"] = sorted(set(evaluation.metrics) - {"stitched", "cka"})
+    elif part == "cka":
+        settings = {"features": asdict(evaluation.features), "version": METRIC_VERSION}
+        settings |= {"others": finisher}
     else:
         names = ("num_reference", "stitch_levels", "version")
         settings = {name: settings[name] for name in names}

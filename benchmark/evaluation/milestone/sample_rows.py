@@ -35,6 +35,7 @@ from benchmark.evaluation.milestone.feature_scores import (
     memorisation_score,
     net_scores,
 )
+from benchmark.evaluation.milestone.jacobian_rows import spectrum_rows
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.yardstick import NetYardstick, Yardstick, image_store
 from benchmark.rows.keeper import INSTRUMENT
@@ -252,6 +253,8 @@ def _image_rows(
                 pairs = np.concatenate([images[found.pairs.generated], nearest])
                 save_png(picture, tile(pairs, len(nearest)))
         yield _score_row(milestone, memorisation_score(MEMORISED_PIXELS, found), fields)
+    if "spectrum" in metrics:
+        yield from spectrum_rows(milestone, yardstick, images, common)
     if "attributes" in metrics:
         yield from attribute_rows(milestone, yardstick, images, common)
 

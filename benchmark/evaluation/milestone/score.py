@@ -4,12 +4,16 @@ Everything is drawn by image index from the sampling seed, so a milestone scores
 scores it, and all arms of a seed meet the same noise.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from benchmark.evaluation.milestone.attribute_rows import emergence_rows
+from benchmark.evaluation.milestone.ablation_rows import ABLATION_METRICS, ablation_rows
+from benchmark.evaluation.milestone.attribute_rows import amplitude_rows, emergence_rows
+from benchmark.evaluation.milestone.cka_rows import Compared, cka_rows
+from benchmark.evaluation.milestone.jacobian_rows import jacobian_rows
+from benchmark.evaluation.milestone.layer_rows import LAYER_METRICS, layer_rows
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
 from benchmark.evaluation.milestone.parts import Part
 from benchmark.evaluation.milestone.profile_rows import profile_rows
@@ -20,6 +24,7 @@ from benchmark.evaluation.milestone.stitched_rows import key_of_finisher, stitch
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing
+from mindiffusion.process import Model
 from mindiffusion.runtime import check_runtime
 from mindiffusion.sampling import config_of, model_of
 
@@ -30,6 +35,8 @@ def score_milestone(
     part: Part = "own",
     finisher: Mapping[str, Any] | None = None,
     on_progress: OnProgress = lambda what, fraction: None,
+    others: Sequence[Compared] = (),
+    key: str = "",
 ) -> list[Row]:
     """Score one part of a milestone; also writes its strip of sample images.
 
@@ -39,13 +46,16 @@ def score_milestone(
         part: which part.
         finisher: loaded weights file of the frozen finisher, for the part "stitched".
         on_progress: told how far the scoring is.
+        others: milestones that layers are compared with, for the part "cka".
+        key: names those of them that are outside a study, for the row that proves the part.
     """
     runtime = milestone.runtime
     check_runtime(runtime, local_ranks=1)
     torch.set_num_threads(runtime.threads)
-    key = ""
     if part == "own":
         rows = list(_own_rows(milestone, yardstick, on_progress))
+    elif part == "cka":
+        rows = list(cka_rows(milestone, yardstick, others, on_progress))
     else:
         assert finisher is not None
         check_finisher(milestone.config, config_of(finisher))
@@ -66,6 +76,25 @@ def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgres
     if "emergence" in metrics:
         on_progress("attributes", 0.2)
         yield from emergence_rows(milestone, model, yardstick)
+    if {"emergence", "ablation_attributes"} & set(metrics):
+        yield from amplitude_rows(milestone)
+    yield from _network_rows(milestone, model, yardstick, on_progress)
     if metrics_needing("samples") & set(metrics):
         on_progress("sampling", 0.3)
         yield from sample_rows(milestone, yardstick, on_progress)
+
+
+def _network_rows(
+    milestone: Milestone, model: Model, yardstick: Yardstick, on_progress: OnProgress
+) -> Iterator[Row]:
+    """What the network itself is like: its layers, its Jacobian, what its channels carry."""
+    metrics = set(milestone.evaluation.metrics)
+    if LAYER_METRICS & metrics:
+        on_progress("layers", 0.22)
+        yield from layer_rows(milestone, model, yardstick)
+    if "jacobian" in metrics:
+        on_progress("Jacobians", 0.24)
+        yield from jacobian_rows(milestone, model, yardstick)
+    if ABLATION_METRICS & metrics and milestone.step == milestone.plan.total_steps:
+        on_progress("channels switched off", 0.27)
+        yield from ablation_rows(milestone, model, yardstick)

@@ -21,6 +21,7 @@ from benchmark.evaluation.attributes.store import attribute_classifier
 from benchmark.evaluation.features.extract import FeatureExtractor
 from benchmark.evaluation.features.nets import choose_feature_net, load_feature_net
 from benchmark.evaluation.features.reference_set import ReferenceSet, reference_set
+from benchmark.evaluation.features_of.balanced import chosen_images
 from benchmark.evaluation.metrics.colour import picture_means
 from benchmark.evaluation.metrics.linear_oracle import (
     LinearOracle,
@@ -113,10 +114,10 @@ class Yardstick:
         """Features of the unseen held-out images, computed once a net; None if there are none."""
         return _features_of(net.extractor, self) if self.has_unseen else None
 
-    def labels(self, config: RunConfig, split: Split) -> Tensor | None:
-        """What a run's network is told of the first ``profile_images`` of a split, (N,) int64.
+    def labels(self, config: RunConfig, split: Split, count: int | None = None) -> Tensor | None:
+        """What a run's network is told of the first ``count`` images of a split, (count,) int64.
 
-        None where its network knows no classes.
+        None where its network knows no classes. Of ``profile_images`` where no count is given.
         """
         if config.data.labels is None:
             return None
@@ -124,7 +125,7 @@ class Yardstick:
         codes = (data.train_labels if split == "train" else data.held_out_labels)[
             config.data.labels
         ]
-        first = codes[: self.evaluation.profile_images].astype(np.int64)
+        first = codes[: count or self.evaluation.profile_images].astype(np.int64)
         return torch.from_numpy(first).to(self.device)
 
     def conditions(self, config: RunConfig) -> Conditions | None:
@@ -234,9 +235,11 @@ def make_yardstick(
     """Load the feature nets and their reference features (cached on disk).
 
     Raises:
-        UserError: fewer images than the settings ask for.
+        UserError: fewer images than the settings ask for, in all or of an attribute's classes.
     """
     check_counts(evaluation, len(data.train), len(data.held_out), str(data.folder))
+    if metrics_needing("labels") & set(evaluation.metrics):
+        chosen_images(evaluation.features, data.held_out_labels)
     nets = [
         _net_yardstick(name, evaluation.num_reference, data, device)
         for name in evaluation.feature_nets

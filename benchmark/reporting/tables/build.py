@@ -25,6 +25,7 @@ from benchmark.reporting.tables.milestones import (
     short,
     stack,
 )
+from benchmark.reporting.tables.network_features import network_features
 from benchmark.reporting.tables.specifications import specifications
 from benchmark.reporting.tables.training_cost import training_cost
 from benchmark.reporting.tables.verdicts import (
@@ -226,6 +227,7 @@ TABLES = (
     TableEntry(
         "kid_and_eps_mse", "Kernel distance and mean denoising error", _of_rows(kid_and_eps_mse)
     ),
+    TableEntry("network_features", "Features of the networks", _of_rows(network_features)),
     TableEntry("checks", "Sampler noise, masks and norms", _of_rows(checks)),
     TableEntry("curriculum", "Stages of each arm", _of_rows(curriculum)),
     TableEntry("exposure", "Exposure: how much each noise level is trained", _of_rows(exposure)),

@@ -9,6 +9,7 @@ from benchmark.cells import local, time_left
 from benchmark.cells.preflight import check_study
 from benchmark.evaluation.milestone import primary
 from benchmark.rows.file import ROWS_FILE
+from benchmark.study.feature_settings import FeatureSettings
 from benchmark.study.study import EvaluationConfig, Study
 from benchmark.study.terms import PrimaryMetric, Terms
 from benchmark.study.variants import Variant
@@ -50,6 +51,17 @@ WRONG = {
         "variants, '41 steps': .* 40 noise",
     ),
     "weights": ((), {"variants": (Variant(weights="ema0.5"),)}, "keeps no such weights"),
+    "features": ((), {"metrics": ("norms",)}, "features.images is 512, but the data has 32 held"),
+    "layer": (
+        (),
+        {"metrics": ("norms",), "features": FeatureSettings(layers=("down4",), images=32)},
+        "no such layer. Did you mean 'down",
+    ),
+    "milestones": (
+        ("training.keep_scored=last",),
+        {"metrics": ("cka",), "features": FeatureSettings(images=32)},
+        "compares milestones, but training.keep_scored of arm 'B' is last",
+    ),
     "seeds": ((f"sampler.seed={2**32 - 1}",), {"num_sampling_seeds": 2}, "seeds end at"),
 }
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.cells.progress import study_proofs
 from benchmark.cells.tasks import Task, doable, graph_of, in_order, left_of
+from benchmark.evaluation.milestone.proof import proof
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.errors import UserError
 
@@ -50,6 +52,19 @@ def test_stitched_samples_need_the_finishers_training_too(tiny_config):
     assert len(graph) == 12
     assert graph[Task("stitched", "C", 1)] == (Task("train", "C", 1), TRAIN_B)
     assert set(graph[Task("stitched", "B", 0)]) == {TRAIN_B}
+
+
+def test_layers_are_compared_with_the_baseline_of_the_same_seed(tiny_config):
+    study = make(tiny_config, metrics=("fd", "cka"))
+    graph = graph_of(study)
+    assert graph[Task("cka", "C", 1)] == (Task("train", "C", 1), Task("train", "B", 1))
+    assert set(graph[Task("cka", "B", 0)]) == {TRAIN_B}
+    with_finisher = make(tiny_config, metrics=("fd", "cka"), finisher="B")
+    # The study looks for the row that a cell writes, whether or not an arm could finish samples.
+    assert study_proofs(with_finisher)["cka"] == proof(study.evaluation, "cka")
+    # Without plain training a run is compared with itself alone.
+    alone = Study("t", Path("t"), study.runs[:1], study.evaluation)
+    assert graph_of(alone)[Task("cka", "C", 0)] == (TRAIN_C,)
 
 
 def test_every_task_stands_behind_what_it_needs():

@@ -198,6 +198,26 @@ def test_a_folder_of_another_program_is_scored(workdir, call):
         assert code == 2 and len(errors.splitlines()) == 1 and message in errors, errors
 
 
+def test_layers_of_a_run_are_compared_with_another_run(trained, call):
+    sets = [*WORDS, "evaluation.features.layers=[to_vec]", "evaluation.features.levels=[.4]"]
+    words = [part for word in sets for part in ("--set", word)]
+    how = ["--net", "effnet-lite0-64", *words, "--metrics"]
+    one = str(weights_path(trained, 24))
+    code, out, errors = call(main, ["evaluate", str(trained), *how, "cka"])
+    assert code == 0, errors
+    assert out.count("cka/to_vec/own/12 at 0.4") == 1
+    code, out, errors = call(main, ["evaluate", one, *how, "cka", "--against", one])
+    assert code == 0, errors
+    assert "cka/to_vec/other/24 at 0.4" in out
+    (itself,) = [row for row in read_rows(trained / "rows.jsonl") if "/other/" in row.metric]
+    assert itself.value == pytest.approx(1.0)
+    for wrong, message in (
+        (["cka"], "but there is one alone"), (["norms", "--against", one], "--against is for")
+    ):  # fmt: skip
+        code, _, errors = call(main, ["evaluate", one, *how, *wrong])
+        assert code == 2 and len(errors.splitlines()) == 1 and message in errors
+
+
 def test_a_renamed_file_is_no_checkpoint(trained):
     path = trained / "best.pt"
     path.write_bytes(weights_path(trained, 24).read_bytes())

@@ -18,6 +18,7 @@ from benchmark.reporting.tables.build import (
     kid_and_eps_mse,
     quality,
 )
+from benchmark.reporting.tables.network_features import network_features
 from benchmark.rows.file import append_rows
 from benchmark.rows.frames import to_frame
 from benchmark.rows.row import Row
@@ -410,3 +411,22 @@ def test_tables_never_import_torch(tmp_path):
     kinds = {module.split(".")[1] for module in modules}
     ground = {"errors", "files", "outside", "disk_trouble", "machine", "places", "printable"}
     assert kinds == ground
+
+
+def test_features_of_networks_are_averaged_over_layers_and_levels():
+    rows = [
+        row(step=step, arm=arm, metric=f"probe/{layer}/hair", level=level, direction="higher",
+            n_generated=0, value=0.2 + 0.1 * number + level + (arm == "C") / 10)
+        for step in (100, 200) for arm in ("B", "C") for level in (0.1, 0.3)
+        for number, layer in enumerate(("down1", "up0"))
+    ]  # fmt: skip
+    rows += [
+        row(metric="jacobian/effective-rank", level=level, value=level) for level in (0.2, 0.6)
+    ]
+    rows += [row(metric="spectrum/effective-rank@256", value=7.0), row(metric="probe/odd")]
+    (probe, jacobian, samples), numbers = network_features(to_frame(rows))
+    assert probe.title.startswith("probe/hair (mean over 2 layers and 2 noise levels)")
+    assert [line[1][:4] for line in probe.body] == ["0.45", "0.55"]
+    assert "(mean over 2 noise levels)" in jacobian.title and jacobian.body[0][1].startswith("0.4")
+    assert samples.title.startswith("spectrum/effective-rank@256")
+    assert len(numbers) == 6

@@ -13,8 +13,13 @@ def test_every_metric_has_one_entry():
 
 
 def test_metrics_are_found_by_what_they_need():
-    assert metrics_needing("held-out") == {"profile", "emergence"}
-    assert metrics_needing("samples") == {"fd", "kd", "prdc", "is", "memorisation", "attributes"}
+    assert metrics_needing("held-out") == {
+        "profile", "emergence", "silhouette", "probe", "norms", "jacobian", "ablation",
+        "ablation_attributes", "cka",
+    }  # fmt: skip
+    assert metrics_needing("samples") == {
+        "fd", "kd", "prdc", "is", "memorisation", "attributes", "spectrum"
+    }  # fmt: skip
     assert metrics_of_every_seed() == {"fd", "kd"}
     assert quality_rows() == (
         "precision", "recall", "density", "coverage", "IS", "memorised", "stitched-", "rejected",

@@ -1,0 +1,1 @@
+"""What trained networks have learned: features at their layers, Jacobians, what channels carry."""
