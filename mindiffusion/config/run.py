@@ -53,6 +53,7 @@ _LATER: dict[str, Any] = {
     "training.optimizer": {"name": "adam", "betas": [0.9, 0.999], "warm_up_steps": 0},
     "model.width": 1.0,
     "model.num_classes": None,
+    "model.text": None,
     "model.learn_sigma": False,
     "process.kind": "ddpm",
     "process.loss_weight": None,
