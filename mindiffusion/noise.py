@@ -41,6 +41,7 @@ class Stream(enum.IntEnum):
     LABEL_DROP = 14
     AUGMENT = 15
     AUGMENT_SIZE = 16
+    CAPTION = 17
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

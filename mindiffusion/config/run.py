@@ -66,6 +66,7 @@ _LATER: dict[str, Any] = {
     "sampler.S_max": None,
     "sampler.S_noise": 1.0,
     "data.labels": None,
+    "data.captions": None,
     "training.label_drop": 0.0,
     "training.augment": 0.0,
     "sampler.classes": "shares",
