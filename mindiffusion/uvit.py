@@ -207,8 +207,10 @@ class UViT(Network):
             classes = told_classes(condition, told, rows, "U-ViT")
             return [self.label_emb(torch.where(classes < 0, rows - 1, classes))[:, None], time]
         if self.context_embed is not None:
-            states = condition if self.texts is None else self.texts(condition, told)[0]
-            return [time, self.context_embed(states.to(weights))]
+            if self.texts is not None:
+                condition = self.texts(condition, told)[0]
+            assert condition is not None
+            return [time, self.context_embed(condition.to(weights))]
         return [time]
 
     def _check_input(self, x: Tensor, condition: Tensor | None) -> None:

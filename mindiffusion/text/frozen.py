@@ -57,6 +57,11 @@ class FrozenEncoder:
     states: States
     reads_padding: bool
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """None: its files have them."""
+        return ()
+
     def reading(self, text: str) -> Reading:
         """What is read of a text; these encoders have tokens for parts of all words."""
         found = self.tokenizer.encode(text)

@@ -28,6 +28,9 @@ class Reading:
 class TextEncoder(Protocol):
     """Texts → what a network with text reads."""
 
+    def __hash__(self) -> int:
+        """It is a key of what is computed of it."""
+
     @property
     def config(self) -> TextConfig:
         """The settings that it is of."""
@@ -35,6 +38,10 @@ class TextEncoder(Protocol):
     @property
     def sha256(self) -> str | None:
         """Of its files; None where it has none, for it is trained with the network."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of its vocabulary, in the order of their rows; empty where its files have them."""
 
     def reading(self, text: str) -> Reading:
         """How a text is read."""

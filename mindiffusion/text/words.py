@@ -78,6 +78,11 @@ class WordEncoder:
     config: TextConfig
     sha256: None = None
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the vocabulary."""
+        return self.vocabulary.words
+
     def reading(self, text: str) -> Reading:
         """What is read of a text: all but what is cut, and words that have a row."""
         words = words_of(text)

@@ -22,6 +22,7 @@ from mindiffusion.curriculum.pacing import pacing_of
 from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.kept_classes import KeptClasses
+from mindiffusion.kept_text import KeptText
 from mindiffusion.outside.documents import MOST_NAME, Name, check_plain, first_fault, read_json
 from mindiffusion.outside.paths import open_file
 from mindiffusion.outside.weights import check_tensors, named_tensors, read_tensors
@@ -77,6 +78,7 @@ class _Described(BaseModel):
     train_seconds: Annotated[float, Field(ge=0, le=1e12)]
     stage_log: Annotated[list[_StageEntry], Field(max_length=10_000)]
     statistics: _Statistics | None = None
+    text: KeptText | None = None
 
 
 class _MilestoneFile(_Described):

@@ -16,6 +16,7 @@ from mindiffusion.kept_classes import (
     check_labels,
     check_num_classes,
 )
+from mindiffusion.kept_text import check_captions
 from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
@@ -77,6 +78,7 @@ def check_run(
     """
     training = config.training
     config.model.check(config.data.size)
+    check_captions(config)
     check_labels(config)
     check_num_classes(config, num_classes)
     check_sampler(config)

@@ -323,7 +323,7 @@ def test_network_enters_a_stage_once_however_often_it_is_told(network):
 def test_network_goes_on_from_its_state(run, network):
     enter(awake(network), 0)
     enter(network, 1)
-    other = build_network(run_of(run.model, seed=1))
+    other = built(run_of(run.model, seed=1))
     assert not torch.equal(predicted(other), predicted(network))
     other.load_state_dict(state(network))
     assert torch.equal(predicted(other), predicted(network))
