@@ -4,7 +4,7 @@ A batch's condition is int64 (B,): numbers of captions in the table ``Captions.t
 ``classes.NOT_TOLD`` where a caption was dropped. Who knows the table turns numbers into tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -50,5 +50,19 @@ def prompt_conditions(captions: Captions) -> Callable[[Tensor], Tensor]:
     Returns:
         Image indices (B,) int64 → numbers of captions (B,) int64, on their device.
     """
-    prompts = torch.from_numpy(captions.prompts)
-    return lambda index: prompts.to(index.device)[index % len(prompts)]
+    return in_turn(captions.prompts.tolist())
+
+
+def in_turn(numbers: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Image k shows the caption ``numbers[k]``, and from their end on again the first.
+
+    Args:
+        numbers: of captions, one or more.
+    """
+    table = torch.tensor(numbers, dtype=torch.int64)
+    return lambda index: table.to(index.device)[index % len(table)]
+
+
+def a_caption_a_row(count: int, columns: int) -> Callable[[Tensor], Tensor]:
+    """Captions of a picture: each row shows one of the first ``count``, all of them in turn."""
+    return lambda index: index // columns % count
