@@ -65,6 +65,12 @@ class Captions:
         return self.texts[: self.num_learned]
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Distinct texts, and captions of the images of each split, for the manifest."""
+        train, held_out = len(self.train.numbers), len(self.held_out.numbers)
+        return {"texts": len(self.texts), "train": train, "held_out": held_out}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the table, for caches of what is computed of it."""
         return hashlib.sha256("\n".join(self.texts).encode()).hexdigest()

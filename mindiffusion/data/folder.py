@@ -20,8 +20,8 @@ from mindiffusion.data.listing import (
     of_suffix,
     told_left_out,
 )
-from mindiffusion.data.names import DATASETS
-from mindiffusion.data.source import Plan, Sample, SourceAbsent, digest64
+from mindiffusion.data.names import AUTO, DATASETS
+from mindiffusion.data.source import Captioner, Plan, Sample, SourceAbsent, digest64
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.pictures import (
@@ -36,6 +36,7 @@ from mindiffusion.outside.zips import open_zip, read_member
 from mindiffusion.printable import printable
 
 if TYPE_CHECKING:  # a worker that decodes files starts in half the time without pydantic
+    from mindiffusion.data.file_captions import FileCaptions
     from mindiffusion.data.file_labels import FileLabels
     from mindiffusion.data.spec import DataConfig
 
@@ -143,7 +144,9 @@ def plan_folder(config: "DataConfig") -> Plan:
             "." + did_you_mean(config.dataset, DATASETS),
         )
     listing = list_images(place, suffixes=_suffixes(config.extra_formats))
-    labels = _labels(config, listing)
+    labels, captions = _labels(config, listing), _captions(config, listing)
+    if captions is not None:
+        listing = _without(listing, captions)
     codes = {} if labels is None else {path: (code,) for path, code in labels.codes.items()}
     files = [ImageFile(path, codes.get(path, ())) for path in listing.paths]
     in_hash_order = sorted(files, key=lambda file: name_hash(file.path))
@@ -157,7 +160,9 @@ def plan_folder(config: "DataConfig") -> Plan:
         **({"labels_sha256": sha256_of_json(_identity(labels))} if labels is not None else {}),
     }
     label_names = {} if labels is None else {labels.label: labels.names}
-    plan = plan_files(config, listing, train, held_out, description, label_names)
+    plan = plan_files(
+        config, listing, train, held_out, description, label_names, captioner=captions
+    )
     if labels is not None:
         check_filled(labels.names, (item.codes[0] for item in plan.train), listing.place)
     return plan
@@ -174,6 +179,19 @@ def _labels(config: "DataConfig", listing: Listing) -> "FileLabels | None":
     from mindiffusion.data.file_labels import BY, labels_of_files
 
     return labels_of_files(config.labels, listing) if config.labels in BY else None
+
+
+def _captions(config: "DataConfig", listing: Listing) -> "FileCaptions | None":
+    """The captions that a config asks for; None where it asks for none that files have."""
+    from mindiffusion.data.file_captions import BY, captions_of_files  # as above
+
+    return captions_of_files(config.captions, listing) if config.captions in (AUTO, *BY) else None
+
+
+def _without(listing: Listing, captions: "FileCaptions") -> Listing:
+    from mindiffusion.data.file_captions import without  # as above
+
+    return without(listing, captions.files)
 
 
 def _suffixes(extra_formats: Sequence[str]) -> tuple[str, ...]:
@@ -209,6 +227,7 @@ def plan_files(
     description: dict[str, str],
     label_names: dict[str, list[str]],
     notes: Sequence[str] = (),
+    captioner: Captioner | None = None,
 ) -> Plan:
     """A plan for files that are already split; ``notes`` are told to the user."""
     left_out = told_left_out(listing.left_out) + _how_to_take(listing.left_out)
@@ -235,4 +254,5 @@ def plan_files(
         fingerprint=listing.fingerprint,
         oddities=ODDITIES,
         notes=(*notes, *([f"left out: {left_out}"] if left_out else [])),
+        captioner=captioner,
     )
