@@ -244,6 +244,7 @@ NETWORKS = {
         *("unet", "sparse_unet", "reg_unet", "layers"),
         *("uvit", "sparse_uvit", "uvit_layers"),
         *("song_unet", "song_layers", "dit"),
+        "text_layers",
     )
 }
 NETWORK_NAMES = {
