@@ -132,7 +132,7 @@ def test_states_of_many_captions_are_computed_once_and_mapped(package, tmp_path,
                and "lengths" not in p.name]  # fmt: skip
     path.write_bytes(path.read_bytes()[:-2])
     mended = encoders.table_of(encoder, texts, tmp_path)
-    assert len(calls) == 8 and torch.equal(mended.rows, first.rows)
+    assert len(calls) == 8 and torch.equal(mended.rows, plain.rows)
     encoders.table_of(encoder, texts[:3], tmp_path)
     assert len(list((tmp_path / "text").glob("*.npy"))) == 4  # a few prompts are not kept
 
