@@ -270,7 +270,7 @@ class DiTBlock(nn.Module):
         caption: Tensor | None = None,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """Apply the block; of a caption (B, M, D) the tokens that ``keys`` (B, M) says are there."""
+        """Apply the block; of a caption (B, M, D) the tokens are read that ``keys`` (B, M) has."""
         parts = self.adaLN_modulation(told_of)[:, None].chunk(6, dim=-1)
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = parts
         x = x + gate * self.attn(_modulated(self.norm1(x), shift, scale))

@@ -70,8 +70,8 @@ class TextReader(nn.Module):
         if self._table is None:
             if not images.is_meta:
                 raise UserError(
-                    "this network reads the empty string where no caption is told, and has not been "
-                    "given it yet; give it a table of texts first (read_texts)."
+                    "this network reads the empty string where no caption is told, and has not "
+                    "been given it yet; give it a table of texts first (read_texts)."
                 )
             self._table = TextTable(
                 torch.zeros(1, *self._row_shape, device="meta"),

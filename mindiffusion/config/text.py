@@ -111,8 +111,8 @@ def check_one_condition(model: ModelConfig) -> None:
     """Raise UserError if a network would be told both classes and captions."""
     if model.num_classes is not None and model.text is not None:
         raise UserError(
-            f"model.num_classes is {model.num_classes} and model.text is given too, but the network "
-            f"{model.network} is told classes or captions; leave one of them out."
+            f"model.num_classes is {model.num_classes} and model.text is given too, but the "
+            f"network {model.network} is told classes or captions; leave one of them out."
         )
 
 
@@ -121,6 +121,5 @@ def text_in_words(text: TextConfig | None) -> str:
     if text is None:
         return ""
     return (
-        f", text by {text.title} ({text.max_tokens} tokens of {text.token_width}, null "
-        f"{text.null})"
+        f", text by {text.title} ({text.max_tokens} tokens of {text.token_width}, null {text.null})"
     )

@@ -37,7 +37,9 @@ def check_bert(tensors: Mapping[str, Tensor], width: int, source: str) -> None:
         ]
     missing = [name for name in names if name not in tensors]
     if missing or not layers:
-        raise UserError(f"{source} lacks the tensor {missing[0] if missing else names[-1]} of BERT.")
+        raise UserError(
+            f"{source} lacks the tensor {missing[0] if missing else names[-1]} of BERT."
+        )
     found = tensors[names[0]].shape[1]
     if found != width:
         raise UserError(

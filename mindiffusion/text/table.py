@@ -29,9 +29,7 @@ class TextTable:
     def to(self, device: torch.device) -> "TextTable":
         """The table with its lengths on a device, and its rows if they are not too large for it."""
         is_small = self.rows.nbytes <= _MOST_ON_DEVICE
-        return TextTable(
-            self.rows.to(device) if is_small else self.rows, self.lengths.to(device)
-        )
+        return TextTable(self.rows.to(device) if is_small else self.rows, self.lengths.to(device))
 
     def take(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of captions, −1 for one that is not told, and which of their places are filled.

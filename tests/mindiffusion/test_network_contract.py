@@ -271,7 +271,7 @@ def test_network_with_text_reads_each_captions_tokens_and_no_more(run, network):
         padded = table.rows.clone()
         padded[2, int(table.lengths[2]) :] = 7
         torch.testing.assert_close(answer(TextTable(padded, table.lengths)), before)
-    with pytest.raises(UserError, match="captions came as .*model.text.max_tokens") as error:
+    with pytest.raises(UserError, match=r"captions came as .*model.text.max_tokens") as error:
         network.read_texts(TextTable(table.rows[:, :3], table.lengths))
     assert "\n" not in str(error.value)
 

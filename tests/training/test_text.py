@@ -1,4 +1,4 @@
-"""Captions in training: pairs, resume, what a milestone keeps and `sample` needs, what is refused."""
+"""Captions in training: pairs, resume, what a milestone keeps, `sample`, what is refused."""
 
 import dataclasses
 
@@ -79,7 +79,7 @@ def test_a_run_goes_on_with_its_own_vocabulary_alone(train, tiny_config):
     train(tiny_config("b", UVIT, *WORDS), stop_after=4)
     captions = captions_for(256)
     other = dataclasses.replace(captions, texts=("a cat", *TEXTS[1:]))
-    with pytest.raises(UserError, match="trained with another text encoder .vocabulary differs"):
+    with pytest.raises(UserError, match=r"with another text encoder .vocabulary differs"):
         train(tiny_config("b", UVIT, *WORDS), captions=other)
 
 
@@ -98,7 +98,7 @@ def test_a_milestone_keeps_vocabulary_and_prompts_and_needs_no_data(
     with pytest.raises(UserError, match="keeps 0 words of a vocabulary, but its network reads"):
         text_of(plain, config)
     many = content | {"text": content["text"] | {"vocabulary": list("abcdefghijklm")}}
-    with pytest.raises(UserError, match="keeps 13 words .* with at most 12"):
+    with pytest.raises(UserError, match=r"keeps 13 words .* with at most 12"):
         text_of(many, config)
 
 
@@ -115,7 +115,7 @@ def test_numbers_of_conditions_are_those_of_the_texts_that_are_given(milestone):
     torch.testing.assert_close(answer(["a beard", "a hat"], [1, 0]), there)
     torch.testing.assert_close(answer(None, [0, 2]), answer([TEXTS[4]], [0, 0]))
     assert not torch.allclose(answer(["a beard"], [0, 0])[0], there[0])
-    with pytest.raises(UserError, match="wants the number of a caption from 0 to 0 .* from 0 to 1"):
+    with pytest.raises(UserError, match=r"the number of a caption from 0 to 0 .* from 0 to 1"):
         answer(["a beard"], [0, 1])
 
 
@@ -132,7 +132,9 @@ def test_sample_draws_what_a_prompt_says(milestone, call, monkeypatch):
     same, _ = drawn(call, milestone, "--prompt", TEXTS[4])
     np.testing.assert_array_equal(prompts, same)
     hat, err = drawn(call, milestone, "--prompt", "a hat", "--guidance", "2")
-    assert not np.array_equal(hat, drawn(call, milestone, "--prompt", "a beard", "--guidance", "2")[0])
+    assert not np.array_equal(
+        hat, drawn(call, milestone, "--prompt", "a beard", "--guidance", "2")[0]
+    )
     assert "cut" not in err and "taught" not in err
     _, err = drawn(call, milestone, "--prompt", "a zebra with no hat and no beard")
     assert "is cut behind 'a zebra with no hat'" in err and "network zebra, with;" in err
@@ -195,14 +197,14 @@ def test_classes_and_text_of_one_network_are_refused_when_the_config_is_read(tin
     for model in (UVIT, DIT):
         with pytest.raises(UserError, match="is told classes or captions; leave one of them out"):
             tiny_config("b", model.replace("text:", "num_classes: 7, text:"))
-    with pytest.raises(UserError, match="model.text"):
+    with pytest.raises(UserError, match=r"model.text"):
         tiny_config("b", f"model={{network: song_unet, {TEXT}}}")
 
 
 def test_data_and_network_have_both_text_or_neither(train, tiny_config):
     with pytest.raises(UserError, match="came with no captions, but the network uvit reads text"):
         train(tiny_config("b", UVIT, *WORDS), captions=None)
-    with pytest.raises(UserError, match="came with captions, but .* naive_unet does not read text"):
+    with pytest.raises(UserError, match=r"came with captions, but .* naive_unet does not read"):
         train(tiny_config("b", output="none"))
 
 
