@@ -28,6 +28,7 @@ from mindiffusion.outside.pictures import (
     EXTRA_FORMATS,
     ODDITIES,
     RULE,
+    Picture,
     available,
     picture_bytes,
     read_picture,
@@ -77,10 +78,14 @@ class FileSource:
         Raises:
             BadImage: of a kind that is not taken, corrupt, or smaller than the crop.
         """
-        content = _content(self.place, item.path)
-        picture = read_picture(content, self.extra_formats, takes_cmyk=self.takes_cmyk)
+        picture = self.picture(item)
         pixels = np.asarray(crop_and_resize(picture.image, self.crop, self.size))
         return Sample(pixels, item.codes, digest64(pixels.tobytes()), picture.oddities)
+
+    def picture(self, item: ImageFile) -> Picture:
+        """One file's picture as it is, upright and RGB; errors as of ``draw``."""
+        content = _content(self.place, item.path)
+        return read_picture(content, self.extra_formats, takes_cmyk=self.takes_cmyk)
 
     def name_of(self, item: ImageFile) -> str:
         """The relative path."""
