@@ -76,6 +76,7 @@ ROOMS = {
     "plots": {"mindiffusion", "study", "rows", "analysis"},
     "reporting": {"mindiffusion", "study", "rows", "analysis", "plots"},
     "cells": {"mindiffusion", "study", "rows", "evaluation", "analysis", "reporting"},
+    "data": {"mindiffusion", "study"},
     "difficulty": {
         "mindiffusion",
         "study",

@@ -28,6 +28,7 @@ from mindiffusion.outside.pictures import (
     EXTRA_FORMATS,
     ODDITIES,
     RULE,
+    Picture,
     available,
     picture_bytes,
     read_picture,
@@ -62,12 +63,14 @@ class FileSource:
         crop: one of ``CROPS``.
         size: side of the square images, in pixels.
         extra_formats: keys of ``EXTRA_FORMATS`` that are read too.
+        takes_cmyk: whether pictures of four inks are taken.
     """
 
     place: str
     crop: str
     size: int
     extra_formats: tuple[str, ...] = ()
+    takes_cmyk: bool = False
 
     def draw(self, item: ImageFile) -> Sample:
         """One file as a (size, size, 3) image.
@@ -75,9 +78,14 @@ class FileSource:
         Raises:
             BadImage: of a kind that is not taken, corrupt, or smaller than the crop.
         """
-        picture = read_picture(_content(self.place, item.path), self.extra_formats)
+        picture = self.picture(item)
         pixels = np.asarray(crop_and_resize(picture.image, self.crop, self.size))
         return Sample(pixels, item.codes, digest64(pixels.tobytes()), picture.oddities)
+
+    def picture(self, item: ImageFile) -> Picture:
+        """One file's picture as it is, upright and RGB; errors as of ``draw``."""
+        content = _content(self.place, item.path)
+        return read_picture(content, self.extra_formats, takes_cmyk=self.takes_cmyk)
 
     def name_of(self, item: ImageFile) -> str:
         """The relative path."""
@@ -125,6 +133,20 @@ def first_by_hash(files: Sequence[ImageFile], count: int | None) -> list[ImageFi
     return [file for file in files if file in chosen]
 
 
+def split_by_hash(
+    files: Sequence[ImageFile], num_held_out: int
+) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Training files in their order, and held-out ones: those whose paths have the least hashes.
+
+    Raises:
+        UserError: fewer than two files.
+    """
+    in_hash_order = sorted(files, key=lambda file: name_hash(file.path))
+    held_out = in_hash_order[: max_held_out(num_held_out, len(files))]
+    kept_out = set(held_out)
+    return [file for file in files if file not in kept_out], held_out
+
+
 def plan_folder(config: "DataConfig") -> Plan:
     """The images of any folder or zip, split by name hash; nothing is decoded yet.
 
@@ -143,16 +165,13 @@ def plan_folder(config: "DataConfig") -> Plan:
             f"unknown dataset {config.dataset!r}, and no folder or zip of that name is here",
             "." + did_you_mean(config.dataset, DATASETS),
         )
-    listing = list_images(place, suffixes=_suffixes(config.extra_formats))
+    listing = list_images(place, suffixes=suffixes(config.extra_formats))
     labels, captions = _labels(config, listing), _captions(config, listing)
     if captions is not None:
         listing = _without(listing, captions)
     codes = {} if labels is None else {path: (code,) for path, code in labels.codes.items()}
     files = [ImageFile(path, codes.get(path, ())) for path in listing.paths]
-    in_hash_order = sorted(files, key=lambda file: name_hash(file.path))
-    held_out = in_hash_order[: max_held_out(config.num_held_out, len(files))]
-    kept_out = set(held_out)
-    train = [file for file in files if file not in kept_out]
+    train, held_out = split_by_hash(files, config.num_held_out)
     description = {
         "dataset": printable(listing.place.resolve().stem),
         "files_sha256": sha256_of_json(list(listing.paths)),
@@ -194,7 +213,7 @@ def _without(listing: Listing, captions: "FileCaptions") -> Listing:
     return without(listing, captions.files)
 
 
-def _suffixes(extra_formats: Sequence[str]) -> tuple[str, ...]:
+def suffixes(extra_formats: Sequence[str]) -> tuple[str, ...]:
     """Suffixes of the files that are taken for images.
 
     Raises:

@@ -45,6 +45,7 @@ from mindiffusion.data.prepared import (
     write_array,
     write_manifest,
 )
+from mindiffusion.data.public_layouts import layout_of, plan_layout
 from mindiffusion.data.record import write_record
 from mindiffusion.data.shard import (
     ShardJob,
@@ -160,7 +161,10 @@ def _plan(config: DataConfig, celeba_path: str | None) -> Plan:
         return plan_celeba(config, celeba_path)
     if config.dataset == "photos":
         return plan_photos(config)
-    return plan_cifar(config) if is_cifar(config.dataset) else plan_folder(config)
+    if is_cifar(config.dataset):
+        return plan_cifar(config)
+    layout = layout_of(config.dataset)
+    return plan_folder(config) if layout is None else plan_layout(config, layout)
 
 
 def _folder_name(plan: Plan, crop: str) -> str:
