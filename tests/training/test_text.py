@@ -1,20 +1,26 @@
 """Captions in training: pairs, resume, what a milestone keeps, `sample`, what is refused."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
 from drive_training import TEXTS, captions_for
+from PIL import Image
 
 from benchmark.__main__ import main
+from mindiffusion import kept_text
 from mindiffusion.classes import NOT_TOLD
 from mindiffusion.config.run import config_hash, from_kept, to_dict, to_kept
+from mindiffusion.config.text import TextConfig
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import UserError
 from mindiffusion.exchange.by_path import open_weights
 from mindiffusion.kept_text import encoder_of, text_of
 from mindiffusion.sampling import config_of, model_of
+from mindiffusion.text.reading import Reading
+from mindiffusion.text.table import TextTable
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.preflight import check_run, preflight
@@ -138,6 +144,51 @@ def test_sample_draws_what_a_prompt_says(milestone, call, monkeypatch):
     assert "cut" not in err and "taught" not in err
     _, err = drawn(call, milestone, "--prompt", "a zebra with no hat and no beard")
     assert "is cut behind 'a zebra with no hat'" in err and "network zebra, with;" in err
+
+
+def test_a_frozen_encoder_must_be_the_one_that_was_trained_with(
+    train, tiny_config, monkeypatch, workdir
+):
+    """One that the test makes: each text's states are its length."""
+    text = TextConfig(encoder="hf:some", width=4, max_tokens=6, null="empty")
+
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Lengths:
+        config: TextConfig
+        sha256: str
+        words: tuple = ()
+
+        def reading(self, text):
+            return Reading(text)
+
+        def table(self, texts):
+            lengths = torch.tensor([0.0, *map(len, texts)])
+            rows = lengths[:, None, None].expand(-1, 6, 4) / 10
+            return TextTable(rows.half(), torch.full((len(rows),), 6))
+
+    opened = []
+    monkeypatch.setattr(
+        kept_text, "_encoder", lambda text, words: Lengths(text, "ab"[len(opened)] * 64)
+    )
+    model = UVIT.replace(TEXT, "text: {encoder: 'hf:some', width: 4, max_tokens: 6, 'null': empty}")
+    config = tiny_config("b", model, *WORDS)
+    trainer = train(config)
+    assert config.model.text == text and not any("texts" in k for k in trainer.network.state_dict())
+    content = checkpoint.load(checkpoint.weights_path(config.run_dir, 9))
+    assert content["text"]["sha256"] == "a" * 64 and content["text"]["vocabulary"] == []
+    model_of(content, "raw", torch.device("cpu"), ["a hat"])
+    opened.append("another")
+    with pytest.raises(UserError, match="hf:some is not the one that this checkpoint was trained"):
+        model_of(content, "raw", torch.device("cpu"), ["a hat"])
+
+
+def test_the_example_of_the_docs_draws(milestone, repository, workdir):
+    text = (repository / "docs" / "text.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = example.split("config = config_of")[1]
+    assert len(code.splitlines()) <= 20
+    exec(example.replace("weights-000004000.pt", str(milestone)), {})
+    assert Image.open("grid.png").size == (4 * 32, 4 * 32)
 
 
 def test_sample_asks_again_and_again(milestone, call, monkeypatch, capsys):
