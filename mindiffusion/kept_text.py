@@ -14,6 +14,7 @@ from mindiffusion.config.run import RunConfig
 from mindiffusion.config.text import SPECIAL_WORDS, TextConfig
 from mindiffusion.data.captions import Captions
 from mindiffusion.errors import UserError
+from mindiffusion.kept_classes import check_labels
 from mindiffusion.network import Network
 from mindiffusion.outside.documents import Name
 from mindiffusion.places import cache_root
@@ -50,7 +51,17 @@ class KeptText(BaseModel):
     ]
 
 
-def check_captions(config: RunConfig) -> None:
+def check_told(config: RunConfig) -> None:
+    """Refuse settings of what a network is told, labels or captions, that contradict each other.
+
+    Raises:
+        UserError: they do, or a frozen encoder is not there.
+    """
+    _check_captions(config)
+    check_labels(config)
+
+
+def _check_captions(config: RunConfig) -> None:
     """Refuse settings of captions that contradict each other, or an encoder that is not there.
 
     Raises:

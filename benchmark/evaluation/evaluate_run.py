@@ -37,8 +37,8 @@ from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.exchange.by_path import is_weights, open_weights
-from mindiffusion.kept_classes import check_labels, check_num_classes
-from mindiffusion.kept_text import check_captions
+from mindiffusion.kept_classes import check_num_classes
+from mindiffusion.kept_text import check_told
 from mindiffusion.outside.paths import refuse_links
 from mindiffusion.runtime import Runtime, check_runtime
 from mindiffusion.sampling import config_of
@@ -107,8 +107,7 @@ def evaluate_run(
     folder = path if path.is_dir() else path.parent
     # Each fits its own network; what does not shape the training may have changed on the way.
     *_, config = [config_of(content) for content in contents]
-    check_captions(config)
-    check_labels(config)
+    check_told(config)
     check_sampler(config)
     check_per_class(evaluation, config)
     try_folder(folder)

@@ -13,10 +13,9 @@ from mindiffusion.errors import UserError
 from mindiffusion.kept_classes import (
     check_guidance,
     check_interval,
-    check_labels,
     check_num_classes,
 )
-from mindiffusion.kept_text import check_captions
+from mindiffusion.kept_text import check_told
 from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
@@ -78,8 +77,7 @@ def check_run(
     """
     training = config.training
     config.model.check(config.data.size)
-    check_captions(config)
-    check_labels(config)
+    check_told(config)
     check_num_classes(config, num_classes)
     check_sampler(config)
     _check_capacity(config)
