@@ -71,7 +71,8 @@ def model_of(
     network.load_state_dict(kept_weights(content, weights))
     _ready(network, device)
     read_texts(network, content, config, texts)
-    return Model(network, build_process(config, statistics_of(content, config)).to(device))
+    process = build_process(config, statistics_of(content, config))
+    return Model(network, process.to(device))
 
 
 def kept_weights(content: Mapping[str, Any], weights: str) -> dict[str, Tensor]:
