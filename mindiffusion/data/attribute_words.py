@@ -1,11 +1,11 @@
 """What avatars' attributes are called in captions, and when each word is true of a portrait.
 
-A *feature* is what a caption may speak of; its *words* are what it may say. A word is true by
-conditions on the attributes, so that a caption can be checked against the portrait, and a drawn
-picture's read attributes against its caption. Words are of what one can see: the colour of hair
-below a hat is none, nor is a mouth behind a beard that covers it. Measured with 64 pixels over all
-values: hair colour changes nothing where it is left out here, and more than 2 % of the pixels
-elsewhere; a ``beardMustache`` covers every mouth.
+A *feature* is what a caption may speak of; its *words* are what it may say. A word is true by what
+it requires of the attributes, so a caption can be checked against its portrait, and the attributes
+that are read in a drawn picture against the caption. Words are of what one can see: the colour of
+hair below a hat is none, nor is a mouth behind a beard that covers it. Measured with 64 pixels over
+all values of a style: hair colour is spoken of only where it changes 4 % of the pixels or more, and
+a mouth not with a ``beardMustache``, behind which it changes none.
 """
 
 import itertools
@@ -35,7 +35,7 @@ class Word(NamedTuple):
         return f"{first} {self.noun}" if first else self.noun
 
 
-class Test(NamedTuple):
+class Requirement(NamedTuple):
     """Whether an attribute has one of some values; or, where ``among`` is false, none of them."""
 
     attribute: str
@@ -47,8 +47,8 @@ class Test(NamedTuple):
         return (values[self.attribute] in self.values) == self.among
 
 
-Meaning = tuple[tuple[Test, ...], ...]
-"""A word is true where all tests of any of these pass."""
+Meaning = tuple[tuple[Requirement, ...], ...]
+"""A word is true where all requirements of any of these are met."""
 COLOUR_OF = {"hair colour": "hair"}
 """A feature that is a colour, to the feature whose noun it stands before."""
 
@@ -110,39 +110,40 @@ FEATURES: dict[str, tuple[Word, ...]] = {
 """Feature to its words, in the order in which captions speak of them."""
 
 
-def _is(attribute: str, values: str) -> Test:
-    return Test(attribute, tuple(values.split()))
+def _is(attribute: str, values: str) -> Requirement:
+    return Requirement(attribute, tuple(values.split()))
 
 
-def _not(attribute: str, values: str) -> Test:
-    return Test(attribute, tuple(values.split()), among=False)
+def _not(attribute: str, values: str) -> Requirement:
+    return Requirement(attribute, tuple(values.split()), among=False)
 
 
-def _any(*ways: Test | tuple[Test, ...]) -> Meaning:
+def _any(*ways: Requirement | tuple[Requirement, ...]) -> Meaning:
     return tuple(
-        way if isinstance(way, tuple) and not isinstance(way, Test) else (way,) for way in ways
+        way if isinstance(way, tuple) and not isinstance(way, Requirement) else (way,)
+        for way in ways
     )
 
 
 def _colours(
-    attribute: str, noun: str, seen: tuple[Test, ...], **values: str
+    attribute: str, noun: str, seen: tuple[Requirement, ...], **values: str
 ) -> dict[str, Meaning]:
-    """Words of colours, each by the values of an attribute, true where the other tests pass too."""
+    """Words of colours, each by the values of an attribute, true where the others are met too."""
     return {
         f"{colour} {noun}": ((_is(attribute, codes), *seen),) for colour, codes in values.items()
     }
 
 
-def _counted(*parts: Test) -> dict[str, Meaning]:
-    """Words that say of how many accessories there are: how many of the tests pass."""
+def _counted(*parts: Requirement) -> dict[str, Meaning]:
+    """Words that say of how many accessories there are: how many of them are met."""
     names = ("no accessories", "one accessory", "two accessories", "three accessories")
-    ways: dict[str, list[tuple[Test, ...]]] = {name: [] for name in names[: len(parts) + 1]}
+    ways: dict[str, list[tuple[Requirement, ...]]] = {name: [] for name in names[: len(parts) + 1]}
     for present in itertools.product((False, True), repeat=len(parts)):
-        tests = tuple(
+        all_of = tuple(
             part._replace(among=part.among == is_there)
             for part, is_there in zip(parts, present, strict=True)
         )
-        ways[names[sum(present)]].append(tests)
+        ways[names[sum(present)]].append(all_of)
     return {name: tuple(found) for name, found in ways.items()}
 
 

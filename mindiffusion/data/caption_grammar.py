@@ -1,10 +1,10 @@
 """Captions of avatars: sentences made of what their attributes are, and read back from them.
 
-A caption is a phrasing and some claims: "a portrait of someone with long red hair, without glasses"
-claims three things. Writing and reading are inverse, so what a caption says is known exactly: a
-test can ask whether it is true, a score whether a picture drawn by it obeys, and one claim can be
-changed while all other words stay. Phrasings that are held out consist of words that training sees,
-in sentences that it never sees.
+A caption is a phrasing and some statements: "a portrait of someone with long red hair, without
+glasses" states three things. Writing and reading are inverse, so what a caption says is known
+exactly: a test can ask whether it is true, a score whether a picture drawn by it obeys, and one
+statement can be changed while all other words stay. Phrasings that are held out consist of words
+that training sees, in sentences that it never sees.
 """
 
 import functools
@@ -23,13 +23,13 @@ from mindiffusion.printable import printable
 
 CAPTIONS_OF_AN_IMAGE = 4
 _STREAM = 0x63617074696F6E73  # key of the Philox stream, apart from all others
-_FEWEST_CLAIMS, _MOST_CLAIMS = 2, 4
+_FEWEST_STATEMENTS, _MOST_STATEMENTS = 2, 4
 _WEIGHT_OF_DENIALS = 0.4
 """Of a feature of which only denials are true: most portraits have no beard."""
 _SHOWN = 120
 
 
-class Claim(NamedTuple):
+class Statement(NamedTuple):
     """What a caption says of one feature: one of ``FEATURES``, and the name of one of its words."""
 
     feature: str
@@ -105,19 +105,21 @@ class Caption:
 
     Attributes:
         phrasing: number of one of ``PHRASINGS``.
-        claims: at most one of each feature, in the order of ``FEATURES``.
+        statements: at most one of each feature, in the order of ``FEATURES``.
     """
 
     phrasing: int
-    claims: tuple[Claim, ...]
+    statements: tuple[Statement, ...]
 
     @property
     def text(self) -> str:
         """The sentence."""
         form = PHRASINGS[self.phrasing]
-        said = dict(self.claims)
-        has = [_nominal(claim, said) for claim in self.claims if _is_said(claim, said)]
-        lacks = [_lacked(claim, form.no) for claim in self.claims if claim.denies]
+        said = dict(self.statements)
+        has = [
+            _nominal(statement, said) for statement in self.statements if _is_said(statement, said)
+        ]
+        lacks = [_lacked(statement, form.no) for statement in self.statements if statement.denies]
         template = form.has if not lacks else form.both if has else form.lacks
         last_denied = form.last if form.no else " or "
         return template.format(has=_listed(has, form.last), lacks=_listed(lacks, last_denied))
@@ -128,7 +130,7 @@ class Caption:
         Raises:
             UserError: it does not speak of the feature, or the feature has no such word.
         """
-        features = [claim.feature for claim in self.claims]
+        features = [statement.feature for statement in self.statements]
         if feature not in features:
             raise UserError(
                 f"the caption {self.text!r} says nothing of {feature!r}."
@@ -140,31 +142,34 @@ class Caption:
             )
         return Caption(
             self.phrasing,
-            tuple(Claim(feature, word) if one.feature == feature else one for one in self.claims),
+            tuple(
+                Statement(feature, word) if one.feature == feature else one
+                for one in self.statements
+            ),
         )
 
 
-def holds(claim: Claim, values: Mapping[str, str]) -> bool:
-    """Whether a claim is true of a portrait.
+def holds(statement: Statement, values: Mapping[str, str]) -> bool:
+    """Whether a statement is true of a portrait.
 
     Args:
-        claim: what is said.
+        statement: what is said.
         values: attribute to value, with "style", as ``avatars.label_names`` calls them; those that
             the portrait was drawn with, or that are read from a picture.
     """
-    meaning = MEANINGS[values["style"]].get(claim.feature, {}).get(claim.word, ())
-    return any(all(test.passes(values) for test in way) for way in meaning)
+    meaning = MEANINGS[values["style"]].get(statement.feature, {}).get(statement.word, ())
+    return any(all(one.passes(values) for one in way) for way in meaning)
 
 
-def true_claims(values: Mapping[str, str]) -> dict[str, tuple[Claim, ...]]:
-    """Feature to the claims that are true of a portrait; a feature without any is left out."""
+def true_statements(values: Mapping[str, str]) -> dict[str, tuple[Statement, ...]]:
+    """Feature to the statements that are true of a portrait; a feature without any is left out."""
     style = values["style"]
     found = {}
     for feature in MEANINGS[style]:
         attributes = _attributes(style, feature)
-        claims = _true_of(feature, style, tuple(values[one] for one in attributes))
-        if claims:
-            found[feature] = claims
+        statements = _true_of(feature, style, tuple(values[one] for one in attributes))
+        if statements:
+            found[feature] = statements
     return {feature: found[feature] for feature in FEATURES if feature in found}
 
 
@@ -172,15 +177,15 @@ def true_claims(values: Mapping[str, str]) -> dict[str, tuple[Claim, ...]]:
 def _attributes(style: str, feature: str) -> tuple[str, ...]:
     """The attributes that words of a feature depend on."""
     ways = itertools.chain.from_iterable(MEANINGS[style][feature].values())
-    return tuple(sorted({test.attribute for way in ways for test in way}))
+    return tuple(sorted({one.attribute for way in ways for one in way}))
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _true_of(feature: str, style: str, chosen: tuple[str, ...]) -> tuple[Claim, ...]:
-    """The claims of a feature that are true where its attributes have these values."""
+def _true_of(feature: str, style: str, chosen: tuple[str, ...]) -> tuple[Statement, ...]:
+    """The statements of a feature that are true where its attributes have these values."""
     values = {"style": style, **dict(zip(_attributes(style, feature), chosen, strict=True))}
-    claims = (Claim(feature, word) for word in _words(feature))
-    return tuple(claim for claim in claims if holds(claim, values))
+    statements = (Statement(feature, word) for word in _words(feature))
+    return tuple(statement for statement in statements if holds(statement, values))
 
 
 def captions_of(index: int, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -191,13 +196,13 @@ def captions_of(index: int, values: Mapping[str, str]) -> tuple[str, ...]:
         values: as of ``holds``.
     """
     drawn = _draws(index, CAPTIONS_OF_AN_IMAGE + 1)[1:]
-    true = true_claims(values)
+    true = true_statements(values)
     return tuple(_drawn(true, _TRAINED, uniforms).text for uniforms in drawn)
 
 
 def prompt_of(index: int, values: Mapping[str, str]) -> str:
     """A caption of a portrait in a phrasing that training never sees; arguments as before."""
-    return _drawn(true_claims(values), _HELD_OUT, _draws(index, 1)[0]).text
+    return _drawn(true_statements(values), _HELD_OUT, _draws(index, 1)[0]).text
 
 
 def parse(text: str) -> Caption:
@@ -209,9 +214,9 @@ def parse(text: str) -> Caption:
     for number, form in enumerate(PHRASINGS):
         for template in (form.both, form.has, form.lacks):
             matched = _pattern(template, form.no).fullmatch(text)
-            claims = None if matched is None else _claims(matched.groupdict(), form)
-            if claims is not None:
-                return Caption(number, claims)
+            statements = None if matched is None else _statements(matched.groupdict(), form)
+            if statements is not None:
+                return Caption(number, statements)
     raise UserError(
         f"{printable(text, _SHOWN)!r} is no caption of avatars' grammar; one is 'a person with "
         "long red hair and a smile, no glasses'."
@@ -225,7 +230,12 @@ def grammar_digest() -> str:
             "features": FEATURES,
             "meanings": MEANINGS,
             "phrasings": [asdict(one) for one in PHRASINGS],
-            "draws": [CAPTIONS_OF_AN_IMAGE, _FEWEST_CLAIMS, _MOST_CLAIMS, _WEIGHT_OF_DENIALS],
+            "draws": [
+                CAPTIONS_OF_AN_IMAGE,
+                _FEWEST_STATEMENTS,
+                _MOST_STATEMENTS,
+                _WEIGHT_OF_DENIALS,
+            ],
         }
     )
 
@@ -240,7 +250,7 @@ def _draws(index: int, count: int) -> np.ndarray:
 
 
 def _drawn(
-    true: Mapping[str, Sequence[Claim]], phrasings: Sequence[int], uniforms: np.ndarray
+    true: Mapping[str, Sequence[Statement]], phrasings: Sequence[int], uniforms: np.ndarray
 ) -> Caption:
     """A caption by a row of ``_draws``: only exactly rounded operations, the same everywhere."""
     phrasing, number, *others = uniforms.tolist()
@@ -248,17 +258,17 @@ def _drawn(
     word = dict(zip(FEATURES, others[len(FEATURES) :], strict=True))
     # A feature of half the weight comes, by and large, twice as late.
     late = {
-        feature: order[feature] / (_WEIGHT_OF_DENIALS if all(c.denies for c in claims) else 1.0)
-        for feature, claims in true.items()
+        feature: order[feature] / (_WEIGHT_OF_DENIALS if all(c.denies for c in statements) else 1.0)
+        for feature, statements in true.items()
     }
-    count = _FEWEST_CLAIMS + int(number * (_MOST_CLAIMS + 1 - _FEWEST_CLAIMS))
+    count = _FEWEST_STATEMENTS + int(number * (_MOST_STATEMENTS + 1 - _FEWEST_STATEMENTS))
     chosen = set(sorted(late, key=late.__getitem__)[:count])
-    claims = tuple(
-        claims[int(word[feature] * len(claims))]
-        for feature, claims in true.items()
+    statements = tuple(
+        statements[int(word[feature] * len(statements))]
+        for feature, statements in true.items()
         if feature in chosen
     )
-    return Caption(phrasings[int(phrasing * len(phrasings))], claims)
+    return Caption(phrasings[int(phrasing * len(phrasings))], statements)
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -269,30 +279,30 @@ def _words(feature: str) -> dict[str, Word]:
     return {word.name: word for word in FEATURES[feature]}
 
 
-def _is_said(claim: Claim, said: Mapping[str, str]) -> bool:
-    """Whether a claim has a noun of its own: not a denial, nor a colour before another's noun."""
-    return not claim.denies and not _colours(claim.feature, said)
+def _is_said(statement: Statement, said: Mapping[str, str]) -> bool:
+    """Whether it has a noun of its own: not a denial, nor a colour before another's noun."""
+    return not statement.denies and not _colours(statement.feature, said)
 
 
 def _colours(feature: str, said: Mapping[str, str]) -> bool:
     """Whether a feature is a colour that stands before another feature's noun."""
     of = COLOUR_OF.get(feature, "")
-    return of in said and not Claim(of, said[of]).denies
+    return of in said and not Statement(of, said[of]).denies
 
 
-def _nominal(claim: Claim, said: Mapping[str, str]) -> str:
+def _nominal(statement: Statement, said: Mapping[str, str]) -> str:
     """Such as "long red hair" or "an orange mohawk"."""
     colours = (
         _words(colour)[said[colour]].adjective
         for colour, of in COLOUR_OF.items()
-        if of == claim.feature and colour in said
+        if of == statement.feature and colour in said
     )
-    word = _words(claim.feature)[claim.word]
+    word = _words(statement.feature)[statement.word]
     return _with_article(word, " ".join(filter(None, (word.adjective, *colours, word.noun))))
 
 
-def _lacked(claim: Claim, no: bool) -> str:
-    word = _words(claim.feature)[claim.word]
+def _lacked(statement: Statement, no: bool) -> str:
+    word = _words(statement.feature)[statement.word]
     return f"no {word.noun}" if no else _with_article(word, word.noun)
 
 
@@ -321,39 +331,43 @@ def _pattern(template: str, no: bool) -> re.Pattern[str]:
     )
 
 
-def _claims(groups: Mapping[str, str], form: Phrasing) -> tuple[Claim, ...] | None:
-    """The claims of a caption's lists, by ``{has}`` and ``{lacks}``; None where one is unknown."""
+def _statements(groups: Mapping[str, str], form: Phrasing) -> tuple[Statement, ...] | None:
+    """The statements of a caption's two lists; None where one is unknown."""
     known = {"has": _of_nominals(), "lacks": _of_lacked(form.no)}
     found: dict[str, str] = {}
     for name, listed in groups.items():
         for thing in _BETWEEN.split(listed):
-            claims = known[name].get(thing)
-            if claims is None or found.keys() & dict(claims).keys():
+            statements = known[name].get(thing)
+            if statements is None or found.keys() & dict(statements).keys():
                 return None
-            found |= dict(claims)
-    return tuple(Claim(feature, found[feature]) for feature in FEATURES if feature in found)
+            found |= dict(statements)
+    return tuple(Statement(feature, found[feature]) for feature in FEATURES if feature in found)
 
 
 @functools.cache
-def _of_nominals() -> dict[str, tuple[Claim, ...]]:
+def _of_nominals() -> dict[str, tuple[Statement, ...]]:
     """Everything that a person may have, as captions say it."""
-    return {_nominal(claims[0], dict(claims)): claims for claims in _said_together()}
+    return {
+        _nominal(statements[0], dict(statements)): statements for statements in _said_together()
+    }
 
 
-def _said_together() -> Iterator[tuple[Claim, ...]]:
+def _said_together() -> Iterator[tuple[Statement, ...]]:
     colour_of = {of: colour for colour, of in COLOUR_OF.items()}
     for feature in FEATURES:
         for word in FEATURES[feature]:
             if word.denies:
                 continue
-            yield (Claim(feature, word.name),)
+            yield (Statement(feature, word.name),)
             colour = colour_of.get(feature)
             for other in FEATURES.get(colour or "", ()):
-                yield (Claim(feature, word.name), Claim(str(colour), other.name))
+                yield (Statement(feature, word.name), Statement(str(colour), other.name))
 
 
 @functools.cache
-def _of_lacked(no: bool) -> dict[str, tuple[Claim, ...]]:
+def _of_lacked(no: bool) -> dict[str, tuple[Statement, ...]]:
     """Everything that a person may lack, as captions say it."""
-    claims = [Claim(feature, word.name) for feature in FEATURES for word in FEATURES[feature]]
-    return {_lacked(claim, no): (claim,) for claim in claims if claim.denies}
+    statements = [
+        Statement(feature, word.name) for feature in FEATURES for word in FEATURES[feature]
+    ]
+    return {_lacked(statement, no): (statement,) for statement in statements if statement.denies}

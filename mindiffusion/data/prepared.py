@@ -57,9 +57,9 @@ class _Manifest(BaseModel):
     captions: _CaptionsSaid | None = None
 
     @property
-    def files(self) -> set[str]:
+    def files(self) -> tuple[str, ...]:
         """Names of the files beside the manifest."""
-        return {*_FILES, *([CAPTIONS] if self.captions else [])}
+        return _FILES if self.captions is None else (*_FILES, CAPTIONS)
 
     def shape(self, split: str) -> tuple[int, int, int, int]:
         """Of a split's array."""
@@ -347,9 +347,9 @@ def _used_of(manifest: Mapping[str, Any], path: Path) -> _Manifest:
     except ValidationError as error:
         raise UserError(f"{path}: {first_fault(error)}; {AGAIN}") from None
     named = (set(used.counts), set(used.sha256), set(used.file_bytes))
-    if named != (set(SPLITS), used.files, used.files):
+    if named != (set(SPLITS), set(used.files), set(used.files)):
         raise UserError(
             f"{path} must count {', '.join(SPLITS)} and name the files "
-            f"{', '.join(sorted(used.files))}, no others; {AGAIN}"
+            f"{', '.join(used.files)}, no others; {AGAIN}"
         )
     return used

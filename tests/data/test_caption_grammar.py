@@ -9,12 +9,12 @@ from mindiffusion.data.avatars import AVATAR_STYLES, AvatarSource, label_names
 from mindiffusion.data.caption_grammar import (
     PHRASINGS,
     Caption,
-    Claim,
+    Statement,
     captions_of,
     holds,
     parse,
     prompt_of,
-    true_claims,
+    true_statements,
 )
 from mindiffusion.errors import UserError
 
@@ -36,8 +36,8 @@ def test_every_caption_says_what_is_true_and_is_read_back_whole(portraits):
     for index, values in portraits:
         texts = (*captions_of(index, values), prompt_of(index, values))
         for caption in map(parse, texts):
-            assert 1 <= len(caption.claims) <= 4
-            assert all(holds(claim, values) for claim in caption.claims), caption.text
+            assert 1 <= len(caption.statements) <= 4
+            assert all(holds(statement, values) for statement in caption.statements), caption.text
         assert [parse(text).text for text in texts] == list(texts)
 
 
@@ -62,10 +62,12 @@ def split(text):
 
 
 def every_caption():
-    """Captions of one and of two claims, in all phrasings."""
-    claims = [Claim(feature, word.name) for feature in FEATURES for word in FEATURES[feature]]
-    pairs = [(a, b) for a, b in itertools.combinations(claims, 2) if a.feature != b.feature]
-    some = [(claim,) for claim in claims] + pairs[::7]
+    """Captions of one and of two statements, in all phrasings."""
+    statements = [
+        Statement(feature, word.name) for feature in FEATURES for word in FEATURES[feature]
+    ]
+    pairs = [(a, b) for a, b in itertools.combinations(statements, 2) if a.feature != b.feature]
+    some = [(statement,) for statement in statements] + pairs[::7]
     return [Caption(number, one) for number in range(len(PHRASINGS)) for one in some]
 
 
@@ -90,8 +92,8 @@ def test_a_denied_thing_is_not_there(portraits):
     opposite = {"no hat": "headwear", "no glasses": "glasses", "no beard": "beard",
                 "no smile": "smile", "no moustache": "moustache"}  # fmt: skip
     for _, values in portraits:
-        for feature, claims in true_claims(values).items():
-            said = {claim.word for claim in claims}
+        for feature, statements in true_statements(values).items():
+            said = {statement.word for statement in statements}
             for denial, thing in opposite.items():
                 if denial in said:
                     others = said - {denial} if feature == thing else said & {thing}
@@ -104,13 +106,13 @@ def test_accessories_are_counted():
     for eyes, hair in itertools.product(("glasses", "open"), ("cap", "long")):
         count = (eyes == "glasses") + (hair == "cap")
         at = values | {"eyes": eyes, "hair": hair}
-        found = [word for word in words if holds(Claim("accessories", word), at)]
+        found = [word for word in words if holds(Statement("accessories", word), at)]
         assert [words[word] for word in found] == [count]
 
 
 def test_one_claim_is_changed_and_the_rest_stays():
     caption = parse("a portrait of someone with an orange mohawk and glasses, without a smile")
-    assert [claim.word for claim in caption.claims] == [
+    assert [statement.word for statement in caption.statements] == [
         "mohawk", "orange hair", "glasses", "no smile",
     ]  # fmt: skip
     changed = caption.restated("eyewear", "no glasses").text

@@ -80,13 +80,13 @@ def test_avatars_captions_are_true_and_prompts_are_held_out(tmp_path):
         for image in range(len(own)):
             values = {label: names[label][labels[label][image]] for label in names}
             for text in (captions.texts[number] for number in own.of(image)):
-                assert all(holds(claim, values) for claim in parse(text).claims)
+                assert all(holds(statement, values) for statement in parse(text).statements)
                 assert not PHRASINGS[parse(text).phrasing].is_held_out
     for image, number in enumerate(captions.prompts):
         values = {label: names[label][data.held_out_labels[label][image]] for label in names}
         prompt = parse(captions.texts[number])
         assert PHRASINGS[prompt.phrasing].is_held_out
-        assert all(holds(claim, values) for claim in prompt.claims)
+        assert all(holds(statement, values) for statement in prompt.statements)
     assert not set(captions.learned) & {captions.texts[number] for number in captions.prompts}
     assert captions.train.numbers.max() == captions.num_learned - 1
     training = data.training_for(None)

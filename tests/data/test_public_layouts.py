@@ -143,6 +143,7 @@ def test_ffhq_is_split_by_its_numbers(tmp_path):
         *(f"images1024x1024/00000/0000{n}.png" for n in range(3)),
         "images1024x1024/01000/01000.png",
     ]
+    assert len(plan.train) == 6
     assert {item.path[:21] for item in plan.held_out} == {"images1024x1024/60000"}
     assert any("9 images in other folders" in note for note in plan.notes)
     assert plan.source.draw(plan.train[0]).pixels.shape == (8, 8, 3)
