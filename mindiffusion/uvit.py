@@ -294,7 +294,8 @@ def forward_flops(network: UViT) -> int:
     """Floating-point operations of a forward pass on one image, two for each multiply-add.
 
     Matrix products and convolutions alone, which is what ``mindiffusion.step_cost`` counts; a
-    training step takes three times as many, less the image's own gradient.
+    training step takes three times as many, less the image's own gradient. What reads captions
+    (``texts``) is not counted.
     """
     height, width = network.img_size
     tokens, patches = network.pos_embed.shape[1], network.num_patches

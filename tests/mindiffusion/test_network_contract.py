@@ -276,6 +276,19 @@ def test_network_with_text_reads_each_captions_tokens_and_no_more(run, network):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "model", [UViTConfig(**TOKENS, text=WORDS), DiTConfig(**DEEP, text=STATES)]
+)
+def test_network_with_text_is_one_graph_to_the_compiler_whatever_it_reads(model):
+    network, (x_t, level, _) = awake(built(run_of(model))), drawn()
+    told, condition, table = level.told.float(), torch.tensor([1, 0, -1, 2]), captions(model.text)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x_t, told, condition), network(x_t, told, condition))
+        network.read_texts(TextTable(table.rows.flip(0), table.lengths.flip(0)))
+        torch.testing.assert_close(compiled(x_t, told, condition), network(x_t, told, condition))
+
+
 def test_network_that_reads_the_empty_string_needs_it_first():
     run = run_of(DiTConfig(**DEEP, text=replace(STATES, null="empty")))
     x_t, level, _ = drawn()
