@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from benchmark.cells import command as cells
+from benchmark.data import command as data
 from benchmark.difficulty import command as difficulty
 from benchmark.evaluation import command as evaluation
 from benchmark.reporting import command as reporting
@@ -14,7 +15,7 @@ from mindiffusion.cli import load_settings
 from mindiffusion.errors import guarded, leave
 from mindiffusion.machine import yield_cores
 
-ROOMS = (cells, difficulty, evaluation, reporting, rows, selfcheck, speed)
+ROOMS = (cells, data, difficulty, evaluation, reporting, rows, selfcheck, speed)
 
 
 def build_parser() -> argparse.ArgumentParser:

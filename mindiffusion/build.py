@@ -29,6 +29,7 @@ from mindiffusion.config.process import (
     VPSDEConfig,
 )
 from mindiffusion.config.run import RunConfig
+from mindiffusion.config.text import TextConfig
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.data.codec import PIXELS, Codec
 from mindiffusion.data.mean_and_spread import ImageStatistics
@@ -45,6 +46,7 @@ from mindiffusion.reg_unet import RegNaiveUnet
 from mindiffusion.song_unet import ARCHITECTURES, SongUNet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.sparse_uvit import SparseUViT
+from mindiffusion.text_layers import StateReader, TextReader, WordReader
 from mindiffusion.unet import NaiveUnet
 from mindiffusion.uvit import UViT
 from mindiffusion.vpsde import VPSDEProcess
@@ -107,6 +109,16 @@ def _reg(model: RegUnetConfig, run: RunConfig) -> Network:
     return RegNaiveUnet(channels, channels, model.base_width)
 
 
+def _texts(text: TextConfig | None) -> TextReader | None:
+    """What reads a network's captions, with first weights; None: it reads none."""
+    if text is None:
+        return None
+    sizes = (text.max_tokens, text.token_width)
+    if text.is_trained:
+        return WordReader(text.vocabulary, *sizes, text.layers, text.null)
+    return StateReader(*sizes, text.null)
+
+
 def _uvit_words(model: UViTConfig, run: RunConfig) -> dict[str, Any]:
     """What the constructor of every U-ViT is given."""
     return {
@@ -120,6 +132,9 @@ def _uvit_words(model: UViTConfig, run: RunConfig) -> dict[str, Any]:
         "skip": model.skip,
         # The last row is for images whose class is not told.
         "num_classes": -1 if model.num_classes is None else model.num_classes + 1,
+        "clip_dim": None if model.text is None else model.text.token_width,
+        "num_clip_token": 77 if model.text is None else model.text.max_tokens,
+        "texts": _texts(model.text),
         "time_scale": run.process.time_scale,
     }
 
@@ -170,6 +185,7 @@ def _dit(model: DiTConfig, run: RunConfig) -> Network:
         num_classes=model.num_classes,
         learn_sigma=model.learn_sigma,
         time_scale=model.time_scale or run.process.time_scale,
+        texts=_texts(model.text),
     )
 
 

@@ -1,4 +1,4 @@
-"""Classes as a network's condition: one number for each image, and what stands for none.
+"""Classes and captions as a network's condition: a number for each image, and what stands for none.
 
 Nothing is drawn here or in a network: labels that are dropped come so with the batch.
 """
@@ -9,11 +9,15 @@ from torch import Tensor
 from mindiffusion.errors import UserError
 
 NOT_TOLD = -1
-"""The class of an image whose class the network is not told."""
+"""The class, or the caption, of an image of which the network is not told."""
 
 
 def told_classes(
-    condition: Tensor | None, images: Tensor, num_classes: int, network: str
+    condition: Tensor | None,
+    images: Tensor,
+    num_classes: int,
+    network: str,
+    noun: str = "a class",
 ) -> Tensor:
     """What a network is told of each image, checked.
 
@@ -23,6 +27,7 @@ def told_classes(
         images: (B, …), on the network's device.
         num_classes: n ≥ 1.
         network: what errors call it.
+        noun: what errors call a class.
 
     Returns:
         (B,) int64.
@@ -34,7 +39,7 @@ def told_classes(
     if condition is None:
         return torch.full((len(images),), NOT_TOLD, dtype=torch.int64, device=images.device)
     wanted = (
-        f"this {network} wants a class from 0 to {num_classes - 1} for each image, int64 (B,), or "
+        f"this {network} wants {noun} from 0 to {num_classes - 1} for each image, int64 (B,), or "
         f"{NOT_TOLD} where it is not told, as its condition, but got"
     )
     if tuple(condition.shape) != (len(images),):
@@ -45,7 +50,7 @@ def told_classes(
     if is_known and len(condition):
         low, high = int(condition.min()), int(condition.max())
         if low < NOT_TOLD or high >= num_classes:
-            raise UserError(f"{wanted} classes from {low} to {high}.")
+            raise UserError(f"{wanted} numbers from {low} to {high}.")
     return condition.long()
 
 
@@ -58,5 +63,6 @@ def told_nothing(condition: Tensor | None, network: str) -> None:
     if condition is not None:
         raise UserError(
             f"this {network} knows no classes and takes None as its condition, but got one of "
-            f"shape {tuple(condition.shape)}; leave it out, or build a network with num_classes."
+            f"shape {tuple(condition.shape)}; leave it out, or build a network with num_classes or "
+            "text."
         )

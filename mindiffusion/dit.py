@@ -1,7 +1,9 @@
 """DiT: a transformer on patches whose norms are set by the noise and by the class.
 
 Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers" (2212.09748), and its
-public code, which names the weights (architecture only: docs/networks.md, DiT).
+public code, which names the weights (architecture only: docs/networks.md, DiT). With text its
+blocks also attend to a caption's tokens, by the layers of PixArt-α (Chen et al. 2023, 2310.00426):
+between attention and MLP, without a norm or a gate, idle at first (docs/text.md).
 """
 
 from typing import Any, Self
@@ -14,8 +16,11 @@ from mindiffusion.config.dit import DIT_SIZES, DiTSizes, SizeName, check_dit
 from mindiffusion.config.uvit import check_patches
 from mindiffusion.errors import UserError
 from mindiffusion.network import Network, check_side, without_autocast
+from mindiffusion.text.table import TextTable
+from mindiffusion.text_layers import TextReader
 from mindiffusion.uvit_layers import (
     Attention,
+    CrossAttention,
     Mlp,
     PatchEmbed,
     as_images,
@@ -25,7 +30,7 @@ from mindiffusion.uvit_layers import (
 _EPS = 1e-6
 _TIME_DIM = 256
 _EMBEDDING_STD = 0.02
-_IDLE = ("adaLN_modulation.1", "final_layer.linear")
+_IDLE = ("adaLN_modulation.1", "final_layer.linear", "cross_attn.proj")
 _LONGEST_PERIOD = 10_000.0
 
 
@@ -46,9 +51,10 @@ class DiT(Network):
         learn_sigma: whether there are C more channels, that say the variance.
         time_scale: factor on what the network is told before its sinusoid, which is made for
             0 … 999.
+        texts: reads captions; None: it has no text.
 
     Raises:
-        UserError: sizes that do not fit each other.
+        UserError: sizes that do not fit each other, or classes and text together.
     """
 
     def __init__(
@@ -65,8 +71,11 @@ class DiT(Network):
         learn_sigma: bool = True,
         *,
         time_scale: float = 1.0,
+        texts: TextReader | None = None,
     ) -> None:
         super().__init__()
+        if num_classes and texts is not None:
+            raise UserError("a DiT has classes or text: give num_classes or texts, not both.")
         check_patches(patch_size, (input_size, input_size))
         check_dit(DiTSizes(depth, hidden_size, num_heads))
         self.input_size, self.patch_size, self.hidden_size = input_size, patch_size, hidden_size
@@ -75,18 +84,22 @@ class DiT(Network):
         side = input_size // patch_size
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
-        self.y_embedder = (
-            LabelEmbedder(num_classes, hidden_size, has_null=class_dropout_prob > 0)
-            if num_classes
-            else None
-        )
+        self.y_embedder: LabelEmbedder | CaptionEmbedder | None = None
+        if num_classes:
+            self.y_embedder = LabelEmbedder(
+                num_classes, hidden_size, has_null=class_dropout_prob > 0
+            )
+        elif texts is not None:
+            self.y_embedder = CaptionEmbedder(texts.width, hidden_size)
         # Fixed, but among the weights of the public code: decay and gradients pass it by.
         self.pos_embed = nn.Parameter(grid_positions(hidden_size, side), requires_grad=False)
         self.blocks = nn.ModuleList(
-            DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth)
+            DiTBlock(hidden_size, num_heads, mlp_ratio, attends=texts is not None)
+            for _ in range(depth)
         )
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * self.out_channels)
         self._begin()
+        self.texts = texts
 
     @classmethod
     def of_size(cls, name: SizeName, **options: Any) -> Self:
@@ -107,7 +120,7 @@ class DiT(Network):
             if isinstance(layer, nn.Linear):
                 if name.endswith(_IDLE):
                     nn.init.zeros_(layer.weight)
-                elif name.startswith("t_embedder."):
+                elif name.startswith(("t_embedder.", "y_embedder.")):
                     nn.init.normal_(layer.weight, std=_EMBEDDING_STD)
                 else:
                     nn.init.xavier_uniform_(layer.weight)
@@ -125,20 +138,22 @@ class DiT(Network):
         Args:
             x: (B, C, H, W), of the side that the network was built for.
             told: (B,), what the process says of the noise.
-            condition: classes (B,) int64, −1 where an image's is not told; None: none is told.
+            condition: classes, or numbers of captions, (B,) int64, −1 where an image's is not told;
+                None: none is told.
 
         Returns:
             (B, C, H, W), or (B, 2C, H, W) with ``learn_sigma``: the variance's channels come last.
 
         Raises:
-            UserError: images of another side, or classes that it does not know.
+            UserError: images of another side, or classes or captions that it does not know.
         """
         check_side(x, self.input_size, "DiT")
         told_of = self._embedding(x, told, condition)
+        caption = self._caption(x, condition)
         with self._end(x):
             tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:
-            tokens = block(tokens, told_of)
+            tokens = block(tokens, told_of, *caption)
         with self._end(x):
             tokens = self.final_layer(tokens.to(self.pos_embed.dtype), told_of)
         side = self.input_size // self.patch_size
@@ -150,10 +165,24 @@ class DiT(Network):
         with without_autocast(told):  # bf16 can't tell 998 from 999
             wide = told.to(torch.promote_types(weights, torch.float32))
             embedded = self.t_embedder(self.time_scale * wide, weights)
+            if isinstance(self.y_embedder, LabelEmbedder):
+                return embedded + self.y_embedder(condition, x)
             if self.y_embedder is None:
                 told_nothing(condition, "DiT")
-                return embedded
-            return embedded + self.y_embedder(condition, x)
+            return embedded
+
+    def _caption(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, ...]:
+        """The captions' tokens (B, L, D) and which of them there are, (B, L); nothing without."""
+        if self.texts is None or not isinstance(self.y_embedder, CaptionEmbedder):
+            return ()
+        states, is_there = self.texts(condition, x)
+        return self.y_embedder(states.to(self.pos_embed.dtype)), is_there
+
+    def read_texts(self, table: TextTable) -> None:
+        """As of every network."""
+        if self.texts is None:
+            return super().read_texts(table)
+        self.texts.read(table, self.pos_embed.device)
 
     def capacity_report(self) -> dict[str, float]:
         """All dimensions of the tokens, and no penalty."""
@@ -204,25 +233,49 @@ class LabelEmbedder(nn.Module):
         return self.embedding_table(classes)
 
 
+class CaptionEmbedder(nn.Module):
+    """States of a caption's tokens, as tokens of the network: (B, L, W) → (B, L, D)."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.y_proj = Mlp(width, dim, approximate="tanh", out=dim)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Embed them."""
+        return self.y_proj(states)
+
+
 class DiTBlock(nn.Module):
     """Attention and an MLP behind norms that are shifted and scaled, each with a gate: adaLN-Zero.
 
-    Tokens (B, L, D) and what they are told (B, D) → (B, L, D).
+    Tokens (B, L, D) and what they are told (B, D) → (B, L, D). With ``attends`` the tokens also
+    attend to those of a caption.
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, *, attends: bool = False
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, elementwise_affine=False, eps=_EPS)
         self.attn = Attention(dim, num_heads, qkv_bias=True)
+        self.cross_attn = CrossAttention(dim, num_heads) if attends else None
         self.norm2 = nn.LayerNorm(dim, elementwise_affine=False, eps=_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), approximate="tanh")
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
-    def forward(self, x: Tensor, told_of: Tensor) -> Tensor:
-        """Apply the block."""
+    def forward(
+        self,
+        x: Tensor,
+        told_of: Tensor,
+        caption: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor:
+        """Apply the block; of a caption (B, M, D) the tokens are read that ``keys`` (B, M) has."""
         parts = self.adaLN_modulation(told_of)[:, None].chunk(6, dim=-1)
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = parts
         x = x + gate * self.attn(_modulated(self.norm1(x), shift, scale))
+        if self.cross_attn is not None and caption is not None:
+            x = x + self.cross_attn(x, caption, keys)
         return x + gate_mlp * self.mlp(_modulated(self.norm2(x), shift_mlp, scale_mlp))
 
 

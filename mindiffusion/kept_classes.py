@@ -43,10 +43,11 @@ def check_labels(config: RunConfig) -> None:
             f"sampler.classes is {config.sampler.classes}, but there are no labels; give "
             "data.labels, or leave it out."
         )
-    if labels is None and config.training.label_drop:
+    is_told = labels is not None or config.data.captions is not None
+    if not is_told and config.training.label_drop:
         raise UserError(
             f"training.label_drop is {config.training.label_drop:g}, but there are no labels; give "
-            "data.labels, or leave it out."
+            "data.labels or data.captions, or leave it out."
         )
 
 
@@ -60,7 +61,8 @@ def check_guidance(config: RunConfig) -> None:
         raise UserError(
             f"sampler.guidance is {config.sampler.guidance:g}, but training.label_drop is 0, so "
             "the network has not learned to draw without a class; give sampler.guidance=1, or "
-            "weights that were trained with data.labels and training.label_drop=0.1."
+            "weights that were trained with data.labels or data.captions and "
+            "training.label_drop=0.1."
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mindiffusion.errors import UserError
 from mindiffusion.process import Level, Process
+from mindiffusion.text.table import TextTable
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,26 @@ class Network(nn.Module):
         Args:
             x: (B, C, H, W), noisy images.
             told: (B,), what the network is told of their noise levels.
-            condition: what the images show, one entry for each; None: nothing is said of it.
+            condition: what the images show, one entry for each: a class, or the number of a
+                caption of ``read_texts``; None: nothing is said of it.
 
         Returns:
             (B, C, H, W); of a network that learns the variance too (B, 2C, H, W), where the last C
             channels say it.
         """
         raise NotImplementedError
+
+    def read_texts(self, table: TextTable) -> None:
+        """Take what numbers of captions stand for from now on; no part of the weights.
+
+        Call it when the network is on its device.
+
+        Raises:
+            UserError: a network without text, or a table of other sizes than it was built for.
+        """
+        raise UserError(
+            f"this {type(self).__name__} reads no text; give captions to a network with model.text."
+        )
 
     def _end(self, x: Tensor) -> AbstractContextManager[Any]:
         """The context of the first and the last block, if it has such."""

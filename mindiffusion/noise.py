@@ -41,6 +41,7 @@ class Stream(enum.IntEnum):
     LABEL_DROP = 14
     AUGMENT = 15
     AUGMENT_SIZE = 16
+    CAPTION = 17
     LATENT = 20
     EVALUATION_LATENT = 21
     JACOBIAN = 24

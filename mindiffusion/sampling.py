@@ -6,7 +6,7 @@ and cut. Noise is keyed by (sampling seed, image index, level), so a chunk depen
 bf16 moves pixels a little: docs/design.md, "Sampling's arithmetic", has the measured bound.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import atomic_write
 from mindiffusion.kept_latents import latents_of
 from mindiffusion.kept_statistics import statistics_of
+from mindiffusion.kept_text import read_texts
 from mindiffusion.network import Network
 from mindiffusion.noise import sample_noise
 from mindiffusion.outside.weights import check_tensors, named_tensors
@@ -62,13 +63,20 @@ def codec_of(content: Mapping[str, Any], config: RunConfig) -> Codec:
     return build_codec(config, latents_of(content, config))
 
 
-def model_of(content: Mapping[str, Any], weights: str, device: torch.device) -> Model:
+def model_of(
+    content: Mapping[str, Any],
+    weights: str,
+    device: torch.device,
+    texts: Sequence[str] | None = None,
+) -> Model:
     """The network of one set of a milestone's weights, and how it is read; ready to sample.
 
     Args:
         content: a loaded milestone file.
         weights: "raw" or an average such as "ema0.995".
         device: where to put it.
+        texts: of a network that reads text what the conditions are numbers of; None: the prompts
+            that the file keeps.
 
     Raises:
         UserError: the file has no such weights, or they are not of its config's network.
@@ -76,9 +84,10 @@ def model_of(content: Mapping[str, Any], weights: str, device: torch.device) -> 
     config = config_of(content)
     network = build_network(config)
     network.load_state_dict(kept_weights(content, weights))
-    return Model(
-        _ready(network, device), build_process(config, statistics_of(content, config)).to(device)
-    )
+    _ready(network, device)
+    read_texts(network, content, config, texts)
+    process = build_process(config, statistics_of(content, config))
+    return Model(network, process.to(device))
 
 
 def kept_weights(content: Mapping[str, Any], weights: str) -> dict[str, Tensor]:
@@ -163,17 +172,23 @@ def sampling_network(
     return SamplingNetwork(network, runtime)
 
 
-def load_weights(network: SamplingNetwork, content: Mapping[str, Any], weights: str) -> Model:
+def load_weights(
+    network: SamplingNetwork,
+    content: Mapping[str, Any],
+    weights: str,
+    texts: Sequence[str] | None = None,
+) -> Model:
     """Copy a milestone's weights into a ``sampling_network``; nothing is compiled anew.
 
     They are read as their own config says, with their own statistics. The network is shared: the
-    model of an earlier call has these weights too from now on, so use one at a time. Arguments and
-    errors as for ``kept_weights``; also refuses weights of another network.
+    model of an earlier call has these weights, and reads these texts, too from now on, so use one
+    at a time. Arguments and errors as for ``model_of``; also refuses weights of another network.
     """
     kept = kept_weights(content, weights)
     check_tensors(kept, network.network.state_dict(), "checkpoint")
     config = config_of(content)
     network.network.load_state_dict(kept)
+    read_texts(network.network, content, config, texts)
     device = next(network.parameters()).device
     return Model(network, build_process(config, statistics_of(content, config)).to(device))
 

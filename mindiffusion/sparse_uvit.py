@@ -45,6 +45,8 @@ _LAST_AXIS: dict[Placement, tuple[str, ...]] = {
     ),
 }
 """Parameters that are so along their last axis; ``skip_linear`` reads two streams, one by one."""
+_OF_TEXTS = "texts."
+"""What reads captions has a width of its own, which no mask is on."""
 _PATCH = {"patch": "patch_embed.proj.weight"}
 _WEIGHTS: dict[Placement, dict[str, str]] = {
     "patch": _PATCH,
@@ -219,6 +221,8 @@ class SparseUViT(UViT):
     def _masked_axes(self) -> Iterator[tuple[str, bool, bool]]:
         """Parameters indexed by a masked dimension: name, along the first and the last axis."""
         for name, _ in self.named_parameters():
+            if name.startswith(_OF_TEXTS):
+                continue
             layer = name.rpartition(".")[0]
             is_first = _is_one_of(layer, _FIRST_AXIS[self.placement])
             is_last = _is_one_of(name, _LAST_AXIS[self.placement])

@@ -17,6 +17,8 @@ from mindiffusion.classes import told_classes, told_nothing
 from mindiffusion.config.uvit import check_patches, check_transformer
 from mindiffusion.errors import UserError
 from mindiffusion.network import Network, without_autocast
+from mindiffusion.text.table import TextTable
+from mindiffusion.text_layers import TextReader
 from mindiffusion.uvit_layers import Block, LayerNorm, PatchEmbed, as_images, masked, sinusoid
 
 Skip = Literal["add"] | bool
@@ -66,6 +68,7 @@ class UViT(Network):
             True: joined by a linear layer; "add": added; False: not at all.
         clip_dim: width of the text's tokens; None: no text.
         num_clip_token: number of the text's tokens.
+        texts: reads the text's tokens, of that width and number; None: they are the condition.
         time_scale: factor on what the network is told before its sinusoid; 999 is that of the
             VP-SDE's public code, for noise times.
 
@@ -90,6 +93,7 @@ class UViT(Network):
         *,
         clip_dim: int | None = None,
         num_clip_token: int = 77,
+        texts: TextReader | None = None,
         time_scale: float = 999.0,
     ) -> None:
         super().__init__()
@@ -132,6 +136,7 @@ class UViT(Network):
         self.final_layer = nn.Conv2d(in_chans, in_chans, 3, padding=1) if conv else nn.Identity()
         nn.init.trunc_normal_(self.pos_embed, std=_INITIAL_STD)
         self.apply(_initialise)
+        self.texts = texts
 
     @property
     def grid(self) -> Grid:
@@ -151,7 +156,8 @@ class UViT(Network):
             x: (B, in_chans, H, W), noisy images of the sides that the network was built for.
             told: (B,), what the process says of the noise.
             condition: with classes their numbers, (B,) int64, −1 where an image's is not told, and
-                None where none is; with text its tokens, (B, num_clip_token, clip_dim); else None.
+                None where none is; with ``texts`` numbers of captions, likewise; with text
+                otherwise its tokens, (B, num_clip_token, clip_dim); else None.
 
         Returns:
             (B, in_chans, H, W).
@@ -161,6 +167,12 @@ class UViT(Network):
                 does not fit.
         """
         return self._through(Masks(), x, told, condition)
+
+    def read_texts(self, table: TextTable) -> None:
+        """As of every network."""
+        if self.texts is None:
+            return super().read_texts(table)
+        self.texts.read(table, self.pos_embed.device)
 
     def _through(self, masks: Masks, x: Tensor, told: Tensor, condition: Tensor | None) -> Tensor:
         """The forward pass under masks."""
@@ -195,7 +207,10 @@ class UViT(Network):
             classes = told_classes(condition, told, rows, "U-ViT")
             return [self.label_emb(torch.where(classes < 0, rows - 1, classes))[:, None], time]
         if self.context_embed is not None:
-            return [time, self.context_embed(condition)]
+            if self.texts is not None:
+                condition = self.texts(condition, told)[0]
+            assert condition is not None
+            return [time, self.context_embed(condition.to(weights))]
         return [time]
 
     def _check_input(self, x: Tensor, condition: Tensor | None) -> None:
@@ -207,6 +222,8 @@ class UViT(Network):
         if self.context_embed is None:
             if self.label_emb is None:
                 told_nothing(condition, "U-ViT")
+            return
+        if self.texts is not None:  # it looks itself
             return
         tokens, width = self.num_clip_token, self.context_embed.in_features
         found = None if condition is None else tuple(condition.shape)
@@ -277,7 +294,8 @@ def forward_flops(network: UViT) -> int:
     """Floating-point operations of a forward pass on one image, two for each multiply-add.
 
     Matrix products and convolutions alone, which is what ``mindiffusion.step_cost`` counts; a
-    training step takes three times as many, less the image's own gradient.
+    training step takes three times as many, less the image's own gradient. What reads captions
+    (``texts``) is not counted.
     """
     height, width = network.img_size
     tokens, patches = network.pos_embed.shape[1], network.num_patches

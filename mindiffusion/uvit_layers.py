@@ -122,32 +122,81 @@ class Attention(nn.Module):
         self.qkv = TokenLinear(dim, 3 * dim, bias=qkv_bias)
         self.proj = TokenLinear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend, with scores over √(D / heads)."""
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Attend, with scores over √(D / heads).
+
+        Args:
+            x: (B, L, D).
+            keys: bool (B, L), which tokens are attended to, one or more; None: all.
+        """
         batch, tokens, dim = x.shape
         head_dim = dim // self.num_heads
         parts = self.qkv(x).view(batch, tokens, 3, self.num_heads, head_dim).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind(0)
-        read = F.scaled_dot_product_attention(query, key, value)
+        read = F.scaled_dot_product_attention(query, key, value, _on_heads(keys))
+        return self.proj(read.transpose(1, 2).flatten(2))
+
+
+def _on_heads(keys: Tensor | None) -> Tensor | None:
+    """Which keys (B, L) are attended to, for all heads and queries alike."""
+    return None if keys is None else keys[:, None, None]
+
+
+class CrossAttention(nn.Module):
+    """Attention of tokens (B, L, D) to others (B, M, D), without dropout.
+
+    Layout and names of the weights are those of PixArt-α's public code (Chen et al. 2023,
+    2310.00426).
+
+    Args:
+        dim: D.
+        num_heads: of D / heads dimensions each.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_linear = TokenLinear(dim, dim)
+        self.kv_linear = TokenLinear(dim, 2 * dim)
+        self.proj = TokenLinear(dim, dim)
+
+    def forward(self, x: Tensor, others: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Attend, with scores over √(D / heads).
+
+        Args:
+            x: (B, L, D), what asks.
+            others: (B, M, D), what is asked.
+            keys: bool (B, M), which of the others there are, one or more; None: all.
+        """
+        heads = (self.num_heads, x.shape[-1] // self.num_heads)
+        query = self.q_linear(x).unflatten(-1, heads).transpose(1, 2)
+        parts = self.kv_linear(others).unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
+        key, value = parts.unbind(0)
+        read = F.scaled_dot_product_attention(query, key, value, _on_heads(keys))
         return self.proj(read.transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
-    """Linear layer, GELU, linear layer: (B, L, D) → (B, L, D).
+    """Linear layer, GELU, linear layer: (B, L, D) → (B, L, D), or (B, L, out).
 
     Args:
         dim: D.
         hidden: width between the two.
         approximate: of the GELU: "none" is exact, "tanh" its usual approximation.
+        out: width of the answer; None: D.
     """
 
     def __init__(
-        self, dim: int, hidden: int, approximate: Literal["none", "tanh"] = "none"
+        self,
+        dim: int,
+        hidden: int,
+        approximate: Literal["none", "tanh"] = "none",
+        out: int | None = None,
     ) -> None:
         super().__init__()
         self.approximate = approximate
         self.fc1 = TokenLinear(dim, hidden)
-        self.fc2 = TokenLinear(hidden, dim)
+        self.fc2 = TokenLinear(hidden, out or dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to each token."""
@@ -175,11 +224,20 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.skip_linear = TokenLinear(2 * dim, dim) if joins else None
 
-    def forward(self, x: Tensor, skip: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Apply the block to a stream, and to the output of an earlier block, if any."""
+    def forward(
+        self,
+        x: Tensor,
+        skip: Tensor | None = None,
+        mask: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor:
+        """Apply the block to a stream, and to the output of an earlier block, if any.
+
+        ``keys`` is as of ``Attention``.
+        """
         if skip is not None and self.skip_linear is not None:
             x = masked(self.skip_linear(torch.cat((x, skip), dim=-1)), mask)
         elif skip is not None:
             x = x + skip
-        x = masked(x + self.attn(self.norm1(x, mask)), mask)
+        x = masked(x + self.attn(self.norm1(x, mask), keys), mask)
         return masked(x + self.mlp(self.norm2(x, mask)), mask)

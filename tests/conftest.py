@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 # Read once by torch's thread pools, so it must stand before anyone imports torch.
@@ -162,6 +163,10 @@ def train_run(avatars):
 
     def train(config, make_hooks=lambda trainer: Hooks(), stop_after=None):
         data = avatars.training_for(config.data.labels)
+        if config.data.captions is not None:
+            from drive_training import captions_for
+
+            data = replace(data, captions=captions_for(len(data)))
         return run(config, data, Ranks(), make_hooks, stop_after)
 
     return train

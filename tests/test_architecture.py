@@ -76,6 +76,7 @@ ROOMS = {
     "plots": {"mindiffusion", "study", "rows", "analysis"},
     "reporting": {"mindiffusion", "study", "rows", "analysis", "plots"},
     "cells": {"mindiffusion", "study", "rows", "evaluation", "analysis", "reporting"},
+    "data": {"mindiffusion", "study"},
     "difficulty": {
         "mindiffusion",
         "study",
@@ -244,6 +245,7 @@ NETWORKS = {
         *("unet", "sparse_unet", "reg_unet", "layers"),
         *("uvit", "sparse_uvit", "uvit_layers"),
         *("song_unet", "song_layers", "dit"),
+        "text_layers",
     )
 }
 NETWORK_NAMES = {

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ def add_commands(commands: Any) -> None:
     sample.add_argument("--seed", type=int, help="sampling seed")
     sample.add_argument(
         "--class", dest="shown", metavar="CLASS", help="what all images show, by name or number"
+    )
+    sample.add_argument(
+        "--prompt", help="what all images show, in words; of a network that reads text"
+    )
+    sample.add_argument(
+        "--interactive",
+        action="store_true",
+        help="ask for prompts or classes, one after the other, and write the output again",
     )
     sample.add_argument(
         "--guidance", type=float, help="strength of guidance: 1 is none, 0 leaves classes out"
@@ -81,11 +90,14 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from benchmark.evaluation.images.sample import Wish, draw
+    from benchmark.evaluation.images.sample import draw
+    from benchmark.evaluation.images.wish import Wish
 
     told = _told(options.preset, options.overrides)
-    wish = Wish(options.seed, options.shown, options.guidance)
-    return draw(options.checkpoint, options.count, options.weights, options.output, wish, told)
+    wish = Wish(options.seed, options.shown, options.guidance, options.prompt)
+    asked = sys.stdin if options.interactive else None
+    path, weights = options.checkpoint, options.weights
+    return draw(path, options.count, weights, options.output, wish, told, asked)
 
 
 def _export(options: argparse.Namespace) -> int:

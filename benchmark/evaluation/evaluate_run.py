@@ -41,7 +41,8 @@ from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.store import prepared_data
 from mindiffusion.errors import UserError
 from mindiffusion.exchange.by_path import is_weights, open_weights
-from mindiffusion.kept_classes import check_labels, check_num_classes
+from mindiffusion.kept_classes import check_num_classes
+from mindiffusion.kept_text import check_told
 from mindiffusion.outside.paths import refuse_links
 from mindiffusion.runtime import Runtime, check_runtime
 from mindiffusion.sampling import config_of
@@ -155,9 +156,9 @@ def _check(config: RunConfig, evaluation: EvaluationConfig) -> None:
     """Refuse a run that can't be scored so; what data there are does not matter here.
 
     Raises:
-        UserError: labels, a sampler or a layer that the run can't have.
+        UserError: labels, captions, a sampler or a layer that the run can't have.
     """
-    check_labels(config)
+    check_told(config)
     check_sampler(config)
     check_per_class(evaluation, config)
     layers_of(config, evaluation.features.layers)

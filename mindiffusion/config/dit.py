@@ -15,6 +15,7 @@ from mindiffusion.config.model_base import (
     TimeScale,
     classes_in_words,
 )
+from mindiffusion.config.text import TextConfig, check_one_condition, text_in_words
 from mindiffusion.config.uvit import check_patches
 from mindiffusion.errors import UserError
 
@@ -70,6 +71,7 @@ class DiTConfig(ModelConfig):
         num_heads: heads of each attention; null: those of size.
         num_classes: classes that it may be told of; null: none, and no table of classes. The table
             has one more row, the last, for images that it is told nothing of.
+        text: how it reads captions; null: it reads none.
         time_scale: factor on what the process tells before its sinusoid; null: the process's.
         learn_sigma: whether it learns the variance of the steps of a chain too.
     """
@@ -81,12 +83,14 @@ class DiTConfig(ModelConfig):
     depth: Blocks | None = None
     num_heads: Features | None = None
     num_classes: Classes | None = None
+    text: TextConfig | None = None
     time_scale: TimeScale | None = None
     learn_sigma: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit each other."""
         check_dit(self.sizes)
+        check_one_condition(self)
 
     @property
     def sizes(self) -> DiTSizes:
@@ -101,7 +105,7 @@ class DiTConfig(ModelConfig):
     @property
     def words(self) -> str:
         """What it is called: by the authors' name if it has one of their sizes."""
-        sizes, more = self.sizes, classes_in_words(self.num_classes)
+        sizes, more = self.sizes, classes_in_words(self.num_classes) + text_in_words(self.text)
         more += ", learned variance" if self.learn_sigma else ""
         for name, named in DIT_SIZES.items():
             if sizes == named:

@@ -1,11 +1,14 @@
 """What the config of every network has, and what a table is told of it; free of PyTorch."""
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mindiffusion.data.classes import MOST_CLASSES
+
+if TYPE_CHECKING:
+    from mindiffusion.config.text import TextConfig
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MOST_FEATURES = 4096
@@ -80,6 +83,11 @@ class ModelConfig:
     @property
     def num_classes(self) -> int | None:
         """How many classes it may be told; None: it knows none. Networks that do have a field."""
+        return None
+
+    @property
+    def text(self) -> "TextConfig | None":
+        """How it reads captions; None: it reads none. Networks that do have a field."""
         return None
 
     @property

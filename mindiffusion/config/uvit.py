@@ -14,6 +14,7 @@ from mindiffusion.config.model_base import (
     Side,
     classes_in_words,
 )
+from mindiffusion.config.text import TextConfig, check_one_condition, text_in_words
 from mindiffusion.errors import UserError
 
 
@@ -64,6 +65,7 @@ class UViTConfig(ModelConfig):
             by a linear layer, "add" adds them.
         num_classes: classes that it may be told of; null: none. Its table of classes has one more
             row, the last, for images that it is told nothing of.
+        text: how it reads captions; null: it reads none.
     """
 
     network: Literal["uvit"] = "uvit"
@@ -74,10 +76,12 @@ class UViTConfig(ModelConfig):
     conv: bool = True
     skip: Literal[True, False, "add"] = True
     num_classes: Classes | None = None
+    text: TextConfig | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes that fit no image."""
         check_transformer(self.embed_dim, self.depth, self.num_heads)
+        check_one_condition(self)
 
     @property
     def title(self) -> str:
@@ -91,7 +95,7 @@ class UViTConfig(ModelConfig):
         return (
             f"{self.title}, patch {self.patch_size}, width {self.embed_dim}, depth {self.depth}, "
             f"heads {self.num_heads}{skip}{'' if self.conv else ', no last convolution'}"
-            f"{classes_in_words(self.num_classes)}"
+            f"{classes_in_words(self.num_classes)}{text_in_words(self.text)}"
         )
 
     def layers(self, side: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.resources
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ import resvg_py
 from dicebear import Avatar, Style
 from PIL import Image
 
-from mindiffusion.data.names import AVATAR_STYLES
+from mindiffusion.data.caption_grammar import captions_of, grammar_digest, prompt_of
+from mindiffusion.data.names import ATTRIBUTES, AUTO, AVATAR_STYLES
 from mindiffusion.data.source import Plan, Sample, digest64
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
@@ -104,6 +105,31 @@ class AvatarSource:
         return f"avatar-{item}"
 
 
+@dataclass(frozen=True)
+class AvatarCaptioner:
+    """Says in words what portraits of these styles show."""
+
+    styles: tuple[str, ...]
+    source: str = ATTRIBUTES
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the grammar."""
+        return grammar_digest()
+
+    def captions(self, item: int, codes: Sequence[int]) -> tuple[str, ...]:
+        """Captions of portrait ``item`` in phrasings that training sees."""
+        return captions_of(item, self._values(codes))
+
+    def prompt(self, item: int, codes: Sequence[int]) -> str:
+        """A caption of it in a phrasing that training never sees."""
+        return prompt_of(item, self._values(codes))
+
+    def _values(self, codes: Sequence[int]) -> dict[str, str]:
+        names = label_names(self.styles).items()
+        return {label: own[code] for (label, own), code in zip(names, codes, strict=True)}
+
+
 def rasterize(svg: str, size: int) -> Image.Image:
     """An SVG as a ``size`` × ``size`` RGBA image: drawn at twice the size, then box-filtered."""
     png = resvg_py.svg_to_bytes(
@@ -156,6 +182,7 @@ def plan_avatars(config: DataConfig) -> Plan:
         label_names=label_names(styles),
         description=description,
         fingerprint="",
+        captioner=AvatarCaptioner(styles) if config.captions in (AUTO, ATTRIBUTES) else None,
     )
 
 

@@ -20,14 +20,15 @@ from mindiffusion.data.listing import (
     of_suffix,
     told_left_out,
 )
-from mindiffusion.data.names import DATASETS
-from mindiffusion.data.source import Plan, Sample, SourceAbsent, digest64
+from mindiffusion.data.names import AUTO, DATASETS
+from mindiffusion.data.source import Captioner, Plan, Sample, SourceAbsent, digest64
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.pictures import (
     EXTRA_FORMATS,
     ODDITIES,
     RULE,
+    Picture,
     available,
     picture_bytes,
     read_picture,
@@ -36,6 +37,7 @@ from mindiffusion.outside.zips import open_zip, read_member
 from mindiffusion.printable import printable
 
 if TYPE_CHECKING:  # a worker that decodes files starts in half the time without pydantic
+    from mindiffusion.data.file_captions import FileCaptions
     from mindiffusion.data.file_labels import FileLabels
     from mindiffusion.data.spec import DataConfig
 
@@ -61,12 +63,14 @@ class FileSource:
         crop: one of ``CROPS``.
         size: side of the square images, in pixels.
         extra_formats: keys of ``EXTRA_FORMATS`` that are read too.
+        takes_cmyk: whether pictures of four inks are taken.
     """
 
     place: str
     crop: str
     size: int
     extra_formats: tuple[str, ...] = ()
+    takes_cmyk: bool = False
 
     def draw(self, item: ImageFile) -> Sample:
         """One file as a (size, size, 3) image.
@@ -74,9 +78,14 @@ class FileSource:
         Raises:
             BadImage: of a kind that is not taken, corrupt, or smaller than the crop.
         """
-        picture = read_picture(_content(self.place, item.path), self.extra_formats)
+        picture = self.picture(item)
         pixels = np.asarray(crop_and_resize(picture.image, self.crop, self.size))
         return Sample(pixels, item.codes, digest64(pixels.tobytes()), picture.oddities)
+
+    def picture(self, item: ImageFile) -> Picture:
+        """One file's picture as it is, upright and RGB; errors as of ``draw``."""
+        content = _content(self.place, item.path)
+        return read_picture(content, self.extra_formats, takes_cmyk=self.takes_cmyk)
 
     def name_of(self, item: ImageFile) -> str:
         """The relative path."""
@@ -124,6 +133,20 @@ def first_by_hash(files: Sequence[ImageFile], count: int | None) -> list[ImageFi
     return [file for file in files if file in chosen]
 
 
+def split_by_hash(
+    files: Sequence[ImageFile], num_held_out: int
+) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Training files in their order, and held-out ones: those whose paths have the least hashes.
+
+    Raises:
+        UserError: fewer than two files.
+    """
+    in_hash_order = sorted(files, key=lambda file: name_hash(file.path))
+    held_out = in_hash_order[: max_held_out(num_held_out, len(files))]
+    kept_out = set(held_out)
+    return [file for file in files if file not in kept_out], held_out
+
+
 def plan_folder(config: "DataConfig") -> Plan:
     """The images of any folder or zip, split by name hash; nothing is decoded yet.
 
@@ -142,14 +165,13 @@ def plan_folder(config: "DataConfig") -> Plan:
             f"unknown dataset {config.dataset!r}, and no folder or zip of that name is here",
             "." + did_you_mean(config.dataset, DATASETS),
         )
-    listing = list_images(place, suffixes=_suffixes(config.extra_formats))
-    labels = _labels(config, listing)
+    listing = list_images(place, suffixes=suffixes(config.extra_formats))
+    labels, captions = _labels(config, listing), _captions(config, listing)
+    if captions is not None:
+        listing = _without(listing, captions)
     codes = {} if labels is None else {path: (code,) for path, code in labels.codes.items()}
     files = [ImageFile(path, codes.get(path, ())) for path in listing.paths]
-    in_hash_order = sorted(files, key=lambda file: name_hash(file.path))
-    held_out = in_hash_order[: max_held_out(config.num_held_out, len(files))]
-    kept_out = set(held_out)
-    train = [file for file in files if file not in kept_out]
+    train, held_out = split_by_hash(files, config.num_held_out)
     description = {
         "dataset": printable(listing.place.resolve().stem),
         "files_sha256": sha256_of_json(list(listing.paths)),
@@ -157,7 +179,9 @@ def plan_folder(config: "DataConfig") -> Plan:
         **({"labels_sha256": sha256_of_json(_identity(labels))} if labels is not None else {}),
     }
     label_names = {} if labels is None else {labels.label: labels.names}
-    plan = plan_files(config, listing, train, held_out, description, label_names)
+    plan = plan_files(
+        config, listing, train, held_out, description, label_names, captioner=captions
+    )
     if labels is not None:
         check_filled(labels.names, (item.codes[0] for item in plan.train), listing.place)
     return plan
@@ -176,7 +200,20 @@ def _labels(config: "DataConfig", listing: Listing) -> "FileLabels | None":
     return labels_of_files(config.labels, listing) if config.labels in BY else None
 
 
-def _suffixes(extra_formats: Sequence[str]) -> tuple[str, ...]:
+def _captions(config: "DataConfig", listing: Listing) -> "FileCaptions | None":
+    """The captions that a config asks for; None where it asks for none that files have."""
+    from mindiffusion.data.file_captions import BY, captions_of_files  # as above
+
+    return captions_of_files(config.captions, listing) if config.captions in (AUTO, *BY) else None
+
+
+def _without(listing: Listing, captions: "FileCaptions") -> Listing:
+    from mindiffusion.data.file_captions import without  # as above
+
+    return without(listing, captions.files)
+
+
+def suffixes(extra_formats: Sequence[str]) -> tuple[str, ...]:
     """Suffixes of the files that are taken for images.
 
     Raises:
@@ -209,6 +246,7 @@ def plan_files(
     description: dict[str, str],
     label_names: dict[str, list[str]],
     notes: Sequence[str] = (),
+    captioner: Captioner | None = None,
 ) -> Plan:
     """A plan for files that are already split; ``notes`` are told to the user."""
     left_out = told_left_out(listing.left_out) + _how_to_take(listing.left_out)
@@ -235,4 +273,5 @@ def plan_files(
         fingerprint=listing.fingerprint,
         oddities=ODDITIES,
         notes=(*notes, *([f"left out: {left_out}"] if left_out else [])),
+        captioner=captioner,
     )

@@ -7,3 +7,8 @@ STYLES = (*AVATAR_STYLES, "mixed")
 BY_FOLDER, BY_LIST = "folder", "dataset.json"
 #: How a photograph becomes a square; ``crops`` does it.
 CROPS = ("squash", "center178", "center140", "uvit128", "adm")
+#: Where captions are from, as ``data.captions`` names it; AUTO: whatever the images have.
+ATTRIBUTES, PICTURE, ANNOTATIONS = "attributes", "picture", "annotations"
+BESIDE, METADATA = "txt", "metadata.jsonl"
+AUTO = "auto"
+CAPTION_SOURCES = (ATTRIBUTES, PICTURE, ANNOTATIONS, BESIDE, METADATA, BY_LIST)

@@ -8,7 +8,7 @@ what was measured of the patches: ``docs/photos.md``.
 import functools
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mindiffusion.data.folder import name_hash
+from mindiffusion.data.names import AUTO, PICTURE
 from mindiffusion.data.source import Plan, Sample, SourceAbsent, digest64
 from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.pictures import RULE, BadImage, picture_bytes, read_picture
 
 if TYPE_CHECKING:  # a worker that cuts patches starts in half the time without pydantic
@@ -35,6 +37,9 @@ LEAST_CONTRAST = 6
 COUNTED_AREA = 512 * 256
 #: Patches of a half at full size; half size takes a quarter, quarter size a sixteenth.
 MOST_PATCHES = 2048
+_CAPTIONS = ("{}", "a photograph of {}", "a detail of {}")
+#: Its words are those of the captions.
+_PROMPT = "a detail of a photograph of {}"
 
 
 class Photo(NamedTuple):
@@ -159,6 +164,30 @@ class PhotoSource:
         return item.name
 
 
+@dataclass(frozen=True)
+class PhotoCaptioner:
+    """Says of which photograph a patch is."""
+
+    source: str = PICTURE
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of how it says so."""
+        return sha256_of_json([*_CAPTIONS, _PROMPT])
+
+    def captions(self, item: Patch, codes: Sequence[int]) -> tuple[str, ...]:
+        """The captions of a patch."""
+        return tuple(caption.format(_spoken(item)) for caption in _CAPTIONS)
+
+    def prompt(self, item: Patch, codes: Sequence[int]) -> str:
+        """A caption in a phrasing that training never sees."""
+        return _PROMPT.format(_spoken(item))
+
+
+def _spoken(item: Patch) -> str:
+    return PHOTOS[item.photo].name.replace("_", " ")
+
+
 def plan_photos(config: "DataConfig") -> Plan:
     """The patches a config asks for; unlike other plans, this one decodes the pictures.
 
@@ -189,6 +218,7 @@ def plan_photos(config: "DataConfig") -> Plan:
         description=_description(config),
         fingerprint="",
         notes=notes,
+        captioner=PhotoCaptioner() if config.captions in (AUTO, PICTURE) else None,
     )
 
 

@@ -24,6 +24,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mindiffusion.data.avatars import plan_avatars
+from mindiffusion.data.caption_file import captions_table, write_captions
+from mindiffusion.data.captions import Captions
 from mindiffusion.data.celeba import plan_celeba
 from mindiffusion.data.cifar import is_cifar, plan_cifar
 from mindiffusion.data.folder import plan_folder
@@ -31,6 +33,7 @@ from mindiffusion.data.mean_and_spread import image_statistics
 from mindiffusion.data.photos import plan_photos
 from mindiffusion.data.pool import draw_shards
 from mindiffusion.data.prepared import (
+    CAPTIONS,
     FORMAT,
     LABELS,
     SPLITS,
@@ -42,6 +45,7 @@ from mindiffusion.data.prepared import (
     write_array,
     write_manifest,
 )
+from mindiffusion.data.public_layouts import layout_of, plan_layout
 from mindiffusion.data.record import write_record
 from mindiffusion.data.shard import (
     ShardJob,
@@ -72,9 +76,10 @@ SHOWN_CHARACTERS = 100
 
 
 class Kept(NamedTuple):
-    """A shard and which of its images go into the array."""
+    """A shard, what it was drawn of, and which of its images go into the array."""
 
     path: Path
+    items: Sequence[Any]
     rows: np.ndarray  # (n,) bool
 
 
@@ -141,6 +146,11 @@ def plan_data(config: DataConfig, celeba_path: str | None) -> Plan:
     plan = _plan(config, celeba_path)
     if config.labels is not None:
         check_label(config.labels, plan.label_names, plan.origin)
+    if config.captions is not None and plan.captioner is None:
+        raise UserError(
+            f"data.captions is {config.captions}, which {plan.origin} does not have; leave it out, "
+            "or give images with captions (avatars, photos, COCO, a folder with captions)."
+        )
     return plan
 
 
@@ -151,7 +161,10 @@ def _plan(config: DataConfig, celeba_path: str | None) -> Plan:
         return plan_celeba(config, celeba_path)
     if config.dataset == "photos":
         return plan_photos(config)
-    return plan_cifar(config) if is_cifar(config.dataset) else plan_folder(config)
+    if is_cifar(config.dataset):
+        return plan_cifar(config)
+    layout = layout_of(config.dataset)
+    return plan_folder(config) if layout is None else plan_layout(config, layout)
 
 
 def _folder_name(plan: Plan, crop: str) -> str:
@@ -162,9 +175,17 @@ def _folder_name(plan: Plan, crop: str) -> str:
         "num_train": len(plan.train),
         "num_held_out": plan.num_held_out,
         "fingerprint": plan.fingerprint,
-        **plan.description,
+        **_described(plan),
     }
     return f"{_file_name(plan)}-{plan.size}-{crop}-{sha256_of_json(identity)[:10]}"
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    """What the manifest says of a plan; of captions only where they are asked for."""
+    if plan.captioner is None:
+        return dict(plan.description)
+    said = {"source": plan.captioner.source, "sha256": plan.captioner.identity}
+    return {**plan.description, "captions": said}
 
 
 def _file_name(plan: Plan) -> str:
@@ -208,7 +229,9 @@ def _build(plan: Plan, folder: Path, workers: int, show_progress: bool) -> None:
         # Mending the source changes the data set's key, so these parts would never be used.
         shutil.rmtree(folder, ignore_errors=True)
         raise _bad_images_error(plan, bad, _refused_file(plan, folder))
-    train = [Kept(job.path, np.ones(len(job.items), dtype=bool)) for job in jobs["train"]]
+    train = [
+        Kept(job.path, job.items, np.ones(len(job.items), dtype=bool)) for job in jobs["train"]
+    ]
     held_out, num_duplicates = _select_held_out(plan, jobs, workers, show_progress)
     kept = {"train": train, "held_out": held_out}
     for split in SPLITS:
@@ -217,9 +240,15 @@ def _build(plan: Plan, folder: Path, workers: int, show_progress: bool) -> None:
         write_array(parts / f"{split}.npy", chunks, shape)
     _write_labels(parts / LABELS, plan, kept)
     names = [f"{split}.npy" for split in SPLITS] + [LABELS]
+    captions = _captions(plan, kept)
+    if captions is not None:
+        write_captions(parts / CAPTIONS, captions)
+        names.append(CAPTIONS)
     for name in names:
         os.replace(parts / name, folder / name)
     manifest = _manifest(plan, folder, names, kept, num_duplicates)
+    if captions is not None:
+        manifest["captions"] |= captions.counts
     statistics = image_statistics(map_npy(folder / "train.npy"))
     counts = label_counts(plan.label_names, [_codes(plan, kept[split]) for split in SPLITS])
     write_manifest(folder, manifest, statistics.summary, counts)
@@ -259,7 +288,7 @@ def _select_held_out(
         for job in round_jobs:
             duplicate = np.isin(read_shard(job.path, "digests"), in_train)
             rows = ~duplicate if plan.replace_duplicates else np.ones_like(duplicate)
-            kept.append(Kept(job.path, rows))
+            kept.append(Kept(job.path, job.items, rows))
             num_duplicates += int(duplicate.sum())
             num_kept += int(rows.sum())
             start += len(job.items)
@@ -290,6 +319,26 @@ def _codes(plan: Plan, kept: Sequence[Kept]) -> dict[str, np.ndarray]:
     return {label: codes[:, column] for column, label in enumerate(plan.label_names)}
 
 
+def _captions(plan: Plan, kept: dict[str, list[Kept]]) -> Captions | None:
+    """The captions of both splits; None where nobody asked for them."""
+    captioner = plan.captioner
+    if captioner is None:
+        return None
+    shown = {split: list(_shown(kept[split])) for split in SPLITS}
+    train, held_out = ((captioner.captions(*one) for one in shown[split]) for split in SPLITS)
+    prompts = (captioner.prompt(*one) for one in shown["held_out"])
+    return captions_table(captioner.source, train, held_out, prompts)
+
+
+def _shown(kept: Sequence[Kept]) -> Iterator[tuple[Any, list[int]]]:
+    """Item and codes of each image of a split."""
+    for part in kept:
+        codes = read_shard(part.path, "codes").tolist()
+        for item, own, is_kept in zip(part.items, codes, part.rows.tolist(), strict=True):
+            if is_kept:
+                yield item, own
+
+
 def _manifest(
     plan: Plan,
     folder: Path,
@@ -300,7 +349,7 @@ def _manifest(
     digests = np.concatenate([read_shard(part.path, "digests") for part in kept["train"]])
     return {
         "format": FORMAT,
-        **plan.description,
+        **_described(plan),
         "size": plan.size,
         "counts": {split: sum(int(part.rows.sum()) for part in kept[split]) for split in SPLITS},
         "duplicates": {

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mindiffusion.data.caption_file import read_captions
+from mindiffusion.data.captions import Captions
 from mindiffusion.data.classes import MOST_CLASSES, Classes
 from mindiffusion.data.mean_and_spread import ImageSummary
 from mindiffusion.data.training_data import TrainingData
@@ -22,6 +24,7 @@ from mindiffusion.outside.paths import is_file, open_file
 FORMAT = 1
 MANIFEST = "manifest.json"
 LABELS = "labels.npz"
+CAPTIONS = "captions.npz"
 STATISTICS = "statistics"
 LABEL_COUNTS = "label_counts"
 SPLITS = ("train", "held_out")
@@ -29,6 +32,14 @@ AGAIN = "delete that folder and prepare it again."
 _FILES = (*(f"{split}.npy" for split in SPLITS), LABELS)
 _ANYTHING = TypeAdapter(dict[str, Any])
 _Count = Annotated[int, Field(ge=0, le=2**31)]
+
+
+class _CaptionsSaid(BaseModel):
+    """What is used of what a manifest says of captions."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    source: Name
 
 
 class _Manifest(BaseModel):
@@ -43,6 +54,12 @@ class _Manifest(BaseModel):
     ]
     sha256: dict[str, str]
     file_bytes: dict[str, int]
+    captions: _CaptionsSaid | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files beside the manifest."""
+        return _FILES if self.captions is None else (*_FILES, CAPTIONS)
 
     def shape(self, split: str) -> tuple[int, int, int, int]:
         """Of a split's array."""
@@ -63,6 +80,7 @@ class PreparedData:
         manifest: source, split, crop, filter, size, counts, hashes, versions; no path, no clock.
         manifest_id: 12 hex digits of the manifest's SHA-256: what stands in every result row.
         stated: what is stated beside the manifest of the training images' colours; None: nothing.
+        captions: of the images, where they were asked for.
     """
 
     folder: Path
@@ -74,11 +92,12 @@ class PreparedData:
     manifest: dict[str, Any]
     manifest_id: str
     stated: ImageSummary | None = None
+    captions: Captions | None = None
 
     @property
     def training(self) -> TrainingData:
-        """What a run without a condition is trained on: the images alone."""
-        return TrainingData(self.train, self.manifest_id)
+        """What a run is trained on whose network is told no label: images, and captions if any."""
+        return TrainingData(self.train, self.manifest_id, captions=self.captions)
 
     def training_for(self, label: str | None) -> TrainingData:
         """What a run is trained on whose network is told one label of the images; None: no label.
@@ -160,6 +179,7 @@ def load_prepared(folder: Path) -> PreparedData:
         manifest=manifest,
         manifest_id=sha256_of_json(manifest)[:12],
         stated=stated,
+        captions=_read_captions(folder, used),
     )
 
 
@@ -231,9 +251,7 @@ def _open_split(folder: Path, split: str, used: _Manifest) -> NDArray[np.uint8]:
 def _read_labels(folder: Path, used: _Manifest) -> Iterable[dict[str, NDArray[np.int16]]]:
     """Label to codes, of both splits."""
     path = folder / LABELS
-    with open_file(path) as handle:
-        if hashlib.file_digest(handle, "sha256").hexdigest() != used.sha256[LABELS]:
-            raise _damaged(path)
+    _check_sha256(path, used)
     wanted = {
         f"{split}/{label}": Wanted("<i2", (used.counts[split],))
         for split in SPLITS
@@ -249,6 +267,21 @@ def _read_labels(folder: Path, used: _Manifest) -> Iterable[dict[str, NDArray[np
                     f"manifest names {len(names)}; {AGAIN}"
                 )
     return [{label: found[f"{s}/{label}"] for label in used.label_names} for s in SPLITS]
+
+
+def _read_captions(folder: Path, used: _Manifest) -> Captions | None:
+    if used.captions is None:
+        return None
+    path = folder / CAPTIONS
+    _check_sha256(path, used)
+    most = used.file_bytes[CAPTIONS]
+    return read_captions(path, used.captions.source, used.counts, most, AGAIN)
+
+
+def _check_sha256(path: Path, used: _Manifest) -> None:
+    with open_file(path) as handle:
+        if hashlib.file_digest(handle, "sha256").hexdigest() != used.sha256[path.name]:
+            raise _damaged(path)
 
 
 def _damaged(path: Path) -> UserError:
@@ -314,9 +347,9 @@ def _used_of(manifest: Mapping[str, Any], path: Path) -> _Manifest:
     except ValidationError as error:
         raise UserError(f"{path}: {first_fault(error)}; {AGAIN}") from None
     named = (set(used.counts), set(used.sha256), set(used.file_bytes))
-    if named != (set(SPLITS), set(_FILES), set(_FILES)):
+    if named != (set(SPLITS), set(used.files), set(used.files)):
         raise UserError(
-            f"{path} must count {', '.join(SPLITS)} and name the files {', '.join(_FILES)}, no "
-            f"others; {AGAIN}"
+            f"{path} must count {', '.join(SPLITS)} and name the files "
+            f"{', '.join(used.files)}, no others; {AGAIN}"
         )
     return used

@@ -60,8 +60,9 @@ def _shaping(config: DataConfig) -> dict[str, Any]:
         "dataset": config.dataset.encode("unicode_escape").decode("ascii"),
         "extra_formats": list(config.extra_formats),
     }
-    if config.labels is None:
-        del fields["labels"]  # records are older than this field
+    for younger in ("labels", "captions"):  # records are older than these fields
+        if fields[younger] is None:
+            del fields[younger]
     return {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ARRAY}
 
 

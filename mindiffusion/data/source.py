@@ -50,6 +50,28 @@ class Source(Protocol):
         ...
 
 
+class Captioner(Protocol):
+    """Says what images show in words."""
+
+    @property
+    def source(self) -> str:
+        """Where captions are from: one of ``names.CAPTION_SOURCES``."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What tells its captions from others of the same images; for the manifest."""
+        ...
+
+    def captions(self, item: Any, codes: Sequence[int]) -> Sequence[str]:
+        """The captions of an item, one or more, by its codes as ``Sample`` has them."""
+        ...
+
+    def prompt(self, item: Any, codes: Sequence[int]) -> str:
+        """By which caption to draw an image beside a held-out item."""
+        ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """All that a preparation needs to know, decided before the first image is drawn.
@@ -68,6 +90,7 @@ class Plan:
         fingerprint: what else tells two sources apart on this machine (sizes, times of files).
         oddities: what is counted of the images in the manifest; nothing for drawn ones.
         notes: what a user is told of the source; not part of the manifest.
+        captioner: says what images show in words; None: nobody asked for that.
     """
 
     name: str
@@ -83,6 +106,7 @@ class Plan:
     fingerprint: str
     oddities: Sequence[str] = ()
     notes: Sequence[str] = ()
+    captioner: Captioner | None = None
 
 
 def digest64(content: bytes) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from mindiffusion.data.names import CROPS, DATASETS, STYLES
+from mindiffusion.data.names import AUTO, CAPTION_SOURCES, CROPS, DATASETS, STYLES
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import Name
 from mindiffusion.outside.paths import MOST_PATH
@@ -51,6 +51,10 @@ class DataConfig:
         labels: which label of the images networks are told, by its name: an attribute of avatars
             ("hair") or of CelebA ("Smiling"), "picture" of photos, "class" of CIFAR-10, "folder" or
             "dataset.json" of folders and zips. None: they are told nothing.
+        captions: where the captions are from that networks are told: "attributes" of avatars,
+            "picture" of photos, "annotations" of COCO, "txt", "metadata.jsonl" or "dataset.json" of
+            folders and zips; "auto": from the one of these that the images have. None: networks are
+            told no captions, and none are prepared.
 
     Raises:
         pydantic.ValidationError: a field is wrong. Where a name is unknown, the ``UserError``
@@ -66,6 +70,7 @@ class DataConfig:
     horizontal_flip: bool = True
     extra_formats: Annotated[tuple[str, ...], Field(max_length=len(EXTRA_FORMATS))] = ()
     labels: Name | None = None
+    captions: str | None = None
 
     @field_validator("dataset")
     @classmethod
@@ -97,6 +102,16 @@ class DataConfig:
             raise UserError(f"unknown avatar style {style!r}." + did_you_mean(style, STYLES))
         return style
 
+    @field_validator("captions")
+    @classmethod
+    def _known_captions(cls, captions: str | None) -> str | None:
+        known = (AUTO, *CAPTION_SOURCES)
+        if captions is not None and captions not in known:
+            raise UserError(
+                f"unknown source of captions {captions!r}." + did_you_mean(captions, known)
+            )
+        return captions
+
     @field_validator("extra_formats")
     @classmethod
     def _known_formats(cls, extra_formats: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,7 +121,12 @@ class DataConfig:
         return tuple(sorted(set(extra_formats)))
 
     def __post_init__(self) -> None:
-        """Refuse what would have no effect."""
+        """Refuse what would have no effect, or contradicts itself."""
+        if self.labels is not None and self.captions is not None:
+            raise UserError(
+                f"data.labels is {self.labels!r} and data.captions {self.captions!r}, but networks "
+                "are told one of them; leave one out."
+            )
         if self.extra_formats and self.dataset in DATASETS:
             raise UserError(
                 f"extra_formats are for folders and zips of images; {self.dataset} has none: leave "

@@ -117,7 +117,7 @@ def save(path: Path, content: Mapping[str, Any], weights: str) -> None:
 def _described(content: Mapping[str, Any]) -> dict[str, Any]:
     """What goes along as it is, in the order in which files have it."""
     stages = kept_stages(content)
-    keys = ("step", "runtime", "train_seconds", "stage_log", *stages, "classes")
+    keys = ("step", "runtime", "train_seconds", "stage_log", *stages, "classes", "text")
     return {key: content[key] for key in keys if key in content}
 
 

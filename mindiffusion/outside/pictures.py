@@ -119,17 +119,19 @@ def _too_many_bytes(size: int) -> BadImage:
     return BadImage(f"has {size:,} bytes; at most {MOST_BYTES:,} are read, so make it smaller")
 
 
-def read_picture(content: bytes, extra: Sequence[str] = ()) -> Picture:
+def read_picture(content: bytes, extra: Sequence[str] = (), *, takes_cmyk: bool = False) -> Picture:
     """A picture from the bytes of its file.
 
     Args:
         content: the file's; its format is known by them, never by a name.
         extra: keys of ``EXTRA_FORMATS`` that are read too.
+        takes_cmyk: whether pictures of four inks are taken, as Pillow converts them.
 
     Raises:
         BadImage: of another kind, damaged, too large, or one that would lose something.
     """
-    return _decoded(lambda: _read(content, extra), extra)
+    modes = (*_MODES, "CMYK") if takes_cmyk else _MODES
+    return _decoded(lambda: _read(content, extra, modes), extra)
 
 
 def look_at_picture(content: bytes) -> Look:
@@ -200,8 +202,8 @@ def _too_many_pixels(found: str) -> BadImage:
     return BadImage(f"has {found} pixels; at most {MOST_PIXELS:,} are read, so make it smaller")
 
 
-def _read(content: bytes, extra: Sequence[str]) -> Picture:
-    with _opened(content, extra) as image:
+def _read(content: bytes, extra: Sequence[str], modes: Sequence[str]) -> Picture:
+    with _opened(content, extra, modes) as image:
         image.load()
         turn = _TURNS.get(_orientation(image))
         oddities = tuple(_oddities(image, turn is not None))
@@ -222,7 +224,7 @@ def _look(content: bytes) -> Look:
         return Look((width, height) if is_swapped else (height, width), oddities)
 
 
-def _opened(content: bytes, extra: Sequence[str]) -> ImageFile:
+def _opened(content: bytes, extra: Sequence[str], modes: Sequence[str] = _MODES) -> ImageFile:
     """A picture whose header is read, and that is of a kind that is taken.
 
     Raises:
@@ -237,7 +239,7 @@ def _opened(content: bytes, extra: Sequence[str]) -> ImageFile:
         raise _too_many_pixels(f"{width:,} x {height:,}")
     if not width * height:
         raise BadImage("has no pixels")
-    if image.mode not in _MODES:
+    if image.mode not in modes:
         raise BadImage(f"has mode {image.mode}; {_CONVERT}")
     if image.format in ("JPEG", "MPO"):
         if content.count(_SCAN) > MOST_SCANS and _scans(content) > MOST_SCANS:

@@ -14,6 +14,7 @@ from mindiffusion.data.codec import Codec
 from mindiffusion.data.latents import drawn
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.noise import Stream, normals, permutation, uniforms
+from mindiffusion.text_conditions import CaptionDraw
 
 
 @lru_cache(maxsize=2)
@@ -62,8 +63,8 @@ class Batch:
         images: (B, C, H, W), a network's inputs, in channels-last memory.
         u: (B,) uniforms behind the noise times.
         noise: (B, C, H, W), standard normal.
-        condition: (B, …), what the images show, ``NOT_TOLD`` where a class was dropped; None: the
-            network is told nothing.
+        condition: (B, …), what the images show: classes, or numbers of captions; ``NOT_TOLD`` where
+            it was dropped; None: the network is told nothing.
         augment_labels: (B, 9), how the images were augmented; None: not at all.
     """
 
@@ -80,8 +81,8 @@ class BatchSource:
     Where there are latents, they are gathered and drawn instead: mirrored images have their own.
 
     Args:
-        data: images or their latents, and labels if there are any. Images and labels are copied to
-            a GPU once; latents are read from their file.
+        data: images or their latents, and labels or captions if there are any. Images and labels
+            are copied to a GPU once; latents are read from their file.
         codec: how images become a network's inputs.
         seed: the run's seed.
         global_batch: images per step over all ranks.
@@ -92,7 +93,7 @@ class BatchSource:
             one; on a CPU it gains nothing.
         noise_stream: other draws for the same seed.
         stratified: one noise time of each batch from each of as many equal shares of the draws.
-        label_drop: share of images whose class is not told, in [0, 1); for labels that are classes.
+        label_drop: share of images whose class or caption is not told, in [0, 1).
         augment: as of ``augment.draw_augmentation``, its probability.
 
     Attributes:
@@ -119,6 +120,7 @@ class BatchSource:
         self._latents = data.latents
         self._images = data.images if data.latents else _placed(data.images, device)
         self._labels = None if data.labels is None else _placed(data.labels, device)
+        self._captions = None if data.captions is None else CaptionDraw(data.captions.train, device)
         self._codec = codec
         self.size = len(data)
         self.wait_seconds = 0.0
@@ -157,6 +159,8 @@ class BatchSource:
         # As a tensor, so that a compiled drawing serves all steps; filled there, not copied over,
         # since a copy waits for the device.
         at = torch.full((), step, dtype=torch.int64, device=self._device)
+        if self._captions is not None:
+            condition = self._captions(self._sent(index), seed, position, at, variant)
         if condition is not None and self._label_drop:
             drop = uniforms(seed, Stream.LABEL_DROP, position, at, 1, variant)[:, 0]
             condition = condition.masked_fill(drop < self._label_drop, NOT_TOLD)
@@ -211,8 +215,14 @@ class BatchSource:
 
     def _gather(self, array: np.ndarray | Tensor, index: Tensor) -> Tensor:
         if isinstance(array, Tensor):
-            return array[index.pin_memory().to(self._device, non_blocking=True)]
+            return array[self._sent(index)]
         return torch.from_numpy(array[index.numpy()])
+
+    def _sent(self, index: Tensor) -> Tensor:
+        """Indices on the device; a GPU is not waited for."""
+        if self._device.type == "cpu":
+            return index
+        return index.pin_memory().to(self._device, non_blocking=True)
 
 
 def _placed(array: np.ndarray, device: torch.device) -> np.ndarray | Tensor:

@@ -23,6 +23,7 @@ from mindiffusion.errors import UserError
 from mindiffusion.files import atomic_write, write_json
 from mindiffusion.kept_classes import KeptClasses
 from mindiffusion.kept_latents import KeptLatents
+from mindiffusion.kept_text import KeptText
 from mindiffusion.outside.documents import MOST_NAME, Name, check_plain, first_fault, read_json
 from mindiffusion.outside.paths import open_file
 from mindiffusion.outside.weights import check_tensors, named_tensors, read_tensors
@@ -79,6 +80,7 @@ class _Described(BaseModel):
     stage_log: Annotated[list[_StageEntry], Field(max_length=10_000)]
     statistics: _Statistics | None = None
     latents: KeptLatents | None = None
+    text: KeptText | None = None
 
 
 class _MilestoneFile(_Described):
@@ -370,9 +372,8 @@ def prune(run_dir: Path, step: int) -> None:
     and are left alone.
     """
     parts = [p for p in run_dir.glob("ckpt-*") if _is_rolling(p) and _step_of(p) <= step]
-    sealed = sorted(
-        {p.stem for p in parts if p.suffix == ".json" and p.with_suffix(".pt") in parts}
-    )
+    seals = (p for p in parts if p.suffix == ".json")
+    sealed = sorted({p.stem for p in seals if p.with_suffix(".pt") in parts})
     for path in parts:
         if path.stem not in sealed[-KEEP:]:
             path.unlink()

@@ -3,9 +3,10 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -15,8 +16,10 @@ from mindiffusion.config.run import RunConfig
 from mindiffusion.data.store import num_classes, num_train_images, prepared_data
 from mindiffusion.files import remove_temporaries
 from mindiffusion.kept_classes import classes_of
+from mindiffusion.kept_text import text_of
 from mindiffusion.runtime import chunk_size
 from mindiffusion.sampling import (
+    Conditions,
     codec_of,
     model_of,
     primary_weights,
@@ -24,6 +27,7 @@ from mindiffusion.sampling import (
     save_png,
     tile,
 )
+from mindiffusion.text_conditions import a_caption_a_row
 from mindiffusion.training import checkpoint
 from mindiffusion.training.loop import Hooks
 from mindiffusion.training.preflight import preflight
@@ -50,7 +54,7 @@ def write_grid(
 ) -> Path:
     """Sample a grid from a milestone's primary weights; returns the PNG's path.
 
-    Of a network that knows classes each row shows one of them, in turn.
+    Of a network that knows classes, or reads text, each row shows a class or a held-out prompt.
 
     Args:
         weights_file: the milestone's file.
@@ -64,8 +68,7 @@ def write_grid(
     # A picture is no score: no more is drawn than it shows.
     chunk = min(grid, chunk_size(config.sampler, config.input_shape[1], device.type))
     sampler = replace(config.sampler, chunk=chunk)
-    classes = classes_of(content, config)
-    told = None if classes is None else a_class_a_row(classes, GRID_COLUMNS)
+    told = _shown(content, config)
     codec = codec_of(content, config)
     images = sample_images(
         model, model.process, codec, sampler, grid, side, on_step=on_step, conditions=told
@@ -73,6 +76,16 @@ def write_grid(
     path = grid_path(config, content["step"])
     save_png(path, tile(images, GRID_COLUMNS))
     return path
+
+
+def _shown(content: Mapping[str, Any], config: RunConfig) -> Conditions | None:
+    """What a grid's images are to show; None: the network is told nothing."""
+    text, classes = text_of(content, config), classes_of(content, config)
+    if classes is not None:
+        return a_class_a_row(classes, GRID_COLUMNS)
+    if text is None or not text.prompts:
+        return None
+    return a_caption_a_row(len(text.prompts), GRID_COLUMNS)
 
 
 def train_on_console(config: RunConfig, stop_after: int | None = None) -> int:

@@ -14,9 +14,9 @@ from mindiffusion.errors import UserError
 from mindiffusion.kept_classes import (
     check_guidance,
     check_interval,
-    check_labels,
     check_num_classes,
 )
+from mindiffusion.kept_text import check_told
 from mindiffusion.spacing import EVEN_IN_TIME, RHO
 from mindiffusion.training import checkpoint
 from mindiffusion.training.run_folder import refuse_other_config
@@ -79,7 +79,7 @@ def check_run(
     """
     training = config.training
     config.check_model()
-    check_labels(config)
+    check_told(config)
     check_num_classes(config, num_classes)
     check_sampler(config)
     _check_capacity(config)

@@ -7,6 +7,7 @@ interrupted goes on as if it had not been.
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -29,17 +30,20 @@ from mindiffusion.errors import UserError
 from mindiffusion.kept_classes import check_num_classes, classes_part
 from mindiffusion.kept_latents import known_latents, latents_part
 from mindiffusion.kept_statistics import statistics_part
+from mindiffusion.kept_text import check_same_text, learned_table, text_encoder, text_part
 from mindiffusion.machine import keep_freed_memory
 from mindiffusion.network import Network, Probe, ProbeBatch, StageCapacity
 from mindiffusion.noise import Stream
 from mindiffusion.process import Level, add_noise, eps_error, training_losses
 from mindiffusion.runtime import Runtime
+from mindiffusion.text.reading import notes_on_all
 from mindiffusion.training.batches import Batch, BatchSource
 from mindiffusion.training.ema import Averages
 from mindiffusion.training.optimizer import frozen_kept, lr_at, make_optimizer
 from mindiffusion.training.ranks import Ranks
 from mindiffusion.training.watch import Watch
 
+_log = logging.getLogger(__name__)
 # Stages change buffers, on all ranks alike: no step has to. Newer versions of torch renamed it.
 _KEEP_BUFFERS: dict[str, Any] = {
     next(
@@ -120,6 +124,8 @@ class Trainer:
         self.network.to(runtime.dtype)
         self.network.to(memory_format=torch.channels_last)
         self.network.to(device)
+        self.encoder = text_encoder(config, data.captions)
+        self._read_captions()
         self.density: NoiseTimeDensity = self.pacer.stages[0].density
         self.optimizer = make_optimizer(
             self.network.parameters(), config.training, fused=runtime.precision != "fp64"
@@ -144,6 +150,15 @@ class Trainer:
         if ranks.world > 1:
             ids = [device] if device.type == "cuda" else None
             self._wrapped = DistributedDataParallel(self.network, ids, **_KEEP_BUFFERS)
+
+    def _read_captions(self) -> None:
+        """Give the network the training captions, which are its conditions' numbers."""
+        captions = self.data.captions
+        if self.encoder is None or captions is None:
+            return
+        self.network.read_texts(learned_table(self.encoder, captions))
+        for note in notes_on_all(captions.learned, self.encoder) if self.ranks.is_main else ():
+            _log.warning("%s", note)
 
     # -- one step ---------------------------------------------------------------------------
 
@@ -312,10 +327,16 @@ class Trainer:
             "pacing": self.pacer.state_dict(self.step),
             **statistics_part(self.statistics),
             **latents_part(self.latents),
+            **text_part(self.encoder, self.data.captions),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``."""
+        """Go on from ``state``.
+
+        Raises:
+            UserError: its network reads text in another way.
+        """
+        check_same_text(state, text_part(self.encoder, self.data.captions))
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         self.averages.load_state_dict(state["averages"])
@@ -338,6 +359,7 @@ class Trainer:
         whole = self.state()
         described = {key: whole[key] for key in keys} | statistics_part(self.statistics)
         described |= classes_part(self.data.classes) | latents_part(self.latents)
+        described |= text_part(self.encoder, self.data.captions)
         return described | self.pacer.kept(self.step) | {"weights": averages | {"raw": raw}}
 
 

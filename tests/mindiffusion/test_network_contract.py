@@ -27,18 +27,23 @@ from mindiffusion.config.model import (
 )
 from mindiffusion.config.process import DDPMConfig
 from mindiffusion.config.run import RunConfig
+from mindiffusion.config.text import TextConfig
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import UserError
 from mindiffusion.network import Network, ProbeBatch, StageCapacity
 from mindiffusion.noise import Stream, normals
 from mindiffusion.process import add_noise, eps_error
 from mindiffusion.step_cost import step_cost
+from mindiffusion.text.table import TextTable
+from mindiffusion.text.words import Vocabulary, WordEncoder
 from mindiffusion.training.optimizer import frozen_kept
 
 TOKENS = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
 MAPS = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1}
 DEEP = {"patch_size": 4, "hidden_size": 32, "depth": 2, "num_heads": 2}
 CLASSES = 3
+WORDS = TextConfig(width=16, max_tokens=5, vocabulary=12, layers=1)
+STATES = TextConfig(encoder="hf:some/encoder", width=6, max_tokens=5)
 SMALLEST = (
     NaiveUnetConfig(n_feat=8),
     SparseUnetConfig(n_feat=8),
@@ -58,6 +63,13 @@ SMALLEST = (
     DiTConfig(**DEEP),
     DiTConfig(**DEEP, num_classes=CLASSES),
     DiTConfig(**DEEP, learn_sigma=True),
+    UViTConfig(**TOKENS, text=WORDS),
+    UViTConfig(**TOKENS, text=replace(WORDS, null="empty")),
+    UViTConfig(**TOKENS, text=STATES),
+    SparseUViTConfig(**TOKENS, placement="stream", text=WORDS),
+    DiTConfig(**DEEP, text=WORDS),
+    DiTConfig(**DEEP, text=STATES),
+    DiTConfig(**DEEP, text=replace(STATES, null="empty")),
 )
 SIDE, IMAGES = 32, 4
 LADDER = ((0.75, 1e-3), (0.5, 1e-4), (0.0, 0.0))
@@ -78,9 +90,26 @@ def run(request):
     return run_of(request.param)
 
 
+def built(run):
+    """The network with its first weights; one that reads text has been given captions."""
+    network = build_network(run)
+    if run.model.text is not None:
+        network.read_texts(captions(run.model.text))
+    return network
+
+
+def captions(text):
+    """As many as there are classes of others, as an encoder would read them."""
+    lengths, vocabulary = torch.tensor([1, 3, 2, 5]), Vocabulary(("bald", "beard", "with"))
+    if text.is_trained:
+        return WordEncoder(vocabulary, text).table(["bald", "with beard", "with with bald bald ?"])
+    size = (CLASSES + 1, text.max_tokens, text.token_width)
+    return TextTable(normals(2, Stream.NOISE, torch.arange(size[0]), 0, size[1:]).half(), lengths)
+
+
 @pytest.fixture
 def network(run):
-    return build_network(run)
+    return built(run)
 
 
 PROCESS = build_process(run_of(SMALLEST[0]))
@@ -189,13 +218,13 @@ def test_network_draws_nothing_when_it_is_asked(network):
     assert torch.equal(predicted(network), first)
 
 
-def test_network_is_told_classes_if_its_config_has_them(run, network):
+def test_network_is_told_classes_or_captions_if_its_config_has_them(run, network):
     x_t, level, _ = drawn()
-    told, count = level.told.float(), run.model.num_classes
+    told, count = level.told.float(), CLASSES if run.model.text else run.model.num_classes
 
     def answer(condition):
         with torch.no_grad():
-            return awake(build_network(run))(x_t, told, condition)
+            return awake(built(run))(x_t, told, condition)
 
     if count is None:
         with pytest.raises(UserError, match="takes None as its condition"):
@@ -212,8 +241,63 @@ def test_network_is_told_classes_if_its_config_has_them(run, network):
         torch.testing.assert_close(mixed[image], answers[k][image])
 
 
-def test_network_with_classes_refuses_others_in_one_line(run, network):
-    if run.model.num_classes is None:
+def test_network_without_text_takes_no_captions(run):
+    if run.model.text is None:
+        with pytest.raises(UserError, match="reads no text; give captions to a network with"):
+            build_network(run).read_texts(captions(WORDS))
+
+
+def test_network_with_text_reads_each_captions_tokens_and_no_more(run, network):
+    """What stands behind a caption's end does not matter, and nor do the other captions."""
+    text = run.model.text
+    if text is None:
+        return
+    x_t, level, _ = drawn()
+    table, condition = captions(text), torch.tensor([1, 0, -1, 2])
+    awake(network)
+
+    def answer(table):
+        network.read_texts(table)
+        with torch.no_grad():
+            return network(x_t, level.told.float(), condition)
+
+    before = answer(table)
+    other = table.rows.clone()
+    other[3] = 7 if text.is_trained else 1.5
+    after = answer(TextTable(other, table.lengths))
+    torch.testing.assert_close(after[:3], before[:3])
+    assert not torch.allclose(after[3], before[3])
+    if text.is_trained or run.model.network == "dit":
+        padded = table.rows.clone()
+        padded[2, int(table.lengths[2]) :] = 7
+        torch.testing.assert_close(answer(TextTable(padded, table.lengths)), before)
+    with pytest.raises(UserError, match=r"captions came as .*model.text.max_tokens") as error:
+        network.read_texts(TextTable(table.rows[:, :3], table.lengths))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "model", [UViTConfig(**TOKENS, text=WORDS), DiTConfig(**DEEP, text=STATES)]
+)
+def test_network_with_text_is_one_graph_to_the_compiler_whatever_it_reads(model):
+    network, (x_t, level, _) = awake(built(run_of(model))), drawn()
+    told, condition, table = level.told.float(), torch.tensor([1, 0, -1, 2]), captions(model.text)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x_t, told, condition), network(x_t, told, condition))
+        network.read_texts(TextTable(table.rows.flip(0), table.lengths.flip(0)))
+        torch.testing.assert_close(compiled(x_t, told, condition), network(x_t, told, condition))
+
+
+def test_network_that_reads_the_empty_string_needs_it_first():
+    run = run_of(DiTConfig(**DEEP, text=replace(STATES, null="empty")))
+    x_t, level, _ = drawn()
+    with pytest.raises(UserError, match="has not been given it yet"):
+        build_network(run)(x_t, level.told.float())
+
+
+def test_network_with_classes_or_captions_refuses_others_in_one_line(run, network):
+    if run.model.num_classes is None and run.model.text is None:
         return
     x_t, level, _ = drawn()
     for wrong in ([0, 0, 0, -2], [0, 0, 0, CLASSES + 1], [0, 0, 0], [0.0] * IMAGES):
@@ -252,7 +336,7 @@ def test_network_enters_a_stage_once_however_often_it_is_told(network):
 def test_network_goes_on_from_its_state(run, network):
     enter(awake(network), 0)
     enter(network, 1)
-    other = build_network(run_of(run.model, seed=1))
+    other = built(run_of(run.model, seed=1))
     assert not torch.equal(predicted(other), predicted(network))
     other.load_state_dict(state(network))
     assert torch.equal(predicted(other), predicted(network))

@@ -16,6 +16,7 @@ from mindiffusion.config.model import (
 )
 from mindiffusion.config.process import DDPMConfig, EDMConfig, VPSDEConfig
 from mindiffusion.config.run import RunConfig
+from mindiffusion.config.text import TextConfig
 from mindiffusion.curriculum.loss_weight import P2
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.data.spec import DataConfig
@@ -167,6 +168,46 @@ def test_build_network_hands_the_config_to_a_dit():
     # Which rows are trained is the batch's choice; the last is of what is not told.
     labelled = build_network(uvit("uvit", num_classes=5))
     assert labelled.label_emb.weight.shape == (6, 16)
+
+
+def shapes(network):
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("encoder", ["hf:some", "words"])
+def test_a_u_vit_with_text_has_the_public_ones_weights(encoder):
+    """A frozen encoder with the empty string adds none; one that is trained stands apart."""
+    text = TextConfig(encoder=encoder, width=8, max_tokens=5, null="empty")
+    found = shapes(build_network(uvit("uvit", text=text)))
+    public = UViT(32, 8, 3, 16, 2, 2, clip_dim=8, num_clip_token=5)
+    own = [name for name in found if name.startswith("texts.")]
+    assert bool(own) == text.is_trained
+    assert [name for name in found if name not in own] == list(public.state_dict())
+    assert {name: shape for name, shape in found.items() if name not in own} == shapes(public)
+    assert found["context_embed.weight"] == (16, 8) and found["pos_embed"] == (1, 6 + 16, 16)
+
+
+def test_a_dit_with_text_attends_by_the_layers_of_pixart():
+    sizes = {"hidden_size": 16, "depth": 2, "num_heads": 2, "patch_size": 4}
+    text = TextConfig(encoder="hf:some", width=8, max_tokens=5)
+    network = build_network(of(DiTConfig(**sizes, text=text)))
+    plain = shapes(build_network(of(DiTConfig(**sizes))))
+    added = {k: shape for k, shape in shapes(network).items() if k not in plain}
+    assert added == {
+        "texts.null": (8,),
+        "y_embedder.y_proj.fc1.weight": (16, 8),
+        "y_embedder.y_proj.fc1.bias": (16,),
+        "y_embedder.y_proj.fc2.weight": (16, 16),
+        "y_embedder.y_proj.fc2.bias": (16,),
+    } | {
+        f"blocks.{k}.cross_attn.{layer}.{kind}": shape
+        for k in range(2)
+        for layer, out in (("q_linear", 16), ("kv_linear", 32), ("proj", 16))
+        for kind, shape in (("weight", (out, 16)), ("bias", (out,)))
+    }
+    assert not any(block.cross_attn.proj.weight.any() for block in network.blocks)
+    with pytest.raises(UserError, match="classes or text: give num_classes or texts"):
+        DiT(8, 2, 3, 24, 2, 3, num_classes=2, texts=network.texts)
 
 
 def test_the_process_says_by_which_factor_a_sinusoid_needs_what_it_tells(monkeypatch):

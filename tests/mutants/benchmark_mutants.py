@@ -255,8 +255,8 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "samples-of-the-raw-weights",
         "benchmark/evaluation/milestone/sample_rows.py",
-        'load_weights(network, milestone.content, common["weights"])',
-        'load_weights(network, milestone.content, "raw")',
+        'milestone.content, common["weights"], yardstick.texts)',
+        'milestone.content, "raw", yardstick.texts)',
         (f"{BENCHMARK}/evaluation/test_scores.py",),
     ),
     Mutant(

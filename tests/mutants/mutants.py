@@ -5,7 +5,9 @@ runs, trains and prints plausible numbers.
 """
 
 from benchmark_mutants import BENCHMARK_MUTANTS
+from caption_mutants import CAPTION_MUTANTS
 from library_mutants import CURRICULUM_MUTANTS, PROCESS_MUTANTS
+from text_mutants import TEXT_MUTANTS
 from training_mutants import LOOP_MUTANTS, STEP_MUTANTS, TRAINING_MUTANTS
 
 MUTANTS = (
@@ -15,4 +17,6 @@ MUTANTS = (
     *LOOP_MUTANTS,
     *STEP_MUTANTS,
     *BENCHMARK_MUTANTS,
+    *TEXT_MUTANTS,
+    *CAPTION_MUTANTS,
 )

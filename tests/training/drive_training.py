@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mindiffusion.config.presets import build_config
+from mindiffusion.data.captions import Captions, ImageCaptions
 from mindiffusion.data.classes import Classes
 from mindiffusion.data.training_data import TrainingData
 from mindiffusion.errors import guarded, leave
@@ -83,8 +84,23 @@ def plant(fault, trainer: Trainer) -> None:
         trainer.train_step = step
 
 
+TEXTS = ("a bald man", "a hat", "no hat, no beard", "a beard", "somebody with a hat and a beard")
+"""Of the captions: the last is of held-out images alone."""
+
+
+def captions_for(count: int, held_out: int = 3) -> Captions:
+    """One or two captions for each image, by its number."""
+    numbers = np.arange(count) % 4
+    two = np.stack([numbers, (numbers + 1) % 4], 1).ravel()
+    train = ImageCaptions(np.arange(count + 1) * 2, two)
+    held = ImageCaptions(np.arange(held_out + 1), np.arange(held_out) % 4)
+    return Captions("txt", TEXTS, 4, train, held, np.full(held_out, 4))
+
+
 def data_of(images, job, config) -> TrainingData:
-    """The images, and their classes where the config's network is told any."""
+    """The images, and their classes or captions where the config's network is told any."""
+    if config.data.captions is not None:
+        return TrainingData(images, job["manifest"], captions=captions_for(len(images)))
     if config.data.labels is None:
         return TrainingData(images, job["manifest"])
     names, codes = job["label_names"], np.load(Path(sys.argv[1]).with_name("labels.npy"))

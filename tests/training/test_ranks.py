@@ -41,6 +41,11 @@ JOBS = {
         "c", "training.precision=fp64", "training.micro_batch=3", *tiny.words("vae"),
         "process={kind: edm, sigma_data: auto}",
     ),
+    "text64": (
+        "c", "training.precision=fp64", "training.micro_batch=3", "training.label_drop=0.25",
+        "model={network: dit, patch_size: 8, hidden_size: 16, depth: 2, num_heads: 2}",
+        "model.text={width: 8, max_tokens: 6, vocabulary: 16, layers: 1}", "data.captions=auto",
+    ),
     "cs32": ("cs",),
 }  # fmt: skip
 
@@ -102,7 +107,8 @@ def ranks_of(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["cs64", "cr64", "cs64-preconditioned", "uvit64", "song64", "dit64", "latents64"]
+    "name",
+    ["cs64", "cr64", "cs64-preconditioned", "uvit64", "song64", "dit64", "latents64", "text64"],
 )
 def test_two_ranks_give_the_weights_of_one(name, two_ranks, one_rank, assert_same):
     _, trainer = one_rank(name)

@@ -1,10 +1,10 @@
 """Images from a checkpoint, for a person or another tool."""
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmark.evaluation.images.image_source import origin_file
-from mindiffusion.class_conditions import class_conditions, one_class
+from benchmark.evaluation.images.wish import Wish
 from mindiffusion.config.run import RunConfig
-from mindiffusion.config.sampler import MOST_GUIDANCE
 from mindiffusion.errors import UserError
 from mindiffusion.exchange.by_path import open_weights
 from mindiffusion.files import atomic_write, write_json
-from mindiffusion.kept_classes import classes_of
 from mindiffusion.printable import printable
 from mindiffusion.runtime import resolve_sampler
 from mindiffusion.sampling import (
-    Conditions,
+    SamplingNetwork,
     codec_of,
     config_of,
     load_weights,
@@ -36,54 +34,49 @@ from mindiffusion.training.preflight import check_sampler
 from mindiffusion.writable import try_file
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is to be drawn otherwise than the config inside the weights says; None: as it says.
+@dataclass(frozen=True, eq=False)
+class Painter:
+    """A network that draws what is wished, again and again.
 
     Attributes:
-        seed: sampling seed.
-        shown: a class, by name or number, that all images show.
-        guidance: strength of guidance.
+        content: of the weights.
+        config: the one inside them.
+        weights: which set of them.
+        network: compiled once.
     """
 
-    seed: int | None = None
-    shown: str | None = None
-    guidance: float | None = None
+    content: Mapping[str, Any]
+    config: RunConfig
+    weights: str
+    network: SamplingNetwork
 
-    def of(self, config: RunConfig) -> RunConfig:
-        """The config with these settings.
+    def images(self, wish: Wish, count: int) -> NDArray[np.uint8]:
+        """Images 0 … count − 1 as wished, (count, H, W, 3).
 
         Raises:
-            UserError: a seed or a strength outside what is allowed.
+            UserError: a wish that the network cannot fulfil.
         """
-        if self.seed is not None and not 0 <= self.seed < 2**32:
-            raise UserError(f"--seed {self.seed}: a sampling seed is in 0 to 4294967295.")
-        if self.guidance is not None and not 0 <= self.guidance <= MOST_GUIDANCE:
-            raise UserError(
-                f"--guidance {self.guidance:g}: give a strength from 0 to {MOST_GUIDANCE}; 1 is no "
-                "guidance."
+        config = wish.of(self.config)
+        check_sampler(config)
+        shown = wish.shows(self.content, config)
+        for note in shown.notes:
+            print(note, file=sys.stderr)
+        model = load_weights(self.network, self.content, self.weights, shown.texts)
+        with tqdm(total=count, unit="image", file=sys.stderr) as bar:
+
+            def on_chunk(done: int) -> None:
+                bar.update(done - bar.n)
+
+            return sample_images(
+                model,
+                model.process,
+                codec_of(self.content, config),
+                config.sampler,
+                count,
+                config.data.size,
+                on_chunk,
+                conditions=shown.conditions,
             )
-        wished: dict[str, Any] = {"seed": self.seed, "guidance": self.guidance}
-        given = {name: value for name, value in wished.items() if value is not None}
-        return replace(config, sampler=replace(config.sampler, **given))
-
-    def conditions(self, content: Mapping[str, Any], config: RunConfig) -> Conditions | None:
-        """What the images are to show; None where the network knows no classes.
-
-        Raises:
-            UserError: no such class.
-        """
-        classes = classes_of(content, config)
-        if classes is None:
-            if self.shown is not None:
-                raise UserError(
-                    f"--class {self.shown}: these weights are of a network that knows no classes; "
-                    "leave it out."
-                )
-            return None
-        if self.shown is None:
-            return class_conditions(classes, config.sampler.classes)
-        return one_class(classes.number_of(self.shown))
 
 
 def draw(
@@ -93,6 +86,7 @@ def draw(
     output: Path,
     wish: Wish,
     told: RunConfig | None = None,
+    asked: TextIO | None = None,
 ) -> int:
     """Sample ``count`` images from a milestone's weights into a PNG grid or an .npy array.
 
@@ -103,6 +97,7 @@ def draw(
         output: ``.png`` or ``.npy``; beside an array goes a file that names the data behind it.
         wish: what else to draw than the config says.
         told: the config of weights that are in a folder without one.
+        asked: further wishes, a line each, for which the output is written again; None: none.
 
     Raises:
         UserError: another ending, a count below 1, a bad checkpoint, or a wish that its network
@@ -115,44 +110,63 @@ def draw(
         raise UserError(f"--count {count}: ask for at least one image.")
     try_file(output)
     content = open_weights(path, told)
-    config = wish.of(config_of(content))
-    check_sampler(config)
-    images = _drawn(content, config, weights, count, wish.conditions(content, config), path)
-    if output.suffix == ".npy":
-        origin_file(output).unlink(missing_ok=True)  # of what stood there before
-        with atomic_write(output) as handle:
-            np.save(handle, images)
-        manifest = content["manifest"]
-        if manifest is not None:
-            write_json(origin_file(output), {"manifest": manifest, "weights_file": path.name})
-    else:
-        save_png(output, tile(images, max(1, min(16, round(count**0.5)))))
+    config = config_of(content)
+    first = wish.of(config)
+    check_sampler(first)
+    wish.shows(content, first)  # a mistake is told before the network is made
+    painter = _painter(content, first, weights, path)
+    _write(output, painter.images(wish, count), content["manifest"], path)
     print(output)
+    for one in _wishes(wish, first, asked):
+        try:
+            _write(output, painter.images(one, count), content["manifest"], path)
+        except UserError as error:
+            print(error, file=sys.stderr)
     return 0
 
 
-def _drawn(
-    content: Mapping[str, Any],
-    config: RunConfig,
-    weights: str | None,
-    count: int,
-    conditions: Conditions | None,
-    path: Path,
-) -> NDArray[np.uint8]:
+def _painter(
+    content: Mapping[str, Any], config: RunConfig, weights: str | None, path: Path
+) -> Painter:
     chosen = weights or usual_weights(content, config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # As studies draw the images that they score.
     runtime = resolve_sampler(config, device.type)
-    network = sampling_network(config, runtime, device)
-    model = load_weights(network, content, chosen)
     if runtime.compile:
         print("compiling the network first; that takes a minute or more.", file=sys.stderr)
     print(f"drawing with the weights {chosen} of {printable(path)}", file=sys.stderr)
-    with tqdm(total=count, unit="image", file=sys.stderr) as bar:
+    return Painter(content, config, chosen, sampling_network(config, runtime, device))
 
-        def on_chunk(done: int) -> None:
-            bar.update(done - bar.n)
 
-        settings = config.sampler, count, config.data.size, on_chunk
-        codec = codec_of(content, config)
-        return sample_images(model, model.process, codec, *settings, conditions=conditions)
+def _write(
+    output: Path, images: NDArray[np.uint8], manifest: str | None, weights_file: Path
+) -> None:
+    if output.suffix == ".png":
+        save_png(output, tile(images, max(1, min(16, round(len(images) ** 0.5)))))
+        return
+    origin_file(output).unlink(missing_ok=True)  # of what stood there before
+    with atomic_write(output) as handle:
+        np.save(handle, images)
+    if manifest is not None:
+        write_json(origin_file(output), {"manifest": manifest, "weights_file": weights_file.name})
+
+
+def _wishes(wish: Wish, config: RunConfig, asked: TextIO | None) -> Iterator[Wish]:
+    """What lines of a terminal wish: a prompt, or a class; an empty one draws other images."""
+    if asked is None:
+        return
+    is_text, is_class = config.model.text is not None, config.model.num_classes is not None
+    noun = "a prompt" if is_text else "a class" if is_class else "nothing"
+    print(f"give {noun}; an empty line draws other images, q ends.", file=sys.stderr)
+    seed = config.sampler.seed
+    for line in asked:
+        said = line.strip()
+        if said in ("q", "quit"):
+            return
+        if not said:
+            seed = (seed + 1) % 2**32
+        elif is_class:
+            wish = Wish(wish.seed, said, wish.guidance)
+        else:
+            wish = Wish(wish.seed, None, wish.guidance, said)
+        yield Wish(seed, wish.shown, wish.guidance, wish.prompt)

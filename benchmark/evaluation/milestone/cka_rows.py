@@ -22,7 +22,7 @@ from benchmark.rows.metric_names import CKA
 from benchmark.rows.row import Row
 from mindiffusion.errors import UserError
 from mindiffusion.process import times_of
-from mindiffusion.sampling import config_of, model_of, usual_weights
+from mindiffusion.sampling import codec_of, config_of, model_of, usual_weights
 
 Role = Literal["own", "other"]
 
@@ -105,8 +105,8 @@ def _kept(other: Compared, yardstick: Yardstick) -> _Features:
 def _features(content: Mapping[str, Any], yardstick: Yardstick, weights: str) -> _Features:
     """Features of the held-out images at the layers of a milestone's network."""
     config, settings = config_of(content), yardstick.evaluation.features
-    model = model_of(content, weights, yardstick.device)
-    given = held_out(config, yardstick, settings.images)
+    model = model_of(content, weights, yardstick.device, yardstick.texts)
+    given = held_out(codec_of(content, config), config, yardstick, settings.images)
     layers = layers_of(config, settings.layers)
     noise = noise_source(config, yardstick.device)
     levels = feature_levels(model.process, yardstick.evaluation)

@@ -46,7 +46,7 @@ def jacobian_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> I
         yardstick: data and linear oracle.
     """
     config, count = milestone.config, milestone.evaluation.features.jacobian_images
-    given = held_out(config, yardstick, count)
+    given = held_out(milestone.codec, config, yardstick, count)
     noise = noise_source(config, yardstick.device)
     for number, level in enumerate(feature_levels(model.process, milestone.evaluation)):
         noisy = add_noise(given.images, level, noise(number, torch.arange(count)).to(given.images))

@@ -30,8 +30,8 @@ from benchmark.rows.metric_names import (
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import EvaluationConfig
-from mindiffusion.build import build_codec
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.codec import Codec
 from mindiffusion.process import Level, Model, Process
 
 BATCH = 64
@@ -53,10 +53,10 @@ class HeldOut:
     told: Tensor | None
 
 
-def held_out(config: RunConfig, yardstick: Yardstick, count: int) -> HeldOut:
-    """The first ``count`` held-out images for the network of a run."""
+def held_out(codec: Codec, config: RunConfig, yardstick: Yardstick, count: int) -> HeldOut:
+    """The first ``count`` held-out images for the network of a run, through its codec."""
     first = torch.from_numpy(np.array(yardstick.data.held_out[:count]))
-    images = build_codec(config).inputs(first, torch.float32).to(yardstick.device)
+    images = codec.inputs(first, torch.float32).to(yardstick.device)
     return HeldOut(images, yardstick.labels(config, "held_out", count))
 
 
@@ -82,7 +82,10 @@ def layer_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> Iter
     """
     config, evaluation = milestone.config, milestone.evaluation
     count, wanted = evaluation.features.images, set(evaluation.metrics)
-    given, noise = held_out(config, yardstick, count), noise_source(config, yardstick.device)
+    given, noise = (
+        held_out(milestone.codec, config, yardstick, count),
+        noise_source(config, yardstick.device),
+    )
     layers = layers_of(config, evaluation.features.layers)
     chosen = (
         chosen_images(evaluation.features, yardstick.data.held_out_labels)

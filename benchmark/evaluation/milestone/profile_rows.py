@@ -53,7 +53,7 @@ def profile_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> It
     config, process = milestone.config, model.process
     networks: dict[str, Denoiser] = {milestone.weights: model}
     if "raw" in milestone.content["weights"]:
-        networks["raw"] = model_of(milestone.content, "raw", process.device)
+        networks["raw"] = model_of(milestone.content, "raw", process.device, yardstick.texts)
     held_out, train = (_told(milestone, networks, process, yardstick, split) for split in _SPLITS)
     known = known_profiles(yardstick, config, milestone.codec)
     for metric, profile in known.items():

@@ -90,6 +90,15 @@ def check_finisher(config: RunConfig, finisher: RunConfig) -> None:
             f"{config.arm}/{config.seed} of {ours_text}; stitched samples need one data set and "
             "the same noise levels, so give another finisher, or metrics without stitched."
         )
+    if (config.data.captions, config.model.text is None) != (
+        finisher.data.captions,
+        finisher.model.text is None,
+    ):
+        raise UserError(
+            f"one of the finisher {finisher.arm}/{finisher.seed} and the run {config.arm}/"
+            f"{config.seed} reads captions that the other does not; stitched samples need the same "
+            "for both, so give another finisher, or metrics without stitched."
+        )
     _check_classes(config, finisher)
 
 

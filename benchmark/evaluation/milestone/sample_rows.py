@@ -141,7 +141,7 @@ def _set_rows(
     config = replace(own, sampler=replace(own.sampler, seed=seed))
     common = milestone.sampler_fields(variant) | {"sampling_seed": seed}
     network = yardstick.sampling_network(milestone.config)
-    model = load_weights(network, milestone.content, common["weights"])
+    model = load_weights(network, milestone.content, common["weights"], yardstick.texts)
     images = image_store(n, config.data.size)
 
     def on_chunk(done: int) -> None:

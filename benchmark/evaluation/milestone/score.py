@@ -67,7 +67,7 @@ def score_milestone(
 
 def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgress) -> Iterator[Row]:
     metrics = milestone.evaluation.metrics
-    model = model_of(milestone.content, milestone.weights, yardstick.device)
+    model = model_of(milestone.content, milestone.weights, yardstick.device, yardstick.texts)
     yield from milestone.stage_rows()
     yield from stage_pictures(milestone, yardstick)
     if "profile" in metrics:

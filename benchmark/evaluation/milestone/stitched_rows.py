@@ -56,10 +56,13 @@ def stitched_rows(
         on_progress: told how far the scoring is.
     """
     config, evaluation = milestone.config, milestone.evaluation
-    own = load_weights(yardstick.sampling_network(config), milestone.content, milestone.weights)
+    texts = yardstick.texts
+    network = yardstick.sampling_network(config)
+    own = load_weights(network, milestone.content, milestone.weights, texts)
     other = config_of(finisher)
     weights = usual_weights(finisher, other)
-    theirs = load_weights(yardstick.sampling_network(other, role="finisher"), finisher, weights)
+    network = yardstick.sampling_network(other, role="finisher")
+    theirs = load_weights(network, finisher, weights, texts)
     parts = [(side, tau) for tau in evaluation.stitch_levels for side in SIDES]
     net = yardstick.nets[0]
     for number, (side, tau) in enumerate(parts):

@@ -41,6 +41,7 @@ from mindiffusion.places import cache_root
 from mindiffusion.prepared_latents import with_latents
 from mindiffusion.runtime import resolve_sampler
 from mindiffusion.sampling import Conditions, SamplingNetwork, sampling_network
+from mindiffusion.text_conditions import prompt_conditions
 from mindiffusion.training.ranks import Ranks
 
 """What "auto" is where Inception's weights are not to be had."""
@@ -117,11 +118,16 @@ class Yardstick:
     def labels(self, config: RunConfig, split: Split, count: int | None = None) -> Tensor | None:
         """What a run's network is told of the first ``count`` images of a split, (count,) int64.
 
-        None where its network knows no classes. Of ``profile_images`` where no count is given.
+        Classes, or numbers of captions among ``texts``: of each image its first. None where its
+        network knows neither. Of ``profile_images`` where no count is given.
         """
+        data = self.data
+        if config.model.text is not None and data.captions is not None:
+            of_split = data.captions.train if split == "train" else data.captions.held_out
+            told = torch.from_numpy(of_split.first[: count or self.evaluation.profile_images])
+            return told.to(self.device)
         if config.data.labels is None:
             return None
-        data = self.data
         codes = (data.train_labels if split == "train" else data.held_out_labels)[
             config.data.labels
         ]
@@ -131,11 +137,18 @@ class Yardstick:
     def conditions(self, config: RunConfig) -> Conditions | None:
         """What a run's drawn images are to show, by their index; None: its network is told nothing.
 
-        Shares are those of all training images.
+        Shares of classes are those of all training images; captions are the held-out prompts.
         """
+        if config.model.text is not None and self.data.captions is not None:
+            return prompt_conditions(self.data.captions)
         if config.data.labels is None:
             return None
         return class_conditions(self.data.classes(config.data.labels), config.sampler.classes)
+
+    @property
+    def texts(self) -> tuple[str, ...] | None:
+        """What numbers of captions stand for; None: the data have none."""
+        return None if self.data.captions is None else self.data.captions.texts
 
     def sampling_network(self, config: RunConfig, role: str = "arm") -> SamplingNetwork:
         """The network that draws all samples of a run: compiled once, weights are loaded into it.

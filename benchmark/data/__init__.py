@@ -1,0 +1,1 @@
+"""What a source of images would become, before anything is prepared."""

