@@ -1,5 +1,7 @@
 """Figures of what is measured on the networks themselves."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -168,6 +170,25 @@ def test_cka_is_a_map_of_two_milestones_steps(make):
     own = to_frame([row for row in cka_rows(make) if "/own/" in row.metric])
     assert cka.matrix_of(cka.cka_rows(own).query("arm == 'C' and layer == 'up0'")).shape == (1, 1)
     assert "of one run" in cka.figure(own).axes[0].get_title(loc="left")
+
+
+@pytest.mark.parametrize("values", [(0.0,), (1e70, -1e70), (1e-70, 3.0)])
+def test_any_numbers_and_odd_names_can_be_drawn(values, make):
+    for rows_of, draw in (
+        (layer_rows, network_features.figure), (spectrum_rows, spectra.figure),
+        (birth_rows, birth_ablation.figure), (cka_rows, cka.figure),
+    ):  # fmt: skip
+        rows = [
+            dataclasses.replace(row, value=values[number % len(values)])
+            for number, row in enumerate(rows_of(make))
+        ]
+        first = rows[-1]
+        kind = first.metric.split("/")[0]
+        odd = [
+            dataclasses.replace(first, metric=f"{kind}{end}") for end in ("/odd", "/", "/a/b/c/d")
+        ]
+        figure = draw(to_frame([*rows, *odd]))
+        figure.canvas.draw()
 
 
 def test_they_are_drawn_where_there_are_such_rows(make):

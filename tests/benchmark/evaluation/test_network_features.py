@@ -43,6 +43,7 @@ def scored(workdir, train_run, tiny_config, avatars, monkeypatch):
     """A function: arm → rows of its last milestone by these metrics, its model, its yardstick."""
     quick = ClassifierConfig(num_images=256, steps=20, batch=16, width=8)
     monkeypatch.setattr("benchmark.evaluation.milestone.yardstick.ClassifierConfig", lambda: quick)
+    monkeypatch.setattr("benchmark.evaluation.milestone.attribute_rows._PORTRAITS", 4)
     for name, few in {"LEADING": 4, "_EXTRA": 2, "_PROBES": 3}.items():
         monkeypatch.setattr(f"benchmark.evaluation.features_of.jacobian.{name}", few)
 
