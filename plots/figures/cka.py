@@ -85,7 +85,7 @@ def figure(frame: pd.DataFrame) -> Figure:
                 ax.set_axis_off()
                 continue
             image = heatmap(matrix_of(own), ax)
-        column[0].set_title(f"{arm}, {_beside(rows, arm)}", loc="left", fontsize=7)
+        column[0].set_title(shortened(arm, NAME), loc="left", fontsize=7)
     for layer, ax in zip(layers, grid[:, 0], strict=True):
         ax.set_ylabel(f"{shortened(layer, NAME)}\nstep")
     if image is not None:
@@ -94,12 +94,8 @@ def figure(frame: pd.DataFrame) -> Figure:
     return result
 
 
-def _beside(rows: pd.DataFrame, arm: str) -> str:
-    is_other = (rows[rows["arm"] == arm]["role"] == "other").any()
-    return "against another run" if is_other else "of one run"
-
-
 def _notes(rows: pd.DataFrame, arms: list[str], shown: list[str], layers: list[str]) -> list[str]:
+    alone = [arm for arm in shown if (rows[rows["arm"] == arm]["role"] == "own").any()]
     levels = ", ".join(f"{level:g}" for level in sorted(set(rows["level"].dropna())))
     notes = [
         "up: the arm's step; to the right: the other milestone's",
@@ -108,6 +104,8 @@ def _notes(rows: pd.DataFrame, arms: list[str], shown: list[str], layers: list[s
         f"{rows['n_reference'].iloc[0]} held-out images",
         f"n={rows['seed'].nunique()} training seeds",
     ]
+    if alone:
+        notes.append(f"both of one run: {', '.join(alone)}")
     if len(layers) > MOST_LAYERS:
         notes.append(f"{MOST_LAYERS} of {len(layers)} layers shown")
     return [*notes, *selection_note(shown, arms), declared_note(rows)]

@@ -41,16 +41,12 @@ OTHERS = (
     "group-norm-mean", "group-norm-share-below-1%", "realised-sparsity/bottleneck",
     "colour-offset@256", "colour-spread@256",
     "saliency_split_half_correlation", "amplitude/hair", "FD∞-EffNet-Lite0-64px@256",
-    "memorised-pixels@256", "odd $metric$ of _mine_", "spectrum/1@256", "spectrum/2@256",
-    "spectrum/effective-rank@256", "ablation-units/1", "probe-chance/hair", "jacobian/odd",
+    "memorised-pixels@256", "odd $metric$ of _mine_",
 )  # fmt: skip
 PROFILES = (
     "eps-MSE", "eps-MSE-linear", "eps-MSE-mean", "mask-effect", "exposure", "emergence/hair",
     "emergence/" + "z" * 180, "stitched-above/FD-EffNet-Lite0-64px@256",
-    "stitched-below/FD-EffNet-Lite0-64px@256", "silhouette/down1/hair", "probe/up0/hair",
-    "probe/" + "z" * 180, "jacobian/1", "jacobian/effective-rank", "ablation/1",
-    "ablation-random/1", "ablation/one", "ablation-accuracy/1/hair",
-    "ablation-accuracy-random/1/hair", "cka/down1/other/3", "cka/down1/own/1", "cka/odd",
+    "stitched-below/FD-EffNet-Lite0-64px@256",
 )  # fmt: skip
 EXTREMES = (
     0.0, -0.0, 5e-324, 1e-308, 1e-300, 1e-70, 1e-17, 1.0, 3.0, 1e17, 1e70, 1e150, 1e300,

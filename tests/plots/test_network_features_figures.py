@@ -1,5 +1,7 @@
 """Figures of what is measured on the networks themselves."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -155,9 +157,8 @@ def test_cka_is_a_map_of_two_milestones_steps(make):
     frame = to_frame(cka_rows(make))
     figure = cka.figure(frame)
     axes = figure.axes[:4]
-    assert [ax.get_title(loc="left") for ax in axes[:2]] == [
-        "B, against another run", "C, against another run"
-    ]  # fmt: skip
+    assert [ax.get_title(loc="left") for ax in axes[:2]] == ["B", "C"]
+    assert "both of one run" not in figure.get_supxlabel()
     assert axes[0].get_ylabel() == "down1\nstep" and axes[2].get_ylabel() == "up0\nstep"
     (image,) = axes[1].get_images()
     apart = (1500 - 281) / 3000
@@ -167,7 +168,26 @@ def test_cka_is_a_map_of_two_milestones_steps(make):
     # Without another run, the milestones before are what there is.
     own = to_frame([row for row in cka_rows(make) if "/own/" in row.metric])
     assert cka.matrix_of(cka.cka_rows(own).query("arm == 'C' and layer == 'up0'")).shape == (1, 1)
-    assert "of one run" in cka.figure(own).axes[0].get_title(loc="left")
+    assert "both of one run: B, C" in cka.figure(own).get_supxlabel()
+
+
+@pytest.mark.parametrize("values", [(0.0,), (1e70, -1e70), (1e-70, 3.0)])
+def test_any_numbers_and_odd_names_can_be_drawn(values, make):
+    for rows_of, draw in (
+        (layer_rows, network_features.figure), (spectrum_rows, spectra.figure),
+        (birth_rows, birth_ablation.figure), (cka_rows, cka.figure),
+    ):  # fmt: skip
+        rows = [
+            dataclasses.replace(row, value=values[number % len(values)])
+            for number, row in enumerate(rows_of(make))
+        ]
+        first = rows[-1]
+        kind = first.metric.split("/")[0]
+        odd = [
+            dataclasses.replace(first, metric=f"{kind}{end}") for end in ("/odd", "/", "/a/b/c/d")
+        ]
+        figure = draw(to_frame([*rows, *odd]))
+        figure.canvas.draw()
 
 
 def test_they_are_drawn_where_there_are_such_rows(make):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.evaluation.attributes.amplitude import counterfactual_amplitudes
 from benchmark.evaluation.attributes.fit import ClassifierConfig
 from benchmark.evaluation.evaluate_run import run_evaluation
 from benchmark.evaluation.features_of.layers import layer_features, layers_of
@@ -20,6 +21,7 @@ from benchmark.rows.row import key
 from benchmark.study.feature_settings import FeatureSettings
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
+from mindiffusion.data.avatars import AvatarSource
 from mindiffusion.errors import UserError
 from mindiffusion.sampling import model_of
 from mindiffusion.training import checkpoint
@@ -43,6 +45,10 @@ def scored(workdir, train_run, tiny_config, avatars, monkeypatch):
     """A function: arm → rows of its last milestone by these metrics, its model, its yardstick."""
     quick = ClassifierConfig(num_images=256, steps=20, batch=16, width=8)
     monkeypatch.setattr("benchmark.evaluation.milestone.yardstick.ClassifierConfig", lambda: quick)
+    monkeypatch.setattr(
+        "benchmark.evaluation.milestone.attribute_rows.amplitudes",
+        lambda styles, size: counterfactual_amplitudes(AvatarSource(styles, size), range(4)),
+    )
     for name, few in {"LEADING": 4, "_EXTRA": 2, "_PROBES": 3}.items():
         monkeypatch.setattr(f"benchmark.evaluation.features_of.jacobian.{name}", few)
 
