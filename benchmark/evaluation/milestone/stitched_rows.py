@@ -56,8 +56,7 @@ def stitched_rows(
         on_progress: told how far the scoring is.
     """
     config, evaluation = milestone.config, milestone.evaluation
-    texts = yardstick.texts
-    network = yardstick.sampling_network(config)
+    texts, network = yardstick.texts, yardstick.sampling_network(config)
     own = load_weights(network, milestone.content, milestone.weights, texts)
     other = config_of(finisher)
     weights = usual_weights(finisher, other)
