@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark.study.hypotheses import Hypotheses
-from benchmark.study.terms import Gate, PrimaryMetric, SmallestEffect, smallest_effect_of
+from benchmark.study.measure import PrimaryMetric, SmallestEffect, smallest_effect_of
+from benchmark.study.terms import Gate
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
 from mindiffusion.outside.paths import inside, read_file

@@ -18,20 +18,14 @@ from benchmark.study.arm_entries import (
 )
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses, check_hypotheses
+from benchmark.study.measure import PrimaryMetric, SmallestEffect, smallest_effect_of
 from benchmark.study.metric_catalogue import (
     METRICS,
     USUAL_METRICS,
     metrics_needing,
     metrics_of_every_seed,
 )
-from benchmark.study.terms import (
-    USUAL,
-    Gate,
-    PrimaryMetric,
-    SmallestEffect,
-    Terms,
-    smallest_effect_of,
-)
+from benchmark.study.terms import USUAL, Gate, Terms
 from benchmark.study.variants import Variant, check_variants
 from mindiffusion.config.model import MODELS, fields_of
 from mindiffusion.config.presets import (

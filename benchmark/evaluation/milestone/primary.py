@@ -7,8 +7,8 @@ from benchmark.evaluation.milestone.attribute_rows import REJECTED, REJECTED_DIR
 from benchmark.evaluation.milestone.feature_scores import MADE_OF_FEATURES, scales_of_numbers
 from benchmark.evaluation.milestone.profile_rows import SUMMARY_DIRECTION
 from benchmark.rows.metric_names import SUMMARIES
+from benchmark.study.measure import PrimaryMetric, ScaleName, allowed_scales
 from benchmark.study.study import EvaluationConfig
-from benchmark.study.terms import PrimaryMetric, ScaleName, allowed_scales
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import shown_value
 

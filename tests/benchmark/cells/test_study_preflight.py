@@ -9,8 +9,9 @@ from benchmark.cells import local, time_left
 from benchmark.cells.preflight import check_study
 from benchmark.evaluation.milestone import primary
 from benchmark.rows.file import ROWS_FILE
+from benchmark.study.measure import PrimaryMetric
 from benchmark.study.study import EvaluationConfig, Study
-from benchmark.study.terms import PrimaryMetric, Terms
+from benchmark.study.terms import Terms
 from benchmark.study.variants import Variant
 from mindiffusion.errors import UserError
 from mindiffusion.training.preflight import run_bytes
