@@ -129,15 +129,24 @@ class Evidence:
         return self.endpoint.scale
 
 
-def findings(hypotheses: Sequence[Hypothesis], evidence: Evidence) -> list[Finding]:
-    """All claims that the endpoint's arms can speak to, hypotheses first.
+Asked = tuple[Claim, Evidence]
+"""A claim, and what it is judged by."""
+
+
+def findings(parts: Sequence[tuple[Sequence[Hypothesis], Evidence]]) -> list[Finding]:
+    """All claims that the arms can speak to, those about the endpoint first.
 
     Args:
-        hypotheses: those of the study.
-        evidence: the primary endpoint and what bears on it.
+        parts: measure by measure the hypotheses about it, and what bears on it. The first is the
+            primary endpoint, of which all other claims are too.
     """
-    claims = claims_about(evidence.endpoint.values.columns, hypotheses)
-    return _adjusted(claims, [_finding(claim, evidence) for claim in claims], evidence)
+    asked = [
+        (claim, evidence)
+        for number, (hypotheses, evidence) in enumerate(parts)
+        for claim in claims_about(evidence.endpoint.values.columns, hypotheses)
+        if number == 0 or claim.group == "hypothesis"
+    ]
+    return _adjusted(asked, [_finding(*one) for one in asked])
 
 
 def secondary(
@@ -294,16 +303,15 @@ def _why(
     return text
 
 
-def _adjusted(claims: list[Claim], found: list[Finding], evidence: Evidence) -> list[Finding]:
+def _adjusted(asked: Sequence[Asked], found: list[Finding]) -> list[Finding]:
     """What is to be taken into account beside a contrast's own interval.
 
     Holm's p values of the hypotheses, which one that comes true needs too; the held-out error,
     which must not contradict; and whether B has learned enough for any verdict.
 
     Args:
-        claims: what is asked.
+        asked: what is asked, about the primary endpoint first.
         found: the finding of each claim.
-        evidence: the primary endpoint and what bears on it.
     """
     tested = {f.key: f.p for f in found if f.group == "hypothesis" and f.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
@@ -313,22 +321,27 @@ def _adjusted(claims: list[Claim], found: list[Finding], evidence: Evidence) -> 
         else finding
         for finding in found
     ]
-    noun = evidence.endpoint.noun + " (higher is better)" * evidence.scale.more_is_better
-    as_one = [_contradicted(finding, noun) for finding in _as_hypotheses(claims, held)]
-    return _without_spare_seeds([_held_back(finding, evidence) for finding in as_one])
+    judged = zip(_as_hypotheses(asked, held), asked, strict=True)
+    return _without_spare_seeds(
+        [
+            _held_back(_contradicted(finding, evidence), evidence)
+            for finding, (_, evidence) in judged
+        ]
+    )
 
 
-def _contradicted(finding: Finding, noun: str) -> Finding:
+def _contradicted(finding: Finding, evidence: Evidence) -> Finding:
     """Mixed, where the measure and the held-out error differ in sign, both beyond their intervals.
 
     Args:
         finding: any.
-        noun: what the measure is.
+        evidence: what it was judged by.
     """
     own, other = finding.interval, finding.held_out
     is_clear = all(low > 0 or high < 0 for _, low, high in (own, other))
     if finding.group == "check" or not is_clear or own[0] * other[0] > 0:
         return finding
+    noun = evidence.endpoint.noun + " (higher is better)" * evidence.scale.more_is_better
     why = why_mixed(noun, finding.scale.interval(own), SIGN_ALONE.interval(other))
     return dataclasses.replace(finding, verdict="mixed", why=why)
 
@@ -344,15 +357,17 @@ def _held_back(finding: Finding, evidence: Evidence) -> Finding:
     return dataclasses.replace(finding, verdict="not answered", why=why)
 
 
-def _as_hypotheses(claims: list[Claim], found: list[Finding]) -> list[Finding]:
+def _as_hypotheses(asked: Sequence[Asked], found: list[Finding]) -> list[Finding]:
     """What claims the very thing that a hypothesis claims is decided as that is.
 
-    A check is not: it tests the instrument by its own result.
+    A check is not: it tests the instrument by its own result. Nor does a hypothesis by a metric of
+    its own claim what others claim of the endpoint.
     """
+    claims = [claim for claim, _ in asked]
     decided = {
         claim.asked: finding
-        for claim, finding in zip(claims, found, strict=True)
-        if claim.group == "hypothesis"
+        for (claim, evidence), finding in zip(asked, found, strict=True)
+        if claim.group == "hypothesis" and evidence is asked[0][1]
     }
     return [
         finding

@@ -29,6 +29,7 @@ from benchmark.analysis.specifications import Specification, specifications
 from benchmark.analysis.statistics import ALPHA
 from benchmark.rows.frames import distance_rows, load_rows
 from benchmark.rows.metric_names import noun_of
+from benchmark.study.hypotheses import Hypothesis
 from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, read_index
 from benchmark.study.terms import USUAL, Terms, terms_of
 
@@ -56,6 +57,7 @@ class StudyAnalysis:
         for name, value in vars(StudyAnalysis).items():
             if isinstance(value, functools.cached_property):
                 vars(part)[name] = getattr(self, name)
+        vars(part)["by_measure"] = (part, *self.by_measure[1:])
         return part
 
     @functools.cached_property
@@ -64,13 +66,39 @@ class StudyAnalysis:
         return primary_endpoint(self.frame, self.terms)
 
     @functools.cached_property
+    def by_measure(self) -> tuple["StudyAnalysis", ...]:
+        """The same rows judged by each measure, each with the hypotheses about it as its terms.
+
+        The first is this analysis; each of the others has for its endpoint a metric that hypotheses
+        name as their own. Only the first one's ``findings`` are those of all, held to Holm's
+        correction together.
+        """
+        _, *others = self.terms.by_measure
+        return (self, *(replace(self, terms=terms) for terms in others))
+
+    def about(self, finding: Finding) -> "StudyAnalysis":
+        """The analysis by the measure that a finding is about."""
+        if finding.group != "hypothesis":
+            return self
+        others = (
+            part
+            for part in self.by_measure[1:]
+            if finding.key in {one.name for one in part.terms.hypotheses}
+        )
+        return next(others, self)
+
+    def findings_about(self, part: "StudyAnalysis") -> tuple[Finding, ...]:
+        """The findings about one of ``by_measure``, in their order."""
+        return tuple(one for one in self.findings if self.about(one) is part)
+
+    @functools.cached_property
     def scale(self) -> Scale:
         """On which the primary metric is compared; also before an arm is at its last step."""
         return scale_of(self.terms, primary_rows(self.frame, self.terms))
 
     @property
     def noun(self) -> str:
-        """What the primary metric is in a sentence: "distance", "score" or "error"."""
+        """What the primary metric is in a sentence: "distance", "score", "error" or "share"."""
         return noun_of(self.terms.endpoint.metric)
 
     @property
@@ -78,16 +106,24 @@ class StudyAnalysis:
         """Rows by training step that the smallest effect can be asked of.
 
         A share can be asked of every distance, so of a metric on a scale of ratios it is the
-        distances, whichever metric decides; else it is the metric itself.
+        distances, whichever metric decides; else, and where no images are drawn, it is the metric
+        itself.
         """
-        if self.scale.is_share:
-            return distance_rows(self.frame)
-        return primary_rows(self.frame, self.terms)
+        return self._distances if self._has_distances else primary_rows(self.frame, self.terms)
 
     @property
     def noun_of_curves(self) -> str:
         """What ``curves`` are of, in a sentence."""
-        return "distance" if self.scale.is_share else self.noun
+        return "distance" if self._has_distances else self.noun
+
+    @functools.cached_property
+    def _distances(self) -> pd.DataFrame:
+        return distance_rows(self.frame)
+
+    @property
+    def _has_distances(self) -> bool:
+        is_usual = not self.terms.endpoint.metric
+        return self.scale.is_share and (is_usual or not self._distances.empty)
 
     @functools.cached_property
     def baseline(self) -> Competence | None:
@@ -145,39 +181,60 @@ class StudyAnalysis:
 
     @functools.cached_property
     def _evidence(self) -> Evidence | None:
-        if self.endpoint is None:
+        return self._evidence_of(self)
+
+    def _evidence_of(self, part: "StudyAnalysis") -> Evidence | None:
+        """What claims about one of ``by_measure`` are judged by; None without its endpoint."""
+        if part.endpoint is None:
             return None
         return Evidence(
-            self.endpoint,
+            part.endpoint,
             self.alpha,
             self.masks,
-            self.curve,
-            self.held_out,
+            part.curve,
+            part.held_out,
             self.baseline,
             self.terms.gate,
         )
 
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """All claims that the study's arms can speak to, hypotheses first."""
+        """All claims that the study's arms can speak to, hypotheses first, in their order."""
         if self._evidence is None:
             return ()
-        return tuple(findings(self.terms.hypotheses, self._evidence))
+        parts = [(part, self._evidence_of(part)) for part in self.by_measure]
+        asked = [
+            (terms.hypotheses, evidence)
+            for (_, evidence), terms in zip(parts, self.terms.by_measure, strict=True)
+            if evidence is not None
+        ]
+        order = {one.name: place for place, one in enumerate(self.terms.hypotheses)}
+        return tuple(
+            sorted(
+                findings(asked),
+                key=lambda one: order[one.key] if one.group == "hypothesis" else len(order),
+            )
+        )
 
     @functools.cached_property
     def secondary(self) -> tuple[Finding, ...]:
-        """The hypotheses about the held-out error; none of these decides."""
+        """The endpoint's hypotheses about the held-out error; none of these decides."""
         if self._evidence is None:
             return ()
-        return tuple(secondary(self.measures, self.terms.hypotheses, self._evidence))
+        return tuple(secondary(self.measures, self._about_endpoint, self._evidence))
+
+    @property
+    def _about_endpoint(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses that name no metric of their own."""
+        return self.terms.by_measure[0].hypotheses
 
     @functools.cached_property
     def specifications(self) -> tuple[Specification, ...]:
-        """The hypotheses by every way to measure the end; none but the first decides."""
+        """The endpoint's hypotheses by every way to measure the end; the first alone decides."""
         if self.endpoint is None:
             return ()
-        hypotheses = self.terms.hypotheses
-        return specifications(self.frame, self.endpoint, self.measures, hypotheses, self.findings)
+        hypotheses, found = self._about_endpoint, self.findings_about(self)
+        return specifications(self.frame, self.endpoint, self.measures, hypotheses, found)
 
 
 def analyse(study_dir: Path) -> StudyAnalysis:

@@ -13,6 +13,8 @@ EPS_MSE = "eps-MSE"
 # What no network is needed for: the best linear denoiser, and always answering with the mean.
 EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
 EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
+EXCESS = "excess-MSE"
+"""How names begin of errors over that of the best denoiser there is, the posterior mean."""
 DISTANCES = ("FID", "KID", "FD-", "FD∞-", "KD-")
 SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 # What else no network is needed for: the linear oracle's readings, and how much each option moves.
@@ -55,10 +57,13 @@ def noun_of(metric: str) -> str:
     """What a primary metric is in a sentence; without a name it is the usual distance.
 
     Returns:
-        "error" of a held-out ε-MSE, "distance" between sets of images, else "score".
+        "error" of a held-out ε-MSE or of an excess over the best denoiser, "share" of a part of a
+        network, "distance" between sets of images, else "score".
     """
-    if metric in SUMMARIES:
+    if metric in SUMMARIES or metric.startswith(EXCESS):
         return "error"
+    if metric.endswith("-share"):
+        return "share"
     return "distance" if not metric or metric.startswith(DISTANCES) else "score"
 
 

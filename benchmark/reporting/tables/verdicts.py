@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -41,18 +42,29 @@ _SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by.
 
 
 def verdicts(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
-    """Every claim about the primary endpoint, in a table for each kind."""
-    endpoint, found = study.endpoint, study.findings
-    if endpoint is None:
+    """Every claim, in a table for each kind and each metric that claims are about."""
+    if study.endpoint is None:
         return [], pd.DataFrame()
-    state = [endpoint.declared, *([interim_note(study.absent)] if study.absent else [])]
+    first, *others = map(partial(_tables_about, study), study.by_measure)
+    # What is claimed beforehand comes first, by whichever metric.
+    is_first = sum(one.group == "hypothesis" for one in study.findings_about(study)) > 0
+    tables = [*first[:is_first], *(one for some in others for one in some), *first[is_first:]]
+    return tables, _full(study.findings)
+
+
+def _tables_about(study: StudyAnalysis, part: StudyAnalysis) -> list[Table]:
+    """The tables of the claims about one of a study's measures."""
+    found, endpoint = study.findings_about(part), part.endpoint
+    if endpoint is None:
+        return []
+    state = [endpoint.declared, *([interim_note(part.absent)] if part.absent else [])]
     state += [endpoint.provisional] if endpoint.provisional else []
-    tables = [
-        _finding_table(title, [one for one in found if one.group == group], endpoint, state)
+    about = "" if part is study else f" about {part.terms.endpoint.metric}"
+    return [
+        _finding_table(title + about, [f for f in found if f.group == group], endpoint, state)
         for group, title in _GROUPS.items()
         if any(one.group == group for one in found)
     ]
-    return tables, _full(found)
 
 
 def secondary(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
