@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from mindiffusion.config.plan import milestone_step
 from mindiffusion.config.process import AnyProcessConfig, LinearPathConfig
-from mindiffusion.config.run import MOST_STEPS
+from mindiffusion.config.run import MOST_STEPS, to_dict
 from mindiffusion.curriculum.clock import to_noise_time
 from mindiffusion.curriculum.density import on_noise_time
 from mindiffusion.curriculum.stages import (
@@ -25,6 +25,7 @@ from mindiffusion.curriculum.stages import (
     stage_ends,
 )
 from mindiffusion.errors import UserError
+from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.documents import Name
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -175,6 +176,11 @@ class TheoryPlan:
     total_steps: int
     milestones: tuple[int, ...]
     stages: tuple[Stage, ...]
+
+
+def run_hash(run: TheoryRun) -> str:
+    """Twelve hex digits over everything that can change a result."""
+    return sha256_of_json(to_dict(run))[:12]
 
 
 def planned(run: TheoryRun) -> TheoryPlan:
