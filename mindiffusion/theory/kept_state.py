@@ -1,4 +1,4 @@
-"""The state of a simulation in a file: what is written, and what is believed of one that is read."""
+"""The state of a simulation in a file: how it is written, and what is believed of one."""
 
 import io
 import itertools

@@ -2,8 +2,8 @@
 
 M = [M₁|M₂] has orthonormal columns, by QR of keyed normals. The entries of z₁ and z₂ are 0 or 1,
 each 1 with probability p. A group without any feature is rejected: z₁ ≠ 0 and z₂ ≠ 0, *each on its
-own*. So both groups have the same law, independent of each other: p^k (1 − p)^(d − k)/(1 − (1 − p)^d)
-for a z with k ones, k > 0.
+own*. So both groups have the same law, independent of each other: a z with k > 0 ones has the
+probability p^k (1 − p)^(d − k)/(1 − (1 − p)^d).
 
 No draw is repeated. The position of the first 1 has a truncated geometric law; before it are zeros,
 after it free Bernoulli entries. This is the law that rejection has, from one uniform per entry.
@@ -44,7 +44,7 @@ class Features:
         return len(self.amplitudes) // 2
 
     def samples(self, z: Tensor) -> Tensor:
-        """x of codes z (S, …, 2d): (S, …, D), in the dtype of z."""
+        """Samples x of codes z (S, …, 2d): (S, …, D), in the dtype of z."""
         scaled = self.directions.to(z.dtype) * self.amplitudes.to(z.dtype)[:, None]
         flat = torch.bmm(z.flatten(1, -2), scaled)
         return flat.view(*z.shape[:-1], -1)
