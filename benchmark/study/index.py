@@ -20,6 +20,8 @@ from mindiffusion.outside.paths import inside, read_file
 INDEX_FILE = "study.json"
 # Counted, and said in words: folders of two versions may differ in them.
 FLOPS, NETWORKS = "flops_per_image", "networks"
+# Settings that were swept, with the arms that are their points: ``benchmark.study.sweeps``.
+SWEEPS = "sweeps"
 # Of the study whose terms stand in the index; rows may be of an earlier one.
 DECLARED = "declared"
 EXPLORATORY = "exploratory"
@@ -67,6 +69,17 @@ class _Scoring(_Open):
     finisher: Name = ""
 
 
+class _Point(_Open):
+    value: Annotated[float, Field(gt=0)]
+    arms: dict[Name, Name]
+    made: list[Name]
+
+
+class _Sweep(_Open):
+    setting: Name
+    points: Annotated[list[_Point], Field(max_length=50)]
+
+
 class _Index(_Open):
     study: Name
     cells: Annotated[list[_Cell], Field(max_length=_MOST_CELLS)]
@@ -80,6 +93,7 @@ class _Index(_Open):
     arms: dict[Name, _Arm] = {}
     flops_per_image: dict[Name, _Step] = {}
     networks: dict[Name, _Network] = {}
+    sweeps: Annotated[list[_Sweep], Field(max_length=100)] = []
 
 
 def read_index(study_dir: Path) -> dict[str, Any]:
@@ -88,7 +102,8 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
     ``evaluation`` (how milestones are scored), ``gate``, ``endpoint``, ``hypotheses`` and
     ``smallest_effect`` (how it is judged: ``benchmark.study.terms``), ``declared`` (of the very
-    study that the index describes: ``benchmark.study.declaration``), ``arms`` (by name: ``config``
+    study that the index describes: ``benchmark.study.declaration``), ``sweeps`` (as of
+    ``benchmark.study.sweeps``, where there are any), ``arms`` (by name: ``config``
     without what differs between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm:
     operations of a training step), ``networks`` (by arm: what its network says of itself, as
     ``words`` and ``capacity_limit`` of ``mindiffusion.config.model``) and ``cells`` (arm, seed,

@@ -5,10 +5,9 @@ settings of a run are read and what must be true of the runs of one study. Who d
 ``benchmark/cells/``.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +23,7 @@ from mindiffusion.config.model import MODELS, fields_of, without_foreign
 from mindiffusion.config.presets import build_config
 from mindiffusion.config.run import RunConfig, check, config_hash
 from mindiffusion.errors import UserError
-from mindiffusion.files import sha256_of_json
-from mindiffusion.theory.setting import TheoryRun, planned
+from mindiffusion.theory.setting import TheoryRun, planned, run_hash
 
 KindName = Literal["images", "theory"]
 
@@ -188,15 +186,9 @@ def hash_of_run(run: RunConfig | TheoryRun) -> str:
     """Twelve hex digits over everything that can change a run's result."""
     if isinstance(run, RunConfig):
         return config_hash(run)
-    return sha256_of_json(plain_run(run))[:12]
+    return run_hash(run)
 
 
 def folder_of_run(run: RunConfig | TheoryRun) -> Path:
     """The folder of an arm's runs; of a kind that has none, what it would be called."""
     return Path(run.output) if isinstance(run, RunConfig) else Path(slug(run.arm))
-
-
-def plain_run(run: TheoryRun) -> dict[str, Any]:
-    """A run of the theory as nested plain types, as JSON has them."""
-    content: dict[str, Any] = json.loads(json.dumps(asdict(run)))
-    return content

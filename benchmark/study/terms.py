@@ -95,6 +95,11 @@ class Terms:
             raise UserError(f"hypothesis {shown_value(one.name)}: {error}") from None
 
     @property
+    def names_metrics(self) -> bool:
+        """Whether a metric is named, by the study or by a hypothesis."""
+        return bool(self.endpoint.metric) or any(one.metric for one in self.hypotheses)
+
+    @property
     def by_measure(self) -> tuple["Terms", ...]:
         """The same terms measure by measure, each with the hypotheses about it.
 
