@@ -37,6 +37,7 @@ _CURVES_OF = {
     "distance": "Distance between generated and real images",
     "score": "The primary metric",
     "error": "The primary metric, a held-out error,",
+    "share": "The primary metric, a share,",
 }
 
 
@@ -51,8 +52,8 @@ _WAYS = {
 
 
 def _fewer_images(study: StudyAnalysis) -> str:
-    """What few images do to curves; nothing to errors, which are made of no images."""
-    if study.noun_of_curves == "error":
+    """What few images do to curves; nothing to what is made of no images."""
+    if study.noun_of_curves in ("error", "share"):
         return ""
     is_frechet = study.curves["metric"].str.startswith(("FID", "FD")).all()
     higher = f"their {study.noun_of_curves}s are then higher, and " * bool(is_frechet)

@@ -18,13 +18,17 @@ from plots.figures import (
     curriculum,
     curve_with_samples,
     denoising_profile,
+    excess_profile,
+    exponents,
     feature_emergence,
     fid_vs_steps,
     forest,
     group_norms,
     learnable,
+    neurons,
     order_exposure,
     samples,
+    similarity,
     specifications,
     stages,
     stitched,
@@ -147,6 +151,46 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "Gains at high noise together with losses at low noise are an exchange, not progress.",
         lambda study: bool((study.frame["metric"] == EPS_MSE).any()),
         _of_rows(denoising_profile.figure),
+    ),
+    FigureEntry(
+        "excess_profile",
+        "Error above the best possible",
+        "How much worse each arm denoises than the best denoiser there is (the posterior mean, at "
+        "0), by noise level at its last step. The unit is what the weak features vary by: 1 at low "
+        "noise is the error of a network that has not learned them at all. The theory expects a "
+        "curriculum near 0 at both ends, and plain training near 0 at high noise alone.",
+        _any_rows(excess_profile.excess_rows),
+        _of_rows(excess_profile.figure),
+    ),
+    FigureEntry(
+        "neurons",
+        "What hidden neurons read",
+        "Shares of the hidden neurons over training: those that read one strong feature (M₁), one "
+        "weak feature (M₂), several (mixed), or add nothing (dead). What is missing to 100 % reads "
+        "no feature. The theory expects M₂ neurons to be pure with a curriculum, and mixed "
+        "without.",
+        _any_rows(neurons.neuron_rows),
+        _of_rows(neurons.figure),
+    ),
+    FigureEntry(
+        "similarity",
+        "Neurons against features",
+        "The cosine of every hidden neuron's incoming weights (a row) with every feature (a "
+        "column) at the end of training, of one seed. Neurons are sorted by the feature that they "
+        "read most. A pure neuron has one coloured cell; one with colour in both halves is mixed.",
+        _any_rows(similarity.similarity_rows),
+        _of_rows(similarity.figure),
+    ),
+    FigureEntry(
+        "exponents",
+        "How the error scales",
+        "The primary metric at the end of training over each setting that the study sweeps, both "
+        "axes logarithmic, geometric means over seeds. A line is a power law, its slope the "
+        "exponent (in the tables). The theory calls an error Θ(1) that stays, and o(1) one that "
+        "falls.",
+        lambda study: bool(study.swept_values),
+        exponents.figure,
+        of_all_arms=True,
     ),
     FigureEntry(
         "learnable",

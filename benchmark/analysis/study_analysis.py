@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchmark.analysis.competence import Competence, competence
 from benchmark.analysis.endpoint import Endpoint, missing_cells, primary_endpoint, primary_rows
+from benchmark.analysis.exponents import Exponent, SweptValues, exponents, swept_values
 from benchmark.analysis.findings import (
     HELD_OUT,
     Evidence,
@@ -30,7 +31,7 @@ from benchmark.analysis.statistics import ALPHA
 from benchmark.rows.frames import distance_rows, load_rows
 from benchmark.rows.metric_names import noun_of
 from benchmark.study.hypotheses import Hypothesis
-from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, read_index
+from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, SWEEPS, read_index
 from benchmark.study.terms import USUAL, Terms, terms_of
 
 LOGGER = logging.getLogger(__name__)
@@ -44,11 +45,14 @@ class StudyAnalysis:
         frame: the frame of the rows, in any order; nobody changes it.
         terms: what the study's file fixed beforehand.
         index: the study's, which says which cells there should be; it may be empty.
+        swept: rows of the points of its sweeps, with those of ``frame`` that are points too. Only
+            ``exponents`` are about them.
     """
 
     frame: pd.DataFrame
     terms: Terms = USUAL
     index: Mapping[str, Any] = field(default_factory=dict)
+    swept: pd.DataFrame | None = None
 
     def with_rows_of(self, arms: Collection[str]) -> "StudyAnalysis":
         """The rows of some arms, with what follows from the rows of all: nothing is judged anew."""
@@ -236,6 +240,19 @@ class StudyAnalysis:
         hypotheses, found = self._about_endpoint, self.findings_about(self)
         return specifications(self.frame, self.endpoint, self.measures, hypotheses, found)
 
+    @functools.cached_property
+    def swept_values(self) -> tuple[SweptValues, ...]:
+        """The endpoint at the points of the study's sweeps, arm by arm."""
+        sweeps, endpoint = self.index.get(SWEEPS, ()), self.endpoint
+        if self.swept is None or endpoint is None:
+            return ()
+        return tuple(swept_values(self.swept, sweeps, endpoint.metric))
+
+    @functools.cached_property
+    def exponents(self) -> tuple[Exponent, ...]:
+        """How the endpoint scales with each setting that the study sweeps."""
+        return tuple(exponents(self.swept_values))
+
 
 def analyse(study_dir: Path) -> StudyAnalysis:
     """The analysis of a study's folder, from its rows and its index.
@@ -245,7 +262,17 @@ def analyse(study_dir: Path) -> StudyAnalysis:
     """
     index = read_index(study_dir)
     frame = _as_declared(load_rows(study_dir), index.get(DECLARED), study_dir)
-    return StudyAnalysis(frame, terms_of(index), index)
+    made = {
+        point["arms"].get(arm, "")
+        for sweep in index.get(SWEEPS, ())
+        for point in sweep["points"]
+        for arm in point["made"]
+    }
+    if not made:
+        return StudyAnalysis(frame, terms_of(index), index)
+    middle = frame[~frame["arm"].isin(made)].reset_index(drop=True)
+    cells = [cell for cell in index["cells"] if cell["arm"] not in made]
+    return StudyAnalysis(middle, terms_of(index), {**index, "cells": cells}, swept=frame)
 
 
 def _as_declared(frame: pd.DataFrame, declared: str | None, study_dir: Path) -> pd.DataFrame:
