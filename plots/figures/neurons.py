@@ -25,10 +25,10 @@ from plots.style import (
 MOST_ARMS = 6
 """Lines with bands that a panel has room for."""
 PANELS = {
-    f"{NEURONS}pure-M1-share": "pure, of M₁, %",
-    f"{NEURONS}pure-M2-share": "pure, of M₂, %",
-    f"{NEURONS}mixed-share": "mixed, %",
-    f"{NEURONS}dead-share": "dead, %",
+    f"{NEURONS}pure-M1-share": "pure, of M₁",
+    f"{NEURONS}pure-M2-share": "pure, of M₂",
+    f"{NEURONS}mixed-share": "mixed",
+    f"{NEURONS}dead-share": "dead",
 }
 
 
@@ -63,7 +63,9 @@ def figure(frame: pd.DataFrame) -> Figure:
     for (metric, label), ax in zip(PANELS.items(), axes.flat, strict=True):
         share_over_steps(rows[rows["metric"] == metric], looks, ax)
         step_axis(ax, int(rows["total_steps"].max()), label=ax in axes[1])
-        ax.set_ylabel(label)
+        ax.text(0.03, 0.95, label, transform=ax.transAxes, va="top")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("neurons, %")
     legend_above(axes[0, 0])
     notes = [seed_note(over_seeds(rows, ("metric", "arm", "step"))["seeds"]), declared_note(rows)]
     note_below(result, [*notes, *selection_note(shown, arms)])
