@@ -78,12 +78,12 @@ def swept(
         }
         points = []
         for value in sorted(values):
-            own = {
-                entry: entry if middle[entry.key] == value else _entry_at(entry, setting, value)
+            own = [
+                (entry, entry if middle[entry.key] == value else _entry_at(entry, setting, value))
                 for entry in entries
-            }
-            whole += [there for entry, there in own.items() if there is not entry]
-            names = {str(e.content["arm"]): str(there.content["arm"]) for e, there in own.items()}
+            ]
+            whole += [there for entry, there in own if there is not entry]
+            names = {str(e.content["arm"]): str(there.content["arm"]) for e, there in own}
             anew = tuple(name for name, there in names.items() if name != there)
             points.append(SweepPoint(float(value), names, anew))
         made.append(Sweep(setting, tuple(points)))

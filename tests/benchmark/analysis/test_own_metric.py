@@ -102,7 +102,7 @@ def test_the_page_says_what_other_metrics_are_judged_by():
 
 
 def test_the_answer_names_the_metric_of_its_hypothesis():
-    assert "excess-MSE/low of C ends 50" in headline(study())
+    assert "excess-MSE/low of C ends 49.5 % below" in headline(study())
     terms = dataclasses.replace(TERMS, hypotheses=TERMS.hypotheses[1:2])
     assert f"{MIXED} of C ends 0.3" in headline(study(terms=terms))
 

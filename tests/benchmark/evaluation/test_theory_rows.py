@@ -96,15 +96,14 @@ def of(rows, metric, arm="B", seed=3):
 def test_every_run_has_its_profiles_and_numbers_with_its_proof_last(rows, study):
     for metric in (EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN, EPS_MSE_ORACLE, EXCESS):
         assert [row.level for row in of(rows, metric)] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
-    shares = [row.value for row in rows if row.metric.startswith(NEURONS) and row.arm == "B"
-              and row.seed == 4 and row.metric.split("/")[1] in
-              ("mixed-share", "pure-M1-share", "pure-M2-share", "outside-share", "dead-share")]  # fmt: skip
-    assert sum(shares) == pytest.approx(1.0) and len(shares) == 5
+    kinds = ("mixed", "pure-M1", "pure-M2", "outside", "dead")
+    shares = [of(rows, f"{NEURONS}{kind}-share", seed=4)[0].value for kind in kinds]
+    assert sum(shares) == pytest.approx(1.0)
     proofs = [place for place, row in enumerate(rows) if row.metric == theory_proof(study)]
     assert len(proofs) == 4
-    cells = [{(row.arm, row.seed) for row in part}
-             for part in np.split(np.array(rows, dtype=object), [place + 1 for place in proofs])]  # fmt: skip
-    assert [len(cell) for cell in cells] == [1, 1, 1, 1, 0]
+    starts = [0, *(place + 1 for place in proofs)]
+    cells = [{(row.arm, row.seed) for row in rows[a:b]} for a, b in itertools.pairwise(starts)]
+    assert [len(cell) for cell in cells] == [1, 1, 1, 1] and starts[-1] == len(rows)
 
 
 def test_no_denoiser_is_below_the_oracle_and_the_linear_one_is_below_the_mean(rows):

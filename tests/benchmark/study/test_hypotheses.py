@@ -288,7 +288,6 @@ def test_a_share_of_the_study_holds_for_ratios_of_other_metrics():
     ("fields", "said"),
     [
         (OWN, "hypothesis 'T2': smallest_effect is missing"),
-        (OWN | {"metric": ""}, "hypothesis 'T2' has scale, but no metric of its own"),
         (OWN | {"scale": "ratio", "smallest_effect": 3.0}, "'T2': smallest_effect is 3"),
         (OWN | {"smallest_effect": 0.5, "at_least": 0.4}, "more than the smallest effect, 0.5"),
     ],
@@ -297,3 +296,8 @@ def test_a_measure_that_cannot_be_is_refused(fields, said):
     with pytest.raises(UserError) as error:
         Terms(hypotheses=(Hypothesis(**fields),))
     assert said in str(error.value)
+
+
+def test_a_file_is_told_in_one_line_of_a_scale_without_a_metric(load):
+    with pytest.raises(UserError, match="hypothesis 'T' has scale, but no metric of its own"):
+        load(STUDY + "hypotheses: [{name: T, contrast: C - B, scale: plain}]\n")
