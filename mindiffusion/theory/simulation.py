@@ -128,10 +128,9 @@ class Simulation:
             name: part.detach().clone().requires_grad_() for name, part in weights.named().items()
         }
         self._weights = Weights(**parts)
-        training = self.runs[0].training
-        self._optimizer = torch.optim.Adam(
-            list(parts.values()), lr=training.lr, fused=training.precision == "fp32"
-        )
+        # Not fused: that kernel rounds the last few numbers of a tensor otherwise than the others,
+        # so a run's bits would depend on its place.
+        self._optimizer = torch.optim.Adam(list(parts.values()), lr=self.runs[0].training.lr)
 
     def _stack_again(self) -> None:
         """What depends on which runs are on the stack."""
