@@ -9,7 +9,7 @@ from mindiffusion.noise import Stream, normals
 from mindiffusion.process import add_noise
 from mindiffusion.sparsity import active_count
 from mindiffusion.theory.draws import Draws
-from mindiffusion.theory.kept_state import load_state
+from mindiffusion.theory.kept_state import load_state, save_state
 from mindiffusion.theory.networks import Weights, answers, initial_weights
 from mindiffusion.theory.resumable import simulate
 from mindiffusion.theory.setting import planned
@@ -62,7 +62,7 @@ def test_step_is_what_torch_does_with_one_network(tiny_run):
     start = initial_weights([run], torch.float64)
     parts = {n: w.clone().requires_grad_() for n, w in start.named().items()}
     optimizer = torch.optim.Adam(list(parts.values()), lr=run.training.lr)
-    draws, losses = Draws([run], torch.float64), []
+    draws = Draws([run], torch.float64)
     for step in range(10):
         block = draws.block(step, 1)
         x, noise, u = block.x[0, 0], block.noise[0, 0], block.u[0, 0]
@@ -74,7 +74,6 @@ def test_step_is_what_torch_does_with_one_network(tiny_run):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
         assert float(level.t.min()) > 0.6
     simulation = Simulation([run])
     simulation.advance(10)
@@ -92,8 +91,6 @@ def test_interrupted_simulation_goes_on_with_the_same_bits(stop_at, tiny_run, tm
     first.advance(stop_at)
     again = Simulation(runs)
     path = tmp_path / "state.pt"
-    from mindiffusion.theory.kept_state import save_state
-
     save_state(path, first.state())
     again.load_state(load_state(path), "kept")
     again.advance(40)
