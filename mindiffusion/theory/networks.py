@@ -90,16 +90,19 @@ def answers(weights: Weights, x: Tensor, told: Tensor, mask: Tensor | None = Non
     Returns:
         (R, B, D).
     """
-    inner = torch.bmm(x, weights.incoming.transpose(1, 2))
-    if weights.time is not None:
-        inner = inner + told[..., None] * weights.time[:, None]
-    if weights.bias is not None:
-        inner = inner + weights.bias[:, None]
-    hidden = torch.relu(inner)
+    # As columns of one product: sums over so many hidden numbers would take longer than it.
+    inputs, rows = [x], [weights.incoming]
+    for column, part in ((told, weights.time), (torch.ones_like(told), weights.bias)):
+        if part is not None:
+            inputs.append(column[..., None])
+            rows.append(part[..., None])
+    inner = torch.bmm(torch.cat(inputs, 2), torch.cat(rows, 2).transpose(1, 2))
+    hidden = torch.relu_(inner)
     if mask is not None:
         hidden = hidden * (mask[:, None] if mask.dim() == 2 else mask)
-    answer = torch.bmm(hidden, weights.outgoing)
-    return answer if weights.out_bias is None else answer + weights.out_bias[:, None]
+    if weights.out_bias is None:
+        return torch.bmm(hidden, weights.outgoing)
+    return torch.baddbmm(weights.out_bias[:, None], hidden, weights.outgoing)
 
 
 class OneNetwork:

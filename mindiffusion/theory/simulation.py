@@ -9,7 +9,7 @@ Runs of one simulation have the same data, network, process, batch, rate and pre
 in arm, seed, noise stream, stages and length. A run that has come to its end leaves the stack.
 """
 
-import math
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,13 +27,7 @@ from mindiffusion.machine import denormals_flushed
 from mindiffusion.network import ProbeBatch
 from mindiffusion.noise import Stream
 from mindiffusion.process import Level, Process, add_noise, eps_error, training_losses
-from mindiffusion.sparsity import (
-    active_count,
-    channel_saliency,
-    channels_to_grow,
-    initial_mask,
-    keyed_order,
-)
+from mindiffusion.theory.capacity import switched_on
 from mindiffusion.theory.draws import Block, Draws
 from mindiffusion.theory.kept_state import (
     FORMAT,
@@ -41,7 +35,7 @@ from mindiffusion.theory.kept_state import (
     checked_tensors,
     expected_averages,
 )
-from mindiffusion.theory.networks import OneNetwork, Weights, answers, initial_weights
+from mindiffusion.theory.networks import Weights, answers, initial_weights
 from mindiffusion.theory.setting import TheoryRun, planned, run_hash
 
 _DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
@@ -128,10 +122,9 @@ class Simulation:
             name: part.detach().clone().requires_grad_() for name, part in weights.named().items()
         }
         self._weights = Weights(**parts)
-        training = self.runs[0].training
-        self._optimizer = torch.optim.Adam(
-            list(parts.values()), lr=training.lr, fused=training.precision == "fp32"
-        )
+        # Not fused: that kernel rounds the last few numbers of a tensor otherwise than the others,
+        # so a run's bits would depend on its place.
+        self._optimizer = torch.optim.Adam(list(parts.values()), lr=self.runs[0].training.lr)
 
     def _stack_again(self) -> None:
         """What depends on which runs are on the stack."""
@@ -255,38 +248,25 @@ class Simulation:
         self._mask_factor = None if bool((self._mask == 1).all()) else self._mask
 
     def _enter(self, number: int, stage: Stage) -> dict[str, Any]:
-        """Switch hidden neurons on until the stage's sparsity is met, as masked networks do."""
-        run, width = self.runs[self._places[number]], self.runs[0].model.width
-        target = active_count(width, stage.config.sparsity)
-        event = {"step": self.step, "stage": stage.config.name, "channels_on": target}
+        """Switch one run's neurons on for a stage."""
+        run, mask = self.runs[self._places[number]], self._mask[number]
+        probe = functools.partial(self._probe, run, stage)
+        chosen, event = switched_on(run, stage, mask, self._weights.of([number]), probe)
         if stage.index == 0:
-            mask = initial_mask(run.seed, width, stage.config.sparsity)
-            self._mask[number] = mask.to(self._dtype)
-            self._births[number] = (mask - 1).to(torch.int64)
-            return event
-        to_grow = target - int(self._mask[number].sum())
-        if to_grow == 0:
-            return event
-        scores, agreement = torch.zeros(width), math.nan
-        if run.model.regrow_method == "gradient":
-            network = OneNetwork(self._weights.of([number]), self._mask[number])
-            scores, agreement = channel_saliency(network, list(self._probe(number, stage)))
-        order = keyed_order(run.seed, width, stage.index + 1)
-        chosen = channels_to_grow(scores, self._mask[number], to_grow, order)
-        self._mask[number, chosen] = 1.0
+            mask.zero_()
+            self._births[number] = -1
+        mask[chosen] = 1.0
         self._births[number, chosen] = stage.index
-        return event | {
-            "channels_grown": sorted(chosen.tolist()),
-            "saliency_split_half_correlation": agreement,
-        }
+        return {"step": self.step, **event}
 
-    def _probe(self, number: int, stage: Stage) -> Iterator[ProbeBatch]:
+    def _probe(
+        self, run: TheoryRun, stage: Stage, num_batches: int, batch_size: int
+    ) -> Iterator[ProbeBatch]:
         """Probe batches of one run: samples of the stage's first steps, with draws of their own."""
-        run = self.runs[self._places[number]]
-        size = min(run.model.probe_batch_size, run.training.global_batch)
+        size = min(batch_size, run.training.global_batch)
         streams = (Stream.PROBE_TIME, Stream.PROBE_NOISE)
         draws = Draws([run], self._dtype)
-        for step in range(stage.start, stage.start + run.model.probe_batches):
+        for step in range(stage.start, stage.start + num_batches):
             block = draws.block(step, 1, streams, size)
             times = stage.density.quantile(block.u.flatten(), self._process.num_levels)
             level = self._process.level(times)

@@ -20,20 +20,27 @@ PENALISED = tuple(
 CURRICULA = {"B": PLAIN, "C": LADDER, "CS": MASKED, "CR": PENALISED}
 
 
+def make_run(arm="B", seed=0, training=None, **changes):
+    """A run of an arm and seed, d = 2 and 40 steps; words change its training, or all of it."""
+    usual = TheoryTraining(steps=40, global_batch=16, lr=1e-2, precision="fp64")
+    model = TwoLayerConfig(
+        width=8, init_std=0.3, use_bias=True, time_input=True, probe_batches=2,
+        probe_batch_size=8,
+    )  # fmt: skip
+    run = TheoryRun(
+        arm, CURRICULA[arm], seed, data=TwoFeatureConfig(num_features=2, ambient_dim=6, share=0.3),
+        model=model, training=replace(usual, **(training or {})),
+    )  # fmt: skip
+    return replace(run, **changes)
+
+
 @pytest.fixture
 def tiny_run():
-    """A run of an arm and seed, d = 2 and 40 steps; words change its training, or all of it."""
+    """``make_run``."""
+    return make_run
 
-    def make(arm="B", seed=0, training=None, **changes):
-        usual = TheoryTraining(steps=40, global_batch=16, lr=1e-2, precision="fp64")
-        model = TwoLayerConfig(
-            width=8, init_std=0.3, use_bias=True, time_input=True, probe_batches=2,
-            probe_batch_size=8,
-        )  # fmt: skip
-        run = TheoryRun(
-            arm, CURRICULA[arm], seed, data=TwoFeatureConfig(2, 6, share=0.3), model=model,
-            training=replace(usual, **(training or {})),
-        )  # fmt: skip
-        return replace(run, **changes)
 
-    return make
+@pytest.fixture(scope="module")
+def tiny_runs():
+    """All arms of two seeds."""
+    return [make_run(arm, seed) for seed in range(2) for arm in CURRICULA]
