@@ -41,6 +41,11 @@ _CURVES_OF = {
 }
 
 
+_COUNTS = (
+    "The number after @ is the number of generated images. A change compares two {curve}s from "
+    "equally many images. "
+)
+_ALONE = ", which the lowest panel shows where it has a number of images of its own"
 _WAYS = {
     True: (
         "the feature net, the number of images, the average of the weights, the sampler or the "
@@ -73,6 +78,9 @@ def _words(study: StudyAnalysis) -> dict[str, str]:
         "Curve": curve.capitalize(),
         "Curve_of": _CURVES_OF[curve],
         "Fewer": _fewer_images(study),
+        "Counts": _COUNTS.format(curve=curve) * study.has_images,
+        "alone": _ALONE * study.has_images,
+        "units": "images" if study.has_images else "samples",
         "ways": _WAYS[scale.is_share],
         "better": scale.better,
         "Better": scale.better.capitalize(),

@@ -88,12 +88,10 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "{Curve} by training step",
         "{Curve_of} over training, and its change against plain training (B) of the same seed. "
         "{Better} is better. Hollow points are of networks that have not yet been trained on all "
-        "noise levels; no verdict uses them. The number after @ is the number of generated images. "
-        "A change compares two {curve}s from equally many images. {Fewer}"
-        "Verdicts on {curve}s use the end alone, which the lowest panel shows where it has a "
-        "number of images of its own. A band of changes that lies {below} the grey zone of "
-        "±{smallest} at the last step speaks for an arm. Changes of early milestones may lie "
-        "outside the panel.",
+        "noise levels; no verdict uses them. {Counts}{Fewer}"
+        "Verdicts on {curve}s use the end alone{alone}. A band of changes that lies {below} the "
+        "grey zone of ±{smallest} at the last step speaks for an arm. Changes of early milestones "
+        "may lie outside the panel.",
         lambda study: not study.curves.empty,
         fid_vs_steps.figure,
     ),
@@ -146,7 +144,7 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
     FigureEntry(
         "denoising_profile",
         "Denoising error by noise level",
-        "Error of the noise prediction on held-out images by noise level at each arm's last step, "
+        "Error of the noise prediction on held-out {units} by noise level at each arm's last step, "
         "and its change against plain training (B). An arm below 0 denoises that level better. "
         "Gains at high noise together with losses at low noise are an exchange, not progress.",
         lambda study: bool((study.frame["metric"] == EPS_MSE).any()),

@@ -17,7 +17,7 @@ from benchmark.analysis.claims import Claim, Direction, Group, about, claims_abo
 from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import Endpoint, at_last_step, endpoint_of
 from benchmark.analysis.learning import Floats, worth_in_steps
-from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect
+from benchmark.analysis.mask_check import MaskEffect, why_inert
 from benchmark.analysis.power import seeds_needed
 from benchmark.analysis.scales import SIGN_ALONE, USUAL_SCALE, Interval, Scale
 from benchmark.analysis.statistics import (
@@ -197,7 +197,7 @@ def _finding(claim: Claim, evidence: Evidence) -> Finding:
         claim.group == "hypothesis" and evidence.endpoint.is_declared, claim.direction,
         contrast_of(claim, evidence.held_out), evidence.scale,
     )  # fmt: skip
-    why_not = _inert(claim, evidence.masks)
+    why_not = why_inert(claim.arms, evidence.masks)
     if why_not:
         return dataclasses.replace(blank, why=why_not)
     if table.empty:
@@ -219,23 +219,6 @@ def contrast_of(claim: Claim, endpoint: Endpoint | None) -> Interval:
 
 def _weights(claim: Claim) -> Floats:
     return np.array([weight for _, weight in claim.weights])
-
-
-def _inert(claim: Claim, masks: Mapping[str, MaskEffect | None]) -> str:
-    """Why a claim with a mask in one of its arms says nothing here; empty if it may."""
-    least = f"{MANIPULATION_MINIMUM:.0%}".replace("%", " %")
-    for arm in claim.arms:
-        if arm not in masks:
-            continue
-        effect = masks[arm]
-        if effect is None:
-            return f"No row says what the mask of {arm} does at noise levels it was trained on."
-        if not effect.passed:
-            return (
-                f"Lifting the mask of {arm} changes its ε-MSE by {100 * effect.relative:.2g} % "
-                f"at most, less than {least}: a mask that does nothing tests nothing."
-            )
-    return ""
 
 
 def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: Evidence) -> Finding:

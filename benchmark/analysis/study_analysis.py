@@ -105,6 +105,11 @@ class StudyAnalysis:
         """What the primary metric is in a sentence: "distance", "score", "error" or "share"."""
         return noun_of(self.terms.endpoint.metric)
 
+    @functools.cached_property
+    def has_images(self) -> bool:
+        """Whether any of its numbers is of images, real or generated."""
+        return bool((self.frame[["n_generated", "n_reference"]] > 0).any(axis=None))
+
     @property
     def curves(self) -> pd.DataFrame:
         """Rows by training step that the smallest effect can be asked of.

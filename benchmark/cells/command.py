@@ -18,7 +18,8 @@ from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import shown_value
 
 if TYPE_CHECKING:
-    from benchmark.study.study import Study, TheoryStudy
+    from benchmark.study.study import Study
+    from benchmark.study.theory_study import TheoryStudy
     from mindiffusion.config.run import RunConfig
     from mindiffusion.theory.setting import TheoryRun
 

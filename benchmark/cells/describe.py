@@ -8,8 +8,9 @@ from benchmark.cells.progress import study_proofs
 from benchmark.study.arm_entries import slug
 from benchmark.study.declaration import declaration
 from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE, NETWORKS, SWEEPS
-from benchmark.study.study import AnyStudy, Study, TheoryStudy
+from benchmark.study.study import AnyStudy, Study
 from benchmark.study.terms import written_terms
+from benchmark.study.theory_study import TheoryStudy
 from mindiffusion.build import build_codec, network_without_memory
 from mindiffusion.config.model import ModelConfig
 from mindiffusion.config.plan import resolve_plan
@@ -62,6 +63,7 @@ def _judged(study: AnyStudy, proofs: list[str]) -> dict[str, Any]:
     sweeps = {SWEEPS: [asdict(one) for one in study.sweeps]} if study.sweeps else {}
     return {
         "study": study.name,
+        **({"about": list(study.about)} if study.about else {}),
         "proofs": proofs,
         "evaluation": study.scoring,
         **written_terms(study.terms),

@@ -30,7 +30,7 @@ from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.rows.row import key
 from benchmark.study.declaration import declaration, fingerprint
 from benchmark.study.kinds import hash_of_run
-from benchmark.study.study import TheoryStudy
+from benchmark.study.theory_study import TheoryStudy
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.errors import Terminated
 from mindiffusion.files import sha256_of_json

@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.study.hypotheses import Hypotheses
 from benchmark.study.measure import PrimaryMetric, SmallestEffect, smallest_effect_of
-from benchmark.study.terms import Gate
+from benchmark.study.terms import Gate, terms_of
 from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
+from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, first_fault, parse_json
 from mindiffusion.outside.paths import inside, read_file
 
 INDEX_FILE = "study.json"
@@ -82,6 +82,7 @@ class _Sweep(_Open):
 
 class _Index(_Open):
     study: Name
+    about: Annotated[list[Name], Field(max_length=20)] = []
     cells: Annotated[list[_Cell], Field(max_length=_MOST_CELLS)]
     proofs: list[Name] = []
     evaluation: _Scoring = _Scoring()
@@ -99,15 +100,16 @@ class _Index(_Open):
 def read_index(study_dir: Path) -> dict[str, Any]:
     """A study's index; empty where there is none.
 
-    Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
-    ``evaluation`` (how milestones are scored), ``gate``, ``endpoint``, ``hypotheses`` and
-    ``smallest_effect`` (how it is judged: ``benchmark.study.terms``), ``declared`` (of the very
-    study that the index describes: ``benchmark.study.declaration``), ``sweeps`` (as of
-    ``benchmark.study.sweeps``, where there are any), ``arms`` (by name: ``config``
-    without what differs between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm:
-    operations of a training step), ``networks`` (by arm: what its network says of itself, as
-    ``words`` and ``capacity_limit`` of ``mindiffusion.config.model``) and ``cells`` (arm, seed,
-    run's folder inside the study's, steps).
+    Its keys: ``study``, ``about`` (sentences about it, if it has any), ``proofs`` (metrics of the
+    rows that prove a milestone's others), ``evaluation`` (how milestones are scored), ``gate``,
+    ``endpoint``, ``hypotheses`` and ``smallest_effect`` (how it is judged:
+    ``benchmark.study.terms``), ``declared`` (of the very study that the index describes:
+    ``benchmark.study.declaration``), ``sweeps`` (as of ``benchmark.study.sweeps``, if there are
+    any), ``arms`` (by name: ``config`` without what differs between seeds, ``num_train``,
+    ``parameters``), ``flops_per_image`` (by arm: operations of a training step), ``networks`` (by
+    arm: what its network says of itself, as ``words`` and ``capacity_limit`` of
+    ``mindiffusion.config.model``) and ``cells`` (arm, seed, run's folder inside the study's,
+    steps).
 
     Raises:
         UserError: it is damaged, or a cell's folder leads out of the study's.
@@ -127,12 +129,14 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     names = [hypothesis.name for hypothesis in index.hypotheses or ()]
     if len(set(names)) < len(names):
         raise UserError(f"{path} has two hypotheses of one name; {advice}")
-    try:
-        smallest_effect_of(index.endpoint or PrimaryMetric(), index.smallest_effect)
-    except UserError as error:
-        raise UserError(f"{path}: {str(error).removesuffix('.')}; {advice}") from None
     # As it was written: tables list settings in its order.
     whole: dict[str, Any] = json.loads(content)
+    try:
+        smallest_effect_of(index.endpoint or PrimaryMetric(), index.smallest_effect)
+        terms_of(whole)
+    except (UserError, ValidationError) as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"{path}: {fault.removesuffix('.')}; {advice}") from None
     return whole
 
 

@@ -22,6 +22,7 @@ from benchmark.study.metric_catalogue import (
 )
 from benchmark.study.sweeps import Sweep, SweepValues, swept
 from benchmark.study.terms import USUAL, Gate, Terms
+from benchmark.study.theory_study import TheoryStudy
 from benchmark.study.variants import Variant, check_variants
 from mindiffusion.config.presets import apply_overrides, extended, merge
 from mindiffusion.config.run import RunConfig, check
@@ -177,6 +178,7 @@ class _StudyFile:
     arms: Annotated[dict[Name, dict[str, Any]], Field(max_length=1000)]
     run: dict[str, Any]
     kind: KindName = "images"
+    about: Annotated[tuple[Name, ...], Field(max_length=20)] = ()
     controls_of: tuple[Name, ...] = ()
     sweeps: Annotated[dict[Name, SweepValues], Field(max_length=100)] = field(default_factory=dict)
     gate: Gate = Gate()
@@ -214,6 +216,8 @@ class Study:
         runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
         finisher: the run whose last milestone finishes stitched samples, of the study's first
             seed; None if no arm is called so.
+        sweeps: which of the runs' arms are points of which setting.
+        about: sentences for whoever reads its report; nothing depends on them.
     """
 
     name: str
@@ -224,28 +228,12 @@ class Study:
     runs_per_device: int = 1
     finisher: RunConfig | None = None
     sweeps: tuple[Sweep, ...] = ()
+    about: tuple[str, ...] = ()
 
     @property
     def scoring(self) -> dict[str, Any]:
         """How milestones are scored, as plain types."""
         return self.evaluation.settings
-
-
-@dataclass(frozen=True)
-class TheoryStudy:
-    """A resolved study of the two-feature theory; its fields are as those of ``Study``."""
-
-    name: str
-    folder: Path
-    runs: tuple[TheoryRun, ...]
-    evaluation: TheoryEvaluation
-    terms: Terms = USUAL
-    sweeps: tuple[Sweep, ...] = ()
-
-    @property
-    def scoring(self) -> dict[str, Any]:
-        """How milestones are scored, as plain types."""
-        return asdict(self.evaluation)
 
 
 AnyStudy = Study | TheoryStudy
@@ -333,10 +321,11 @@ def load_study(
     swept_arms = {point.arms[arm] for one in sweeps for point in one.points for arm in point.made}
     terms = _terms(parsed, {run.arm for run in runs} - swept_arms, str(path))
     if isinstance(parsed, _TheoryStudyFile):
-        return TheoryStudy(title, folder, tuple(runs), parsed.evaluation, terms, sweeps)
+        made = tuple(runs)
+        return TheoryStudy(title, folder, made, parsed.evaluation, terms, sweeps, parsed.about)
     assert isinstance(parsed, _ImageStudyFile)
     study = Study(title, folder, tuple(runs), parsed.evaluation, terms, sweeps=sweeps)
-    return _of_images(parsed, study, path)
+    return _of_images(parsed, replace(study, about=parsed.about), path)
 
 
 def _parsed(content: Mapping[str, Any], path: Path, smoke: bool) -> _StudyFile:

@@ -26,7 +26,7 @@ ALL = {
     "fid_vs_steps", "forest", "order_exposure", "denoising_profile", "learnable", "stitched",
     "feature_emergence", "samples", "curriculum", "capacity", "channel_births", "group_norms",
     "cost_vs_quality", "closest", "specifications", "curve_with_samples",
-    "stages", "classes",
+    "stages", "classes", "excess_profile", "neurons", "similarity", "exponents",
 }  # fmt: skip
 
 
@@ -188,7 +188,7 @@ def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):
     assert set(drawable(StudyAnalysis(one))) == {"fid_vs_steps", "cost_vs_quality"}
     assert set(drawable(StudyAnalysis(wide))) == ALL - {
         "learnable", "stitched", "feature_emergence", "samples", "closest", "curve_with_samples",
-        "stages", "classes",
+        "stages", "classes", "excess_profile", "neurons", "similarity", "exponents",
     }  # fmt: skip
 
 

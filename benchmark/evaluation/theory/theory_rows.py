@@ -33,7 +33,7 @@ from benchmark.rows.provenance import git_revision, host, now, versions
 from benchmark.rows.row import Row
 from benchmark.study.kinds import hash_of_run
 from benchmark.study.measure import ScaleName, allowed_scales
-from benchmark.study.study import TheoryStudy
+from benchmark.study.theory_study import TheoryStudy
 from mindiffusion.curriculum.exposure import relative_exposure
 from mindiffusion.curriculum.stages import stage_at, trained_on_all_levels
 from mindiffusion.files import sha256_of_json
@@ -128,8 +128,7 @@ class _Milestone:
 
     def measured(self, metric: str, value: float, direction: Direction = "lower") -> Row:
         """A row of one number about the weights."""
-        count = self.study.evaluation.num_samples
-        return self.row(metric, value, direction=direction, weights=_WEIGHTS, n_reference=count)
+        return self.row(metric, value, direction=direction, weights=_WEIGHTS)
 
     def by_level(
         self, metric: str, times: np.ndarray, values: np.ndarray, weights: str = _WEIGHTS

@@ -128,7 +128,8 @@ def _answered(study: StudyAnalysis) -> dict[str, str]:
     asked = question(study)
     return {
         "question": asked,
-        "explained": words.QUESTION_IN_FULL if asked == QUESTION else "",
+        "explained": " ".join(study.index.get("about", ()))
+        or (words.QUESTION_IN_FULL if asked == QUESTION else ""),
         "answer": headline(study),
         "noun": study.noun,
         "noun_of_curves": study.noun_of_curves,

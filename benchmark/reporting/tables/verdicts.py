@@ -295,7 +295,7 @@ def competence(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
         for _, one in numbers.iterrows()
     )
     header = (
-        "noise time t", f"ε-MSE of {BASELINE}", "best linear denoiser", "mean picture",
+        "noise time t", f"ε-MSE of {BASELINE}", "best linear denoiser", baseline.mean_word,
         "to the linear", "to the mean", "share of the gain", "share of the way",
     )  # fmt: skip
     state = "enough" if baseline.passed(gate) else "not enough"
@@ -303,7 +303,8 @@ def competence(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
     caption = (
         f"Held-out ε-MSE of {BASELINE} at step {baseline.step:,}, {seeds_text(baseline.seeds)}: "
         f"{state} for verdicts. {text[0].upper()}{text[1:]}. Ratios below 1 are better. Share of "
-        "the gain: 0 is the error of the mean picture, 1 that of the best linear denoiser. Share "
-        "of the way: the part of the sampler’s way in ln σ that belongs to this level."
+        f"the gain: 0 is the error of the {baseline.mean_word}, 1 that of the best linear "
+        "denoiser. Share of the way: the part of the sampler’s way in ln σ that belongs to this "
+        "level."
     )
     return [Table("Has the baseline learned enough?", caption, header, body)], numbers

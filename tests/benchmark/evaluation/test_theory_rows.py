@@ -25,7 +25,7 @@ from benchmark.rows.metric_names import (
     NEURONS,
     SIMILARITY,
 )
-from benchmark.study.study import TheoryStudy
+from benchmark.study.theory_study import TheoryStudy
 from mindiffusion.curriculum.stages import StageConfig
 from mindiffusion.theory.setting import (
     TheoryEvaluation,

@@ -4,7 +4,8 @@ import pytest
 
 from benchmark.study.declaration import fingerprint
 from benchmark.study.kinds import hash_of_run
-from benchmark.study.study import Study, TheoryStudy, load_study
+from benchmark.study.study import Study, load_study
+from benchmark.study.theory_study import TheoryStudy
 from mindiffusion.errors import UserError
 
 HEAD = """
