@@ -6,6 +6,7 @@ runs, trains and prints plausible numbers.
 
 from benchmark_mutants import BENCHMARK_MUTANTS
 from library_mutants import CURRICULUM_MUTANTS, PROCESS_MUTANTS
+from theory_mutants import THEORY_MUTANTS
 from training_mutants import LOOP_MUTANTS, STEP_MUTANTS, TRAINING_MUTANTS
 
 MUTANTS = (
@@ -15,4 +16,5 @@ MUTANTS = (
     *LOOP_MUTANTS,
     *STEP_MUTANTS,
     *BENCHMARK_MUTANTS,
+    *THEORY_MUTANTS,
 )
