@@ -191,9 +191,9 @@ BENCHMARK_MUTANTS = (
     ),
     Mutant(
         "inert-mask-spoils-only-what-is-about-masks",
-        "benchmark/analysis/findings.py",
+        "benchmark/analysis/mask_check.py",
         "if not effect.passed:",
-        'if "C" in claim.arms and not effect.passed:',
+        'if "C" in arms and not effect.passed:',
         (f"{BENCHMARK}/analysis/test_findings.py",),
     ),
     Mutant(
@@ -262,8 +262,8 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "entries-of-one-group-vary-independently",
         "benchmark/evaluation/theory/without_network.py",
-        "own[-1] = variance + (d - 1) * covariance",
-        "own[-1] = variance - covariance",
+        "covariance = (moments - np.outer(mean, mean))[:d, :d]",
+        "covariance = np.diag(mean - mean**2)[:d, :d]",
         (f"{BENCHMARK}/evaluation/test_theory_rows.py",),
     ),
     Mutant(

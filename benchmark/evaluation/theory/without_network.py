@@ -1,33 +1,27 @@
 """Errors that need no network: of the best linear denoiser, and of always answering the mean.
 
-The data are x = Σ_g α_g M_g z_g with orthonormal M. The entries of z_g are Bernoulli of probability
-p, given that not all are 0. So with r = 1 − (1 − p)^d each has mean m = p/r and variance
-v = m(1 − m), and two of one group have the covariance c = p²/r − m². The covariance of a group's
-coordinates is α²((v − c)·1 + c·11ᵀ): its eigenvalues are α²(v − c), d − 1 times, and
-α²(v − c + d·c), once. Under y = x + σε the error of the best affine denoiser is the sum of
-λσ²/(λ + σ²) over all eigenvalues (Wiener), and that of the mean the sum of all λ.
+Both follow from the covariance of the data. Under y = x + σε the error of the best affine denoiser
+is Σ λσ²/(λ + σ²) over its eigenvalues λ (Wiener's filter), and that of the mean is Σ λ.
 """
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindiffusion.theory.linear import code_moments
 from mindiffusion.theory.setting import TwoFeatureConfig
 
 Floats = NDArray[np.float64]
 
 
 def spread(data: TwoFeatureConfig) -> Floats:
-    """Eigenvalues of the data's covariance, (2, d): those of M₁'s group, then of M₂'s."""
-    d, p = data.num_features, data.share
-    # 1 − (1 − p)^d without cancellation; of p = 1 it is 1.
-    some = 1.0 if p == 1 else -math.expm1(d * math.log1p(-p))
-    mean, both = p / some, p * p / some
-    variance, covariance = mean * (1.0 - mean), both - mean * mean
-    own = np.full(d, variance - covariance)
-    own[-1] = variance + (d - 1) * covariance
-    # Of p = 1, or of one feature, nothing varies: rounding must not make it less than nothing.
+    """Eigenvalues of the data's covariance, (2, d): along M₁'s features, then along M₂'s."""
+    d = data.num_features
+    moments = np.asarray(code_moments(d, data.share))
+    mean = moments.diagonal()
+    # An entry is 0 or 1, so its mean is its second moment.
+    covariance = (moments - np.outer(mean, mean))[:d, :d]
+    own = np.linalg.eigvalsh(covariance)
+    # Of codes that never vary rounding must not make less than nothing.
     return np.outer([data.alpha1**2, data.alpha2**2], own.clip(min=0.0))
 
 
