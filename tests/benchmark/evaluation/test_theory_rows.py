@@ -76,7 +76,7 @@ def study():
     masked = (StageConfig("few", 1.0, sparsity=0.5), StageConfig("most", 1.0, sparsity=0.25))
     runs = tuple(
         TheoryRun(arm, stages, seed=seed, data=DATA, model=TwoLayerConfig(width=8, init_std=0.3),
-                  training=TheoryTraining(steps=4, global_batch=8))
+                  training=TheoryTraining(steps=4, global_batch=8, milestones=("100%",)))
         for seed in (3, 4)
         for arm, stages in (("B", plain), ("S", masked))
     )  # fmt: skip
