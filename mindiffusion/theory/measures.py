@@ -96,6 +96,25 @@ def neuron_shares(cosines: Array, strengths: Array, purity: float) -> dict[str, 
     return {name: kind.mean(axis=1) for name, kind in kinds.items()}
 
 
+def across_groups(cosines: Array, strengths: Array, purity: float) -> Array:
+    """Share of neurons that mix M₁ with M₂, (R,): the part of the mixed ones that the theory is of.
+
+    Tests: "neurons that encode M₂ capture M₁ too". A mixed neuron may also mix features of one
+    group; here each group has more than 1 − ``purity`` of its squared length in features.
+
+    Args:
+        cosines: (R, H, 2d), of ``alignment``.
+        strengths: (R, H), of ``strength``.
+        purity: as in ``neuron_shares``, in (0, 1).
+    """
+    squares = cosines**2
+    inside, d = squares.sum(axis=2), cosines.shape[2] // 2
+    second = squares[..., d:].sum(axis=2)
+    reads = ~is_dead(strengths) & (inside >= _OUTSIDE_BELOW)
+    smaller = np.minimum(second, inside - second)
+    return np.asarray((reads & (smaller > (1.0 - purity) * inside)).mean(axis=1))
+
+
 def feature_entropy(cosines: Array, strengths: Array) -> Array:
     """How evenly neurons spread over features, in [0, 1], without a threshold: (R,).
 

@@ -164,8 +164,9 @@ def neurons(snapshot: Snapshot, evaluation: TheoryEvaluation) -> dict[str, Array
 
     Returns:
         "cosines-in" and "cosines-out" (R, H, 2d); "strength" (R, H); "best-alignment" (R, 2d); and
-        of shape (R,): "share-<kind>" of ``neuron_shares``, "feature-entropy", "first-in-second",
-        "covered1", "covered2", "living", "effective", "on" (share of neurons that are on).
+        of shape (R,): "share-<kind>" of ``neuron_shares``, "across-groups", "feature-entropy",
+        "first-in-second", "covered1", "covered2", "living", "effective", "on" (share of neurons that
+        are on).
     """
     seeds = [run.seed for run in snapshot.runs]
     known = sorted(set(seeds))
@@ -181,6 +182,7 @@ def neurons(snapshot: Snapshot, evaluation: TheoryEvaluation) -> dict[str, Array
         "strength": strengths,
         "best-alignment": measures.best_alignment(read),
         **{f"share-{kind}": share for kind, share in shares.items()},
+        "across-groups": measures.across_groups(read, strengths, evaluation.purity),
         "feature-entropy": measures.feature_entropy(read, strengths),
         "first-in-second": measures.first_in_second(read, strengths),
         "covered1": covered[0],

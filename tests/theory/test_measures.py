@@ -53,6 +53,14 @@ def test_neurons_are_sorted_by_what_they_read(cosines):
     assert measures.neuron_shares(cosines, weak, 0.9)["dead"][0] == pytest.approx(2 / 6)
 
 
+def test_neurons_that_mix_the_groups_are_told_from_those_that_mix_one():
+    within = torch.tensor([[[1.0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 2, 0, 0]]]).double()
+    cosines = measures.alignment(within, DIRECTIONS)
+    for purity, share in ((0.9, 2 / 3), (0.7, 1 / 3)):
+        assert measures.across_groups(cosines, np.ones((1, 3)), purity)[0] == pytest.approx(share)
+    assert measures.neuron_shares(cosines, np.ones((1, 3)), 0.9)["mixed"][0] == 1
+
+
 def test_entropy_needs_no_threshold(cosines):
     one = [measures.feature_entropy(cosines[:, [i]], np.ones((1, 1)))[0] for i in range(3)]
     np.testing.assert_allclose(one, [0, 0, 0.5], atol=1e-12)
