@@ -53,6 +53,7 @@ _HIDDEN = "hidden"
 """Where the mask is, in the names of its rows."""
 _NEURON_ROWS: Mapping[str, tuple[str, Direction]] = {
     "share-mixed": ("mixed-share", "lower"),
+    "across-groups": ("across-groups-share", "lower"),
     "share-pure1": ("pure-M1-share", "higher"),
     "share-pure2": ("pure-M2-share", "higher"),
     "share-outside": ("outside-share", "none"),
