@@ -48,6 +48,8 @@ Direction = Literal["lower", "higher", "none"]
 DATASET = "two features"
 MANIFEST = "keyed"
 """Samples are functions of a run's seed and settings: there is no array to name."""
+_DIGITS = ".6g"
+"""Of what rows keep: a study has hundreds of thousands, and samples scatter by far more."""
 _WEIGHTS = "raw"
 _HIDDEN = "hidden"
 """Where the mask is, in the names of its rows."""
@@ -105,7 +107,7 @@ class _Milestone:
             step=self.step,
             total_steps=self.plan.total_steps,
             metric=metric,
-            value=float(value),
+            value=float(f"{value:{_DIGITS}}"),
             level=None,
             error=None,
             direction="none",
@@ -138,7 +140,7 @@ class _Milestone:
         direction: Direction = "none" if metric == MASK_EFFECT else "lower"
         first = replace(self.measured(metric, 0.0, direction), weights=weights)
         for time, value in zip(times.tolist(), values.tolist(), strict=True):
-            yield replace(first, level=time, value=value)
+            yield replace(first, level=time, value=float(f"{value:{_DIGITS}}"))
 
 
 def theory_rows(
