@@ -48,8 +48,8 @@ Direction = Literal["lower", "higher", "none"]
 DATASET = "two features"
 MANIFEST = "keyed"
 """Samples are functions of a run's seed and settings: there is no array to name."""
-_DIGITS = ".6g"
-"""Of what rows keep: a study has hundreds of thousands, and samples scatter by far more."""
+_TINY = 1e-60
+"""The oracle's error at the lowest noise is e^{−10⁵}: what is smaller than this is 0 in rows."""
 _WEIGHTS = "raw"
 _HIDDEN = "hidden"
 """Where the mask is, in the names of its rows."""
@@ -69,6 +69,11 @@ _NEURON_ROWS: Mapping[str, tuple[str, Direction]] = {
 }
 """Numbers of ``scores.neurons``, as rows name them and with what is better."""
 _SUMMARIES = (LOW_EXCESS, HIGH_EXCESS, LOW_ERROR, HIGH_ERROR)
+
+
+def _kept(value: float) -> float:
+    """Six digits: a study has hundreds of thousands of rows, and samples scatter by far more."""
+    return float(f"{value:.6g}") if abs(value) >= _TINY else 0.0
 
 
 def deciding_metrics() -> dict[str, tuple[ScaleName, ...]]:
@@ -107,7 +112,7 @@ class _Milestone:
             step=self.step,
             total_steps=self.plan.total_steps,
             metric=metric,
-            value=float(f"{value:{_DIGITS}}"),
+            value=_kept(value),
             level=None,
             error=None,
             direction="none",
@@ -140,7 +145,7 @@ class _Milestone:
         direction: Direction = "none" if metric == MASK_EFFECT else "lower"
         first = replace(self.measured(metric, 0.0, direction), weights=weights)
         for time, value in zip(times.tolist(), values.tolist(), strict=True):
-            yield replace(first, level=time, value=float(f"{value:{_DIGITS}}"))
+            yield replace(first, level=time, value=_kept(value))
 
 
 def theory_rows(
