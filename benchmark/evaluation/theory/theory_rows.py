@@ -68,6 +68,8 @@ _NEURON_ROWS: Mapping[str, tuple[str, Direction]] = {
     "effective": ("effective-share", "none"),
 }
 """Numbers of ``scores.neurons``, as rows name them and with what is better."""
+_ALIGNMENTS = ("M1-alignment", "M2-alignment")
+"""The largest cosine of any neuron with each feature, a mean over the features of a group."""
 _SUMMARIES = (LOW_EXCESS, HIGH_EXCESS, LOW_ERROR, HIGH_ERROR)
 
 
@@ -174,6 +176,9 @@ def theory_rows(
             for key, (name, direction) in _NEURON_ROWS.items()
             if np.isfinite(of_neurons[key][place])
         ]
+        groups = of_neurons["best-alignment"][place].reshape(2, -1).mean(axis=1)
+        for name, value in zip(_ALIGNMENTS, groups, strict=True):
+            rows.append(one.measured(NEURONS + name, value, "higher"))
         if run.seed == in_full and snapshot.step == one.plan.total_steps:
             rows += _similarity_rows(one, of_neurons["cosines-in"][place], snapshot, place)
         rows.append(one.row(theory_proof(study), 1.0))

@@ -98,6 +98,8 @@ def test_every_run_has_its_profiles_and_numbers_with_its_proof_last(rows, study)
     for metric in (EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN, EPS_MSE_ORACLE, EXCESS):
         assert [row.level for row in of(rows, metric)] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
     kinds = ("mixed", "pure-M1", "pure-M2", "outside", "dead")
+    for group in ("M1", "M2"):
+        assert -1 <= of(rows, f"{NEURONS}{group}-alignment")[0].value <= 1
     shares = [of(rows, f"{NEURONS}{kind}-share", seed=4)[0].value for kind in kinds]
     assert sum(shares) == pytest.approx(1.0)
     proofs = [place for place, row in enumerate(rows) if row.metric == theory_proof(study)]
