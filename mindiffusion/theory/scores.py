@@ -165,8 +165,8 @@ def neurons(snapshot: Snapshot, evaluation: TheoryEvaluation) -> dict[str, Array
     Returns:
         "cosines-in" and "cosines-out" (R, H, 2d); "strength" (R, H); "best-alignment" (R, 2d); and
         of shape (R,): "share-<kind>" of ``neuron_shares``, "across-groups", "feature-entropy",
-        "first-in-second", "covered1", "covered2", "living", "effective", "on" (share of neurons that
-        are on).
+        "first-in-second", "covered1", "covered2", "living", "effective", and "on", the share of
+        neurons that are on.
     """
     seeds = [run.seed for run in snapshot.runs]
     known = sorted(set(seeds))

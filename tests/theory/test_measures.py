@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mindiffusion.config.process import LinearPathConfig
 from mindiffusion.errors import UserError
 from mindiffusion.theory import measures
 from mindiffusion.theory.networks import Weights
@@ -158,6 +159,20 @@ def test_network_that_is_the_oracle_has_no_excess(tiny_run):
     snapshot = replace(_snapshot_of(simulation), weights=weights)
     found = errors(snapshot, SMALL)
     assert found.excess.max() < 1e-20 and found.error.max() < 1e-20
+
+
+def test_excess_of_an_answer_of_nothing_is_the_length_of_the_oracles(tiny_run):
+    """Where noise hides all, the oracle says the mean of x, of length² m² Σα²."""
+    run = tiny_run()
+    data = replace(run.data, alpha1=0.5)
+    run = replace(run, data=data, process=LinearPathConfig(lowest=1e-3))
+    simulation = Simulation([run])
+    snapshot = _snapshot_of(simulation)
+    nothing = Weights(**{n: 0 * w for n, w in snapshot.weights.named().items()})
+    found = errors(replace(snapshot, weights=nothing), SMALL)
+    mean = 0.3 / (1 - 0.7**2)
+    assert found.excess[0, -1] == pytest.approx(mean**2 * 4 * 0.25, rel=0.05)
+    assert found.error[0, -1] == pytest.approx(mean * 4 * 0.25, rel=0.05)
 
 
 def _snapshot_of(simulation):

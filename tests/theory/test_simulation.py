@@ -44,10 +44,12 @@ def assert_same(a, b):
 def test_run_alone_has_the_bits_that_it_has_among_many(precision, tiny_run):
     training = {"precision": precision}
     runs = [tiny_run(arm, seed, training) for seed in range(5) for arm in ARMS]
-    shorter = replace(runs[0].training, length=0.8)
-    runs += [replace(runs[4], noise_stream=1), replace(runs[4], arm="B-80", training=shorter)]
+    shorter = replace(runs[4], arm="B-80", training=replace(runs[4].training, length=0.8))
+    again = replace(runs[4], noise_stream=1)
+    # First, so that others move up when it is done.
+    runs = [shorter, *runs, again]
     together = trained(runs)
-    for run in (runs[4], runs[6], runs[11], runs[-2], runs[-1]):
+    for run in (shorter, runs[5], runs[7], runs[12], again):
         (alone,) = trained([run]).values()
         assert_same(alone, together[run.arm, run.seed, run.noise_stream])
     b, a_a, short = (together[key] for key in (("B", 1, 0), ("B", 1, 1), ("B-80", 1, 0)))
