@@ -24,6 +24,7 @@ from mindiffusion.config.model import (
 from mindiffusion.config.process import (
     DDPMConfig,
     EDMConfig,
+    LinearPathConfig,
     ProcessConfig,
     VariancePreservingConfig,
     VPSDEConfig,
@@ -39,6 +40,7 @@ from mindiffusion.edm import EDMProcess
 from mindiffusion.errors import UserError
 from mindiffusion.kept_latents import KnownLatents
 from mindiffusion.latent_codec import LatentCodec
+from mindiffusion.linear_path import LinearPathProcess
 from mindiffusion.network import Network
 from mindiffusion.parameterization import EpsPrediction, Parameterization, Preconditioned
 from mindiffusion.process import Process
@@ -265,10 +267,15 @@ def _edm(process: EDMConfig, known: ImageStatistics) -> Process:
     return EDMProcess(process.noise, replace(known, mean=0.0 * known.mean, std=process.sigma_data))
 
 
+def _linear_path(process: LinearPathConfig, known: ImageStatistics) -> Process:
+    return LinearPathProcess(process.noise, process.target == "x0")
+
+
 PROCESSES: dict[type[ProcessConfig], Callable[[Any, ImageStatistics], Process]] = {
     DDPMConfig: _ddpm,
     VPSDEConfig: _vpsde,
     EDMConfig: _edm,
+    LinearPathConfig: _linear_path,
 }
 """The builder of each process: (its config, statistics of the training images) → the process.
 

@@ -107,3 +107,29 @@ class LogNormalSigma:
             f"ln sigma of mean {self.mean} and spread {self.std}, sigma from {self.sigma_min} to "
             f"{self.sigma_max}, continuous"
         )
+
+
+@dataclass(frozen=True)
+class LinearPath:
+    """The noise of x + σ·ε with σ = (1 − s)/s, where s falls from 1 to ``lowest`` with noise time.
+
+    s is the share of the data on the straight path s·x + (1 − s)·ε of flow matching (Lipman et al.
+    2023, 2210.02747), of which this is the same noise over a data factor of 1. There time is s and
+    runs from noise to data; noise time is t = (1 − s)/(1 − lowest), so t = 1 is the most noise.
+
+    Attributes:
+        lowest: s at noise time 1, in (0, 1).
+    """
+
+    lowest: float
+
+    def sigma(self, t: Any) -> Any:
+        """σ at noise times t in [0, 1]: a number, or an array or a tensor of them."""
+        return (1.0 - self.lowest) * t / (1.0 - (1.0 - self.lowest) * t)
+
+    def time(self, sigma: Any) -> Any:
+        """The noise times of σ ≥ 0, likewise: the inverse of ``sigma``; above 1 out of range."""
+        return sigma / ((1.0 + sigma) * (1.0 - self.lowest))
+
+    def __str__(self) -> str:
+        return f"sigma (1 - s)/s with s from 1 to {self.lowest}, continuous"

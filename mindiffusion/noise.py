@@ -46,14 +46,21 @@ class Stream(enum.IntEnum):
     EVALUATION_LATENT = 21
     JACOBIAN = 24
     ABLATION = 25
+    FEATURE_DIRECTIONS = 40
+    FEATURE_SAMPLES = 41
+    FIXED_SAMPLES = 42
+    HELD_OUT_SAMPLES = 43
+    TWO_LAYER_WEIGHTS = 44
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
+def philox(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int | Tensor, int]
+) -> list[Tensor]:
     """Philox4x32-10 on int64 tensors that hold 32-bit words.
 
     Args:
         counter: four tensors of one shape, values in [0, 2³²).
-        key: two 32-bit words.
+        key: two 32-bit words; the first may be a tensor that broadcasts to that shape.
 
     Returns:
         Four tensors of that shape, values in [0, 2³²).
@@ -74,45 +81,54 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 
 
 def random_bits(
-    seed: int, stream: Stream, index: Tensor, step: int | Tensor, count: int, variant: int = 0
+    seed: int | Tensor,
+    stream: Stream,
+    index: Tensor,
+    step: int | Tensor,
+    count: int,
+    variant: int | Tensor = 0,
 ) -> Tensor:
     """``count`` 32-bit words for every index: (N,) → (N, count) int64 in [0, 2³²).
+
+    Seed, step and variant are one number for all indices, or an int64 tensor on the index's device
+    of one number, or of one for each index, (N,): many runs' draws are then made at once. The range
+    of tensors is not checked.
 
     Args:
         seed: the run's or the sampling seed, in [0, 2³²).
         stream: what the draw is for.
         index: (N,) int64, position in the global batch or image index, in [0, 2³²).
-        step: training step, sampling step or epoch, in [0, 2³²); a number, or a scalar int64
-            tensor on the index's device, whose range is not checked.
+        step: training step, sampling step or epoch, in [0, 2³²).
         count: words per index.
         variant: which draws of this seed, in [0, 2¹⁶).
 
     Raises:
         ValueError: for a seed or step outside [0, 2³²).
     """
-    if not isinstance(step, Tensor):
-        if not (0 <= seed <= _MASK32 and 0 <= step <= _MASK32):
-            raise ValueError(f"seed {seed} and step {step} must be in [0, 2^32).")
-        step = torch.full((), step, dtype=torch.int64, device=index.device)
+    for name, number in (("seed", seed), ("step", step)):
+        if not isinstance(number, Tensor) and not 0 <= number <= _MASK32:
+            raise ValueError(f"{name} {number} must be in [0, 2^32).")
     blocks = torch.arange((count + 3) // 4, device=index.device)
     shape = (len(index), len(blocks))
-    counter = (
-        blocks.expand(shape),
-        index[:, None].expand(shape),
-        step.expand(shape),
-        torch.full((), variant, dtype=torch.int64, device=index.device).expand(shape),
-    )
-    words = philox(counter, (seed, int(stream)))
+
+    def of_each(number: int | Tensor) -> Tensor:
+        if not isinstance(number, Tensor):  # filled there: a copy would wait for the device
+            number = torch.full((), number, dtype=torch.int64, device=index.device)
+        return number.reshape(-1, 1).expand(shape)
+
+    counter = (blocks.expand(shape), index[:, None].expand(shape), of_each(step), of_each(variant))
+    key = seed.reshape(-1, 1) if isinstance(seed, Tensor) else seed
+    words = philox(counter, (key, int(stream)))
     return torch.stack(words, dim=2).flatten(1)[:, :count]
 
 
 def uniforms(
-    seed: int,
+    seed: int | Tensor,
     stream: Stream,
     index: Tensor,
     step: int | Tensor,
     count: int = 1,
-    variant: int = 0,
+    variant: int | Tensor = 0,
 ) -> Tensor:
     """Uniforms in [0, 1) with 24 bits, (N, count) float32; the same bits on every device.
 
@@ -122,12 +138,12 @@ def uniforms(
 
 
 def normals(
-    seed: int,
+    seed: int | Tensor,
     stream: Stream,
     index: Tensor,
     step: int | Tensor,
     shape: tuple[int, ...],
-    variant: int = 0,
+    variant: int | Tensor = 0,
 ) -> Tensor:
     """Standard normals by Box–Muller, (N, *shape) float32.
 

@@ -5,6 +5,7 @@ bare network.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from mindiffusion.data.mean_and_spread import ImageStatistics
 from mindiffusion.errors import UserError
-from mindiffusion.process import Forward, Level, Prediction, as_factor, given
+from mindiffusion.process import Forward, Level, Prediction, as_factor, from_x0, given
 from mindiffusion.spacing import Spacing
 
 
@@ -35,6 +36,15 @@ class EpsPrediction(Parameterization):
         """The answer itself."""
         eps, share = answer_to(network, x_t, level)
         return Prediction(x_t, level, eps, variance_share=share)
+
+
+class X0Prediction(Parameterization):
+    """The network's answer is x̂₀, the clean image; ε̂ follows from it."""
+
+    def read(self, network: Forward, x_t: Tensor, level: Level) -> Prediction:
+        """ε̂ = (x_t − alpha·x̂₀)/sigma."""
+        x0, share = answer_to(network, x_t, level)
+        return replace(from_x0(x_t, level, x0), variance_share=share)
 
 
 class Preconditioned(Parameterization):

@@ -37,9 +37,15 @@ _CURVES_OF = {
     "distance": "Distance between generated and real images",
     "score": "The primary metric",
     "error": "The primary metric, a held-out error,",
+    "share": "The primary metric, a share,",
 }
 
 
+_COUNTS = (
+    "The number after @ is the number of generated images. A change compares two {curve}s from "
+    "equally many images. "
+)
+_ALONE = ", which the lowest panel shows where it has a number of images of its own"
 _WAYS = {
     True: (
         "the feature net, the number of images, the average of the weights, the sampler or the "
@@ -51,8 +57,8 @@ _WAYS = {
 
 
 def _fewer_images(study: StudyAnalysis) -> str:
-    """What few images do to curves; nothing to errors, which are made of no images."""
-    if study.noun_of_curves == "error":
+    """What few images do to curves; nothing to what is made of no images."""
+    if study.noun_of_curves in ("error", "share"):
         return ""
     is_frechet = study.curves["metric"].str.startswith(("FID", "FD")).all()
     higher = f"their {study.noun_of_curves}s are then higher, and " * bool(is_frechet)
@@ -72,6 +78,9 @@ def _words(study: StudyAnalysis) -> dict[str, str]:
         "Curve": curve.capitalize(),
         "Curve_of": _CURVES_OF[curve],
         "Fewer": _fewer_images(study),
+        "Counts": _COUNTS.format(curve=curve) * study.has_images,
+        "alone": _ALONE * study.has_images,
+        "units": "images" if study.has_images else "samples",
         "ways": _WAYS[scale.is_share],
         "better": scale.better,
         "Better": scale.better.capitalize(),

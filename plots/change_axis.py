@@ -48,9 +48,10 @@ def margin_zone(ax: Axes, axis: Axis, scale: Scale) -> None:
     line(0, color=ZERO_COLOUR, linewidth=0.8, zorder=1)
 
 
-def zone_note(scale: Scale) -> str:
-    """What the zone is, for a note below."""
-    return f"grey zone: ±{scale.smallest}, too small to matter"
+def zone_note(*scales: Scale) -> str:
+    """What the zone is, for a note below; of several panels from top to bottom."""
+    zones = ", ".join(dict.fromkeys(f"±{scale.smallest}" for scale in scales))
+    return f"grey zone: {zones}, too small to matter"
 
 
 def covering(values: ArrayLike, scale: Scale, room: float = 0.1) -> tuple[float, float]:

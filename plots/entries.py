@@ -20,14 +20,18 @@ from plots.figures import (
     curriculum,
     curve_with_samples,
     denoising_profile,
+    excess_profile,
+    exponents,
     feature_emergence,
     fid_vs_steps,
     forest,
     group_norms,
     learnable,
     network_features,
+    neurons,
     order_exposure,
     samples,
+    similarity,
     specifications,
     spectra,
     stages,
@@ -88,12 +92,10 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "{Curve} by training step",
         "{Curve_of} over training, and its change against plain training (B) of the same seed. "
         "{Better} is better. Hollow points are of networks that have not yet been trained on all "
-        "noise levels; no verdict uses them. The number after @ is the number of generated images. "
-        "A change compares two {curve}s from equally many images. {Fewer}"
-        "Verdicts on {curve}s use the end alone, which the lowest panel shows where it has a "
-        "number of images of its own. A band of changes that lies {below} the grey zone of "
-        "±{smallest} at the last step speaks for an arm. Changes of early milestones may lie "
-        "outside the panel.",
+        "noise levels; no verdict uses them. {Counts}{Fewer}"
+        "Verdicts on {curve}s use the end alone{alone}. A band of changes that lies {below} the "
+        "grey zone of ±{smallest} at the last step speaks for an arm. Changes of early milestones "
+        "may lie outside the panel.",
         lambda study: not study.curves.empty,
         fid_vs_steps.figure,
     ),
@@ -146,11 +148,51 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
     FigureEntry(
         "denoising_profile",
         "Denoising error by noise level",
-        "Error of the noise prediction on held-out images by noise level at each arm's last step, "
+        "Error of the noise prediction on held-out {units} by noise level at each arm's last step, "
         "and its change against plain training (B). An arm below 0 denoises that level better. "
         "Gains at high noise together with losses at low noise are an exchange, not progress.",
         lambda study: bool((study.frame["metric"] == EPS_MSE).any()),
         _of_rows(denoising_profile.figure),
+    ),
+    FigureEntry(
+        "excess_profile",
+        "Error above the best possible",
+        "How much worse each arm denoises than the best denoiser there is (the posterior mean, at "
+        "0), by noise level at its last step. The unit is what the weak features vary by: 1 at low "
+        "noise is the error of a network that has not learned them at all. The theory expects a "
+        "curriculum near 0 at both ends, and plain training near 0 at high noise alone.",
+        _any_rows(excess_profile.excess_rows),
+        _of_rows(excess_profile.figure),
+    ),
+    FigureEntry(
+        "neurons",
+        "What hidden neurons read",
+        "Shares of the hidden neurons over training: those that read one strong feature (M₁), one "
+        "weak feature (M₂), several (mixed), or add nothing (dead). What is missing to 100 % reads "
+        "no feature. The theory expects M₂ neurons to be pure with a curriculum, and mixed "
+        "without.",
+        _any_rows(neurons.neuron_rows),
+        _of_rows(neurons.figure),
+    ),
+    FigureEntry(
+        "similarity",
+        "Neurons against features",
+        "The cosine of every hidden neuron's incoming weights (a row) with every feature (a "
+        "column) at the end of training, of one seed. Neurons are sorted by the feature that they "
+        "read most. A pure neuron has one coloured cell; one with colour in both halves is mixed.",
+        _any_rows(similarity.similarity_rows),
+        _of_rows(similarity.figure),
+    ),
+    FigureEntry(
+        "exponents",
+        "How the error scales",
+        "The primary metric at the end of training over each setting that the study sweeps, both "
+        "axes logarithmic, geometric means over seeds. A line is a power law, its slope the "
+        "exponent (in the tables). The theory calls an error Θ(1) that stays, and o(1) one that "
+        "falls.",
+        lambda study: bool(study.swept_values),
+        exponents.figure,
+        of_all_arms=True,
     ),
     FigureEntry(
         "learnable",

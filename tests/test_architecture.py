@@ -269,7 +269,7 @@ def test_one_module_builds_networks_and_no_other_knows_one(ours):
 
 PROCESSES = {
     f"mindiffusion.{name}"
-    for name in ("ddpm", "curriculum_ddpm", "schedules", "chain", "vpsde", "edm")
+    for name in ("ddpm", "curriculum_ddpm", "schedules", "chain", "vpsde", "edm", "linear_path")
 }
 OF_A_PROCESS = {
     "n_T",

@@ -101,8 +101,10 @@ def headline(study: StudyAnalysis) -> str:
         return f"Not tested. {compared[0].contrast}: {compared[0].why}"
     if endpoint is None or benefit is None:
         return f"No arm has been compared with {BASELINE} at its last step, so there is no answer."
-    ends = _ends(benefit, endpoint)
-    beside = f" ({', '.join(_sources(benefit, endpoint, study))}){_beside(benefit)}"
+    # A hypothesis may be about another metric than the endpoint.
+    measured = study.about(benefit).endpoint or endpoint
+    ends = _ends(benefit, measured)
+    beside = f" ({', '.join(_sources(benefit, measured, study))}){_beside(benefit)}"
     if benefit.verdict == "not answered":
         return f"Not answered. {benefit.why} For the record: {ends}{beside}."
     if benefit.seeds == 1:
@@ -119,7 +121,8 @@ def headline(study: StudyAnalysis) -> str:
     if benefit.verdict == "mixed":
         return f"Mixed: {benefit.why} By the first, {ends}{beside}."
     answer = _answer(benefit)
-    return f"{answer}: {ends}{beside}{_order_text(benefit, study.findings)}."
+    order = _order_text(benefit, study.findings_about(study.about(benefit)))
+    return f"{answer}: {ends}{beside}{order}."
 
 
 def question(study: StudyAnalysis) -> str:

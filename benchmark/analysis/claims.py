@@ -74,6 +74,8 @@ def _of_hypothesis(one: Hypothesis) -> Claim:
     if one.at_least is not None:
         title = f"{title}, by at least {one.at_least:g}"
     question = one.question or f"Is {contrast} {one.expected}?"
+    if one.metric:
+        title = f"{title}: {one.metric}"
     direction = _SIGN[one.expected]
     return Claim(
         one.name, "hypothesis", title, question, contrast, one.weights, direction, one.at_least

@@ -39,6 +39,7 @@ class Competence:
         error: (L,) B's ε-MSE, a mean over seeds; > 0.
         linear: (L,) that of the best linear denoiser.
         mean: (L,) that of the mean picture.
+        mean_word: what the mean is of, such as "mean picture".
         slope: log of ``oracle_ratio`` at ``step`` minus the same a tenth of the steps earlier; NaN
             with one milestone.
     """
@@ -51,6 +52,7 @@ class Competence:
     linear: Floats
     mean: Floats
     slope: float
+    mean_word: str = "mean picture"
 
     @property
     def oracle_ratio(self) -> float:
@@ -131,6 +133,8 @@ def competence(frame: pd.DataFrame) -> Competence | None:
         linear=linear,
         mean=mean,
         slope=_slope(profile, step),
+        # Of what is no image no number of images is kept.
+        mean_word="mean picture" if (profile["n_reference"] > 0).all() else "mean sample",
     )
 
 
@@ -148,7 +152,7 @@ def _profile(frame: pd.DataFrame) -> pd.DataFrame:
     own = own[~of_network | (own["weights"] == (names[0] if names else ""))]
     # Some milestones may have been scored again with other numbers of images.
     own = own[own["n_reference"] == own["n_reference"].mode().max()]
-    cell = ["seed", "sampling_seed", "step", "total_steps", "level"]
+    cell = ["seed", "sampling_seed", "step", "total_steps", "level", "n_reference"]
     table = own.pivot_table(index=cell, columns="metric", values="value")
     return table.reindex(columns=list(_PREDICTORS)).dropna().reset_index()
 

@@ -60,13 +60,13 @@ class Endpoint:
 
     @property
     def noun(self) -> str:
-        """What it is in a sentence: "distance", "score" or "error"."""
+        """What it is in a sentence: "distance", "score", "error" or "share"."""
         return noun_of(self.metric)
 
     @property
     def is_of_images(self) -> bool:
-        """Whether it is made of generated images; else it is a held-out error."""
-        return self.noun != "error"
+        """Whether it is made of generated images."""
+        return int(str(self.condition["n_generated"])) > 0
 
     @property
     def provisional(self) -> str:

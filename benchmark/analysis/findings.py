@@ -17,7 +17,7 @@ from benchmark.analysis.claims import Claim, Direction, Group, about, claims_abo
 from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import Endpoint, at_last_step, endpoint_of
 from benchmark.analysis.learning import Floats, worth_in_steps
-from benchmark.analysis.mask_check import MANIPULATION_MINIMUM, MaskEffect
+from benchmark.analysis.mask_check import MaskEffect, why_inert
 from benchmark.analysis.power import seeds_needed
 from benchmark.analysis.scales import SIGN_ALONE, USUAL_SCALE, Interval, Scale
 from benchmark.analysis.statistics import (
@@ -129,15 +129,24 @@ class Evidence:
         return self.endpoint.scale
 
 
-def findings(hypotheses: Sequence[Hypothesis], evidence: Evidence) -> list[Finding]:
-    """All claims that the endpoint's arms can speak to, hypotheses first.
+Asked = tuple[Claim, Evidence]
+"""A claim, and what it is judged by."""
+
+
+def findings(parts: Sequence[tuple[Sequence[Hypothesis], Evidence]]) -> list[Finding]:
+    """All claims that the arms can speak to, those about the endpoint first.
 
     Args:
-        hypotheses: those of the study.
-        evidence: the primary endpoint and what bears on it.
+        parts: measure by measure the hypotheses about it, and what bears on it. The first is the
+            primary endpoint, of which all other claims are too.
     """
-    claims = claims_about(evidence.endpoint.values.columns, hypotheses)
-    return _adjusted(claims, [_finding(claim, evidence) for claim in claims], evidence)
+    asked = [
+        (claim, evidence)
+        for number, (hypotheses, evidence) in enumerate(parts)
+        for claim in claims_about(evidence.endpoint.values.columns, hypotheses)
+        if number == 0 or claim.group == "hypothesis"
+    ]
+    return _adjusted(asked, [_finding(*one) for one in asked])
 
 
 def secondary(
@@ -188,7 +197,7 @@ def _finding(claim: Claim, evidence: Evidence) -> Finding:
         claim.group == "hypothesis" and evidence.endpoint.is_declared, claim.direction,
         contrast_of(claim, evidence.held_out), evidence.scale,
     )  # fmt: skip
-    why_not = _inert(claim, evidence.masks)
+    why_not = why_inert(claim.arms, evidence.masks)
     if why_not:
         return dataclasses.replace(blank, why=why_not)
     if table.empty:
@@ -210,23 +219,6 @@ def contrast_of(claim: Claim, endpoint: Endpoint | None) -> Interval:
 
 def _weights(claim: Claim) -> Floats:
     return np.array([weight for _, weight in claim.weights])
-
-
-def _inert(claim: Claim, masks: Mapping[str, MaskEffect | None]) -> str:
-    """Why a claim with a mask in one of its arms says nothing here; empty if it may."""
-    least = f"{MANIPULATION_MINIMUM:.0%}".replace("%", " %")
-    for arm in claim.arms:
-        if arm not in masks:
-            continue
-        effect = masks[arm]
-        if effect is None:
-            return f"No row says what the mask of {arm} does at noise levels it was trained on."
-        if not effect.passed:
-            return (
-                f"Lifting the mask of {arm} changes its ε-MSE by {100 * effect.relative:.2g} % "
-                f"at most, less than {least}: a mask that does nothing tests nothing."
-            )
-    return ""
 
 
 def _judged(blank: Finding, claim: Claim, table: pd.DataFrame, evidence: Evidence) -> Finding:
@@ -294,16 +286,15 @@ def _why(
     return text
 
 
-def _adjusted(claims: list[Claim], found: list[Finding], evidence: Evidence) -> list[Finding]:
+def _adjusted(asked: Sequence[Asked], found: list[Finding]) -> list[Finding]:
     """What is to be taken into account beside a contrast's own interval.
 
     Holm's p values of the hypotheses, which one that comes true needs too; the held-out error,
     which must not contradict; and whether B has learned enough for any verdict.
 
     Args:
-        claims: what is asked.
+        asked: what is asked, about the primary endpoint first.
         found: the finding of each claim.
-        evidence: the primary endpoint and what bears on it.
     """
     tested = {f.key: f.p for f in found if f.group == "hypothesis" and f.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
@@ -313,22 +304,27 @@ def _adjusted(claims: list[Claim], found: list[Finding], evidence: Evidence) -> 
         else finding
         for finding in found
     ]
-    noun = evidence.endpoint.noun + " (higher is better)" * evidence.scale.more_is_better
-    as_one = [_contradicted(finding, noun) for finding in _as_hypotheses(claims, held)]
-    return _without_spare_seeds([_held_back(finding, evidence) for finding in as_one])
+    judged = zip(_as_hypotheses(asked, held), asked, strict=True)
+    return _without_spare_seeds(
+        [
+            _held_back(_contradicted(finding, evidence), evidence)
+            for finding, (_, evidence) in judged
+        ]
+    )
 
 
-def _contradicted(finding: Finding, noun: str) -> Finding:
+def _contradicted(finding: Finding, evidence: Evidence) -> Finding:
     """Mixed, where the measure and the held-out error differ in sign, both beyond their intervals.
 
     Args:
         finding: any.
-        noun: what the measure is.
+        evidence: what it was judged by.
     """
     own, other = finding.interval, finding.held_out
     is_clear = all(low > 0 or high < 0 for _, low, high in (own, other))
     if finding.group == "check" or not is_clear or own[0] * other[0] > 0:
         return finding
+    noun = evidence.endpoint.noun + " (higher is better)" * evidence.scale.more_is_better
     why = why_mixed(noun, finding.scale.interval(own), SIGN_ALONE.interval(other))
     return dataclasses.replace(finding, verdict="mixed", why=why)
 
@@ -344,15 +340,17 @@ def _held_back(finding: Finding, evidence: Evidence) -> Finding:
     return dataclasses.replace(finding, verdict="not answered", why=why)
 
 
-def _as_hypotheses(claims: list[Claim], found: list[Finding]) -> list[Finding]:
+def _as_hypotheses(asked: Sequence[Asked], found: list[Finding]) -> list[Finding]:
     """What claims the very thing that a hypothesis claims is decided as that is.
 
-    A check is not: it tests the instrument by its own result.
+    A check is not: it tests the instrument by its own result. Nor does a hypothesis by a metric of
+    its own claim what others claim of the endpoint.
     """
+    claims = [claim for claim, _ in asked]
     decided = {
         claim.asked: finding
-        for claim, finding in zip(claims, found, strict=True)
-        if claim.group == "hypothesis"
+        for (claim, evidence), finding in zip(asked, found, strict=True)
+        if claim.group == "hypothesis" and evidence is asked[0][1]
     }
     return [
         finding

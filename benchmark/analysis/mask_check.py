@@ -1,6 +1,7 @@
 """Did the manipulation act? An arm with a channel mask tests masks only if lifting it matters."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -83,6 +84,28 @@ def known_masks(frame: pd.DataFrame) -> dict[str, MaskEffect | None]:
     told = frame.loc[frame["metric"] == MASK_EFFECT, "arm"]
     effects = mask_effects(frame)
     return {arm: effects.get(arm) for arm in sorted({*changing, *told})}
+
+
+def why_inert(arms: Sequence[str], masks: Mapping[str, MaskEffect | None]) -> str:
+    """Why a claim with a mask in one of its arms says nothing here; empty if it may.
+
+    Args:
+        arms: of the claim.
+        masks: of ``known_masks``.
+    """
+    least = f"{MANIPULATION_MINIMUM:.0%}".replace("%", " %")
+    for arm in arms:
+        if arm not in masks:
+            continue
+        effect = masks[arm]
+        if effect is None:
+            return f"No row says what the mask of {arm} does at noise levels it was trained on."
+        if not effect.passed:
+            return (
+                f"Lifting the mask of {arm} changes its ε-MSE by {100 * effect.relative:.2g} % "
+                f"at most, less than {least}: a mask that does nothing tests nothing."
+            )
+    return ""
 
 
 def _trained(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,8 @@ from benchmark.analysis.log_ratios import (
 )
 from benchmark.rows.metric_names import base_name
 from benchmark.study.hypotheses import MINUS
-from benchmark.study.terms import SMALLEST_EFFECT, ScaleName, Terms, allowed_scales
+from benchmark.study.measure import SMALLEST_EFFECT, ScaleName, allowed_scales
+from benchmark.study.terms import Terms
 from mindiffusion.errors import UserError
 
 Numbers = Any

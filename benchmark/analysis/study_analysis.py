@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchmark.analysis.competence import Competence, competence
 from benchmark.analysis.endpoint import Endpoint, missing_cells, primary_endpoint, primary_rows
+from benchmark.analysis.exponents import Exponent, SweptValues, exponents, swept_values
 from benchmark.analysis.findings import (
     HELD_OUT,
     Evidence,
@@ -29,7 +30,8 @@ from benchmark.analysis.specifications import Specification, specifications
 from benchmark.analysis.statistics import ALPHA
 from benchmark.rows.frames import distance_rows, load_rows
 from benchmark.rows.metric_names import noun_of
-from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, read_index
+from benchmark.study.hypotheses import Hypothesis
+from benchmark.study.index import DECLARED, EXPLORATORY, INDEX_FILE, SWEEPS, read_index
 from benchmark.study.terms import USUAL, Terms, terms_of
 
 LOGGER = logging.getLogger(__name__)
@@ -43,11 +45,14 @@ class StudyAnalysis:
         frame: the frame of the rows, in any order; nobody changes it.
         terms: what the study's file fixed beforehand.
         index: the study's, which says which cells there should be; it may be empty.
+        swept: rows of the points of its sweeps, with those of ``frame`` that are points too. Only
+            ``exponents`` are about them.
     """
 
     frame: pd.DataFrame
     terms: Terms = USUAL
     index: Mapping[str, Any] = field(default_factory=dict)
+    swept: pd.DataFrame | None = None
 
     def with_rows_of(self, arms: Collection[str]) -> "StudyAnalysis":
         """The rows of some arms, with what follows from the rows of all: nothing is judged anew."""
@@ -56,6 +61,7 @@ class StudyAnalysis:
         for name, value in vars(StudyAnalysis).items():
             if isinstance(value, functools.cached_property):
                 vars(part)[name] = getattr(self, name)
+        vars(part)["by_measure"] = (part, *self.by_measure[1:])
         return part
 
     @functools.cached_property
@@ -64,30 +70,69 @@ class StudyAnalysis:
         return primary_endpoint(self.frame, self.terms)
 
     @functools.cached_property
+    def by_measure(self) -> tuple["StudyAnalysis", ...]:
+        """The same rows judged by each measure, each with the hypotheses about it as its terms.
+
+        The first is this analysis; each of the others has for its endpoint a metric that hypotheses
+        name as their own. Only the first one's ``findings`` are those of all, held to Holm's
+        correction together.
+        """
+        _, *others = self.terms.by_measure
+        return (self, *(replace(self, terms=terms) for terms in others))
+
+    def about(self, finding: Finding) -> "StudyAnalysis":
+        """The analysis by the measure that a finding is about."""
+        if finding.group != "hypothesis":
+            return self
+        others = (
+            part
+            for part in self.by_measure[1:]
+            if finding.key in {one.name for one in part.terms.hypotheses}
+        )
+        return next(others, self)
+
+    def findings_about(self, part: "StudyAnalysis") -> tuple[Finding, ...]:
+        """The findings about one of ``by_measure``, in their order."""
+        return tuple(one for one in self.findings if self.about(one) is part)
+
+    @functools.cached_property
     def scale(self) -> Scale:
         """On which the primary metric is compared; also before an arm is at its last step."""
         return scale_of(self.terms, primary_rows(self.frame, self.terms))
 
     @property
     def noun(self) -> str:
-        """What the primary metric is in a sentence: "distance", "score" or "error"."""
+        """What the primary metric is in a sentence: "distance", "score", "error" or "share"."""
         return noun_of(self.terms.endpoint.metric)
+
+    @functools.cached_property
+    def has_images(self) -> bool:
+        """Whether any of its numbers is of images, real or generated."""
+        return bool((self.frame[["n_generated", "n_reference"]] > 0).any(axis=None))
 
     @property
     def curves(self) -> pd.DataFrame:
         """Rows by training step that the smallest effect can be asked of.
 
         A share can be asked of every distance, so of a metric on a scale of ratios it is the
-        distances, whichever metric decides; else it is the metric itself.
+        distances, whichever metric decides; else, and where no images are drawn, it is the metric
+        itself.
         """
-        if self.scale.is_share:
-            return distance_rows(self.frame)
-        return primary_rows(self.frame, self.terms)
+        return self._distances if self._has_distances else primary_rows(self.frame, self.terms)
 
     @property
     def noun_of_curves(self) -> str:
         """What ``curves`` are of, in a sentence."""
-        return "distance" if self.scale.is_share else self.noun
+        return "distance" if self._has_distances else self.noun
+
+    @functools.cached_property
+    def _distances(self) -> pd.DataFrame:
+        return distance_rows(self.frame)
+
+    @property
+    def _has_distances(self) -> bool:
+        is_usual = not self.terms.endpoint.metric
+        return self.scale.is_share and (is_usual or not self._distances.empty)
 
     @functools.cached_property
     def baseline(self) -> Competence | None:
@@ -145,39 +190,73 @@ class StudyAnalysis:
 
     @functools.cached_property
     def _evidence(self) -> Evidence | None:
-        if self.endpoint is None:
+        return self._evidence_of(self)
+
+    def _evidence_of(self, part: "StudyAnalysis") -> Evidence | None:
+        """What claims about one of ``by_measure`` are judged by; None without its endpoint."""
+        if part.endpoint is None:
             return None
         return Evidence(
-            self.endpoint,
+            part.endpoint,
             self.alpha,
             self.masks,
-            self.curve,
-            self.held_out,
+            part.curve,
+            part.held_out,
             self.baseline,
             self.terms.gate,
         )
 
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """All claims that the study's arms can speak to, hypotheses first."""
+        """All claims that the study's arms can speak to, hypotheses first, in their order."""
         if self._evidence is None:
             return ()
-        return tuple(findings(self.terms.hypotheses, self._evidence))
+        parts = [(part, self._evidence_of(part)) for part in self.by_measure]
+        asked = [
+            (terms.hypotheses, evidence)
+            for (_, evidence), terms in zip(parts, self.terms.by_measure, strict=True)
+            if evidence is not None
+        ]
+        order = {one.name: place for place, one in enumerate(self.terms.hypotheses)}
+        return tuple(
+            sorted(
+                findings(asked),
+                key=lambda one: order[one.key] if one.group == "hypothesis" else len(order),
+            )
+        )
 
     @functools.cached_property
     def secondary(self) -> tuple[Finding, ...]:
-        """The hypotheses about the held-out error; none of these decides."""
+        """The endpoint's hypotheses about the held-out error; none of these decides."""
         if self._evidence is None:
             return ()
-        return tuple(secondary(self.measures, self.terms.hypotheses, self._evidence))
+        return tuple(secondary(self.measures, self._about_endpoint, self._evidence))
+
+    @property
+    def _about_endpoint(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses that name no metric of their own."""
+        return self.terms.by_measure[0].hypotheses
 
     @functools.cached_property
     def specifications(self) -> tuple[Specification, ...]:
-        """The hypotheses by every way to measure the end; none but the first decides."""
+        """The endpoint's hypotheses by every way to measure the end; the first alone decides."""
         if self.endpoint is None:
             return ()
-        hypotheses = self.terms.hypotheses
-        return specifications(self.frame, self.endpoint, self.measures, hypotheses, self.findings)
+        hypotheses, found = self._about_endpoint, self.findings_about(self)
+        return specifications(self.frame, self.endpoint, self.measures, hypotheses, found)
+
+    @functools.cached_property
+    def swept_values(self) -> tuple[SweptValues, ...]:
+        """The endpoint at the points of the study's sweeps, arm by arm."""
+        sweeps, endpoint = self.index.get(SWEEPS, ()), self.endpoint
+        if self.swept is None or endpoint is None:
+            return ()
+        return tuple(swept_values(self.swept, sweeps, endpoint.metric))
+
+    @functools.cached_property
+    def exponents(self) -> tuple[Exponent, ...]:
+        """How the endpoint scales with each setting that the study sweeps."""
+        return tuple(exponents(self.swept_values))
 
 
 def analyse(study_dir: Path) -> StudyAnalysis:
@@ -188,7 +267,17 @@ def analyse(study_dir: Path) -> StudyAnalysis:
     """
     index = read_index(study_dir)
     frame = _as_declared(load_rows(study_dir), index.get(DECLARED), study_dir)
-    return StudyAnalysis(frame, terms_of(index), index)
+    made = {
+        point["arms"].get(arm, "")
+        for sweep in index.get(SWEEPS, ())
+        for point in sweep["points"]
+        for arm in point["made"]
+    }
+    if not made:
+        return StudyAnalysis(frame, terms_of(index), index)
+    middle = frame[~frame["arm"].isin(made)].reset_index(drop=True)
+    cells = [cell for cell in index["cells"] if cell["arm"] not in made]
+    return StudyAnalysis(middle, terms_of(index), {**index, "cells": cells}, swept=frame)
 
 
 def _as_declared(frame: pd.DataFrame, declared: str | None, study_dir: Path) -> pd.DataFrame:

@@ -126,8 +126,8 @@ def baseline_text(baseline: Competence, gate: Gate) -> str:
     return (
         f"{BASELINE}'s held-out ε-MSE is {ratio} times that of the "
         f"best linear denoiser (geometric mean over {count} noise levels; at most "
-        f"{gate.oracle_ratio:g} is asked), and below that of the mean picture at {below} of "
-        f"{count} levels ({asked} are asked)"
+        f"{gate.oracle_ratio:g} is asked), and below that of the {baseline.mean_word} at {below} "
+        f"of {count} levels ({asked} are asked)"
     )
 
 

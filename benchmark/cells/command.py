@@ -19,8 +19,10 @@ from mindiffusion.outside.documents import shown_value
 
 if TYPE_CHECKING:
     from benchmark.study.study import Study
+    from benchmark.study.theory_study import TheoryStudy
     from mindiffusion.config.run import RunConfig
     from mindiffusion.data.prepared import PreparedData
+    from mindiffusion.theory.setting import TheoryRun
 
 
 def add_commands(commands: Any) -> None:
@@ -89,7 +91,7 @@ def _add_prepare(commands: Any) -> None:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from benchmark.study.choice import choose_runs
-    from benchmark.study.study import load_study
+    from benchmark.study.study import Study, load_study
 
     overrides = _with_dataset(options)
     for name in ("global_batch", "steps"):
@@ -98,7 +100,31 @@ def _reproduce(options: argparse.Namespace) -> int:
     study = load_study(
         options.study, output=options.output, overrides=overrides, smoke=options.smoke
     )
-    return _reproduce_runs(study, choose_runs(study, options.arms, options.seeds), options)
+    runs = choose_runs(study, options.arms, options.seeds)
+    if options.minutes is not None and not (options.minutes > 0 and options.cluster is None):
+        raise UserError(
+            "--minutes must be greater than 0 and works only without --cluster; for SLURM jobs use "
+            "--slurm time=M."
+        )
+    if isinstance(study, Study):
+        return _reproduce_runs(study, runs, options)
+    return _reproduce_theory(study, runs, options)
+
+
+def _reproduce_theory(
+    study: "TheoryStudy", runs: "Sequence[TheoryRun]", options: argparse.Namespace
+) -> int:
+    if options.cluster is not None:
+        raise UserError(
+            f"{study.name} trains all its runs at once in one process, so --cluster would gain "
+            "nothing; leave it out."
+        )
+    from benchmark.cells.theory import print_theory_dry_run, run_theory_study
+
+    if options.dry_run:
+        return print_theory_dry_run(study, runs)
+    minutes = math.inf if options.minutes is None else options.minutes
+    return run_theory_study(study, runs, minutes=minutes)
 
 
 def _reproduce_runs(
@@ -109,11 +135,6 @@ def _reproduce_runs(
         from benchmark.cells.time_left import print_dry_run
 
         return print_dry_run(study, runs, len(device_slots(runs, study.runs_per_device)))
-    if options.minutes is not None and not (options.minutes > 0 and options.cluster is None):
-        raise UserError(
-            "--minutes must be greater than 0 and works only without --cluster; for SLURM jobs use "
-            "--slurm time=M."
-        )
     if options.cluster is not None:
         return _reproduce_on_cluster(study, runs, options)
     from benchmark.cells.local import run_study
@@ -143,12 +164,15 @@ def _prepare(options: argparse.Namespace) -> int:
 
         print(fetch_inception(cache_root()))
         return 0
-    from benchmark.study.study import load_study, study_names
+    from benchmark.study.study import Study, load_study, study_names
     from mindiffusion.data.store import prepared_data
 
     overrides = _with_dataset(options)
     if options.name in study_names() or options.name.endswith((".yaml", ".yml")):
-        config = load_study(options.name, overrides=overrides).runs[0]
+        study = load_study(options.name, overrides=overrides)
+        if not isinstance(study, Study):
+            raise UserError(f"{study.name} draws its samples as it trains: there is no array.")
+        config = study.runs[0]
     elif options.name in preset_names():
         config = build_config(apply_overrides(load_preset(options.name), overrides), options.name)
     else:

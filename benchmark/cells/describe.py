@@ -5,17 +5,20 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmark.cells.progress import study_proofs
+from benchmark.study.arm_entries import slug
 from benchmark.study.declaration import declaration
-from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE, NETWORKS
-from benchmark.study.study import Study
+from benchmark.study.index import DECLARED, FLOPS, INDEX_FILE, NETWORKS, SWEEPS
+from benchmark.study.study import AnyStudy, Study
 from benchmark.study.terms import written_terms
+from benchmark.study.theory_study import TheoryStudy
 from mindiffusion.build import network_without_memory
 from mindiffusion.config.model import ModelConfig
 from mindiffusion.config.plan import resolve_plan
-from mindiffusion.config.run import RunConfig, to_kept
+from mindiffusion.config.run import RunConfig, to_dict, to_kept
 from mindiffusion.data.store import num_train_images
 from mindiffusion.files import write_json
 from mindiffusion.step_cost import step_cost
+from mindiffusion.theory.setting import TheoryRun, planned
 
 
 def write_index(study: Study) -> None:
@@ -44,11 +47,7 @@ def write_index(study: Study) -> None:
     counts = {key: _counts(config) for key, config in alike.items()}
     of_arm = {arm: counts[_network_key(config)] for arm, config in arms.items()}
     index = {
-        "study": study.name,
-        "proofs": proofs,
-        "evaluation": study.evaluation.settings,
-        **written_terms(study.terms),
-        DECLARED: declaration(study),
+        **_judged(study, proofs),
         "arms": {arm: _arm_entry(config, of_arm[arm][0]) for arm, config in arms.items()},
         # Apart from the arms, which must agree between folders: another version may count and
         # describe otherwise.
@@ -57,6 +56,77 @@ def write_index(study: Study) -> None:
         "cells": cells,
     }
     write_json(study.folder / INDEX_FILE, index)
+
+
+def _judged(study: AnyStudy, proofs: list[str]) -> dict[str, Any]:
+    """How a study is scored and judged, whatever it trains."""
+    sweeps = {SWEEPS: [asdict(one) for one in study.sweeps]} if study.sweeps else {}
+    return {
+        "study": study.name,
+        **({"about": list(study.about)} if study.about else {}),
+        "proofs": proofs,
+        "evaluation": study.scoring,
+        **written_terms(study.terms),
+        DECLARED: declaration(study),
+        **sweeps,
+    }
+
+
+def write_theory_index(study: TheoryStudy, proof: str) -> None:
+    """The index of a study of the two-feature theory; its runs have no folders of their own.
+
+    Args:
+        study: the study.
+        proof: the row that proves a milestone's others.
+    """
+    cells, arms = [], {}
+    for run in study.runs:
+        plan = planned(run)
+        place = f"{slug(run.arm)}/seed{run.seed}"
+        cells.append(
+            {
+                "arm": run.arm,
+                "seed": run.seed,
+                "run": place,
+                "total_steps": plan.total_steps,
+                "milestones": list(plan.milestones),
+            }
+        )
+        if run.arm not in arms:
+            content = to_dict(run)
+            for name in ("arm", "seed", "curriculum"):
+                del content[name]
+            arms[run.arm] = {"config": content, "parameters": _parameters(run)}
+    first = {run.arm: run for run in reversed(study.runs)}
+    index = {
+        **_judged(study, [proof]),
+        "arms": arms,
+        NETWORKS: {arm: _theory_network(run) for arm, run in first.items()},
+        "cells": cells,
+    }
+    write_json(study.folder / INDEX_FILE, index)
+
+
+def _parameters(run: TheoryRun) -> int:
+    """Weights of a run's network."""
+    size, model = run.data.ambient_dim, run.model
+    biases = model.width + size if model.use_bias else 0
+    return 2 * model.width * size + biases + model.width * model.time_input
+
+
+def _theory_network(run: TheoryRun) -> dict[str, Any]:
+    """What an arm's network is, and how the arm's stages limit its capacity."""
+    has_mask = any(stage.sparsity for stage in run.curriculum)
+    has_penalty = any(stage.penalty_lambda for stage in run.curriculum)
+    limit = {
+        "mechanism": "hard mask" if has_mask else "group-L1 penalty",
+        "location": "hidden neurons",
+        "control": "sparsity" if has_mask else "penalty_lambda",
+        "values": "by stage",
+        "places": ["hidden"],
+    }
+    words = f"two-layer ReLU, {run.model.width} hidden neurons"
+    return {"words": words, "capacity_limit": limit if has_mask or has_penalty else None}
 
 
 def _network_key(config: RunConfig) -> tuple[ModelConfig, tuple[int, int, int]]:

@@ -37,7 +37,7 @@ from benchmark.cells.time_left import minutes_left
 from benchmark.cells.walk import Walk
 from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.reporting.outcome import write_outcome
-from benchmark.study.study import Study
+from benchmark.study.study import AnyStudy, Study
 from mindiffusion.config.plan import resolve_plan
 from mindiffusion.config.run import RunConfig
 from mindiffusion.data.prepared import PreparedData
@@ -190,7 +190,7 @@ def data_of(study: Study) -> dict[DataConfig, PreparedData]:
     return data
 
 
-def finish(study: Study) -> None:
+def finish(study: AnyStudy) -> None:
     """Tables, figures, paper and report from the rows; says where, and the answer."""
     print(write_outcome(analyse(study.folder), study.folder))
 

@@ -6,7 +6,7 @@ from benchmark.cells.progress import is_unfinished, refuse_stale_rows
 from benchmark.cells.tasks import graph_of
 from benchmark.evaluation.features_of.layers import layers_of
 from benchmark.evaluation.milestone.class_scores import check_per_class
-from benchmark.evaluation.milestone.primary import check_primary_metric
+from benchmark.evaluation.milestone.primary import check_primary_metrics, deciding_metrics
 from benchmark.evaluation.milestone.proof import check_finisher
 from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.study.metric_catalogue import metrics_needing
@@ -23,7 +23,7 @@ from mindiffusion.training.run_folder import refuse_other_config
 from mindiffusion.writable import try_folder
 
 _SEEDS = 2**32
-_UNCOMMITTED = (
+UNCOMMITTED = (
     "the code has changes that no commit has, or lies in no repository: rows will say so, and the "
     "study's answer stays provisional; commit first where it is to count."
 )
@@ -52,7 +52,8 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
     refuse_links(study.folder)
     graph_of(study)
     _check_leaders(study)
-    check_primary_metric(study.terms.endpoint, study.evaluation)
+    if study.terms.names_metrics:
+        check_primary_metrics(study.terms, deciding_metrics(study.evaluation))
     said: dict[str, None] = {}
     for config in study.runs:
         num_train, num_held_out = num_images(config.data)
@@ -69,7 +70,7 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         said |= dict.fromkeys(notes(config, num_train))
     pending = [config for config in runs if is_unfinished(study, config)]
     if pending and not is_committed(git_revision()):
-        said[_UNCOMMITTED] = None
+        said[UNCOMMITTED] = None
     try_folder(study.folder)
     for config in pending:
         refuse_other_config(config)

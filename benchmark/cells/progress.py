@@ -91,16 +91,33 @@ def refuse_stale_rows(study: Study, config: RunConfig, manifest_id: str | None =
     Raises:
         UserError: the study's rows have this arm and seed with another config or manifest.
     """
-    path = study.folder / ROWS_FILE
-    found = known_rows(path).read_on().made_with.get((config.arm, config.seed), set())
-    own = config_hash(config)
+    refuse_other_rows(study.folder, config.arm, config.seed, config_hash(config), manifest_id)
+
+
+def refuse_other_rows(
+    folder: Path, arm: str, seed: int, own: str, manifest_id: str | None = None
+) -> None:
+    """Refuse rows of a run that has another hash now, or other data.
+
+    Args:
+        folder: of the study.
+        arm: of the run.
+        seed: of the run.
+        own: its hash.
+        manifest_id: of its data; None: whatever they are.
+
+    Raises:
+        UserError: the study's rows have this arm and seed with another hash or manifest.
+    """
+    path = folder / ROWS_FILE
+    found = known_rows(path).read_on().made_with.get((arm, seed), set())
     for hash_of_rows, manifest in sorted(found):
         if hash_of_rows == own and manifest_id in (None, manifest):
             continue
         raise UserError(
-            f"{path} has rows of arm {config.arm!r}, seed {config.seed} with another config or "
+            f"{path} has rows of arm {arm!r}, seed {seed} with another config or "
             f"other data (config {hash_of_rows}, data {manifest}); choose another --output, "
-            f"or delete the folder {study.folder}."
+            f"or delete the folder {folder}."
         )
 
 

@@ -13,6 +13,18 @@ EPS_MSE = "eps-MSE"
 # What no network is needed for: the best linear denoiser, and always answering with the mean.
 EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
 EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
+EPS_MSE_ORACLE = "eps-MSE-oracle"
+"""Of the posterior mean, the best denoiser there is, where it is known."""
+EXCESS = "excess-MSE"
+"""Error over that of the posterior mean, by noise level: 1 is what the weak features vary by."""
+LOW_EXCESS, HIGH_EXCESS = f"{EXCESS}/low", f"{EXCESS}/high"
+"""Its means over the levels of low and of high noise."""
+LOW_ERROR, HIGH_ERROR = "MSE/low", "MSE/high"
+"""Means of the whole error over these levels: 1 is what the data vary by."""
+NEURONS = "neurons/"
+"""How names begin of what hidden neurons of the two-feature theory read."""
+SIMILARITY = "similarity/"
+"""How names begin of a neuron's cosine with a feature; ``level`` is the neuron's place."""
 DISTANCES = ("FID", "KID", "FD-", "FD∞-", "KD-")
 SUMMARIES = ("eps-MSE/L_simple", "eps-MSE/ELBO", "eps-MSE/sigma-0.1-3")
 # What else no network is needed for: the linear oracle's readings, and how much each option moves.
@@ -65,10 +77,13 @@ def noun_of(metric: str) -> str:
     """What a primary metric is in a sentence; without a name it is the usual distance.
 
     Returns:
-        "error" of a held-out ε-MSE, "distance" between sets of images, else "score".
+        "error" of a held-out ε-MSE or of an excess over the best denoiser, "share" of a part of a
+        network, "distance" between sets of images, else "score".
     """
-    if metric in SUMMARIES:
+    if metric in SUMMARIES or metric.startswith((EXCESS, LOW_ERROR, HIGH_ERROR)):
         return "error"
+    if metric.endswith("-share"):
+        return "share"
     return "distance" if not metric or metric.startswith(DISTANCES) else "score"
 
 

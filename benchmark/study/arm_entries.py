@@ -7,16 +7,22 @@ found by its runs, so each run of its controls follows, by yoked pacing, its run
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from benchmark.study.arm_catalogue import control_name
-from mindiffusion.config.model import without_foreign
-from mindiffusion.config.presets import apply_overrides, build_config, extended, merge
+from mindiffusion.config.presets import apply_overrides, extended, merge
 from mindiffusion.config.run import RunConfig, to_kept
 from mindiffusion.config.yokes import unlike_leader
-from mindiffusion.curriculum.controls import CONTROLS, ControlKind, control, standard_controls
+from mindiffusion.curriculum.controls import (
+    CONTROLS,
+    ControlKind,
+    Stages,
+    control,
+    standard_controls,
+)
 from mindiffusion.curriculum.patience import PATIENT
 from mindiffusion.curriculum.yoked import YokedPacing
 from mindiffusion.errors import UserError, did_you_mean
@@ -53,11 +59,31 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
 
 
+class Reader(Protocol):
+    """What is asked here of a kind of runs (``benchmark.study.kinds.Kind``)."""
+
+    def fitted(self, content: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+        """Fields of a run without what is meant for other runs."""
+
+    def placed(self, content: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any]:
+        """Fields of a run with its seed and its folder."""
+
+    def built(self, content: Mapping[str, Any], source: str) -> Any:
+        """Its checked settings."""
+
+    def has_table(self, run: Any) -> bool:
+        """Whether it is known beforehand when its stages begin."""
+
+    def controlled(self, run: Any, entry: Entry, source: str) -> Any:
+        """It, with the curriculum of the entry's controls."""
+
+
 def resolve_entries(
     arms: Mapping[str, Mapping[str, Any]],
     controls_of: Sequence[str],
     run: Mapping[str, Any],
     source: str,
+    kind: Reader,
 ) -> tuple[Entry, ...]:
     """Entries in the file's order, then those of ``controls_of``.
 
@@ -66,6 +92,7 @@ def resolve_entries(
         controls_of: keys whose standard controls are added.
         run: the study's ``run`` with all it extends.
         source: the file, named in errors.
+        kind: of the runs.
 
     Raises:
         UserError: an unknown ``of`` or kind, or two entries that share a folder.
@@ -74,12 +101,12 @@ def resolve_entries(
     for key in controls_of:
         _check_known(key, arms, f"{source}: controls_of")
         entry = _entry(key, arms, source, ())
-        whole = run_content(run, entry.content) | {"output": "", "seed": 0}
-        config = with_controls(build_config(whole, f"{source}, arm {key}"), entry, source)
-        for kind in standard_controls(config.curriculum, config.pacing.is_table):
-            name = control_name(kind, config.arm)
+        whole = kind.placed(run_content(run, entry.content, kind), Path(), 0)
+        config = kind.controlled(kind.built(whole, f"{source}, arm {key}"), entry, source)
+        for made in standard_controls(config.curriculum, kind.has_table(config)):
+            name = control_name(made, config.arm)
             content = merge(entry.content, {"arm": name})
-            entries.append(Entry(name, content, (*entry.controls, kind), entry.of or key))
+            entries.append(Entry(name, content, (*entry.controls, made), entry.of or key))
     folders = Counter(entry.folder for entry in entries)
     for entry in entries:
         if not entry.folder or folders[entry.folder] > 1:
@@ -91,7 +118,10 @@ def resolve_entries(
 
 
 def run_content(
-    shared: Mapping[str, Any], own: Mapping[str, Any], overrides: Sequence[str] = ()
+    shared: Mapping[str, Any],
+    own: Mapping[str, Any],
+    kind: Reader,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Fields of an arm's runs: those of all arms, its own over them, ``--set`` over both.
 
@@ -100,13 +130,12 @@ def run_content(
     Args:
         shared: the study's ``run`` with all it extends.
         own: the arm's fields.
+        kind: of the runs.
         overrides: ``--set`` arguments.
     """
     content = apply_overrides(merge(shared, own), overrides)
     given = shared_settings(shared, overrides) - shared_settings(own)
-    if isinstance(content.get("model"), Mapping):
-        content["model"] = without_foreign(content["model"], given)
-    return content
+    return kind.fitted(content, given)
 
 
 def shared_settings(shared: Mapping[str, Any], overrides: Sequence[str] = ()) -> set[str]:
@@ -143,6 +172,20 @@ def _entry(
     return Entry(key, content, (*controlled.controls, kind), controlled.of or of)
 
 
+def controlled_stages(stages: Stages, entry: Entry, seed: int, source: str) -> Stages:
+    """The stages of the entry's controls, made one after the other.
+
+    Raises:
+        UserError: the curriculum has no such control.
+    """
+    try:
+        for kind in entry.controls:
+            stages = control(stages, kind, seed)
+    except UserError as error:
+        raise UserError(f"{source}, arm {entry.key}: {error}") from None
+    return stages
+
+
 def with_controls(config: RunConfig, entry: Entry, source: str) -> RunConfig:
     """The run with the curriculum of the entry's controls, shuffled by the run's seed.
 
@@ -151,17 +194,12 @@ def with_controls(config: RunConfig, entry: Entry, source: str) -> RunConfig:
     Raises:
         UserError: the curriculum has no such control, or may not have it.
     """
-    stages = config.curriculum
-    try:
-        for kind in entry.controls:
-            if kind == "flat" and not config.pacing.is_table:
-                raise UserError(
-                    "control 'flat' of an arm whose stages begin at steps that its runs find may "
-                    "not exist; use 'density', 'shuffled' or 'even'."
-                )
-            stages = control(stages, kind, config.seed)
-    except UserError as error:
-        raise UserError(f"{source}, arm {entry.key}: {error}") from None
+    if "flat" in entry.controls and not config.pacing.is_table:
+        raise UserError(
+            f"{source}, arm {entry.key}: control 'flat' of an arm whose stages begin at steps that "
+            "its runs find may not exist; use 'density', 'shuffled' or 'even'."
+        )
+    stages = controlled_stages(config.curriculum, entry, config.seed, source)
     if not entry.controls or config.pacing.is_table:
         return replace(config, curriculum=stages)
     # Of another kind it is no leader: ``refuse_strange_yokes`` says so.

@@ -1,14 +1,14 @@
 """Which cells of a study are run: arms and seeds by name. The study itself stays what it is."""
 
 import re
-from pathlib import Path
+from typing import Any
 
-from benchmark.study.study import Study
-from mindiffusion.config.run import RunConfig
+from benchmark.study.kinds import folder_of_run
+from benchmark.study.study import AnyStudy
 from mindiffusion.errors import UserError, did_you_mean
 
 
-def choose_runs(study: Study, arms: str | None, seeds: str | None) -> tuple[RunConfig, ...]:
+def choose_runs(study: AnyStudy, arms: str | None, seeds: str | None) -> tuple[Any, ...]:
     """The study's runs of the chosen arms and seeds, in the study's order.
 
     Args:
@@ -43,16 +43,16 @@ def words_of(text: str, option: str) -> list[str]:
     return words
 
 
-def _arm_named(study: Study, name: str) -> str:
+def _arm_named(study: AnyStudy, name: str) -> str:
     by_name = {run.arm: run.arm for run in study.runs}
-    by_folder = {Path(run.output).name: run.arm for run in study.runs}
+    by_folder = {folder_of_run(run).name: run.arm for run in study.runs}
     known = by_folder | by_name
     if name not in known:
         raise UserError(f"--arms: {study.name} has no arm {name!r}.{did_you_mean(name, by_name)}")
     return known[name]
 
 
-def _seeds_named(study: Study, text: str) -> set[int]:
+def _seeds_named(study: AnyStudy, text: str) -> set[int]:
     known = sorted({run.seed for run in study.runs})
     chosen: set[int] = set()
     is_known = True

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 from benchmark.study.index import EXPLORATORY
-from benchmark.study.study import Study
+from benchmark.study.kinds import hash_of_run
+from benchmark.study.study import AnyStudy
 from benchmark.study.terms import USUAL, written_terms
-from mindiffusion.config.run import config_hash
 from mindiffusion.files import sha256_of_json
 
 PREREG = Path(__file__).parents[2] / "docs" / "PREREG.md"
@@ -20,19 +20,19 @@ _LIST = "## Declared studies"
 _DECLARED = re.compile(r"^- `(?P<study>[^`]+)`: `(?P<fingerprint>[0-9a-f]{12})`", re.MULTILINE)
 
 
-def fingerprint(study: Study) -> str:
+def fingerprint(study: AnyStudy) -> str:
     """Twelve hex digits over all that a study's verdicts depend on: arms, seeds, scoring, terms.
 
     Of the terms the gate always counts, the others where a study declares its own: what holds
     otherwise stands among the document's rules.
     """
-    runs = sorted((run.arm, run.seed, config_hash(run)) for run in study.runs)
+    runs = sorted((run.arm, run.seed, hash_of_run(run)) for run in study.runs)
     own, usual = written_terms(study.terms), written_terms(USUAL)
     judged = {name: own[name] for name in own if name == "gate" or own[name] != usual[name]}
-    return sha256_of_json({"runs": runs, "evaluation": study.evaluation.settings, **judged})[:12]
+    return sha256_of_json({"runs": runs, "evaluation": study.scoring, **judged})[:12]
 
 
-def declaration(study: Study, document: Path = PREREG) -> str:
+def declaration(study: AnyStudy, document: Path = PREREG) -> str:
     """``prereg-<hash>`` if the document declares the very study, else ``exploratory``.
 
     The hash is of all that stands before the list of declared studies and of the study's own line:

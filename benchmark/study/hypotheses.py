@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from benchmark.study.measure import PrimaryMetric, ScaleName
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import Name, shown_value
 from mindiffusion.printable import is_printable
@@ -29,6 +30,11 @@ _SIGNS = {"+": 1.0, "-": -1.0, MINUS: -1.0}
 # A name in quotes; a parenthesis; a sign or a name; or what is none of these.
 _TOKEN = re.compile(r'"(?P<quoted>[^"]+)"|(?P<parenthesis>[()])|(?P<word>[^\s()"]+)|(?P<wrong>\S)')
 _HOW = 'write arms with " - " or " + " between them, such as C - B or (CS - C) - (S - B)'
+
+
+OF_OWN_METRIC = ("metric", "scale", "smallest_effect")
+"""Fields of a hypothesis that say what it is judged by."""
+_AT_STUDY = {"scale": "endpoint.scale", "smallest_effect": "smallest_effect"}
 
 
 class _Token(NamedTuple):
@@ -53,6 +59,9 @@ class Hypothesis:
         question: what is asked, a sentence.
         at_least: how large the effect is claimed to be, above 0: on the ratio scale a share of the
             metric, else in its unit; None: larger than the smallest effect.
+        metric: by which it is judged, as of ``PrimaryMetric``; empty: by the study's endpoint.
+        scale: of that metric; None: ratio.
+        smallest_effect: of that metric; None: on the ratio scale that of the study.
     """
 
     name: Annotated[Name, Field(min_length=1)]
@@ -61,9 +70,21 @@ class Hypothesis:
     title: Name = ""
     question: Name = ""
     at_least: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)] | None = None
+    metric: Name = ""
+    scale: ScaleName | None = None
+    smallest_effect: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a contrast that cannot be read or compares nothing, and a size of no effect."""
+        """Refuse a contrast that cannot be read or compares nothing, and a size of no effect.
+
+        Refuses a scale and a smallest effect of no metric too: the endpoint has its own.
+        """
+        for name in OF_OWN_METRIC:
+            if not self.metric and getattr(self, name):
+                raise UserError(
+                    f"hypothesis {shown_value(self.name)} has {name}, but no metric of its own; "
+                    f"name its metric, or give the study's {_AT_STUDY[name]} instead."
+                )
         if self.at_least is not None and self.expected == "equal":
             raise UserError(
                 f"hypothesis {shown_value(self.name)} expects equal arms and an effect of at least "
@@ -76,6 +97,11 @@ class Hypothesis:
             raise UserError(
                 f"hypothesis {shown_value(self.name)}: the contrast {shown} {fault}; {_HOW}."
             ) from None
+
+    @property
+    def measure(self) -> PrimaryMetric | None:
+        """The metric of its own, on its scale; None: it is judged by the study's endpoint."""
+        return PrimaryMetric(self.metric, self.scale or "ratio") if self.metric else None
 
     @property
     def weights(self) -> Weights:

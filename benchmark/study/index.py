@@ -8,17 +8,20 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.study.hypotheses import Hypotheses
-from benchmark.study.terms import Gate, PrimaryMetric, SmallestEffect, smallest_effect_of
+from benchmark.study.measure import PrimaryMetric, SmallestEffect, smallest_effect_of
+from benchmark.study.terms import Gate, terms_of
 from mindiffusion.errors import UserError
-from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, parse_json
+from mindiffusion.outside.documents import MOST_JSON_BYTES, Name, first_fault, parse_json
 from mindiffusion.outside.paths import inside, read_file
 
 INDEX_FILE = "study.json"
 # Counted, and said in words: folders of two versions may differ in them.
 FLOPS, NETWORKS = "flops_per_image", "networks"
+# Settings that were swept, with the arms that are their points: ``benchmark.study.sweeps``.
+SWEEPS = "sweeps"
 # Of the study whose terms stand in the index; rows may be of an earlier one.
 DECLARED = "declared"
 EXPLORATORY = "exploratory"
@@ -66,8 +69,20 @@ class _Scoring(_Open):
     finisher: Name = ""
 
 
+class _Point(_Open):
+    value: Annotated[float, Field(gt=0)]
+    arms: dict[Name, Name]
+    made: list[Name]
+
+
+class _Sweep(_Open):
+    setting: Name
+    points: Annotated[list[_Point], Field(max_length=50)]
+
+
 class _Index(_Open):
     study: Name
+    about: Annotated[list[Name], Field(max_length=20)] = []
     cells: Annotated[list[_Cell], Field(max_length=_MOST_CELLS)]
     proofs: list[Name] = []
     evaluation: _Scoring = _Scoring()
@@ -79,19 +94,22 @@ class _Index(_Open):
     arms: dict[Name, _Arm] = {}
     flops_per_image: dict[Name, _Step] = {}
     networks: dict[Name, _Network] = {}
+    sweeps: Annotated[list[_Sweep], Field(max_length=100)] = []
 
 
 def read_index(study_dir: Path) -> dict[str, Any]:
     """A study's index; empty where there is none.
 
-    Its keys: ``study``, ``proofs`` (metrics of the rows that prove a milestone's others),
-    ``evaluation`` (how milestones are scored), ``gate``, ``endpoint``, ``hypotheses`` and
-    ``smallest_effect`` (how it is judged: ``benchmark.study.terms``), ``declared`` (of the very
-    study that the index describes: ``benchmark.study.declaration``), ``arms`` (by name: ``config``
-    without what differs between seeds, ``num_train``, ``parameters``), ``flops_per_image`` (by arm:
-    operations of a training step), ``networks`` (by arm: what its network says of itself, as
-    ``words`` and ``capacity_limit`` of ``mindiffusion.config.model``) and ``cells`` (arm, seed,
-    run's folder inside the study's, steps).
+    Its keys: ``study``, ``about`` (sentences about it, if it has any), ``proofs`` (metrics of the
+    rows that prove a milestone's others), ``evaluation`` (how milestones are scored), ``gate``,
+    ``endpoint``, ``hypotheses`` and ``smallest_effect`` (how it is judged:
+    ``benchmark.study.terms``), ``declared`` (of the very study that the index describes:
+    ``benchmark.study.declaration``), ``sweeps`` (as of ``benchmark.study.sweeps``, if there are
+    any), ``arms`` (by name: ``config`` without what differs between seeds, ``num_train``,
+    ``parameters``), ``flops_per_image`` (by arm: operations of a training step), ``networks`` (by
+    arm: what its network says of itself, as ``words`` and ``capacity_limit`` of
+    ``mindiffusion.config.model``) and ``cells`` (arm, seed, run's folder inside the study's,
+    steps).
 
     Raises:
         UserError: it is damaged, or a cell's folder leads out of the study's.
@@ -111,12 +129,14 @@ def read_index(study_dir: Path) -> dict[str, Any]:
     names = [hypothesis.name for hypothesis in index.hypotheses or ()]
     if len(set(names)) < len(names):
         raise UserError(f"{path} has two hypotheses of one name; {advice}")
-    try:
-        smallest_effect_of(index.endpoint or PrimaryMetric(), index.smallest_effect)
-    except UserError as error:
-        raise UserError(f"{path}: {str(error).removesuffix('.')}; {advice}") from None
     # As it was written: tables list settings in its order.
     whole: dict[str, Any] = json.loads(content)
+    try:
+        smallest_effect_of(index.endpoint or PrimaryMetric(), index.smallest_effect)
+        terms_of(whole)
+    except (UserError, ValidationError) as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"{path}: {fault.removesuffix('.')}; {advice}") from None
     return whole
 
 

@@ -3,48 +3,34 @@
 import operator
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, with_config
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from benchmark.study.arm_entries import (
-    refuse_strange_yokes,
-    resolve_entries,
-    run_content,
-    shared_settings,
-    with_controls,
-)
+from benchmark.study.arm_entries import resolve_entries, run_content
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.feature_settings import FeatureSettings, check_attributes, image_counts
 from benchmark.study.hypotheses import USUAL_HYPOTHESES, Hypotheses, check_hypotheses
+from benchmark.study.kinds import KINDS, KindName
+from benchmark.study.measure import PrimaryMetric, SmallestEffect, smallest_effect_of
 from benchmark.study.metric_catalogue import (
     METRICS,
     USUAL_METRICS,
     metrics_needing,
     metrics_of_every_seed,
 )
-from benchmark.study.terms import (
-    USUAL,
-    Gate,
-    PrimaryMetric,
-    SmallestEffect,
-    Terms,
-    smallest_effect_of,
-)
+from benchmark.study.sweeps import Sweep, SweepValues, swept
+from benchmark.study.terms import USUAL, Gate, Terms
+from benchmark.study.theory_study import TheoryStudy
 from benchmark.study.variants import Variant, check_variants
-from mindiffusion.config.model import MODELS, fields_of
-from mindiffusion.config.presets import (
-    apply_overrides,
-    build_config,
-    extended,
-    merge,
-)
+from mindiffusion.config.presets import apply_overrides, extended, merge
 from mindiffusion.config.run import RunConfig, check
 from mindiffusion.errors import UserError, did_you_mean
 from mindiffusion.outside.documents import Name, read_yaml, shown_value
+from mindiffusion.theory.setting import TheoryEvaluation, TheoryRun
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 RESULTS = Path("results")
@@ -194,18 +180,34 @@ def check_fewest(metrics: Sequence[str], num_train: int, num_held_out: int, sour
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class _StudyFile:
-    """What a protocol file holds."""
+    """What a protocol file holds, whatever is trained."""
 
     seeds: Annotated[tuple[int, ...], Field(max_length=1000)]
     arms: Annotated[dict[Name, dict[str, Any]], Field(max_length=1000)]
     run: dict[str, Any]
+    kind: KindName = "images"
+    about: Annotated[tuple[Name, ...], Field(max_length=20)] = ()
     controls_of: tuple[Name, ...] = ()
-    evaluation: EvaluationConfig = EvaluationConfig()
+    sweeps: Annotated[dict[Name, SweepValues], Field(max_length=100)] = field(default_factory=dict)
     gate: Gate = Gate()
     endpoint: PrimaryMetric = PrimaryMetric()
     hypotheses: Hypotheses | None = None
     smallest_effect: SmallestEffect | None = None
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class _ImageStudyFile(_StudyFile):
+    """That of a study of images."""
+
+    evaluation: EvaluationConfig = EvaluationConfig()
     runs_per_device: int = Field(default=1, ge=1, le=1024)
+
+
+@checked_dataclass(frozen=True, config=_STRICT)
+class _TheoryStudyFile(_StudyFile):
+    """That of a study of the two-feature theory."""
+
+    evaluation: TheoryEvaluation = TheoryEvaluation()
 
 
 @with_config(_STRICT)
@@ -222,6 +224,8 @@ class Study:
         runs_per_device: runs that share a GPU, or the CPU where ``training.threads`` is null.
         finisher: the run whose last milestone finishes stitched samples, of the study's first
             seed; None if no arm is called so.
+        sweeps: which of the runs' arms are points of which setting.
+        about: sentences for whoever reads its report; nothing depends on them.
     """
 
     name: str
@@ -231,19 +235,16 @@ class Study:
     terms: Terms = USUAL
     runs_per_device: int = 1
     finisher: RunConfig | None = None
+    sweeps: tuple[Sweep, ...] = ()
+    about: tuple[str, ...] = ()
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """How milestones are scored, as plain types."""
+        return self.evaluation.settings
 
 
-SMOKE_RUN = {
-    "data": {"num_train": 256, "num_held_out": 32},
-    "training": {
-        "steps": 8,
-        "epochs": None,
-        "global_batch": 16,
-        "milestones": ["100%"],
-        "compile": "off",
-    },
-    "sampler": {"steps": 5, "chunk": 8},
-}
+AnyStudy = Study | TheoryStudy
 SMOKE_EVALUATION = {
     # With the few steps of a smoke run one may be what the run does anyway.
     "variants": [],
@@ -252,6 +253,11 @@ SMOKE_EVALUATION = {
     "num_reference": 64,
     "profile_images": 8,
 }
+_FILES: dict[str, tuple[type[_StudyFile], Mapping[str, Any]]] = {
+    "images": (_ImageStudyFile, SMOKE_EVALUATION),
+    "theory": (_TheoryStudyFile, {"num_samples": 64}),
+}
+"""By kind: what its file holds, and how a quick check is scored."""
 
 
 def study_names() -> list[str]:
@@ -281,7 +287,7 @@ def load_study(
     output: str | None = None,
     overrides: Sequence[str] = (),
     smoke: bool = False,
-) -> Study:
+) -> AnyStudy:
     """Read a study by name, or from a YAML file of one's own.
 
     Args:
@@ -296,90 +302,79 @@ def load_study(
         UserError: no such study, or a mistake in it.
     """
     path = _study_path(name)
-    content = read_yaml(path)
     own = [text for text in overrides if text.strip().startswith(_STUDY_KEYS)]
-    content = apply_overrides(content, own)
-    if smoke:
-        content = merge(content, {"evaluation": SMOKE_EVALUATION})
-    parsed: _StudyFile = check(_StudyFile, content, str(path))
+    rest = [text for text in overrides if text not in own]
+    parsed = _parsed(apply_overrides(read_yaml(path), own), path, smoke)
     title = path.stem + ("-smoke" if smoke else "")
     folder = Path(output) if output else RESULTS / title
-    rest = [text for text in overrides if text not in own]
-    runs = []
-    base = extended(parsed.run, f"{path}, run")
-    entries = resolve_entries(parsed.arms, parsed.controls_of, base, str(path))
+    kind, base = KINDS[parsed.kind], extended(parsed.run, f"{path}, run")
+    entries = resolve_entries(parsed.arms, parsed.controls_of, base, str(path), kind)
+    entries, sweeps = swept(entries, parsed.sweeps, base, rest, f"{path}, sweeps", kind)
     if len(parsed.seeds) * len(entries) > _MOST_RUNS:
         raise UserError(
             f"{path} has {len(entries)} arms with {len(parsed.seeds)} seeds each; a study has at "
             f"most {_MOST_RUNS} runs, so give fewer."
         )
+    runs = []
     for seed in parsed.seeds:
         for entry in entries:
-            run = run_content(base, entry.content, rest)
+            run = run_content(base, entry.content, kind, rest)
             if smoke:
-                run = merge(run, SMOKE_RUN)
-            where = {"output": str(folder / entry.folder), "samples": None, "seed": seed}
-            config = build_config(merge(run, where), f"{path}, arm {entry.key}")
-            runs.append(with_controls(config, entry, str(path)))
-    _check_runs(parsed.run, rest, runs, path)
-    named = (run for run in runs if run.arm == parsed.evaluation.finisher)
-    finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
-    terms = _terms(parsed, {run.arm for run in runs}, str(path))
-    study = Study(
-        title, folder, tuple(runs), parsed.evaluation, terms, parsed.runs_per_device, finisher
-    )
-    if "stitched" in study.evaluation.metrics and study.finisher is None:
-        raise UserError(
-            f"{path}: evaluation.finisher is {study.evaluation.finisher!r}, which is none of the "
-            f"arms ({', '.join(sorted({run.arm for run in runs}))}); name one of them."
-        )
-    return study
-
-
-def _check_runs(
-    run: Mapping[str, Any], overrides: Sequence[str], runs: Sequence[RunConfig], path: Path
-) -> None:
-    """Refuse runs that would be none, or not what was asked for.
-
-    Arguments as in ``_refuse_unused``.
-    """
+                run = merge(run, kind.smoke_run)
+            placed = kind.placed(run, folder / entry.folder, seed)
+            config = kind.built(placed, f"{path}, arm {entry.key}")
+            runs.append(kind.controlled(config, entry, str(path)))
     _refuse_twins(runs, path)
-    refuse_strange_yokes(runs, str(path))
-    _refuse_unused(run, overrides, runs, path)
+    kind.check_runs(parsed.run, rest, runs, str(path))
+    swept_arms = {point.arms[arm] for one in sweeps for point in one.points for arm in point.made}
+    terms = _terms(parsed, {run.arm for run in runs} - swept_arms, str(path))
+    if isinstance(parsed, _TheoryStudyFile):
+        made = tuple(runs)
+        return TheoryStudy(title, folder, made, parsed.evaluation, terms, sweeps, parsed.about)
+    assert isinstance(parsed, _ImageStudyFile)
+    study = Study(title, folder, tuple(runs), parsed.evaluation, terms, sweeps=sweeps)
+    return _of_images(parsed, replace(study, about=parsed.about), path)
 
 
-def _refuse_unused(
-    run: Mapping[str, Any], overrides: Sequence[str], runs: Sequence[RunConfig], path: Path
-) -> None:
-    """Refuse settings of ``model`` that were asked for and that no arm's network has.
+def _parsed(content: Mapping[str, Any], path: Path, smoke: bool) -> _StudyFile:
+    """A study's file, checked as that of its kind."""
+    kind = content.get("kind", "images")
+    if kind not in _FILES:
+        raise UserError(f"{path}: kind is {shown_value(kind)}.{did_you_mean(str(kind), _FILES)}")
+    schema, smoke_evaluation = _FILES[kind]
+    if smoke:
+        content = merge(content, {"evaluation": smoke_evaluation})
+    parsed: _StudyFile = check(schema, content, str(path))
+    return parsed
 
-    Args:
-        run: the file's ``run`` as written.
-        overrides: ``--set`` arguments for runs.
-        runs: those of all arms.
-        path: the study's file.
+
+def _of_images(parsed: _ImageStudyFile, study: Study, path: Path) -> Study:
+    """A study of images with what only those have.
+
+    Raises:
+        UserError: no arm is the finisher of stitched samples.
     """
-    used = set().union(*(fields_of(type(one.model)) for one in runs))
-    # Presets that a file extends may have settings for arms that it leaves out.
-    written = {key: value for key, value in run.items() if key != "extends"}
-    asked = {"--set ": shared_settings({}, overrides), "run.": shared_settings(written)}
-    for where, settings in asked.items():
-        for name in sorted(settings - used):
-            owners = [tag for tag, kind in MODELS.items() if name in fields_of(kind)]
-            raise UserError(
-                f"{where}model.{name}: no arm of {path} has a network with this key; it is a key "
-                f"of {', '.join(owners)}. Take it out, or add an arm with such a network."
-            )
+    wanted = parsed.evaluation.finisher
+    named = (run for run in study.runs if run.arm == wanted)
+    finisher = next((replace(run, seed=parsed.seeds[0]) for run in named), None)
+    if "stitched" in study.evaluation.metrics and finisher is None:
+        raise UserError(
+            f"{path}: evaluation.finisher is {wanted!r}, which is none of the "
+            f"arms ({', '.join(sorted({run.arm for run in study.runs}))}); name one of them."
+        )
+    return replace(study, runs_per_device=parsed.runs_per_device, finisher=finisher)
 
 
 def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
     """How a study of these arms is judged: as its file declares, else as usual."""
     if parsed.hypotheses is not None:
         check_hypotheses(parsed.hypotheses, arms, source)
+    # Of a kind that draws no images nothing is declared of them.
+    images = parsed.evaluation.num_generated if isinstance(parsed, _ImageStudyFile) else None
     try:
         smallest_effect = smallest_effect_of(parsed.endpoint, parsed.smallest_effect)
         return Terms(
-            num_generated=parsed.evaluation.num_generated,
+            num_generated=images,
             gate=parsed.gate,
             endpoint=parsed.endpoint,
             hypotheses=USUAL_HYPOTHESES if parsed.hypotheses is None else parsed.hypotheses,
@@ -389,7 +384,7 @@ def _terms(parsed: _StudyFile, arms: Collection[str], source: str) -> Terms:
         raise UserError(f"{source}: {error}") from None
 
 
-def _refuse_twins(runs: Sequence[RunConfig], path: Path) -> None:
+def _refuse_twins(runs: Sequence[RunConfig | TheoryRun], path: Path) -> None:
     if not runs:
         raise UserError(f"{path} has no runs; give at least one arm and one seed.")
     for (name, seed), count in Counter((run.arm, run.seed) for run in runs).items():

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy import special
 
-from mindiffusion.chain import LOWEST_TIME, Chain, LinearBeta, LogNormalSigma
+from mindiffusion.chain import LOWEST_TIME, Chain, LinearBeta, LinearPath, LogNormalSigma
 from mindiffusion.curriculum.loss_weight import LossWeight
 from mindiffusion.errors import UserError
 from mindiffusion.spacing import Spacing
@@ -305,10 +305,48 @@ class EDMConfig(ProcessConfig):
         return np.asarray(self.noise.log_sigma(z))
 
 
+@dataclass(frozen=True, config=_STRICT)
+class LinearPathConfig(ProcessConfig):
+    """The noise of the two-feature toy: x_t = x + σ·ε, σ = (1 − s)/s, s from 1 to ``lowest``.
+
+    The toy draws s itself evenly; noise time is s turned round (``chain.LinearPath``).
+
+    Attributes:
+        lowest: s at the highest noise, in (0, 1); there σ is (1 − lowest)/lowest. The toy's 0.3
+            leaves much of a picture to be seen; 0.01 does not.
+        target: what the network answers and is trained on by plain squared error: the clean image,
+            or the noise.
+    """
+
+    kind: Literal["linear_path"] = "linear_path"
+    lowest: float = Field(default=0.3, ge=1e-6, le=0.999)
+    target: Literal["x0", "eps"] = "x0"
+
+    @property
+    def noise(self) -> LinearPath:
+        """Its levels."""
+        return LinearPath(self.lowest)
+
+    @property
+    def loss_words(self) -> str:
+        """Of x₀, the ε-error with weight σ²."""
+        return PLAIN_LOSS if self.target == "eps" else "plain loss in x₀"
+
+    @property
+    def lowest_time(self) -> float:
+        """A thousandth of the draws are below it."""
+        return LOWEST_TIME
+
+    def log_sigma(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ln σ."""
+        return np.asarray(np.log(self.noise.sigma(t)))
+
+
 PROCESSES: dict[str, type[ProcessConfig]] = {
     "ddpm": DDPMConfig,
     "vpsde": VPSDEConfig,
     "edm": EDMConfig,
+    "linear_path": LinearPathConfig,
 }
 """All processes' configs by ``kind``; ``mindiffusion.build.PROCESSES`` has the builder of each."""
 AnyProcessConfig = Annotated[ProcessConfig, TaggedUnion("kind", PROCESSES, "ddpm")]

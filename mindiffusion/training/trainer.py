@@ -31,7 +31,7 @@ from mindiffusion.kept_classes import check_num_classes, classes_part
 from mindiffusion.kept_latents import known_latents, latents_part
 from mindiffusion.kept_statistics import statistics_part
 from mindiffusion.kept_text import check_same_text, learned_table, text_encoder, text_part
-from mindiffusion.machine import keep_freed_memory
+from mindiffusion.machine import denormals_flushed, keep_freed_memory
 from mindiffusion.network import Network, Probe, ProbeBatch, StageCapacity
 from mindiffusion.noise import Stream
 from mindiffusion.process import Level, add_noise, eps_error, training_losses
@@ -52,20 +52,6 @@ _KEEP_BUFFERS: dict[str, Any] = {
         if name in inspect.signature(DistributedDataParallel).parameters
     ): False
 }
-
-
-@contextlib.contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Floats below the smallest normal one (1.2e-38) count as 0, where the CPU can do that.
-
-    A penalty drives filters there, and arithmetic with such numbers takes CPUs many times as long:
-    CR's steps took 2.4 times B's. Only within a step: numpy warns where it holds.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 class Trainer:
@@ -169,7 +155,7 @@ class Trainer:
         for start in range(first, first + self.share, size):
             yield start, min(start + size, first + self.share)
 
-    @_denormals_flushed()
+    @denormals_flushed()
     def train_step(self) -> None:
         """One optimizer step. Its losses stay on the device, in ``watch``."""
         first = self.ranks.rank * self.share

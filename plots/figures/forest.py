@@ -149,29 +149,51 @@ def interval_text(finding: Finding) -> str:
 
 
 def figure(study: StudyAnalysis) -> Figure:
-    """All findings of a study that has an endpoint and two arms."""
-    endpoint, found = study.endpoint, comparisons(study.findings)
-    shown = found[:MOST_LINES]
-    groups = len({finding.group for finding in shown})
-    lines = min(ROW_INCHES * (len(shown) + 1.4 * groups + 1), MOST_INCHES)
-    result = new_figure(PAGE_INCHES, lines + 0.4)
-    ax = forest(shown, study.scale, result.subplots())
-    metric = endpoint.metric if endpoint else f"the {study.noun}"
-    ax.set_xlabel(f"change of {metric} ({study.scale.better_end} is better)")
-    note_below(result, [*_notes(found, study), *reservations(study)])
+    """All findings of a study that has an endpoint and two arms: a panel for each measure."""
+    parts = [(part, comparisons(study.findings_about(part))) for part in study.by_measure]
+    parts = [(part, found) for part, found in parts if found]
+    shown = _fitting_lines([found for _, found in parts])
+    heights = [_height(some) for some in shown]
+    result = new_figure(PAGE_INCHES, min(sum(heights), MOST_INCHES) + 0.4 * len(parts))
+    axes = result.subplots(len(parts), squeeze=False, gridspec_kw={"height_ratios": heights})
+    for (part, _), some, ax in zip(parts, shown, axes[:, 0], strict=True):
+        forest(some, part.scale, ax)
+        metric = part.endpoint.metric if part.endpoint else f"the {part.noun}"
+        ax.set_xlabel(f"change of {metric} ({part.scale.better_end} is better)")
+    note_below(result, [*_notes(parts, study), *reservations(study)])
     return result
 
 
-def _notes(found: Sequence[Finding], study: StudyAnalysis) -> list[str]:
-    endpoint, scale = study.endpoint, study.scale
+def _fitting_lines(parts: Sequence[Sequence[Finding]]) -> list[Sequence[Finding]]:
+    """The first so many findings of each measure, as many as a page holds in all."""
+    left, shown = MOST_LINES, []
+    for place, found in enumerate(parts):
+        # A line is kept for each of the measures that follow.
+        some = found[: max(1, left - (len(parts) - place - 1))]
+        shown.append(some)
+        left -= len(some)
+    return shown
+
+
+def _height(shown: Sequence[Finding]) -> float:
+    """Inches of a panel of these findings."""
+    groups = len({finding.group for finding in shown})
+    return ROW_INCHES * (len(shown) + 1.4 * groups + 1)
+
+
+def _notes(
+    parts: Sequence[tuple[StudyAnalysis, Sequence[Finding]]], study: StudyAnalysis
+) -> list[str]:
+    endpoint, found = study.endpoint, [one for _, some in parts for one in some]
+    # As the axes say, panel by panel.
+    ends = " or ".join(dict.fromkeys(part.scale.better_end for part, _ in parts))
     notes = [
-        f"each line claims that its first arm is better ({scale.better_end}), if its words say "
-        "nothing else"
+        f"each line claims that its first arm is better ({ends}), if its words say nothing else"
     ]
-    notes.append(zone_note(scale))
+    notes.append(zone_note(*(part.scale for part, _ in parts)))
     if any(finding.verdict == "not tested" for finding in found):
         notes.append("not tested: a mask does nothing, or no seed has all arms (see the tables)")
-    if is_wide([end for f in found for end in f.interval], scale):
+    if any(is_wide([end for f in some for end in f.interval], p.scale) for p, some in parts):
         notes.append(BEYOND_NOTE)
     if len(found) > MOST_LINES:
         notes.append(f"{MOST_LINES} of {len(found)} comparisons shown, all are in the tables")

@@ -177,7 +177,7 @@ def figure(study: StudyAnalysis) -> Figure:
     interaction(values, arm, scale, left)
     left.set_ylabel(f"{endpoint.metric}\nagainst {BASELINE}'s mean")
     found: dict[str, Finding] = {}
-    for finding in study.findings:
+    for finding in study.findings_about(study):
         # Hypotheses come first; the same contrast may answer a claim that is not adjusted.
         found.setdefault(finding.contrast, finding)
     effects(found, arm, scale, right)

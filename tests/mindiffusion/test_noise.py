@@ -64,8 +64,16 @@ def test_stream_values_never_change():
         "LABEL_DROP": 14,
         "AUGMENT": 15,
         "AUGMENT_SIZE": 16,
+        "CAPTION": 17,
+        "LATENT": 20,
+        "EVALUATION_LATENT": 21,
         "JACOBIAN": 24,
         "ABLATION": 25,
+        "FEATURE_DIRECTIONS": 40,
+        "FEATURE_SAMPLES": 41,
+        "FIXED_SAMPLES": 42,
+        "HELD_OUT_SAMPLES": 43,
+        "TWO_LAYER_WEIGHTS": 44,
     }
 
 
@@ -174,3 +182,16 @@ def test_permutation_puts_every_image_first_about_equally_often():
 def test_random_bits_refuse_a_seed_or_step_out_of_range(seed, step):
     with pytest.raises(ValueError, match=r"must be in \[0, 2\^32\)"):
         random_bits(seed, Stream.TIME, torch.arange(1), step, 1)
+
+
+@pytest.mark.parametrize("draw", [random_bits, uniforms, normals], ids=lambda draw: draw.__name__)
+def test_draws_of_many_runs_at_once_are_those_of_each(draw):
+    """Seed, step and variant may be one for each index."""
+    shape = (5,) if draw is normals else 5
+    keys = [(SEED, 3, 0), (8, 3, 0), (SEED, 4, 0), (SEED, 3, 1)]
+    index = torch.arange(4, 9)
+    seeds, steps, variants = (torch.tensor(k).repeat_interleave(5) for k in zip(*keys, strict=True))
+    found = draw(seeds, Stream.NOISE, index.repeat(4), steps, shape, variants)
+    each = [draw(seed, Stream.NOISE, index, step, shape, v) for seed, step, v in keys]
+    assert torch.equal(found, torch.cat(each))
+    assert len({tuple(one.flatten().tolist()) for one in each}) == 4

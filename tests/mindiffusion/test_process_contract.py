@@ -36,6 +36,7 @@ from mindiffusion.config.process import (
     PROCESSES,
     DDPMConfig,
     EDMConfig,
+    LinearPathConfig,
     ProcessConfig,
     VPSDEConfig,
 )
@@ -178,6 +179,8 @@ CONFIGS = (
     VPSDEConfig(parameterization="preconditioned", loss_weight=EDM()),
     EDMConfig(),
     EDMConfig(P_mean=-0.4, P_std=1.0, sigma_data="auto"),
+    LinearPathConfig(),
+    LinearPathConfig(lowest=0.02, target="eps"),
     AngleConfig(),
 )
 LOWEST_SIGMA = 0.002
@@ -263,7 +266,7 @@ def test_ddpm_is_what_a_config_without_a_kind_means(tiny_config):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("process.kind=angel",), "is 'angel'; allowed are ddpm, vpsde, edm, angle."),
+        (("process.kind=angel",), "is 'angel'; allowed are ddpm, vpsde, edm, linear_path, angle."),
         (("process.widest=1.0",), "unknown key 'process.widest' of ddpm; it is a key of angle."),
         (("process={kind: angle, n_T: 9}",), "unknown key 'process.n_T' of angle; it is a key of "),
         (("process={kind: angle, widest: 2}",), "key 'process.widest' is 2"),

@@ -8,6 +8,7 @@ from benchmark_mutants import BENCHMARK_MUTANTS
 from caption_mutants import CAPTION_MUTANTS
 from library_mutants import CURRICULUM_MUTANTS, PROCESS_MUTANTS
 from text_mutants import TEXT_MUTANTS
+from theory_mutants import THEORY_MUTANTS
 from training_mutants import LOOP_MUTANTS, STEP_MUTANTS, TRAINING_MUTANTS
 
 MUTANTS = (
@@ -19,4 +20,5 @@ MUTANTS = (
     *BENCHMARK_MUTANTS,
     *TEXT_MUTANTS,
     *CAPTION_MUTANTS,
+    *THEORY_MUTANTS,
 )

@@ -81,8 +81,8 @@ TRAINING_MUTANTS = (
     Mutant(
         "all-normals-share-one-stream",
         "mindiffusion/noise.py",
-        "words = philox(counter, (seed, int(stream)))",
-        "words = philox(counter, (seed, 0))",
+        "words = philox(counter, (key, int(stream)))",
+        "words = philox(counter, (key, 0))",
         (f"{UNITS}/test_noise.py",),
     ),
     Mutant(

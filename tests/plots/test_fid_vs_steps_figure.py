@@ -9,7 +9,8 @@ from benchmark.analysis.over_seeds import over_seeds
 from benchmark.analysis.scales import USUAL_SCALE
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import distance_rows, to_frame
-from benchmark.study.terms import PrimaryMetric, Terms
+from benchmark.study.measure import PrimaryMetric
+from benchmark.study.terms import Terms
 from plots.end_points import end_points
 from plots.figures import fid_vs_steps
 from plots.style import arm_styles

@@ -27,6 +27,7 @@ ALL = {
     "feature_emergence", "samples", "curriculum", "capacity", "channel_births", "group_norms",
     "cost_vs_quality", "closest", "specifications", "curve_with_samples",
     "stages", "classes", "network_features", "spectra", "birth_ablation", "cka",
+    "excess_profile", "neurons", "similarity", "exponents",
 }  # fmt: skip
 
 
@@ -189,6 +190,7 @@ def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):
     assert set(drawable(StudyAnalysis(wide))) == ALL - {
         "learnable", "stitched", "feature_emergence", "samples", "closest", "curve_with_samples",
         "stages", "classes", "network_features", "spectra", "birth_ablation", "cka",
+        "excess_profile", "neurons", "similarity", "exponents",
     }  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from benchmark.evaluation.metrics.kid import kid_full
 from benchmark.evaluation.metrics.memorisation import Memorisation, memorisation
 from benchmark.evaluation.metrics.neighbours import neighbour_scores
 from benchmark.rows.metric_names import is_smoke, limit_name, metric_label
+from benchmark.study.measure import ScaleName, allowed_scales
 from benchmark.study.metric_catalogue import CATALOGUE
-from benchmark.study.terms import ScaleName, allowed_scales
 
 Direction = Literal["lower", "higher", "none"]
 _SPLITS = 10

@@ -112,7 +112,7 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
         "checks": instrument_checks(study),
         "evidence": evidence(study),
         "missing": _missing(pictures, samples, under),
-        "groups": _claims(study),
+        "groups": effects.claim_groups(study),
         "training_figure": pictures.get(_TRAINING_FIGURE),
         "training_files": [files[name] for name in _TRAINING_TABLES if name in files],
         "figures": [pictures[name] for name in drawn],
@@ -128,30 +128,14 @@ def _answered(study: StudyAnalysis) -> dict[str, str]:
     asked = question(study)
     return {
         "question": asked,
-        "explained": words.QUESTION_IN_FULL if asked == QUESTION else "",
+        "explained": " ".join(study.index.get("about", ()))
+        or (words.QUESTION_IN_FULL if asked == QUESTION else ""),
         "answer": headline(study),
         "noun": study.noun,
         "noun_of_curves": study.noun_of_curves,
         "better_side": study.scale.better_side,
         "smallest_effect": study.scale.smallest,
     }
-
-
-def _claims(study: StudyAnalysis) -> list[tuple[str, list[effects.Claimed]]]:
-    """Title and findings of each group; checks have a place of their own.
-
-    Findings about the endpoint share one axis, those about other measures another.
-    """
-    listed = [finding for finding in study.findings if finding.group in effects.GROUPS]
-    reach = effects.reach_of(listed)
-    groups = [
-        (title, [effects.claimed(one, reach) for one in listed if one.group == group])
-        for group, title in effects.GROUPS.items()
-    ]
-    others = study.secondary
-    reach = effects.reach_of(others)
-    groups.append((effects.SECONDARY, [effects.claimed(one, reach) for one in others]))
-    return [(title, group) for title, group in groups if group]
 
 
 def _missing(

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import pandas as pd
-
 from benchmark.analysis.agreement import AGREEMENT, over_cells, over_milestones
 from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import Endpoint
@@ -42,7 +40,7 @@ def instrument_checks(study: StudyAnalysis) -> list[Check]:
     """Does it see what is there, and nothing where there is nothing? Checks not run included."""
     checks = [_arm_check(arm, study.findings) for arm in CATALOGUE if arm.check is not None]
     checks += [_mask_check(effect) for effect in study.masks.values() if effect is not None]
-    return [*checks, _hollow(study.frame)]
+    return [*checks, _hollow(study)]
 
 
 def evidence(study: StudyAnalysis) -> list[Check]:
@@ -66,9 +64,10 @@ def _met(is_met: bool) -> State:
 
 def _learned(baseline: Competence | None, gate: Gate) -> Check:
     name = "The networks have learned enough"
+    word = "mean picture" if baseline is None else baseline.mean_word
     expected = (
         f"Held-out ε-MSE of {BASELINE} at most {gate.oracle_ratio:g} times that of the best linear "
-        f"denoiser (geometric mean over the noise levels), and below that of the mean picture at "
+        f"denoiser (geometric mean over the noise levels), and below that of the {word} at "
         f"{100 * gate.below_mean:g} % of the levels."
     )
     if baseline is None:
@@ -77,8 +76,8 @@ def _learned(baseline: Competence | None, gate: Gate) -> Check:
     text = (
         f"{ratio_text(baseline.oracle_ratio)} times; below the linear denoiser at "
         f"{round(baseline.below_oracle * count)} of {count} levels "
-        f"({100 * baseline.below_oracle_on_path:.0f} % of the sampler’s way), below the mean "
-        f"picture at {round(baseline.below_mean * count)} "
+        f"({100 * baseline.below_oracle_on_path:.0f} % of the sampler’s way), below the "
+        f"{word} at {round(baseline.below_mean * count)} "
         f"({100 * baseline.below_mean_on_path:.0f} %)."
     )
     if not math.isnan(baseline.slope):
@@ -179,8 +178,9 @@ def _agreement(study: StudyAnalysis, endpoint: Endpoint) -> list[Check]:
     ]
 
 
-def _hollow(frame: pd.DataFrame) -> Check:
-    rows = distance_rows(frame)
+def _hollow(study: StudyAnalysis) -> Check:
+    # Of a study without distances its primary metric.
+    rows = distance_rows(study.frame) if study.has_images else study.curves
     hollow = len(rows[~rows["full_range"]].drop_duplicates(["arm", "seed", "step"]))
     what = counted(hollow, "milestone")
     text = (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark.analysis.findings import Finding
+from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.overview import interval_text
 from benchmark.reporting.page.words import counted, p_value, percent_of
 
@@ -44,6 +45,55 @@ class Claimed:
     interval: str
     remarks: str
     drawing: Drawing | None
+
+
+@dataclass(frozen=True)
+class ClaimGroup:
+    """Claims under one heading; ``about`` says by which other metric, if it is another."""
+
+    title: str
+    about: str
+    claims: tuple[Claimed, ...]
+
+
+def _about_other(study: StudyAnalysis, part: StudyAnalysis) -> str:
+    """By what the findings about one of a study's measures are judged; empty of its endpoint."""
+    if part is study:
+        return ""
+    scale, metric = part.scale, part.terms.endpoint.metric
+    return (
+        f"These are judged by {metric}, not by the metric above: an effect is a change of the "
+        f"{part.noun} in {scale.unit}, {scale.better_side} zero is better, and the smallest effect "
+        f"of interest is {scale.smallest}."
+    )
+
+
+def claim_groups(study: StudyAnalysis) -> list[ClaimGroup]:
+    """Each group of findings, what is claimed beforehand first; checks have a place of their own.
+
+    Findings about one measure share one axis.
+    """
+    first, *others = (_groups_about(study, part) for part in study.by_measure)
+    secondary = ClaimGroup(SECONDARY, "", _on_one_axis(study.secondary))
+    groups = [first[0], *(one for some in others for one in some), *first[1:], secondary]
+    return [group for group in groups if group.claims]
+
+
+def _groups_about(study: StudyAnalysis, part: StudyAnalysis) -> list[ClaimGroup]:
+    """The groups of a study's findings about one of its measures, empty ones too."""
+    listed = [one for one in study.findings_about(part) if one.group in GROUPS]
+    drawn = _on_one_axis(listed)
+    return [
+        ClaimGroup(
+            title, _about_other(study, part), tuple(c for c in drawn if c.finding.group == group)
+        )
+        for group, title in GROUPS.items()
+    ]
+
+
+def _on_one_axis(found: Sequence[Finding]) -> tuple[Claimed, ...]:
+    reach = reach_of(found)
+    return tuple(claimed(one, reach) for one in found)
 
 
 def reach_of(found: Sequence[Finding]) -> float:

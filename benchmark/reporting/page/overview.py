@@ -21,6 +21,7 @@ _NONE_OF = {
     "distance": "No arm has a distance",
     "score": "No arm has a score",
     "error": "No arm has an error",
+    "share": "No arm has a share",
 }
 FEW_SEEDS = 5
 """Below it an exact sign-flip test cannot reach p < .05, whatever the effect."""
@@ -48,6 +49,12 @@ def cautions(study: StudyAnalysis) -> list[str]:
     texts = [_seed_caution(endpoint), _smoke_caution(endpoint)]
     if study.absent:
         texts.append(f"Not measured yet: {listed(cells_text(study.absent))}.")
+    texts += [
+        f"No row has {part.terms.endpoint.metric} of an arm at its last step, so "
+        f"{listed([one.name for one in part.terms.hypotheses])} cannot be judged."
+        for part in study.by_measure
+        if part.endpoint is None
+    ]
     texts += endpoint.left_out
     if study.baseline is None:
         texts.append(
@@ -147,7 +154,7 @@ def main_table(study: StudyAnalysis) -> Table | None:
     body = []
     by_arm = {row["arm"]: row for _, row in summary.iterrows()}
     for arm in (arm for arm in arm_order(study.frame) if arm in by_arm):
-        effect = effect_on(arm, endpoint, study.findings)
+        effect = effect_on(arm, endpoint, study.findings_about(study))
         seeds = [str(by_arm[arm]["seeds"])] if differ else []
         beside = [_change(held_out.get(arm))] if held_out else []
         body.append((arm, _distance_text(by_arm[arm], decimals), _change(effect), *beside, *seeds))

@@ -16,6 +16,7 @@ from benchmark.analysis.to_baseline import change_from_baseline
 from benchmark.reporting.tables.arms import arms, configuration
 from benchmark.reporting.tables.as_text import Table, to_csv, to_latex, to_markdown
 from benchmark.reporting.tables.capacity import capacity
+from benchmark.reporting.tables.exponents import exponents
 from benchmark.reporting.tables.milestones import (
     BY,
     CHECKS,
@@ -45,7 +46,17 @@ from benchmark.rows.frames import (
     mean_over_levels,
     split_conditions,
 )
-from benchmark.rows.metric_names import EPS_MSE, MASK_EFFECT, SUMMARIES, limit_name
+from benchmark.rows.metric_names import (
+    EPS_MSE,
+    HIGH_ERROR,
+    HIGH_EXCESS,
+    LOW_ERROR,
+    LOW_EXCESS,
+    MASK_EFFECT,
+    NEURONS,
+    SUMMARIES,
+    limit_name,
+)
 from benchmark.study.arm_names import BASELINE
 from benchmark.study.metric_catalogue import quality_rows
 from mindiffusion.files import remove_stale, write_text
@@ -98,6 +109,12 @@ def _same_condition(rows: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
 def quality(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
     """Precision to coverage, Inception score, memorised shares, attributes, stitched distances."""
     return by_prefix(frame, quality_rows())
+
+
+def two_features(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Errors at both ends of the noise range, and what hidden neurons read, by milestone."""
+    ends = (LOW_EXCESS, HIGH_EXCESS, LOW_ERROR, HIGH_ERROR)
+    return by_prefix(frame, (*ends, NEURONS))
 
 
 def denoising(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
@@ -237,6 +254,10 @@ TABLES = (
     TableEntry("secondary", "The claims by other measures", secondary),
     TableEntry("specifications", "The claims by other ways to measure", specifications),
     TableEntry("sensitivity", "Sensitivity", sensitivity),
+    TableEntry("exponents", "How the error scales with settings", exponents),
+    TableEntry(
+        "two_features", "Two features: errors over the best, and neurons", _of_rows(two_features)
+    ),
     TableEntry("arms", "What each arm is", _of_rows_and_index(arms)),
     TableEntry(
         "capacity",

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -41,18 +42,29 @@ _SMOKE_NOTE = "Smoke: fewer than 2048 generated images, far too few to judge by.
 
 
 def verdicts(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
-    """Every claim about the primary endpoint, in a table for each kind."""
-    endpoint, found = study.endpoint, study.findings
-    if endpoint is None:
+    """Every claim, in a table for each kind and each metric that claims are about."""
+    if study.endpoint is None:
         return [], pd.DataFrame()
-    state = [endpoint.declared, *([interim_note(study.absent)] if study.absent else [])]
+    first, *others = map(partial(_tables_about, study), study.by_measure)
+    # What is claimed beforehand comes first, by whichever metric.
+    is_first = sum(one.group == "hypothesis" for one in study.findings_about(study)) > 0
+    tables = [*first[:is_first], *(one for some in others for one in some), *first[is_first:]]
+    return tables, _full(study.findings)
+
+
+def _tables_about(study: StudyAnalysis, part: StudyAnalysis) -> list[Table]:
+    """The tables of the claims about one of a study's measures."""
+    found, endpoint = study.findings_about(part), part.endpoint
+    if endpoint is None:
+        return []
+    state = [endpoint.declared, *([interim_note(part.absent)] if part.absent else [])]
     state += [endpoint.provisional] if endpoint.provisional else []
-    tables = [
-        _finding_table(title, [one for one in found if one.group == group], endpoint, state)
+    about = "" if part is study else f" about {part.terms.endpoint.metric}"
+    return [
+        _finding_table(title + about, [f for f in found if f.group == group], endpoint, state)
         for group, title in _GROUPS.items()
         if any(one.group == group for one in found)
     ]
-    return tables, _full(found)
 
 
 def secondary(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
@@ -283,7 +295,7 @@ def competence(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
         for _, one in numbers.iterrows()
     )
     header = (
-        "noise time t", f"ε-MSE of {BASELINE}", "best linear denoiser", "mean picture",
+        "noise time t", f"ε-MSE of {BASELINE}", "best linear denoiser", baseline.mean_word,
         "to the linear", "to the mean", "share of the gain", "share of the way",
     )  # fmt: skip
     state = "enough" if baseline.passed(gate) else "not enough"
@@ -291,7 +303,8 @@ def competence(study: StudyAnalysis) -> tuple[list[Table], pd.DataFrame]:
     caption = (
         f"Held-out ε-MSE of {BASELINE} at step {baseline.step:,}, {seeds_text(baseline.seeds)}: "
         f"{state} for verdicts. {text[0].upper()}{text[1:]}. Ratios below 1 are better. Share of "
-        "the gain: 0 is the error of the mean picture, 1 that of the best linear denoiser. Share "
-        "of the way: the part of the sampler’s way in ln σ that belongs to this level."
+        f"the gain: 0 is the error of the {baseline.mean_word}, 1 that of the best linear "
+        "denoiser. Share of the way: the part of the sampler’s way in ln σ that belongs to this "
+        "level."
     )
     return [Table("Has the baseline learned enough?", caption, header, body)], numbers

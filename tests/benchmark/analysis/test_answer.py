@@ -12,7 +12,8 @@ from benchmark.analysis.answer import QUESTION, headline, interim_note, question
 from benchmark.analysis.study_analysis import StudyAnalysis, analyse
 from benchmark.rows.file import append_rows
 from benchmark.study.hypotheses import Hypothesis
-from benchmark.study.terms import PrimaryMetric, Terms
+from benchmark.study.measure import PrimaryMetric
+from benchmark.study.terms import Terms
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from benchmark.analysis.sensitivity import sensitivity
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
 from benchmark.study.hypotheses import Hypothesis
-from benchmark.study.terms import PrimaryMetric, Terms, allowed_scales
+from benchmark.study.measure import PrimaryMetric, allowed_scales
+from benchmark.study.terms import Terms
 from mindiffusion.errors import UserError
 
 MARGIN = 0.02

@@ -10,8 +10,10 @@ from benchmark.cells.preflight import check_study
 from benchmark.evaluation.milestone import primary
 from benchmark.rows.file import ROWS_FILE
 from benchmark.study.feature_settings import FeatureSettings
+from benchmark.study.hypotheses import Hypothesis
+from benchmark.study.measure import PrimaryMetric
 from benchmark.study.study import EvaluationConfig, Study
-from benchmark.study.terms import PrimaryMetric, Terms
+from benchmark.study.terms import Terms
 from benchmark.study.variants import Variant
 from mindiffusion.errors import UserError
 from mindiffusion.training.preflight import run_bytes
@@ -131,16 +133,22 @@ ON_NO_RATIO = (
 )  # fmt: skip
 
 
+def check_metric(endpoint, evaluation):
+    """Refuse a metric that cannot decide a study scored so."""
+    terms = Terms(endpoint=endpoint)
+    primary.check_primary_metrics(terms, primary.deciding_metrics(evaluation))
+
+
 @pytest.mark.parametrize("metric", [*ON_NO_RATIO, f"FD-{NET}", "eps-MSE/ELBO"])
 def test_every_metric_that_is_one_number_may_decide_on_the_plain_scale(metric, make):
     endpoint = PrimaryMetric(metric, "plain")
-    primary.check_primary_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
+    check_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
 
 
 @pytest.mark.parametrize("metric", ON_NO_RATIO)
 def test_a_metric_that_may_be_0_or_of_which_more_is_better_has_no_ratio(metric, make):
     with pytest.raises(UserError, match=r"no ratio scale.* endpoint\.scale: plain, and") as error:
-        primary.check_primary_metric(PrimaryMetric(metric), make(metrics=EVERY_METRIC).evaluation)
+        check_metric(PrimaryMetric(metric), make(metrics=EVERY_METRIC).evaluation)
     assert "\n" not in str(error.value)
 
 
@@ -148,14 +156,14 @@ def test_a_metric_that_may_be_0_or_of_which_more_is_better_has_no_ratio(metric, 
 def test_a_metric_without_a_better_direction_cannot_decide(metric, make):
     endpoint = PrimaryMetric(metric, "plain")
     with pytest.raises(UserError, match="neither more nor less is better; name one of FD-"):
-        primary.check_primary_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
+        check_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
 
 
 @pytest.mark.parametrize("metric", [f"stitched-above/FD-{NET}", "attribute/hair", "eps-MSE"])
 def test_what_is_no_single_number_of_a_milestone_cannot_decide(metric, make):
     endpoint = PrimaryMetric(metric, "plain")
     with pytest.raises(UserError, match="as one number for each milestone, one of FD-"):
-        primary.check_primary_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
+        check_metric(endpoint, make(metrics=EVERY_METRIC).evaluation)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +188,9 @@ def test_the_distance_of_the_usual_net_is_that_of_the_weights_that_are_there(mak
     for net, name in (("inception", "FID"), ("effnet-lite0-224", "FD-EffNet-Lite0-224px")):
         chosen = (net, Path())
         monkeypatch.setattr(primary, "choose_feature_net", lambda auto, chosen=chosen: chosen)
-        primary.check_primary_metric(PrimaryMetric(name), study.evaluation)
+        check_metric(PrimaryMetric(name), study.evaluation)
         with pytest.raises(UserError, match=name):
-            primary.check_primary_metric(PrimaryMetric("FD-DINOv2-S"), study.evaluation)
+            check_metric(PrimaryMetric("FD-DINOv2-S"), study.evaluation)
 
 
 def test_study_that_fits_leaves_nothing(make, workdir):
@@ -249,3 +257,10 @@ def test_uncommitted_code_is_told_before_the_start(make, monkeypatch, revision, 
     assert len(said) == lines
     # Where nothing is left to train, nothing will be measured by it.
     assert not [line for line in check_study(study, []) if "provisional" in line]
+
+
+def test_a_metric_of_a_hypothesis_must_be_measured_too(make):
+    own = Hypothesis("T", "C - B", metric="KID", scale="plain", smallest_effect=0.1)
+    study = replace(make(), terms=Terms(hypotheses=(own,)))
+    with pytest.raises(UserError, match=r"hypotheses\.T\.metric is 'KID'; name a metric that"):
+        check_study(study, study.runs)

@@ -18,9 +18,14 @@ def images():
     return np.broadcast_to(greys[:, None, None, None], (NUM_SHOWN, 32, 32, 3)).copy()
 
 
+HIDING = {"linear_path": {"lowest": 0.01}}
+"""Settings of a process whose usual ones are for other data than pictures."""
+
+
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_pure_noise_hides_an_image_and_the_least_noise_shows_it(kind, images, tiny_config):
-    config = replace(tiny_config("b"), process=PROCESSES[kind]())
+    process = PROCESSES[kind](**HIDING.get(kind, {}))
+    config = replace(tiny_config("b"), process=process)
     lowest, highest = (torch.full((NUM_SHOWN,), t, dtype=torch.float64) for t in (1e-3, 1.0))
     clear, noise = (
         shown(images, times, config, PIXELS).astype(float) for times in (lowest, highest)

@@ -259,3 +259,45 @@ def test_arms_of_other_names_keep_their_contrast():
     assert longest.renamed({"long": "other", "B": "B"}) is longest
     assert dict(longest.renamed({"B": "A"}).weights) == {"A": 250.0, "C": -250.0}
     assert dict(hypothesis.renamed({"long": '" "'}).weights) == {"' '": 1.0, "other": -1.0}
+
+
+OWN = {"name": "T2", "contrast": "C - B", "metric": "KD-Net", "scale": "plain"}
+
+
+def test_a_metric_of_its_own_is_kept_in_the_index_and_others_write_none():
+    own = Hypothesis(**OWN, smallest_effect=0.5)
+    terms = Terms(hypotheses=(Hypothesis("T1", "C - B"), own))
+    written = written_terms(terms)
+    assert set(written["hypotheses"][0]) & {"metric", "scale", "smallest_effect"} == set()
+    assert terms_of({**written, "evaluation": {}}) == terms
+    first, other = terms.by_measure
+    assert [one.name for one in first.hypotheses] == ["T1"]
+    assert (other.endpoint.metric, other.smallest_effect, other.hypotheses) == (
+        "KD-Net",
+        0.5,
+        (own,),
+    )
+
+
+def test_a_share_of_the_study_holds_for_ratios_of_other_metrics():
+    terms = Terms(smallest_effect=0.07, hypotheses=(Hypothesis("T", "C - B", metric="FD-Net"),))
+    assert terms.by_measure[1].smallest_effect == 0.07
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (OWN, "hypothesis 'T2': smallest_effect is missing"),
+        (OWN | {"scale": "ratio", "smallest_effect": 3.0}, "'T2': smallest_effect is 3"),
+        (OWN | {"smallest_effect": 0.5, "at_least": 0.4}, "more than the smallest effect, 0.5"),
+    ],
+)  # fmt: skip
+def test_a_measure_that_cannot_be_is_refused(fields, said):
+    with pytest.raises(UserError) as error:
+        Terms(hypotheses=(Hypothesis(**fields),))
+    assert said in str(error.value)
+
+
+def test_a_file_is_told_in_one_line_of_a_scale_without_a_metric(load):
+    with pytest.raises(UserError, match="hypothesis 'T' has scale, but no metric of its own"):
+        load(STUDY + "hypotheses: [{name: T, contrast: C - B, scale: plain}]\n")

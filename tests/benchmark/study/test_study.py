@@ -57,7 +57,7 @@ def test_celeba32_is_the_seeds_run_with_eight_training_and_two_sampling_seeds():
     assert study.evaluation.num_generated >= 10_000 and study.evaluation.feature_nets == ("auto",)
 
 
-@pytest.mark.parametrize("name", study_names())
+@pytest.mark.parametrize("name", [one for one in study_names() if not one.startswith("theory")])
 def test_studies_have_four_milestones_two_of_them_in_the_full_range(name):
     """The demo, which decides nothing, has three."""
     for run in load_study(name).runs:

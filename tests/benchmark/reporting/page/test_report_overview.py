@@ -14,7 +14,8 @@ from benchmark.reporting.page.overview import cautions, cells_text, effect_on, m
 from benchmark.reporting.tables.verdicts import verdicts
 from benchmark.rows.frames import to_frame
 from benchmark.rows.metric_names import SUMMARIES
-from benchmark.study.terms import PrimaryMetric, Terms
+from benchmark.study.measure import PrimaryMetric
+from benchmark.study.terms import Terms
 from plots.build import legends
 
 LEARNED = Competence(

@@ -1,0 +1,1 @@
+"""Trained networks of the two-feature theory → rows."""
