@@ -235,7 +235,16 @@ def test_missing_or_damaged_weights_are_named(scored):
             milestone(step)
 
 
-ALL = replace(EVALUATION, metrics=METRICS, profile_images=32, stitch_levels=(0.4,))
+OF_NETWORKS = {
+    "silhouette", "probe", "norms", "cka", "jacobian", "spectrum", "ablation", "ablation_attributes"
+}  # fmt: skip
+"""Those of test_network_features.py."""
+ALL = replace(
+    EVALUATION,
+    metrics=tuple(name for name in METRICS if name not in OF_NETWORKS),
+    profile_images=32,
+    stitch_levels=(0.4,),
+)
 
 
 @pytest.mark.usefixtures("quick_classifier")
