@@ -39,7 +39,7 @@ def _data(options: argparse.Namespace) -> int:
 
 def _config(source: str, overrides: list[str]) -> "DataConfig":
     """The data set that a source names: of a preset, of a study, or the source itself."""
-    from benchmark.study.study import load_study, study_names
+    from benchmark.study.study import Study, load_study, study_names
     from mindiffusion.config.presets import (
         apply_overrides,
         build_config,
@@ -51,7 +51,10 @@ def _config(source: str, overrides: list[str]) -> "DataConfig":
     from mindiffusion.errors import UserError
 
     if source in study_names() or source.endswith((".yaml", ".yml")):
-        return load_study(source, overrides=overrides).runs[0].data
+        study = load_study(source, overrides=overrides)
+        if not isinstance(study, Study):
+            raise UserError(f"{study.name} draws its samples as it trains: there are no images.")
+        return study.runs[0].data
     if source in preset_names():
         return build_config(apply_overrides(load_preset(source), overrides), source).data
     content = apply_overrides({"data": {"dataset": source}}, overrides)

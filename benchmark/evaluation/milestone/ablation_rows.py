@@ -89,8 +89,9 @@ def _error_rows(
     milestone: Milestone, model: Model, yardstick: Yardstick, births: Births, ways: Ways
 ) -> Iterator[Row]:
     """Held-out ε-MSE without some channels, minus that of the whole network."""
-    noisy = to_denoise(model.process, milestone.config, yardstick, yardstick.data.held_out)
-    told = yardstick.labels(milestone.config, "held_out")
+    config = milestone.config
+    noisy = to_denoise(model.process, config, milestone.codec, yardstick, "held_out")
+    told = yardstick.labels(config, "held_out")
 
     def profile() -> ProfileResult:
         return denoising_profiles({"": model}, *noisy, told)[""]
@@ -114,12 +115,13 @@ def _accuracy_rows(
 ) -> Iterator[Row]:
     """Balanced accuracy of each attribute in x̂₀ without some channels, minus that with all."""
     classifier, count = yardstick.classifier, milestone.evaluation.profile_images
-    noisy = to_denoise(model.process, milestone.config, yardstick, yardstick.data.held_out)
-    told = yardstick.labels(milestone.config, "held_out")
+    config, codec = milestone.config, milestone.codec
+    noisy = to_denoise(model.process, config, codec, yardstick, "held_out")
+    told = yardstick.labels(config, "held_out")
     labels = {name: codes[:count] for name, codes in yardstick.data.held_out_labels.items()}
 
     def readings() -> DenoisedReadings:
-        return read_denoised(model, *noisy, classifier, told)
+        return read_denoised(model, *noisy, codec.pixels, classifier, told)
 
     whole = readings()
 

@@ -63,7 +63,7 @@ def jacobian_rows(milestone: Milestone, model: Model, yardstick: Yardstick) -> I
                 n_reference=count,
                 weights=milestone.weights,
             )
-        linear = linear_values(yardstick.oracle.eigenvalues, level).numpy()
+        linear = linear_values(yardstick.oracle(config).eigenvalues, level).numpy()
         for name, value in _at_ranks(linear, max(ranks)).items():
             yield milestone.row(f"{JACOBIAN_LINEAR}/{name}", value, level=level.time)
 
