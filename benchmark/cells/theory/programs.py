@@ -119,7 +119,7 @@ def do_programs(
         UserError: a run whose weights are not finite, or a state of other runs.
         Interrupted: a signal asked to stop; the state is saved.
     """
-    # One thread: two took thirteen times the CPU time on a busy machine, waiting for each other.
+    # One thread: two took twelve times the CPU time on a busy machine, waiting for each other.
     torch.set_num_threads(1)
     give_up = time.monotonic() + seconds
     with stop_signals():
