@@ -119,7 +119,7 @@ def _reproduce_theory(
             f"{study.name} trains all its runs at once in one process, so --cluster would gain "
             "nothing; leave it out."
         )
-    from benchmark.cells.theory import print_theory_dry_run, run_theory_study
+    from benchmark.cells.theory.run import print_theory_dry_run, run_theory_study
 
     if options.dry_run:
         return print_theory_dry_run(study, runs)

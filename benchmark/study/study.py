@@ -44,7 +44,7 @@ FEWEST_PROFILE = 2
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _STUDY_KEYS = (
     "evaluation.", "gate.", "endpoint.", "hypotheses=", "smallest_effect=", "runs_per_device=",
-    "seeds=",
+    "seeds=", "sweeps=",
 )  # fmt: skip
 
 
@@ -294,8 +294,8 @@ def load_study(
         name: a protocol's name, or a path that ends in .yaml.
         output: folder instead of ``results/<name>``.
         overrides: ``--set`` arguments; "evaluation.…" goes to the scoring, "gate.…",
-            "endpoint.…", "hypotheses=[…]", "smallest_effect=…", "runs_per_device=…" and
-            "seeds=[…]" to the study, the rest to each run.
+            "endpoint.…", "hypotheses=[…]", "smallest_effect=…", "runs_per_device=…",
+            "sweeps={…}" and "seeds=[…]" to the study, the rest to each run.
         smoke: a few steps and images, to see the whole path work.
 
     Raises:

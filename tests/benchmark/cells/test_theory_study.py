@@ -1,5 +1,6 @@
 """A study of the two-feature theory from its command to its page, at the smallest sizes."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,11 +8,14 @@ import sys
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.cells import theory
+from benchmark.cells.theory import __main__ as process
+from benchmark.cells.theory import run as theory
+from benchmark.cells.theory.programs import is_unscored, programs_of
 from benchmark.rows.file import ROWS_FILE, read_rows
 from benchmark.rows.row import key
 from benchmark.study.index import INDEX_FILE
 from benchmark.study.study import load_study
+from mindiffusion.errors import UserError
 
 STUDY = """
 kind: theory
@@ -61,7 +65,7 @@ def test_the_study_is_whole_and_says_what_it_is(folder):
     assert index["networks"]["B"]["capacity_limit"] is None
     assert index["arms"]["C steps=80"]["config"]["training"]["steps"] == 80
     study = of_study(folder)
-    assert not any(theory.is_unscored(study, run) for run in study.runs)
+    assert not any(is_unscored(study, run) for run in study.runs)
     assert not (folder / "states").exists()
 
 
@@ -102,6 +106,8 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_numbers(
     folder, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(theory, "finish", lambda study: None)
+    # In this process: the fixture's was done by one for each core.
+    monkeypatch.setattr(theory, "available_cores", lambda: 1)
     study = load_study(str(folder.parent / "mine.yaml"), output=str(tmp_path / "again"))
     assert theory.run_theory_study(study, study.runs, minutes=1e-9) == 0
     assert "stopped after 1e-09 minutes: 0 of 24 cells done" in capsys.readouterr().out
@@ -137,3 +143,30 @@ def test_bad_input_is_one_line(words, said, folder, capsys):
 def test_there_is_nothing_to_prepare(folder, capsys):
     assert main(["prepare", str(folder.parent / "mine.yaml")]) == 2
     assert "draws its samples as it trains" in capsys.readouterr().err
+
+
+def test_a_process_that_cannot_know_what_to_do_says_so(tmp_path, capsys):
+    assert process.main([]) == 2
+    assert "give the one document of a share" in capsys.readouterr().err
+    document = tmp_path / "share-0.json"
+    document.write_text('{"study": 1}')
+    assert process.main([str(document)]) == 2
+    assert "share-0.json" in capsys.readouterr().err
+
+
+def test_a_process_that_fails_ends_the_study_with_its_last_line(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(theory, "available_cores", lambda: 2)
+    words = ["training.lr=1e30", "sweeps={training.steps: [40, 80]}"]
+    study = of_study(folder, overrides=words)
+    study = dataclasses.replace(study, folder=tmp_path / "failed")
+    with pytest.raises(UserError, match=r"a process of the study stopped: .*not finite"):
+        theory.run_theory_study(study, study.runs)
+    assert (study.folder / "states" / "share-0.log").exists()
+
+
+def test_programs_hold_whole_seeds_of_runs_that_may_train_together(folder):
+    study = of_study(folder)
+    programs = programs_of(study, study.runs)
+    assert sum(len(program.runs) for program in programs) == len(study.runs)
+    assert {len({run.training.steps for run in program.runs}) for program in programs} == {1}
+    assert len({program.state for program in programs}) == len(programs) == 3
