@@ -7,7 +7,7 @@ lines a caption. ``metadata.jsonl`` as folders of Hugging Face have it, one or o
 A list of texts instead of a text gives several captions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -152,18 +152,25 @@ def without(listing: Listing, files: frozenset[str]) -> Listing:
     return replace(listing, left_out={reason: paths for reason, paths in left_out.items() if paths})
 
 
-def read_list(listing: Listing, path: str, most: int = MOST_LIST_BYTES) -> bytes:
-    """The bytes of a file that lies among the images.
+def read_lists(
+    listing: Listing, paths: Iterable[str], most: int = MOST_LIST_BYTES
+) -> Iterator[bytes]:
+    """The bytes of files that lie among the images, one after the other.
+
+    A zip is opened once for all of them: opening it checks its whole directory.
 
     Raises:
-        UserError: it can't be read, or is too large.
+        UserError: one can't be read, or is too large.
     """
-    place = listing.place
+    place, path = listing.place, ""
     try:
         if place.is_dir():
-            return read_file(place / path, most)
-        with open_zip(place) as archive:
-            return read_member(archive, path)
+            for path in paths:
+                yield read_file(place / path, most)
+        else:
+            with open_zip(place) as archive:
+                for path in paths:
+                    yield read_member(archive, path)
     except BadImage as error:
         raise UserError(f"{place}: {printable(path, _SHOWN)} {error}.") from None
 
@@ -196,9 +203,9 @@ def _files_of(source: str, listing: Listing) -> list[str]:
 
 def _has_texts(listing: Listing) -> bool:
     """Whether labels of ``dataset.json`` are texts; else they are classes."""
-    labels = parse_json(
-        read_list(listing, BY_LIST), _AnyList, f"{listing.place}: {BY_LIST}", _LIST_ADVICE
-    ).labels
+    (content,) = read_lists(listing, [BY_LIST])
+    at = f"{listing.place}: {BY_LIST}"
+    labels = parse_json(content, _AnyList, at, _LIST_ADVICE).labels
     first = labels[0][1] if labels else None
     return isinstance(first[0] if isinstance(first, list) and first else first, str)
 
@@ -220,8 +227,8 @@ def _beside(listing: Listing) -> FileCaptions:
             )
     files = _files_of(BESIDE, listing)
     said = {}
-    for path in files:
-        lines = _decoded(read_list(listing, path, _MOST_TEXT_BYTES), listing, path).splitlines()
+    for path, content in zip(files, read_lists(listing, files, _MOST_TEXT_BYTES), strict=True):
+        lines = _decoded(content, listing, path).splitlines()
         said[pictures.get(_stem(path), path)] = [line for line in lines if line.strip()]
     texts = fitting(BESIDE, said, listing.paths, listing.place)
     return FileCaptions(BESIDE, texts, frozenset(files))
@@ -241,9 +248,9 @@ def _metadata(listing: Listing) -> FileCaptions:
     """Every ``metadata.jsonl``, of pictures in its own folder and below."""
     files = _files_of(METADATA, listing)
     said: dict[str, list[str]] = {}
-    for path in files:
+    for path, content in zip(files, read_lists(listing, files), strict=True):
         folder = path.removesuffix(METADATA)
-        for number, line in enumerate(read_list(listing, path).splitlines(), start=1):
+        for number, line in enumerate(content.splitlines(), start=1):
             if line.strip():
                 at = f"{listing.place}: {printable(path, _SHOWN)}, line {number}"
                 name, entry = _entry(line, at)
@@ -268,7 +275,8 @@ def _several(texts: _Texts) -> list[str]:
 def _by_list(listing: Listing) -> FileCaptions:
     at = f"{listing.place}: {BY_LIST}"
     said: dict[str, list[str]] = {}
-    for path, one in parse_json(read_list(listing, BY_LIST), _List, at, _LIST_ADVICE).labels:
+    (content,) = read_lists(listing, [BY_LIST])
+    for path, one in parse_json(content, _List, at, _LIST_ADVICE).labels:
         said.setdefault(path, []).extend(_several(one))
     texts = fitting(BY_LIST, said, listing.paths, listing.place)
     return FileCaptions(BY_LIST, texts, frozenset({BY_LIST}))

@@ -20,7 +20,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from mindiffusion.data.classes import check_count, check_filled
-from mindiffusion.data.file_captions import FileCaptions, fitting, read_list
+from mindiffusion.data.file_captions import FileCaptions, fitting, read_lists
 from mindiffusion.data.folder import (
     FileSource,
     ImageFile,
@@ -250,7 +250,7 @@ def _annotated(listing: Listing, paths: Sequence[str]) -> dict[str, tuple[str, .
     file = f"{ANNOTATIONS}/captions_{folder}.json"
     at = f"{listing.place}: {file}"
     try:
-        content = read_list(listing, file)
+        (content,) = read_lists(listing, [file])
     except FileNotFoundError:
         raise UserError(
             f"{listing.place} lacks {file}; unpack COCO's annotations there, or leave "

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mindiffusion.data import caption_file
+from mindiffusion.data import caption_file, file_captions
 from mindiffusion.data.caption_file import captions_table, clean, read_captions, write_captions
 from mindiffusion.data.caption_grammar import PHRASINGS, holds, parse
 from mindiffusion.data.prepare import plan_data, prepare
@@ -14,6 +14,7 @@ from mindiffusion.data.prepared import load_prepared
 from mindiffusion.data.record import config_key
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
+from mindiffusion.outside.zips import open_zip
 
 NUMBER = 20
 
@@ -140,6 +141,16 @@ def test_files_say_what_pictures_show(pictures, tmp_path, source):
         assert texts == said(item.path)
     first = data.captions.texts[data.captions.prompts[0]]
     assert first == said(plan.held_out[0].path)[0]
+
+
+def test_a_zip_is_opened_once_for_all_its_texts(pictures, monkeypatch):
+    write_texts(pictures)
+    opened = []
+    monkeypatch.setattr(
+        file_captions, "open_zip", lambda place: opened.append(place) or open_zip(place)
+    )
+    plan = plan_data(config_of(zip_of(pictures), "txt"), None)
+    assert len(plan.captioner.texts) == NUMBER and len(opened) == 1
 
 
 def test_a_changed_caption_makes_other_data(pictures, tmp_path):
