@@ -7,19 +7,20 @@ lines a caption. ``metadata.jsonl`` as folders of Hugging Face have it, one or o
 A list of texts instead of a text gives several captions.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mindiffusion.data.caption_file import check_texts, clean, distinct
 from mindiffusion.data.listing import Listing, of_suffix
 from mindiffusion.data.names import AUTO, BESIDE, BY_LIST, METADATA
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
-from mindiffusion.outside.documents import parse_json
+from mindiffusion.outside.documents import first_fault, parse_json
 from mindiffusion.outside.paths import read_file
 from mindiffusion.outside.pictures import BadImage
 from mindiffusion.outside.zips import MOST_MEMBERS, open_zip, read_member
@@ -30,6 +31,8 @@ MOST_LIST_BYTES = 256_000_000
 _MOST_TEXT_BYTES = 1_000_000
 """Of a text file beside one picture."""
 _SHOWN = 80
+_LINE_END = re.compile(r"\r\n|\r|\n")
+"""``str.splitlines`` also ends lines at control characters, such as a form feed."""
 _OF_SOURCE = {BESIDE: ".txt", METADATA: ".jsonl", BY_LIST: ".json"}
 """The suffix of the files of a source, by which a listing left them out."""
 _Path = Annotated[str, Field(max_length=4096)]
@@ -92,6 +95,19 @@ _LINE = TypeAdapter(_Line)
 _LIST_ADVICE = 'expected {"labels": [["image.png", "a caption"], …]}.'
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A source that is there.
+
+    Attributes:
+        files: paths of its files.
+        said: reads what they say: path of each image to its captions as they stand there.
+    """
+
+    files: Sequence[str]
+    said: Callable[[], Mapping[str, Sequence[str]]]
+
+
 def captions_of_files(wanted: str, listing: Listing) -> FileCaptions:
     """The captions of the images of a folder or zip.
 
@@ -102,13 +118,14 @@ def captions_of_files(wanted: str, listing: Listing) -> FileCaptions:
     Raises:
         UserError: there are none, or of ``AUTO`` several; or they do not fit the images.
     """
-    source = _only_source(listing) if wanted == AUTO else wanted
-    if not _files_of(source, listing):
+    source, found = _only_source(listing) if wanted == AUTO else (wanted, BY[wanted](listing))
+    if found is None:
         raise UserError(
             f"data.captions is {source}, but {listing.place} has no captions there; give "
             f"data.captions={AUTO} to take those that it has, or leave captions out."
         )
-    return BY[source](listing)
+    texts = fitting(source, found.said(), listing.paths, listing.place)
+    return FileCaptions(source, texts, frozenset(found.files))
 
 
 def fitting(
@@ -175,39 +192,39 @@ def read_lists(
         raise UserError(f"{place}: {printable(path, _SHOWN)} {error}.") from None
 
 
-def _only_source(listing: Listing) -> str:
-    found = {source: files for source in BY if (files := _files_of(source, listing))}
-    if not found:
-        raise UserError(
-            f"data.captions is {AUTO}, but {listing.place} has no captions; they may stand in .txt "
-            f"files beside the pictures, in {METADATA}, or in {BY_LIST}."
-        )
-    if len(found) > 1:
-        told = " and ".join(f"{source} ({len(files)} file(s))" for source, files in found.items())
-        raise UserError(
-            f"{listing.place} has captions from {told}; say which: data.captions={min(found)}."
-        )
-    return min(found)
+def _only_source(listing: Listing) -> tuple[str, _Found]:
+    """The one source that is there.
+
+    A file that has the name of a source's and is none is told of only where no other source is
+    there: ``metadata.jsonl`` may hold classes, and ``dataset.json`` may be anybody's.
+    """
+    there: dict[str, _Found] = {}
+    faults: list[UserError] = []
+    for source, look in BY.items():
+        try:
+            found = look(listing)
+        except UserError as error:
+            faults.append(error)
+            continue
+        if found is not None:
+            there[source] = found
+    if len(there) > 1:
+        told = " and ".join(f"{source} ({len(one.files)} file(s))" for source, one in there.items())
+        choice = " or ".join(f"data.captions={source}" for source in there)
+        raise UserError(f"{listing.place} has captions from {told}; say which: {choice}.")
+    if there:
+        return next(iter(there.items()))
+    if faults:
+        raise faults[0]
+    raise UserError(
+        f"data.captions is {AUTO}, but {listing.place} has no captions; they may stand in .txt "
+        f"files beside the pictures, in {METADATA}, or in {BY_LIST}."
+    )
 
 
-def _files_of(source: str, listing: Listing) -> list[str]:
-    """Paths of the files of a source; of ``dataset.json`` only where it has texts."""
-    paths = listing.left_out.get(of_suffix(_OF_SOURCE[source]), ())
-    if source == BESIDE:
-        stems = {_stem(path) for path in listing.paths}
-        return list(paths) if any(_stem(path) in stems for path in paths) else []
-    if source == METADATA:
-        return [path for path in paths if PurePosixPath(path).name == METADATA]
-    return [BY_LIST] if BY_LIST in paths and _has_texts(listing) else []
-
-
-def _has_texts(listing: Listing) -> bool:
-    """Whether labels of ``dataset.json`` are texts; else they are classes."""
-    (content,) = read_lists(listing, [BY_LIST])
-    at = f"{listing.place}: {BY_LIST}"
-    labels = parse_json(content, _AnyList, at, _LIST_ADVICE).labels
-    first = labels[0][1] if labels else None
-    return isinstance(first[0] if isinstance(first, list) and first else first, str)
+def _files(source: str, listing: Listing) -> Sequence[str]:
+    """Paths of files with the suffix of a source."""
+    return listing.left_out.get(of_suffix(_OF_SOURCE[source]), ())
 
 
 def _stem(path: str) -> str:
@@ -215,8 +232,16 @@ def _stem(path: str) -> str:
     return f"{folder}{slash}{name.rpartition('.')[0]}"
 
 
-def _beside(listing: Listing) -> FileCaptions:
+def _beside(listing: Listing) -> _Found | None:
     """A text file beside each picture; lines are captions."""
+    files = _files(BESIDE, listing)
+    stems = {_stem(path) for path in listing.paths}
+    if not any(_stem(path) in stems for path in files):
+        return None
+    return _Found(files, lambda: _said_beside(listing, files))
+
+
+def _said_beside(listing: Listing, files: Sequence[str]) -> dict[str, list[str]]:
     pictures: dict[str, str] = {}
     for path in listing.paths:
         other = pictures.setdefault(_stem(path), path)
@@ -225,13 +250,11 @@ def _beside(listing: Listing) -> FileCaptions:
                 f"{listing.place}: {printable(other, _SHOWN)} and {printable(path, _SHOWN)} would "
                 "have one text file; rename one of them."
             )
-    files = _files_of(BESIDE, listing)
     said = {}
     for path, content in zip(files, read_lists(listing, files, _MOST_TEXT_BYTES), strict=True):
-        lines = _decoded(content, listing, path).splitlines()
+        lines = _LINE_END.split(_decoded(content, listing, path))
         said[pictures.get(_stem(path), path)] = [line for line in lines if line.strip()]
-    texts = fitting(BESIDE, said, listing.paths, listing.place)
-    return FileCaptions(BESIDE, texts, frozenset(files))
+    return said
 
 
 def _decoded(content: bytes, listing: Listing, path: str) -> str:
@@ -244,19 +267,34 @@ def _decoded(content: bytes, listing: Listing, path: str) -> str:
         ) from None
 
 
-def _metadata(listing: Listing) -> FileCaptions:
-    """Every ``metadata.jsonl``, of pictures in its own folder and below."""
-    files = _files_of(METADATA, listing)
-    said: dict[str, list[str]] = {}
+def _metadata(listing: Listing) -> _Found | None:
+    """Every ``metadata.jsonl``, of pictures in its own folder and below.
+
+    Raises:
+        UserError: their first line gives no caption.
+    """
+    files = [path for path in _files(METADATA, listing) if PurePosixPath(path).name == METADATA]
+    for _, line, at in _lines(listing, files):
+        _entry(line, at)
+        return _Found(files, lambda: _said_in_metadata(listing, files))
+    return None
+
+
+def _lines(listing: Listing, files: Sequence[str]) -> Iterator[tuple[str, bytes, str]]:
+    """Folder, content and place of each line that is not blank."""
     for path, content in zip(files, read_lists(listing, files), strict=True):
-        folder = path.removesuffix(METADATA)
         for number, line in enumerate(content.splitlines(), start=1):
             if line.strip():
                 at = f"{listing.place}: {printable(path, _SHOWN)}, line {number}"
-                name, entry = _entry(line, at)
-                said.setdefault(folder + name, []).extend(entry)
-    texts = fitting(METADATA, said, listing.paths, listing.place)
-    return FileCaptions(METADATA, texts, frozenset(files))
+                yield path.removesuffix(METADATA), line, at
+
+
+def _said_in_metadata(listing: Listing, files: Sequence[str]) -> dict[str, list[str]]:
+    said: dict[str, list[str]] = {}
+    for folder, line, at in _lines(listing, files):
+        name, entry = _entry(line, at)
+        said.setdefault(folder + name, []).extend(entry)
+    return said
 
 
 def _entry(line: bytes, at: str) -> tuple[str, list[str]]:
@@ -272,19 +310,37 @@ def _several(texts: _Texts) -> list[str]:
     return [texts] if isinstance(texts, str) else texts
 
 
-def _by_list(listing: Listing) -> FileCaptions:
+def _by_list(listing: Listing) -> _Found | None:
+    """``dataset.json`` where its labels are texts; else they are classes.
+
+    Raises:
+        UserError: it is no list of labels.
+    """
+    if BY_LIST not in _files(BY_LIST, listing):
+        return None
     at = f"{listing.place}: {BY_LIST}"
-    said: dict[str, list[str]] = {}
     (content,) = read_lists(listing, [BY_LIST])
-    for path, one in parse_json(content, _List, at, _LIST_ADVICE).labels:
+    labels = parse_json(content, _AnyList, at, _LIST_ADVICE).labels
+    first = labels[0][1] if labels else None
+    if not isinstance(first[0] if isinstance(first, list) and first else first, str):
+        return None
+    return _Found([BY_LIST], lambda: _said_in_list(labels, at))
+
+
+def _said_in_list(labels: Any, at: str) -> dict[str, list[str]]:
+    try:
+        checked = _List.model_validate({"labels": labels}).labels
+    except ValidationError as error:
+        raise UserError(f"{at}: {first_fault(error)}; {_LIST_ADVICE}") from None
+    said: dict[str, list[str]] = {}
+    for path, one in checked:
         said.setdefault(path, []).extend(_several(one))
-    texts = fitting(BY_LIST, said, listing.paths, listing.place)
-    return FileCaptions(BY_LIST, texts, frozenset({BY_LIST}))
+    return said
 
 
-BY: dict[str, Callable[[Listing], FileCaptions]] = {
+BY: dict[str, Callable[[Listing], _Found | None]] = {
     BESIDE: _beside,
     METADATA: _metadata,
     BY_LIST: _by_list,
 }
-"""How files say what images show, by the name that ``data.captions`` gives."""
+"""What looks for a source, by the name that ``data.captions`` gives; None: it is not there."""

@@ -177,7 +177,8 @@ def test_two_sources_of_captions_are_refused_unless_one_is_named(pictures):
     write_texts(pictures)
     write_list(pictures)
     said = refused(pictures)
-    assert "txt (20 file(s)) and dataset.json (1 file(s))" in said and "data.captions=" in said
+    assert "txt (20 file(s)) and dataset.json (1 file(s))" in said
+    assert said.endswith("data.captions=txt or data.captions=dataset.json.")
     assert plan_data(config_of(pictures, "txt"), None).captioner.source == "txt"
 
 
@@ -186,6 +187,38 @@ def test_a_list_of_classes_is_no_source_of_captions(pictures):
     write_texts(pictures)
     assert plan_data(config_of(pictures), None).captioner.source == "txt"
     assert "has no captions there" in refused(pictures, "dataset.json")
+
+
+OTHERS = {
+    "metadata.jsonl": '{"file_name": "000001.png", "label": 3}\n',
+    "dataset.json": '{"name": "somebody\'s", "labels": {"cat": 1}}',
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_files_of_others_are_no_second_source_and_are_said_to_be_left_out(pictures, name):
+    write_texts(pictures)
+    (pictures / name).write_text(OTHERS[name])
+    plan = plan_data(config_of(pictures), None)
+    assert plan.captioner.source == "txt" and any(name in note for note in plan.notes)
+
+
+@pytest.mark.parametrize("captions", ["auto", "dataset.json"])
+def test_a_list_is_read_and_parsed_once(pictures, monkeypatch, captions):
+    write_list(pictures)
+    parsed, parse_json = [], file_captions.parse_json
+    monkeypatch.setattr(
+        file_captions, "parse_json", lambda *given: parsed.append(given) or parse_json(*given)
+    )
+    plan_data(config_of(pictures, captions), None)
+    assert len(parsed) == 1
+
+
+def test_lines_end_where_text_files_end_them_and_nowhere_else(pictures):
+    write_texts(pictures)
+    (pictures / "000001.txt").write_bytes("one\x0bline\x1cof\u2028text\rtwo\r\n\nthree".encode())
+    texts = plan_data(config_of(pictures), None).captioner.texts["000001.png"]
+    assert texts == ("one line of text", "two", "three")
 
 
 @pytest.mark.parametrize("write", [write_texts, write_metadata, write_list])
@@ -216,6 +249,9 @@ BAD = {
     "number as text": (
         lambda f: (f / "metadata.jsonl").write_text('{"file_name": "a.png", "text": 3}\n'),
         "metadata.jsonl, line 1: text."),
+    "number in a list": (
+        lambda f: (f / "dataset.json").write_text('{"labels": [["a.png", "a"], ["b.png", 3]]}'),
+        "dataset.json: labels.1.1."),
     "not utf-8": (lambda f: (f / "000001.txt").write_bytes(b"caf\xe9"), "0xe9) is not UTF-8"),
     "control characters": (lambda f: (write_texts(f), (f / "000001.txt").write_text("a\x1b[2J"))[0],
                            "has characters that can't be shown"),
