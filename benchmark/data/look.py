@@ -33,7 +33,7 @@ class Look:
         items: the training items that were looked at, in the order of the plan.
         samples: what was drawn of those that can be used, with their items.
         bad: name and reason of those that can't.
-        sizes: (height, width) of the pictures before they are cropped; none of drawn ones.
+        sizes: (height, width) of the samples' pictures before they are cropped; none of drawn ones.
     """
 
     config: DataConfig
@@ -57,7 +57,7 @@ def look_at(config: DataConfig, num_images: int) -> Look:
         num_images: how many to draw; all where there are no more.
 
     Raises:
-        UserError: the source makes no data set, or no image of the sample can be used.
+        UserError: the source makes no data set, or fewer than two images of the sample can be used.
     """
     if not 2 <= num_images <= MOST_IMAGES:
         raise UserError(f"--images is {num_images}; give 2 to {MOST_IMAGES:,}.")
@@ -68,22 +68,40 @@ def look_at(config: DataConfig, num_images: int) -> Look:
     samples, bad, sizes = [], [], []
     for item in items:
         try:
-            sizes += _size(plan, item)
-            samples.append((item, plan.source.draw(item)))
+            sample, size = _drawn(plan, item)
         except BadImage as error:
             bad.append((plan.source.name_of(item), str(error)))
+            continue
+        samples.append((item, sample))
+        sizes += size
     if len(samples) < 2:
-        name, reason = bad[0]
-        raise UserError(f"{plan.origin}: none of {len(items)} images can be used: {name} {reason}.")
+        raise _too_few(plan, len(items), len(samples), bad)
     return Look(config, plan, items, samples, bad, sizes)
 
 
-def _size(plan: Plan, item: Any) -> list[tuple[int, int]]:
-    """(height, width) of a file's picture; nothing for what is no file."""
+def _drawn(plan: Plan, item: Any) -> tuple[Sample, list[tuple[int, int]]]:
+    """An item's image, and (height, width) of a file's picture; no size of what is no file.
+
+    Raises:
+        BadImage: the item can't be used.
+    """
     if not isinstance(plan.source, FileSource):
-        return []
-    width, height = plan.source.picture(item).image.size
-    return [(height, width)]
+        return plan.source.draw(item), []
+    picture = plan.source.picture(item)
+    width, height = picture.image.size
+    return plan.source.sample(item, picture), [(height, width)]
+
+
+def _too_few(plan: Plan, looked_at: int, usable: int, bad: Sequence[tuple[str, str]]) -> UserError:
+    """What to say of fewer than two images."""
+    if not bad:
+        return UserError(f"{plan.origin} has {looked_at} training image; a look takes two or more.")
+    count = "one" if usable else "none"
+    name, reason = bad[0]
+    return UserError(
+        f"{plan.origin}: {count} of {looked_at} images can be used, and a look takes two or more; "
+        f"the first bad one is {name}, which {reason}."
+    )
 
 
 def write_sheet(path: Path, look: Look) -> None:

@@ -78,7 +78,10 @@ class FileSource:
         Raises:
             BadImage: of a kind that is not taken, corrupt, or smaller than the crop.
         """
-        picture = self.picture(item)
+        return self.sample(item, self.picture(item))
+
+    def sample(self, item: ImageFile, picture: Picture) -> Sample:
+        """A file's picture as ``draw`` gives it; errors as of ``draw``."""
         pixels = np.asarray(crop_and_resize(picture.image, self.crop, self.size))
         return Sample(pixels, item.codes, digest64(pixels.tobytes()), picture.oddities)
 

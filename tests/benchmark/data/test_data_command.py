@@ -8,8 +8,9 @@ from benchmark.__main__ import main
 from benchmark.data.look import look_at
 from benchmark.data.spectrum_slope import radial_power, spectrum_slope
 from benchmark.data.told import told
+from mindiffusion.data.folder import FileSource
 from mindiffusion.data.mean_and_spread import image_statistics
-from mindiffusion.data.prepare import prepare
+from mindiffusion.data.prepare import plan_data, prepare
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
 
@@ -104,11 +105,31 @@ def test_mistakes_are_one_line(arguments, said, capsys):
     assert said in error and error.count("\n") == 1
 
 
-def test_images_none_of_which_can_be_used_are_refused(tmp_path):
+def test_images_none_or_one_of_which_can_be_used_are_refused(tmp_path):
     for number in range(4):
         (tmp_path / f"{number}.png").write_bytes(b"none")
-    with pytest.raises(UserError, match=r"none of 3 images can be used"):
+    config = DataConfig(dataset=str(tmp_path), size=8)
+    with pytest.raises(UserError, match=r"none of 3 images can be used, .* two or more; .*\.png"):
+        look_at(config, 10)
+    Image.new("RGB", (9, 9)).save(tmp_path / plan_data(config, None).train[0].path)
+    with pytest.raises(UserError, match=r"one of 3 images can be used, .* two or more; .*\.png"):
+        look_at(config, 10)
+
+
+def test_a_source_of_one_training_image_is_refused(tmp_path):
+    for number in range(2):
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{number}.png")
+    with pytest.raises(UserError, match=r"has 1 training image; a look takes two or more"):
         look_at(DataConfig(dataset=str(tmp_path), size=8), 10)
+
+
+def test_each_picture_is_decoded_once(folder, monkeypatch):
+    decoded, picture = [], FileSource.picture
+    monkeypatch.setattr(
+        FileSource, "picture", lambda self, item: decoded.append(item) or picture(self, item)
+    )
+    look = look_at(DataConfig(dataset=str(folder), size=8), 5)
+    assert decoded == look.items and len(look.sizes) == len(look.samples) == 5
 
 
 def test_the_slope_of_a_known_spectrum_is_found():
