@@ -1,13 +1,16 @@
 """What a look at a source found, in lines."""
 
+import contextlib
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from benchmark.data.look import Look
-from benchmark.data.spectrum_slope import LOWEST, spectrum_slope
+from benchmark.data.spectrum_slope import FEWEST_RINGS, LOWEST, spectrum_slope
 from mindiffusion.data.mean_and_spread import image_statistics
-from mindiffusion.data.source import Captioner
+from mindiffusion.data.source import Captioner, Plan
+from mindiffusion.outside.pictures import BadImage
 from mindiffusion.printable import printable
 
 _MOST_CHARACTERS = 600
@@ -76,11 +79,17 @@ def _of_colours(look: Look) -> Iterator[str]:
     found = image_statistics(look.images).summary
     colours = ", ".join(f"{value:.2f}" for value in found.mean_colour)
     yield f"sigma_data: {found.std:.3f}; mean of red, green, blue: {colours} (pixels in [-1, 1])"
+    yield f"spectrum: {_slope(look)}"
+
+
+def _slope(look: Look) -> str:
     finest = look.plan.size // 2 - 1
-    yield (
-        f"spectrum: power falls as frequency to the {spectrum_slope(look.images):.2f} "
-        f"({LOWEST} to {finest} cycles a picture)"
-    )
+    if finest - LOWEST + 1 < FEWEST_RINGS:
+        return f"too few frequencies for a slope at {look.plan.size} pixels"
+    slope = spectrum_slope(look.images)
+    if math.isnan(slope):
+        return "no power at some frequencies, so no slope"
+    return f"power falls as frequency to the {slope:.2f} ({LOWEST} to {finest} cycles a picture)"
 
 
 def _of_labels(look: Look) -> Iterator[str]:
@@ -103,6 +112,14 @@ def _of_captions(look: Look, captioner: Captioner) -> Iterator[str]:
     )
     for text in texts[:: max(1, len(texts) // _SHOWN_CAPTIONS)][:_SHOWN_CAPTIONS]:
         yield f"  {printable(text, 2 * _SHOWN)!r}"
-    held_out = look.plan.held_out[0]
-    codes = look.plan.source.draw(held_out).codes
-    yield f"  prompt: {printable(captioner.prompt(held_out, codes), 2 * _SHOWN)!r}"
+    prompt = _prompt(look.plan, captioner)
+    if prompt is not None:
+        yield f"  prompt: {printable(prompt, 2 * _SHOWN)!r}"
+
+
+def _prompt(plan: Plan, captioner: Captioner) -> str | None:
+    """The prompt of the first held-out item that can be drawn; None: none can."""
+    for item in plan.held_out:
+        with contextlib.suppress(BadImage):
+            return captioner.prompt(item, plan.source.draw(item).codes)
+    return None

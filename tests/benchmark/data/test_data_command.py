@@ -74,6 +74,25 @@ def test_what_cannot_be_used_is_counted_and_named_and_copies_are_counted(folder)
     assert "left out: 30 with suffix .txt" in line(lines, "left out")
 
 
+def test_the_prompt_is_of_the_first_held_out_picture_that_can_be_drawn(folder):
+    config = DataConfig(dataset=str(folder), size=8, captions="auto")
+    first, second, third = (file.path for file in plan_data(config, None).held_out)
+    (folder / first).write_bytes(b"none")
+    said = line(told(look_at(config, 4)), "  prompt:")
+    assert said == f"  prompt: 'picture {int(second[4:7])}'"
+    for path in (second, third):
+        (folder / path).write_bytes(b"none")
+    assert not any("prompt:" in one for one in told(look_at(config, 4)))
+
+
+def test_a_spectrum_without_a_slope_is_said_to_have_none(tmp_path):
+    for number in range(4):
+        Image.new("RGB", (16, 16), "red").save(tmp_path / f"{number}.png")
+    for size, said in ((8, "too few frequencies for a slope"), (16, "no power at some")):
+        lines = told(look_at(DataConfig(dataset=str(tmp_path), size=size), 3))
+        assert said in line(lines, "spectrum:") and "nan" not in line(lines, "spectrum:")
+
+
 def test_the_command_prints_and_writes_a_contact_sheet(folder, tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
     options = ["--images", "10", "--output", str(sheet), "--set", "data.size=8"]
