@@ -4,7 +4,6 @@ A caption is known by its number in the table. So what a network is told of a ba
 image, as with classes, and what turns numbers into tokens or states has work for each text once.
 """
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +68,3 @@ class Captions:
         """Distinct texts, and captions of the images of each split, for the manifest."""
         train, held_out = len(self.train.numbers), len(self.held_out.numbers)
         return {"texts": len(self.texts), "train": train, "held_out": held_out}
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the table, for caches of what is computed of it."""
-        return hashlib.sha256("\n".join(self.texts).encode()).hexdigest()

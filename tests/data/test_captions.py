@@ -303,9 +303,7 @@ def test_a_file_of_captions_is_read_as_it_was_written(table, tmp_path):
     path = tmp_path / "captions.npz"
     write_captions(path, table)
     found = read(path)
-    assert (found.texts, found.num_learned, found.digest) == (
-        table.texts, table.num_learned, table.digest,
-    )  # fmt: skip
+    assert (found.texts, found.num_learned) == (table.texts, table.num_learned)
     for mine, its in ((found.train, table.train), (found.held_out, table.held_out)):
         assert np.array_equal(mine.starts, its.starts)
         assert np.array_equal(mine.numbers, its.numbers)
