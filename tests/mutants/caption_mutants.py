@@ -55,6 +55,20 @@ CAPTION_MUTANTS = (
         (f"{DATA}/test_captions.py",),
     ),
     Mutant(
+        "a-file-of-somebody-else-forbids-captions",
+        "mindiffusion/data/file_captions.py",
+        "faults.append(error)",
+        "raise error",
+        (f"{DATA}/test_captions.py",),
+    ),
+    Mutant(
+        "control-characters-end-a-caption",
+        "mindiffusion/data/file_captions.py",
+        "_LINE_END.split(_decoded(content, listing, path))",
+        "_decoded(content, listing, path).splitlines()",
+        (f"{DATA}/test_captions.py",),
+    ),
+    Mutant(
         "validation-of-ffhq-begins-one-late",
         "mindiffusion/data/public_layouts.py",
         "int(stem) >= FIRST_VALIDATION",
