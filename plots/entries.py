@@ -188,8 +188,7 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "How the error scales",
         "The primary metric at the end of training over each setting that the study sweeps, both "
         "axes logarithmic, geometric means over seeds. A line is a power law, its slope the "
-        "exponent (in the tables). The theory calls an error Θ(1) that stays, and o(1) one that "
-        "falls.",
+        "exponent (in the tables).",
         lambda study: bool(study.swept_values),
         exponents.figure,
         of_all_arms=True,

@@ -253,6 +253,20 @@ BENCHMARK_MUTANTS = (
         (f"{BENCHMARK}/analysis/test_exponents.py",),
     ),
     Mutant(
+        "exponents-of-different-seeds-are-paired",
+        "benchmark/analysis/exponents.py",
+        "own[seed] - others[seed] for seed in own if seed in others",
+        "a - b for a, b in zip(own.values(), others.values())",
+        (f"{BENCHMARK}/analysis/test_exponents.py",),
+    ),
+    Mutant(
+        "a-small-exponent-is-growth-where-its-sign-is-sure",
+        "benchmark/analysis/exponents.py",
+        "if found.high < -SMALLEST_EXPONENT:",
+        "if found.high < 0:",
+        (f"{BENCHMARK}/analysis/test_exponents.py",),
+    ),
+    Mutant(
         "a-swept-arm-stands-among-the-others",
         "benchmark/study/sweeps.py",
         'content = merge(content, {"arm": f"{entry.content[\'arm\']} {said}"})',
