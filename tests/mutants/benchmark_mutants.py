@@ -246,6 +246,20 @@ BENCHMARK_MUTANTS = (
         (f"{BENCHMARK}/analysis/test_own_metric.py",),
     ),
     Mutant(
+        "held-out-error-contradicts-what-is-no-distance",
+        "benchmark/analysis/findings.py",
+        'evidence.is_primary or noun == "distance"',
+        "True",
+        (f"{BENCHMARK}/analysis/test_own_metric.py",),
+    ),
+    Mutant(
+        "hypothesis-without-rows-disappears",
+        "benchmark/analysis/findings.py",
+        "    if evidence.is_primary:\n        return list(",
+        "    if True:\n        return list(",
+        (f"{BENCHMARK}/analysis/test_own_metric.py",),
+    ),
+    Mutant(
         "slope-through-the-origin",
         "benchmark/analysis/exponents.py",
         "centred = np.log(x) - np.log(x).mean()",
