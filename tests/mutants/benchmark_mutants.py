@@ -423,8 +423,15 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "ablation-keeps-the-stage-and-drops-the-rest",
         "benchmark/evaluation/features_of/ablation.py",
-        "is_on & (born != stage)",
-        "is_on & (born == stage)",
+        "Ablation(count, others, random)",
+        "Ablation(count, of_stage, random)",
+        (f"{BENCHMARK}/evaluation/features_of/test_ablation.py",),
+    ),
+    Mutant(
+        "random-channels-share-some-with-the-stage",
+        "benchmark/evaluation/features_of/ablation.py",
+        "among = others if int(others.sum()) >= count else is_on",
+        "among = is_on",
         (f"{BENCHMARK}/evaluation/features_of/test_ablation.py",),
     ),
     Mutant(
