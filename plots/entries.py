@@ -259,7 +259,8 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "against the whole network. If late channels carry fine detail, lines of late stages rise "
         "at low noise alone, further than those of as many channels chosen at random (dashed), and "
         "not so in S, whose mask opens without a curriculum. Blue: an attribute is read better "
-        "without these channels than without random ones; red: worse.",
+        "without these channels than without random ones; red: worse; white: too small a change "
+        "for its error. Low and high noise stand apart, for the claim is about low noise.",
         _any_rows(birth_ablation.ablation_rows),
         _of_rows(birth_ablation.figure),
     ),
