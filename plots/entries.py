@@ -188,8 +188,7 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "How the error scales",
         "The primary metric at the end of training over each setting that the study sweeps, both "
         "axes logarithmic, geometric means over seeds. A line is a power law, its slope the "
-        "exponent (in the tables). The theory calls an error Θ(1) that stays, and o(1) one that "
-        "falls.",
+        "exponent (in the tables).",
         lambda study: bool(study.swept_values),
         exponents.figure,
         of_all_arms=True,
@@ -260,7 +259,8 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "against the whole network. If late channels carry fine detail, lines of late stages rise "
         "at low noise alone, further than those of as many channels chosen at random (dashed), and "
         "not so in S, whose mask opens without a curriculum. Blue: an attribute is read better "
-        "without these channels than without random ones; red: worse.",
+        "without these channels than without random ones; red: worse; white: too small a change "
+        "for its error. Low and high noise stand apart, for the claim is about low noise.",
         _any_rows(birth_ablation.ablation_rows),
         _of_rows(birth_ablation.figure),
     ),

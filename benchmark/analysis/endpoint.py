@@ -195,6 +195,11 @@ def endpoint_of(rows: pd.DataFrame, scale: Scale) -> Endpoint:
     )
 
 
+def unmeasured(metric: str, scale: Scale, declared: str) -> Endpoint:
+    """The endpoint of a metric that no row has: no arm and no seed has a value."""
+    return Endpoint(metric, scale, {}, "", pd.DataFrame(), False, (), declared)
+
+
 def _sampling_seeds(rows: pd.DataFrame) -> tuple[int, ...]:
     """The most common sampling seeds, as many as more than half of the cells have together.
 

@@ -2,8 +2,8 @@
 
 Of each seed the exponent is the least-squares slope of ln(error) over ln(setting), at the arms'
 last steps. Seeds are blocks as everywhere: the interval is that of the paired t test over their
-slopes, and what two arms' exponents differ by is taken within seeds. A power law is a description
-here, not a claim: the table says how far the points lie from their line.
+slopes, and what two arms' exponents differ by is taken within the seeds that both have. A power
+law is a description here, not a claim: the table says how far the points lie from their line.
 """
 
 import math
@@ -40,7 +40,7 @@ class Exponent:
         points: values of the setting.
         residual: root mean square distance of ln(error), a mean over seeds, from its line; NaN of a
             difference.
-        growth: what the error does as the setting grows; of a difference, the exponent's sign.
+        growth: what the error does as the setting grows; of a difference, on which side of 0 it is.
     """
 
     setting: str
@@ -61,12 +61,14 @@ class SweptValues:
     Attributes:
         setting: what is swept.
         arm: in the middle.
+        seeds: (S,) those that have all points, rising.
         x: (P,) values of the setting, rising.
-        y: (S, P) the metric, of the seeds that have all points.
+        y: (S, P) the metric, seed by seed.
     """
 
     setting: str
     arm: str
+    seeds: tuple[int, ...]
     x: Floats
     y: Floats
 
@@ -89,10 +91,11 @@ def swept_values(
         for arm in arms:
             places = [(point["value"], point["arms"].get(arm)) for point in sweep["points"]]
             there = [(x, name) for x, name in places if name in values.columns]
-            whole = values[[name for _, name in there]].dropna().to_numpy()
+            whole = values[[name for _, name in there]].dropna()
             if len(there) >= FEWEST_POINTS and len(whole):
                 x = np.array([x for x, _ in there], dtype=np.float64)
-                found.append(SweptValues(sweep["setting"], arm, x, whole))
+                seeds = tuple(map(int, whole.index))
+                found.append(SweptValues(sweep["setting"], arm, seeds, x, whole.to_numpy()))
     return found
 
 
@@ -103,7 +106,10 @@ def slopes(x: Floats, y: Floats) -> Floats:
 
 
 def exponents(found: Sequence[SweptValues]) -> list[Exponent]:
-    """The exponent of every arm, and its difference from B's where both have the same points."""
+    """The exponent of every arm, and its difference from B's over the seeds that both have.
+
+    There is no difference where the two have other points, or no seed in common.
+    """
     listed: list[Exponent] = []
     for setting in dict.fromkeys(one.setting for one in found):
         of_setting = [one for one in found if one.setting == setting]
@@ -122,9 +128,12 @@ def _of_arm(one: SweptValues) -> Exponent:
 def _differences(found: Sequence[SweptValues]) -> Iterator[Exponent]:
     baseline = next((one for one in found if one.arm == BASELINE), None)
     for one in found:
-        is_alike = baseline is not None and one.y.shape == baseline.y.shape
-        if baseline is not None and one is not baseline and is_alike:
-            differences = slopes(one.x, one.y) - slopes(baseline.x, baseline.y)
+        if baseline is None or one is baseline or not np.array_equal(one.x, baseline.x):
+            continue
+        own, others = (dict(zip(arm.seeds, slopes(arm.x, arm.y), strict=True))
+                       for arm in (one, baseline))  # fmt: skip
+        differences = np.array([own[seed] - others[seed] for seed in own if seed in others])
+        if len(differences):
             name = f"{one.arm} {MINUS} {BASELINE}"
             yield _exponent(one.setting, name, differences, len(one.x), math.nan)
 
@@ -141,6 +150,6 @@ def _growth(found: Contrast) -> Growth:
     """By the whole 95 % interval beyond the smallest exponent; constant by equivalence."""
     if equivalence(found, SMALLEST_EXPONENT) < 0.05:
         return "constant"
-    if found.high < 0:
+    if found.high < -SMALLEST_EXPONENT:
         return "falls"
-    return "rises" if found.low > 0 else "undecided"
+    return "rises" if found.low > SMALLEST_EXPONENT else "undecided"

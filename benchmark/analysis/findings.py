@@ -6,7 +6,7 @@ docs/statistics.md. Which arms are compared is data: ``benchmark/analysis/claims
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,7 +112,7 @@ class Evidence:
 
     ``alpha`` is the strictest level that Holm may ask of one hypothesis. ``held_out`` is the
     measure beside it, None where there is none; ``baseline`` how far B has come, None where that
-    was not measured.
+    was not measured; ``is_primary`` whether the measure is the study's endpoint.
     """
 
     endpoint: Endpoint
@@ -122,6 +122,7 @@ class Evidence:
     held_out: Endpoint | None
     baseline: Competence | None
     gate: Gate
+    is_primary: bool
 
     @property
     def scale(self) -> Scale:
@@ -136,17 +137,25 @@ Asked = tuple[Claim, Evidence]
 def findings(parts: Sequence[tuple[Sequence[Hypothesis], Evidence]]) -> list[Finding]:
     """All claims that the arms can speak to, those about the endpoint first.
 
+    A hypothesis with a metric of its own is always among them: without rows it is not tested.
+
     Args:
         parts: measure by measure the hypotheses about it, and what bears on it. The first is the
             primary endpoint, of which all other claims are too.
     """
     asked = [
         (claim, evidence)
-        for number, (hypotheses, evidence) in enumerate(parts)
-        for claim in claims_about(evidence.endpoint.values.columns, hypotheses)
-        if number == 0 or claim.group == "hypothesis"
+        for hypotheses, evidence in parts
+        for claim in claims_about(_arms(hypotheses, evidence), hypotheses)
+        if evidence.is_primary or claim.group == "hypothesis"
     ]
     return _adjusted(asked, [_finding(*one) for one in asked])
+
+
+def _arms(hypotheses: Sequence[Hypothesis], evidence: Evidence) -> Collection[str]:
+    if evidence.is_primary:
+        return list(evidence.endpoint.values.columns)
+    return {arm for one in hypotheses for arm, _ in one.weights}
 
 
 def secondary(
@@ -190,7 +199,7 @@ def held_out_endpoints(frame: pd.DataFrame, endpoint: Endpoint) -> list[Endpoint
 
 
 def _finding(claim: Claim, evidence: Evidence) -> Finding:
-    table = evidence.endpoint.values[list(claim.arms)].dropna()
+    table = evidence.endpoint.values.reindex(columns=list(claim.arms)).dropna()
     blank = Finding(
         claim.key, claim.group, claim.title, claim.question, claim.contrast, math.nan, math.nan,
         math.nan, None, None, None, len(table), "not tested", "", None, None,
@@ -201,7 +210,8 @@ def _finding(claim: Claim, evidence: Evidence) -> Finding:
     if why_not:
         return dataclasses.replace(blank, why=why_not)
     if table.empty:
-        why = f"No training seed has all of {listed(claim.arms)} at the last step."
+        of = "" if evidence.is_primary else f"{evidence.endpoint.metric} of "
+        why = f"No training seed has {of}all of {listed(claim.arms)} at the last step."
         return dataclasses.replace(blank, why=why)
     return _judged(blank, claim, table, evidence)
 
@@ -263,13 +273,7 @@ def _seeds_needed(
     return seeds_needed(gap, contrast.standard_error * math.sqrt(n), alpha)
 
 
-def _why(
-    answer: str,
-    contrast: Contrast,
-    scale: Scale,
-    claim: Claim,
-    needed: int | None,
-) -> str:
+def _why(answer: str, contrast: Contrast, scale: Scale, claim: Claim, needed: int | None) -> str:
     if contrast.df == 0:
         value = scale.change(contrast.estimate)
         return f"One training seed ({value}) has no interval, so nothing can be decided."
@@ -316,15 +320,16 @@ def _adjusted(asked: Sequence[Asked], found: list[Finding]) -> list[Finding]:
 def _contradicted(finding: Finding, evidence: Evidence) -> Finding:
     """Mixed, where the measure and the held-out error differ in sign, both beyond their intervals.
 
-    Args:
-        finding: any.
-        evidence: what it was judged by.
+    Of other measures than the endpoint only a distance must agree with the error: a hypothesis
+    about a share or a score asks something else.
     """
     own, other = finding.interval, finding.held_out
     is_clear = all(low > 0 or high < 0 for _, low, high in (own, other))
-    if finding.group == "check" or not is_clear or own[0] * other[0] > 0:
+    noun = evidence.endpoint.noun
+    must_agree = evidence.is_primary or noun == "distance"
+    if finding.group == "check" or not (is_clear and must_agree) or own[0] * other[0] > 0:
         return finding
-    noun = evidence.endpoint.noun + " (higher is better)" * evidence.scale.more_is_better
+    noun += " (higher is better)" * evidence.scale.more_is_better
     why = why_mixed(noun, finding.scale.interval(own), SIGN_ALONE.interval(other))
     return dataclasses.replace(finding, verdict="mixed", why=why)
 

@@ -13,7 +13,13 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.competence import Competence, competence
-from benchmark.analysis.endpoint import Endpoint, missing_cells, primary_endpoint, primary_rows
+from benchmark.analysis.endpoint import (
+    Endpoint,
+    missing_cells,
+    primary_endpoint,
+    primary_rows,
+    unmeasured,
+)
 from benchmark.analysis.exponents import Exponent, SweptValues, exponents, swept_values
 from benchmark.analysis.findings import (
     HELD_OUT,
@@ -190,33 +196,33 @@ class StudyAnalysis:
 
     @functools.cached_property
     def _evidence(self) -> Evidence | None:
-        return self._evidence_of(self)
+        return None if self.endpoint is None else self._evidence_of(self, self.endpoint)
 
-    def _evidence_of(self, part: "StudyAnalysis") -> Evidence | None:
-        """What claims about one of ``by_measure`` are judged by; None without its endpoint."""
-        if part.endpoint is None:
-            return None
+    def _evidence_of(self, part: "StudyAnalysis", endpoint: Endpoint) -> Evidence:
+        """What claims about one of ``by_measure`` are judged by, ``endpoint`` being its own."""
         return Evidence(
-            part.endpoint,
+            endpoint,
             self.alpha,
             self.masks,
             part.curve,
             part.held_out,
             self.baseline,
             self.terms.gate,
+            is_primary=part is self,
         )
 
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """All claims that the study's arms can speak to, hypotheses first, in their order."""
-        if self._evidence is None:
+        """All claims that the study's arms can speak to, hypotheses first, in their order.
+
+        A hypothesis whose own metric has no rows is among them: it is not tested.
+        """
+        if self.endpoint is None:
             return ()
-        parts = [(part, self._evidence_of(part)) for part in self.by_measure]
-        asked = [
-            (terms.hypotheses, evidence)
-            for (_, evidence), terms in zip(parts, self.terms.by_measure, strict=True)
-            if evidence is not None
-        ]
+        declared, asked = self.endpoint.declared, []
+        for part, terms in zip(self.by_measure, self.terms.by_measure, strict=True):
+            endpoint = part.endpoint or unmeasured(terms.endpoint.metric, part.scale, declared)
+            asked.append((terms.hypotheses, self._evidence_of(part, endpoint)))
         order = {one.name: place for place, one in enumerate(self.terms.hypotheses)}
         return tuple(
             sorted(

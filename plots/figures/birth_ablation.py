@@ -36,6 +36,10 @@ MOST_ARMS, MOST_STAGES, MOST_ATTRIBUTES = 4, 10, 14
 PANEL_INCHES, LINE_OF_MAP = 1.8, 0.17
 NAME = 16
 """Characters of an attribute."""
+MIDDLE, HALVES = 0.5, ("low", "high")
+"""Noise time between the halves, and their names."""
+NORMAL_95 = 1.96
+"""Standard errors of a 95 % interval."""
 
 
 def of_stages(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -80,47 +84,68 @@ def change_by_level(
 
 
 def beyond_random(frame: pd.DataFrame) -> pd.DataFrame:
-    """Change of accuracy less that of random channels: a row an arm, seed, stage and attribute.
+    """Change of accuracy less that of random channels: a row an arm, stage, attribute and half.
 
-    Means over noise levels; stages whose random sets were not measured drop out.
+    Stages whose random sets were not measured drop out.
+
+    Returns:
+        Columns ``arm``, ``stage``, ``what``, ``half`` (of ``HALVES``), ``mean`` over the half's
+        levels and over seeds, and ``clear``: the same where it lies beyond its 95 % interval over
+        seeds, else NaN. With one seed the interval is that of the error over images and sets. The
+        levels share their images, so a half's error is the mean of its levels' errors.
     """
-    by = ["arm", "seed", "stage", "what"]
+    by = ["arm", "seed", "stage", "what", "level"]
     own, random = (
-        of_stages(frame, metric).groupby(by)["value"].mean()
+        of_stages(frame, metric).groupby(by)[["value", "error"]].mean()
         for metric in (ABLATION_ACCURACY, ABLATION_ACCURACY_RANDOM)
     )
-    return (own - random).dropna().rename("value").reset_index()
+    both = own.join(random.add_suffix("_random"), how="inner").reset_index()
+    rows = both.assign(
+        value=both["value"] - both["value_random"],
+        error=np.hypot(both["error"], both["error_random"]),
+        half=np.where(both["level"] < MIDDLE, *HALVES),
+    )
+    of_half = [*by[:-1], "half"]
+    rows = rows.groupby(of_half)[["value", "error"]].mean().reset_index().assign(full_range=True)
+    found = over_seeds(rows, ("arm", "stage", "what", "half"))
+    reach = found["half_width"].fillna(NORMAL_95 * found["error"])
+    return found.assign(clear=found["mean"].mask(found["mean"].abs() <= reach))
 
 
 def attributes_by_stage(
-    rows: pd.DataFrame, attributes: list[str], largest: float, ax: Axes
+    cells: pd.DataFrame, attributes: list[str], largest: float, ax: Axes
 ) -> Axes:
     """One arm: a heatmap of attributes, from coarse to fine, by the stage that is off.
 
     Args:
-        rows: of ``beyond_random``, of one arm.
+        cells: of ``beyond_random``, of one arm and half.
         attributes: from above.
         largest: the end of the colours, > 0.
         ax: axes to draw on.
     """
-    table = rows.pivot_table(index="what", columns="stage", values="value", aggfunc="mean")
-    table = table.reindex(attributes)
+    table = cells.pivot(index="what", columns="stage", values="mean").reindex(attributes)
+    clear = cells.pivot(index="what", columns="stage", values="clear").reindex(attributes)
     norm = TwoSlopeNorm(0.0, -largest, largest)
-    ax.imshow(table.to_numpy(), cmap=matplotlib.colormaps["RdBu"], norm=norm, aspect="auto")
+    ax.imshow(clear.to_numpy(), cmap=matplotlib.colormaps["RdBu"], norm=norm, aspect="auto")
     ax.set_xticks(range(len(table.columns)), [f"{stage}" for stage in table.columns])
     ax.set_yticks(range(len(attributes)), [shortened(name, NAME) for name in attributes])
     ax.tick_params(length=0)
     for (row, column), value in np.ndenumerate(table.to_numpy()):
         if np.isfinite(value):
-            light = "white" if abs(value) > 0.6 * largest else "black"
+            is_clear = np.isfinite(clear.iat[row, column])
+            light = "white" if is_clear and abs(value) > 0.6 * largest else "black"
             text = f"{100 * value:+.0f}".replace("-", "−")
-            ax.text(column, row, text, ha="center", va="center", fontsize=5, color=light)
+            colour = light if is_clear else GREY
+            ax.text(column, row, text, ha="center", va="center", fontsize=5, color=colour)
     ax.set_xlabel("stage that is off")
     return ax
 
 
 def figure(frame: pd.DataFrame) -> Figure:
-    """A column an arm. Above: error by noise level. Below: attributes by the stage that is off."""
+    """A column an arm. Above: error by noise level. Below: attributes by the stage that is off.
+
+    Attributes at low noise and at high noise stand apart.
+    """
     own, random = ablation_rows(frame), of_stages(frame, ABLATION_RANDOM)
     arms = arm_order(own)
     shown = main_arms(arms, MOST_ARMS)
@@ -130,7 +155,8 @@ def figure(frame: pd.DataFrame) -> Figure:
     accuracy = beyond_random(frame)
     accuracy = accuracy[accuracy["arm"].isin(shown) & accuracy["stage"].isin(stages)]
     order = list(by_amplitude(frame, set(accuracy["what"])))[:MOST_ATTRIBUTES]
-    heights = [PANEL_INCHES] + [LINE_OF_MAP * len(order) + 0.5] * bool(order)
+    halves = [half for half in HALVES if half in set(accuracy["half"])]
+    heights = [PANEL_INCHES] + [LINE_OF_MAP * len(order) + 0.6] * len(halves)
     width = PAGE_INCHES * (0.55 if len(shown) == 1 else 1.0)
     result = new_figure(width, sum(heights) + 2 * LINE_INCHES)
     grid = result.subplots(
@@ -140,14 +166,15 @@ def figure(frame: pd.DataFrame) -> Figure:
         change_by_level(own[own["arm"] == arm], random[random["arm"] == arm], colours, column[0])
         column[0].set_title(f"{arm}{_counts(frame, arm)}", loc="left", fontsize=7)
         column[0].set_xlabel("noise time $t$")
-        if order:
-            part = accuracy[accuracy["arm"] == arm]
-            largest = max(float(accuracy["value"].abs().max()), 1e-6)
-            attributes_by_stage(part, order, largest, column[1])
+        for half, ax in zip(halves, column[1:], strict=True):
+            part = accuracy[(accuracy["arm"] == arm) & (accuracy["half"] == half)]
+            largest = max(float(accuracy["mean"].abs().max()), 1e-6)
+            attributes_by_stage(part, order, largest, ax)
+            ax.set_title(f"{half} noise", loc="left", fontsize=6)
     grid[0, 0].set_ylabel("change of ε-MSE")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     result.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 6))
-    note_below(result, _notes(own, arms, shown, bool(order)))
+    note_below(result, _notes(own, arms, shown, bool(halves)))
     return result
 
 
@@ -170,6 +197,8 @@ def _notes(rows: pd.DataFrame, arms: list[str], shown: list[str], has_map: bool)
     if has_map:
         notes += [
             "below: accuracy of attributes in x̂₀, in points, less that without random channels",
+            f"low noise: $t$ < {MIDDLE:g}",
+            "white: within the 95 % interval over seeds; of one seed, over images and random sets",
             "attributes from coarse to fine",
         ]
     notes.append(seed_note(over_seeds(rows, ("arm", "stage", "level"))["seeds"]))

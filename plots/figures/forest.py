@@ -77,7 +77,7 @@ def forest(found: Sequence[Finding], scale: Scale, ax: Axes) -> Axes:
     """A line per finding under its group's heading, the effects along x.
 
     Args:
-        found: what ``comparisons`` returns, at least one with an estimate.
+        found: what ``comparisons`` returns, at least one.
         scale: of the effects.
         ax: axes to draw on.
     """
@@ -158,7 +158,8 @@ def figure(study: StudyAnalysis) -> Figure:
     axes = result.subplots(len(parts), squeeze=False, gridspec_kw={"height_ratios": heights})
     for (part, _), some, ax in zip(parts, shown, axes[:, 0], strict=True):
         forest(some, part.scale, ax)
-        metric = part.endpoint.metric if part.endpoint else f"the {part.noun}"
+        usual = part.terms.endpoint.metric or f"the {part.noun}"
+        metric = part.endpoint.metric if part.endpoint else usual
         ax.set_xlabel(f"change of {metric} ({part.scale.better_end} is better)")
     note_below(result, [*_notes(parts, study), *reservations(study)])
     return result

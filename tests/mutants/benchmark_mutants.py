@@ -246,10 +246,38 @@ BENCHMARK_MUTANTS = (
         (f"{BENCHMARK}/analysis/test_own_metric.py",),
     ),
     Mutant(
+        "held-out-error-contradicts-what-is-no-distance",
+        "benchmark/analysis/findings.py",
+        'evidence.is_primary or noun == "distance"',
+        "True",
+        (f"{BENCHMARK}/analysis/test_own_metric.py",),
+    ),
+    Mutant(
+        "hypothesis-without-rows-disappears",
+        "benchmark/analysis/findings.py",
+        "    if evidence.is_primary:\n        return list(",
+        "    if True:\n        return list(",
+        (f"{BENCHMARK}/analysis/test_own_metric.py",),
+    ),
+    Mutant(
         "slope-through-the-origin",
         "benchmark/analysis/exponents.py",
         "centred = np.log(x) - np.log(x).mean()",
         "centred = np.log(x)",
+        (f"{BENCHMARK}/analysis/test_exponents.py",),
+    ),
+    Mutant(
+        "exponents-of-different-seeds-are-paired",
+        "benchmark/analysis/exponents.py",
+        "own[seed] - others[seed] for seed in own if seed in others",
+        "a - b for a, b in zip(own.values(), others.values())",
+        (f"{BENCHMARK}/analysis/test_exponents.py",),
+    ),
+    Mutant(
+        "a-small-exponent-is-growth-where-its-sign-is-sure",
+        "benchmark/analysis/exponents.py",
+        "if found.high < -SMALLEST_EXPONENT:",
+        "if found.high < 0:",
         (f"{BENCHMARK}/analysis/test_exponents.py",),
     ),
     Mutant(
@@ -395,8 +423,15 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "ablation-keeps-the-stage-and-drops-the-rest",
         "benchmark/evaluation/features_of/ablation.py",
-        "is_on & (born != stage)",
-        "is_on & (born == stage)",
+        "Ablation(count, others, random)",
+        "Ablation(count, of_stage, random)",
+        (f"{BENCHMARK}/evaluation/features_of/test_ablation.py",),
+    ),
+    Mutant(
+        "random-channels-share-some-with-the-stage",
+        "benchmark/evaluation/features_of/ablation.py",
+        "among = others if int(others.sum()) >= count else is_on",
+        "among = is_on",
         (f"{BENCHMARK}/evaluation/features_of/test_ablation.py",),
     ),
     Mutant(

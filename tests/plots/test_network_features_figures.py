@@ -138,6 +138,32 @@ def test_births_have_a_line_a_stage_and_a_map_from_coarse_to_fine(make):
     assert len(birth_ablation.figure(plain).axes) == 2
 
 
+def test_attributes_at_low_and_high_noise_stand_apart_and_small_changes_have_no_colour(make):
+    rows = birth_rows(make, arms=("CS",), attributes=("nose",))
+    own = [row for row in rows if row.metric == "ablation-accuracy/1/nose"]
+    assert [row.level for row in own] == list(LEVELS)
+    rows = [row for row in rows if row not in own]
+    # At low noise 5 points below random channels, at high noise 1; errors of 1 point each.
+    rows += [dataclasses.replace(row, value=value, error=0.01)
+             for row, value in zip(own, (-0.06, -0.02), strict=True)]  # fmt: skip
+    cells = birth_ablation.beyond_random(to_frame(rows)).query("stage == 1").set_index("half")
+    assert dict(cells["mean"]) == pytest.approx({"low": -0.05, "high": -0.01})
+    assert cells["clear"]["low"] == pytest.approx(-0.05) and np.isnan(cells["clear"]["high"])
+    low, high = birth_ablation.figure(to_frame(rows)).axes[1:]
+    assert [ax.get_title(loc="left") for ax in (low, high)] == ["low noise", "high noise"]
+    assert [ax.texts[0].get_text() for ax in (low, high)] == ["−5", "−1"]
+    assert [bool(np.ma.getmaskarray(ax.get_images()[0].get_array())[0, 0])
+            for ax in (low, high)] == [False, True]  # fmt: skip
+
+
+def test_the_error_of_a_cell_is_that_over_seeds_where_there_are_several(make):
+    rows = birth_rows(make, arms=("CS",), seeds=(0, 1), attributes=("nose",))
+    rows = [dataclasses.replace(row, value=row.value * (1 + 3 * row.seed)) for row in rows]
+    # Of stage 2: −3 and −12 points, so the interval is ±57.
+    cells = birth_ablation.beyond_random(to_frame(rows)).query("stage == 2")
+    assert list(cells["mean"]) == pytest.approx([-0.075] * 2) and cells["clear"].isna().all()
+
+
 def cka_rows(make, arms=("B", "C"), layers=("down1", "up0")):
     rows = []
     for arm in arms:

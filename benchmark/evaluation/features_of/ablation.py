@@ -21,7 +21,8 @@ class Ablation:
     Attributes:
         count: how many are off.
         own: (C,) bool, all that are on but those of the stage.
-        random: as many sets again, each (C,) bool, all that are on but ``count`` of any stage.
+        random: as many sets again, each (C,) bool, all that are on but ``count`` of the other
+            stages; of all stages where the others have too few.
     """
 
     count: int
@@ -44,12 +45,14 @@ def ablations(births: Births, seed: int, draws: int) -> Mapping[int, Ablation]:
 
 
 def _of_stage(born: Tensor, stage: int, seed: int, draws: int) -> Ablation:
-    is_on = born >= 0
-    count = int((born == stage).sum())
+    is_on, of_stage = born >= 0, born == stage
+    count, others = int(of_stage.sum()), is_on & ~of_stage
+    # Sets that hold some of the stage's own units would show a part of the stage's own effect.
+    among = others if int(others.sum()) >= count else is_on
     random = tuple(
-        is_on & ~chosen_at_random(is_on, count, seed, stage * draws + draw) for draw in range(draws)
+        is_on & ~chosen_at_random(among, count, seed, stage * draws + draw) for draw in range(draws)
     )
-    return Ablation(count, is_on & (born != stage), random)
+    return Ablation(count, others, random)
 
 
 def chosen_at_random(among: Tensor, count: int, seed: int, draw: int) -> Tensor:

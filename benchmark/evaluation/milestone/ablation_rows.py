@@ -1,8 +1,9 @@
 """Rows of channels that are switched off again, by the stage in which they were switched on.
 
 What do late channels carry? The last milestone's network is scored once more without the channels
-of each stage, and without as many that are chosen at random among all that are on. The change of
-the held-out error by noise level, and of what can be read in x̂₀, is against the network as it is.
+of each stage, and without as many that are chosen at random among those of the other stages. The
+change of the held-out error by noise level, and of what can be read in x̂₀, is against the network
+as it is.
 """
 
 import functools

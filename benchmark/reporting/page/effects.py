@@ -61,6 +61,8 @@ def _about_other(study: StudyAnalysis, part: StudyAnalysis) -> str:
     if part is study:
         return ""
     scale, metric = part.scale, part.terms.endpoint.metric
+    if part.endpoint is None:
+        return f"No row has {metric} of an arm at its last step, so nothing is tested."
     return (
         f"These are judged by {metric}, not by the metric above: an effect is a change of the "
         f"{part.noun} in {scale.unit}, {scale.better_side} zero is better, and the smallest effect "

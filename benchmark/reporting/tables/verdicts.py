@@ -56,7 +56,7 @@ def _tables_about(study: StudyAnalysis, part: StudyAnalysis) -> list[Table]:
     """The tables of the claims about one of a study's measures."""
     found, endpoint = study.findings_about(part), part.endpoint
     if endpoint is None:
-        return []
+        return [_unmeasured_table(part.terms.endpoint.metric, found)]
     state = [endpoint.declared, *([interim_note(part.absent)] if part.absent else [])]
     state += [endpoint.provisional] if endpoint.provisional else []
     about = "" if part is study else f" about {part.terms.endpoint.metric}"
@@ -99,6 +99,12 @@ def _finding_table(
         *endpoint.left_out,
     )
     return Table(title, caption, _HEADER, body, notes)
+
+
+def _unmeasured_table(metric: str, found: Sequence[Finding]) -> Table:
+    caption = f"No row has {metric} of an arm at its last step, so nothing is tested."
+    body = tuple(map(_finding_line, found))
+    return Table(f"{_GROUPS['hypothesis']} about {metric}", caption, _HEADER, body, _reasons(found))
 
 
 def _reasons(found: Sequence[Finding]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up_row import ROW
 
-from benchmark.analysis.exponents import exponents, slopes, swept_values
+from benchmark.analysis.exponents import SweptValues, exponents, slopes, swept_values
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.tables.exponents import exponents as table_of
 from benchmark.rows.frames import to_frame
@@ -78,6 +78,34 @@ def test_two_points_are_no_power_law():
     assert [one.arm for one in swept_values(rows, SWEEPS, LOW_EXCESS)] == ["B"]
 
 
+def power_law(arm, seeds, x=X, shift=0.0):
+    """Each seed's exponent is a hundredth of the seed's number, and ``shift``."""
+    powers = np.array(seeds) / 100 + shift
+    return SweptValues("training.steps", arm, seeds, np.array(x), np.array(x) ** powers[:, None])
+
+
+def test_a_difference_is_taken_within_seeds():
+    found = exponents([power_law("B", (0, 40, 80)), power_law("C", (40, 80, 120), shift=0.3)])
+    (difference,) = [one for one in found if one.arm == "C − B"]
+    assert difference.estimate == pytest.approx(0.3) and difference.seeds == 2
+
+
+@pytest.mark.parametrize(("seeds", "x"), [((3, 4), X), ((1, 2), (10.0, 100.0, 2000.0))])
+def test_arms_without_common_seeds_or_with_other_points_have_no_difference(seeds, x):
+    found = exponents([power_law("B", (1, 2)), power_law("C", seeds, x)])
+    assert [one.arm for one in found] == ["B", "C"]
+
+
+@pytest.mark.parametrize(
+    ("shift", "growth"),
+    [(-0.09, "undecided"), (0.09, "undecided"), (-0.2, "falls"), (0.2, "rises")],
+)
+def test_a_small_exponent_is_no_growth_though_its_sign_is_sure(shift, growth):
+    # The interval is ±.025: around .09 it lies on one side of 0, and not within ±.1.
+    (found,) = exponents([power_law("B", (-3, -2, -1, 1, 2, 3), shift=shift)])
+    assert (found.low > 0 or found.high < 0) and found.growth == growth
+
+
 def test_the_table_names_setting_and_growth():
     middle = frame()
     study = StudyAnalysis(
@@ -86,7 +114,7 @@ def test_the_table_names_setting_and_growth():
     )  # fmt: skip
     (table,), numbers = table_of(study)
     assert [line[-1] for line in table.body] == [
-        "does not change: Θ(1)", "falls: o(1)", "below",
+        "does not change", "falls", "below",
     ]  # fmt: skip
     assert list(numbers["arm"]) == ["B", "C", "C − B"]
     assert table_of(dataclasses.replace(study, swept=None))[0] == []

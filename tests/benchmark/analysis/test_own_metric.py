@@ -7,6 +7,7 @@ import pytest
 from made_up_row import ROW
 
 from benchmark.analysis.answer import headline
+from benchmark.analysis.findings import HELD_OUT
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.effects import claim_groups
 from benchmark.reporting.page.overview import cautions
@@ -16,8 +17,10 @@ from benchmark.rows.metric_names import HIGH_ERROR, LOW_EXCESS, NEURONS
 from benchmark.study.hypotheses import Hypothesis
 from benchmark.study.measure import PrimaryMetric
 from benchmark.study.terms import Terms
+from plots.figures import forest
 
 MIXED = f"{NEURONS}mixed-share"
+IMAGES, COVERAGE = "FD-Net", "coverage-Net"
 TERMS = Terms(
     endpoint=PrimaryMetric(LOW_EXCESS),
     smallest_effect=0.1,
@@ -107,10 +110,39 @@ def test_the_answer_names_the_metric_of_its_hypothesis():
     assert f"{MIXED} of C ends 0.3" in headline(study(terms=terms))
 
 
-def test_a_metric_without_rows_is_named():
+def test_a_hypothesis_whose_metric_has_no_rows_is_listed_as_not_tested():
     lacking = study(metrics=(LOW_EXCESS, HIGH_ERROR))
-    assert set(verdicts_of(lacking)) == {"T1", "T3", "T5"}
+    assert verdicts_of(lacking) == verdicts_of(study()) | {"T2": "not tested"}
+    found = next(one for one in lacking.findings if one.key == "T2")
+    assert MIXED in found.why and found.p is None and found.seeds == 0
     assert any(MIXED in text and "T2" in text for text in cautions(lacking))
+    table = next(one for one in verdicts(lacking)[0] if one.title == f"Hypotheses about {MIXED}")
+    assert "not tested" in table.body[0]
+    groups = claim_groups(lacking)
+    assert any(MIXED in one.about and "nothing is tested" in one.about for one in groups)
+    forest.figure(lacking).canvas.draw()
+
+
+def test_a_hypothesis_whose_metric_lacks_an_arm_is_listed_as_not_tested():
+    kept = [one for one in rows() if (one.arm, one.metric) != ("C", MIXED)]
+    assert verdicts_of(StudyAnalysis(to_frame(kept), TERMS))["T2"] == "not tested"
+
+
+@pytest.mark.parametrize(("metric", "expected"), [(IMAGES, "mixed"), (COVERAGE, "supported")])
+def test_the_held_out_error_contradicts_other_metrics_only_where_they_are_distances(
+    metric, expected
+):
+    """C is better than B by either metric, and has the larger held-out error."""
+    own = {"B": 0.5, "C": 0.4} if metric == IMAGES else {"B": 0.4, "C": 0.5}
+    direction = "lower" if metric == IMAGES else "higher"
+    made = [dataclasses.replace(one, metric=f"{metric}@2048", n_generated=2048, sampler="ddim",
+                                value=one.value * own[one.arm], direction=direction)
+            for one in rows({arm: (1.0, 1.0, 1.0) for arm in own}, (LOW_EXCESS,))]  # fmt: skip
+    made += [dataclasses.replace(one, metric=HELD_OUT)
+             for one in rows({"B": (0.1,) * 3, "C": (0.2,) * 3}, (LOW_EXCESS,))]  # fmt: skip
+    asked = Hypothesis("T", "C - B", metric=metric, scale="plain", smallest_effect=0.01)
+    terms = Terms(endpoint=PrimaryMetric(HELD_OUT), hypotheses=(asked,))
+    assert verdicts_of(StudyAnalysis(to_frame(made), terms)) == {"T": expected}
 
 
 def test_rows_of_some_arms_keep_what_follows_from_all():

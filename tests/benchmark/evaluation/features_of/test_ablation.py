@@ -21,6 +21,14 @@ def test_units_of_each_stage_are_off_and_those_that_are_off_stay_so():
         assert len(one.random) == 4
         for on in one.random:
             assert int(on.sum()) == 7 - one.count and not bool(on[4])
+            assert bool(on[stage == BORN].all())
+
+
+def test_random_units_are_of_all_stages_where_the_others_have_too_few():
+    stage = torch.tensor([0, 1, 1, 1, 1, -1])
+    random = ablations(births(stage), seed=1, draws=20)[1].random
+    assert all(int(on.sum()) == 1 and not bool(on[5]) for on in random)
+    assert 0 < sum(bool(on[0]) for on in random) < 20
 
 
 def test_random_units_are_a_function_of_seed_and_draw():
