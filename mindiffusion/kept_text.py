@@ -221,6 +221,9 @@ def _table(encoder: TextEncoder, texts: tuple[str, ...]) -> TextTable:
     return table_of(encoder, texts, cache_root())
 
 
-def learned_table(encoder: TextEncoder, captions: Captions) -> TextTable:
-    """The training captions as a network reads them."""
-    return _table(encoder, captions.learned)
+def text_table(encoder: TextEncoder, captions: Captions) -> TextTable:
+    """All captions as a network reads them; those of training images come first.
+
+    It is the table of scoring too, so states of a frozen encoder are computed once for both.
+    """
+    return _table(encoder, captions.texts)

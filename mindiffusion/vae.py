@@ -115,7 +115,7 @@ def check_vae(config: VAEConfig) -> None:
 def vae_sha256(config: VAEConfig) -> str:
     """What tells one autoencoder from another: a hash of its weights and of their network.
 
-    It needs no diffusers, so latents that are encoded are trained on without it.
+    It needs no diffusers.
 
     Raises:
         UserError: as ``check_vae``, but for tensors.

@@ -76,7 +76,7 @@ class ModelConfig:
         Each gives maps (B, C, H, W), or tokens (B, L, C). A study may name others.
 
         Args:
-            side: of its images, in pixels.
+            side: of its inputs: pixels, or the cells of latents.
         """
         return ()
 

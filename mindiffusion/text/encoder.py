@@ -18,6 +18,7 @@ from mindiffusion.text.frozen import FrozenEncoder, open_frozen
 from mindiffusion.text.reading import TextEncoder
 from mindiffusion.text.table import TextTable
 from mindiffusion.text.words import Vocabulary, WordEncoder
+from mindiffusion.writable import check_room
 
 _LAYOUT = 1
 """Of the files in the cache; part of their key."""
@@ -53,7 +54,8 @@ def table_of(encoder: TextEncoder, texts: Sequence[str], cache: Path) -> TextTab
         cache: folder of what is computed once.
 
     Raises:
-        OSError: no room for the states.
+        UserError: the disk has no room for the states.
+        OSError: they can't be written.
     """
     if not isinstance(encoder, FrozenEncoder) or len(texts) <= _FEW:
         return encoder.table(texts)
@@ -99,6 +101,8 @@ def _keep(path: Path, encoder: FrozenEncoder, texts: Sequence[str]) -> None:
     """Write a table's lengths and, as the sign that it is whole, its states."""
     config, lengths = encoder.config, []
     shape = (len(texts) + 1, config.max_tokens, config.token_width)
+    advice = "free some, or give MINDIFFUSION_CACHE a folder on another."
+    check_room(path.parent, 2 * math.prod(shape), "states of captions", advice)
     with atomic_write(path) as handle:
         header = {"descr": "<f2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(handle, header)

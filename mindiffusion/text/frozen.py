@@ -13,15 +13,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mindiffusion.config.text import CLIP, MINILM, TextConfig
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_file
-from mindiffusion.outside.documents import read_text
+from mindiffusion.outside.documents import read_json, read_text
 from mindiffusion.outside.weights import safetensors_header, tensors_of_file
 from mindiffusion.printable import printable
 from mindiffusion.text.bert import bert_states, check_bert
@@ -33,6 +34,38 @@ _TOKENIZER, _CONFIG, _WEIGHTS = "tokenizer.json", "config.json", "model.safetens
 _INSTALL = "pip install '.[text]'"
 _BATCH = 64
 _CLIP_PADDING = "<|endoftext|>"
+
+_Width = Annotated[int, Field(ge=1, le=65_536)] | None
+_Inner = Annotated[int, Field(ge=1, le=262_144)] | None
+_Layers = Annotated[int, Field(ge=1, le=256)] | None
+_Rows = Annotated[int, Field(ge=1, le=2_000_000)] | None
+
+
+class _Sizes(BaseModel):
+    """Sizes of a network of transformers, by the names that kinds of networks have for them."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    hidden_size: _Width = None
+    d_model: _Width = None
+    dim: _Width = None
+    intermediate_size: _Inner = None
+    d_ff: _Inner = None
+    hidden_dim: _Inner = None
+    num_hidden_layers: _Layers = None
+    num_layers: _Layers = None
+    n_layers: _Layers = None
+    num_decoder_layers: _Layers = None
+    vocab_size: _Rows = None
+    max_position_embeddings: _Rows = None
+    type_vocab_size: _Rows = None
+
+
+class _Document(_Sizes):
+    """What is bounded of ``config.json`` before transformers reads it; the rest is its own."""
+
+    text_config: _Sizes | None = None
+
 
 States = Callable[[Tensor, Tensor], Tensor]
 """Tokens (B, L) int64 and bool (B, L), which of them are no padding → states (B, L, W)."""
@@ -136,14 +169,9 @@ def _of_folder(config: TextConfig, folder: Path) -> FrozenEncoder:
     for path in weights:
         safetensors_header(path)
     is_clip = config.kind == CLIP
+    _check_sizes(folder, config)
     network = _network(folder, is_clip=is_clip)
-    width = network.config.hidden_size
-    if width != config.token_width:
-        raise UserError(
-            f"{printable(folder)}: its states have {width} dimensions, but model.text.width is "
-            f"{config.token_width}; give --set model.text.width={width} for a new network, or the "
-            "encoder that this one was trained with."
-        )
+    _check_width(folder, network.config.hidden_size, config)
     most = getattr(network.config, "max_position_embeddings", math.inf)
     if config.max_tokens > most:
         raise UserError(
@@ -160,6 +188,31 @@ def _of_folder(config: TextConfig, folder: Path) -> FrozenEncoder:
         return found
 
     return FrozenEncoder(config, digest, tokenizer, states, reads_padding=is_clip)
+
+
+def _check_sizes(folder: Path, config: TextConfig) -> None:
+    """Refuse a document of a network that is too large or of another width, before it is built.
+
+    Raises:
+        UserError: it is, or it is no document of a network.
+        OSError: the file can't be read.
+    """
+    advice = "give a folder that save_pretrained of transformers wrote."
+    document = read_json(folder / _CONFIG, _Document, advice, follow=True)
+    # CLIP's whole network says the sizes of its part that reads text in a document inside.
+    width = (document.text_config or document).hidden_size
+    if width is not None:
+        _check_width(folder, width, config)
+
+
+def _check_width(folder: Path, width: int, config: TextConfig) -> None:
+    """Refuse states of another width than the config's."""
+    if width != config.token_width:
+        raise UserError(
+            f"{printable(folder)}: its states have {width} dimensions, but model.text.width is "
+            f"{config.token_width}; give --set model.text.width={width} for a new network, or the "
+            "encoder that this one was trained with."
+        )
 
 
 def _network(folder: Path, *, is_clip: bool) -> Any:

@@ -57,6 +57,12 @@ def _refuse_other_latents(trainer: Trainer, state: Mapping[str, Any]) -> None:
     kept, own = latents_of(state, trainer.config), trainer.latents
     if kept != own:
         assert kept is not None and own is not None
+        if kept.vae == own.vae:
+            raise UserError(
+                f"the state of step {state['step']} was trained on latents of {kept.words}, and "
+                f"these, encoded anew by the same autoencoder, have scale {own.scale:.9g}; bring "
+                "the folder latents-… of the former data folder, or give another --output."
+            )
         raise UserError(
             f"the state of step {state['step']} was trained on latents of {kept.words}, and these "
             f"are of {own.words}; give the former autoencoder as codec.path, or another --output."

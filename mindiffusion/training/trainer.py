@@ -30,7 +30,7 @@ from mindiffusion.errors import UserError
 from mindiffusion.kept_classes import check_num_classes, classes_part
 from mindiffusion.kept_latents import known_latents, latents_part
 from mindiffusion.kept_statistics import statistics_part
-from mindiffusion.kept_text import check_same_text, learned_table, text_encoder, text_part
+from mindiffusion.kept_text import check_same_text, text_encoder, text_part, text_table
 from mindiffusion.machine import denormals_flushed, keep_freed_memory
 from mindiffusion.network import Network, Probe, ProbeBatch, StageCapacity
 from mindiffusion.noise import Stream
@@ -138,11 +138,11 @@ class Trainer:
             self._wrapped = DistributedDataParallel(self.network, ids, **_KEEP_BUFFERS)
 
     def _read_captions(self) -> None:
-        """Give the network the training captions, which are its conditions' numbers."""
+        """Give the network the captions, whose numbers are its conditions."""
         captions = self.data.captions
         if self.encoder is None or captions is None:
             return
-        self.network.read_texts(learned_table(self.encoder, captions))
+        self.network.read_texts(text_table(self.encoder, captions))
         for note in notes_on_all(captions.learned, self.encoder) if self.ranks.is_main else ():
             _log.warning("%s", note)
 

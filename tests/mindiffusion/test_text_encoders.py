@@ -1,6 +1,7 @@
 """Frozen encoders: tiny ones that the tests make, read like the real ones, and their mistakes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -135,6 +136,39 @@ def test_states_of_many_captions_are_computed_once_and_mapped(package, tmp_path,
     assert len(calls) == 8 and torch.equal(mended.rows, plain.rows)
     encoders.table_of(encoder, texts[:3], tmp_path)
     assert len(list((tmp_path / "text").glob("*.npy"))) == 4  # a few prompts are not kept
+
+
+def test_states_without_room_on_the_disk_are_refused_before_they_are_computed(
+    package, tmp_path, monkeypatch
+):
+    encoder = encoders.encoder_for(CONFIG, ())
+    full = shutil.disk_usage(tmp_path)._replace(free=2 * 71 * 6 * WIDTH - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    monkeypatch.setattr(type(encoder), "batches", None)
+    with pytest.raises(UserError, match=r"states of captions need .* give MINDIFFUSION_CACHE"):
+        encoders.table_of(encoder, [str(k) for k in range(70)], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"num_hidden_layers": 10**9}, r"num_hidden_layers is 1000000000"),
+        ({"hidden_size": 8, "vocab_size": 10**12}, r"vocab_size is 1000000000000"),
+        ({"text_config": {"d_ff": 10**9}}, r"text_config.d_ff is 1000000000"),
+        ({"hidden_size": 16}, r"its states have 16 dimensions, but model.text.width is 8"),
+        ({"text_config": {"hidden_size": 16}}, r"its states have 16 dimensions"),
+    ],
+)
+def test_a_document_of_a_huge_or_other_network_is_refused_before_it_is_built(
+    document, said, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(frozen, "_network", None)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    save_file({"one": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=said) as error:
+        encoders.encoder_for(TextConfig(encoder=f"hf:{tmp_path}", width=8), ())
+    assert "\n" not in str(error.value)
 
 
 def test_files_of_an_encoder_that_are_missing_or_cut_are_one_line(package):

@@ -110,6 +110,13 @@ def test_another_autoencoder_is_refused_and_the_same_elsewhere_is_not(
     changed = replace(config, codec=replace(config.codec, path=str(other)))
     with pytest.raises(UserError, match=r"step 3 was trained on latents of vae .* former autoenc"):
         train_run(changed)
+    path = checkpoint.checkpoint_path(config.run_dir, 3)
+    state = checkpoint.load(path)
+    scale = state["latents"]["scale"]
+    checkpoint.save(path, state | {"latents": state["latents"] | {"scale": 1.001 * scale}})
+    with pytest.raises(UserError, match=r"encoded anew by the same autoencoder.* bring the folder"):
+        train_run(config)
+    checkpoint.save(path, state)
     moved = shutil.copytree(vae, workdir / "moved")
     train_run(replace(config, codec=replace(config.codec, path=str(moved))))
     assert weights_of(config)["step"] == 6

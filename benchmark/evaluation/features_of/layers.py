@@ -47,7 +47,7 @@ def layers_of(config: RunConfig, asked: Sequence[str]) -> tuple[str, ...]:
         UserError: the network has no module of that name.
     """
     if not asked:
-        return config.model.layers(config.data.size)
+        return config.model.layers(config.input_shape[1])
     known = _modules_of(config)
     for name in asked:
         if name not in known:
@@ -61,7 +61,7 @@ def layers_of(config: RunConfig, asked: Sequence[str]) -> tuple[str, ...]:
 def _near(name: str, known: frozenset[str], config: RunConfig) -> str:
     """A name like the wrong one; where there is none, those that the config lists, not all."""
     near = did_you_mean(name, known)
-    listed = config.model.layers(config.data.size)
+    listed = config.model.layers(config.input_shape[1])
     return near if near.startswith(" Did") else f" Give some of {', '.join(listed)}."
 
 

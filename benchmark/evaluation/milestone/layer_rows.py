@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,8 +54,7 @@ class HeldOut:
 
 def held_out(codec: Codec, config: RunConfig, yardstick: Yardstick, count: int) -> HeldOut:
     """The first ``count`` held-out images for the network of a run, through its codec."""
-    first = torch.from_numpy(np.array(yardstick.data.held_out[:count]))
-    images = codec.inputs(first, torch.float32).to(yardstick.device)
+    images = yardstick.inputs(codec, "held_out", count)
     return HeldOut(images, yardstick.labels(config, "held_out", count))
 
 

@@ -42,9 +42,9 @@ def stage_pictures(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
         median = stage.density.quantile(torch.full((1,), 0.5), num_levels)
         picture = milestone.folder / f"stage-{stage.start:09d}.png"
         if yardstick.ranks.is_main:
-            save_png(
-                picture, tile(shown(images, times, milestone.config, milestone.codec), len(images))
-            )
+            config, codec = milestone.config, milestone.codec
+            strip = shown(images, times, config, codec, yardstick.device)
+            save_png(picture, tile(strip, len(images)))
         yield milestone.row(
             STAGE_MEDIAN,
             float(median),
@@ -55,7 +55,11 @@ def stage_pictures(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
 
 
 def shown(
-    images: NDArray[np.uint8], times: torch.Tensor, config: RunConfig, codec: Codec
+    images: NDArray[np.uint8],
+    times: torch.Tensor,
+    config: RunConfig,
+    codec: Codec,
+    device: torch.device = _CPU,
 ) -> NDArray[np.uint8]:
     """Images as a network meets them at noise times, each divided by √(alpha² + sigma²).
 
@@ -67,12 +71,14 @@ def shown(
         times: (N,) noise times in (0, 1].
         config: the run, for its process and its sampling seed.
         codec: of the run.
+        device: where its autoencoder encodes and decodes; noise is added on the CPU.
 
     Returns:
         (N, H, W, 3).
     """
     level = build_process(config).level(times)
-    clean = codec.inputs(torch.from_numpy(images), torch.float32)
+    clean = codec.inputs(torch.from_numpy(images).to(device), torch.float32).to(_CPU)
     noise = noise_source(config, _CPU)(0, torch.arange(len(images)))
     size = (level.alpha.square() + level.sigma.square()).sqrt()
-    return codec.images(add_noise(clean, level, noise) / as_factor(size, clean))
+    noisy = add_noise(clean, level, noise) / as_factor(size, clean)
+    return codec.images(noisy.to(device))

@@ -166,9 +166,12 @@ class Yardstick:
         """
         return _oracle(self, config.codec, config.data)
 
-    def inputs(self, codec: Codec, split: Split) -> Tensor:
-        """What a network sees of the first ``profile_images`` of a split, (N, C, h, w) float32."""
-        return _inputs(self, codec, split)
+    def inputs(self, codec: Codec, split: Split, count: int | None = None) -> Tensor:
+        """What a network sees of the first ``count`` images of a split, (count, C, h, w) float32.
+
+        Of ``profile_images`` where no count is given.
+        """
+        return _inputs(self, codec, split, count or self.evaluation.profile_images)
 
     @functools.cached_property
     def classifier(self) -> AttributeClassifier:
@@ -220,12 +223,13 @@ def _oracle(yardstick: Yardstick, codec: CodecConfig, spec: DataConfig) -> Linea
     return linear_oracle(data.train, cache_root(), array)
 
 
-@functools.lru_cache(maxsize=2)
-def _inputs(yardstick: Yardstick, codec: Codec, split: Split) -> Tensor:
+@functools.lru_cache(maxsize=4)
+def _inputs(yardstick: Yardstick, codec: Codec, split: Split, count: int) -> Tensor:
     data = yardstick.data
     images = data.train if split == "train" else data.held_out
-    first = torch.from_numpy(np.array(images[: yardstick.evaluation.profile_images]))
-    return codec.inputs(first, torch.float32).to(yardstick.device)
+    # An autoencoder encodes where the images are.
+    first = torch.from_numpy(np.array(images[:count])).to(yardstick.device)
+    return codec.inputs(first, torch.float32)
 
 
 @functools.lru_cache(maxsize=4)

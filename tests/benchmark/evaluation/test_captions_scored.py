@@ -1,6 +1,7 @@
 """What networks that read text are told when they are scored."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.study.study import EvaluationConfig
 from mindiffusion.data.caption_file import captions_table
 from mindiffusion.errors import UserError
-from mindiffusion.kept_text import text_encoder, text_part
+from mindiffusion.kept_text import read_texts, text_encoder, text_part, text_table
 
 MODEL = (
     "model={network: uvit, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2, "
@@ -48,6 +49,16 @@ def test_scores_are_told_first_captions_and_drawn_by_the_held_out_prompts(captio
     assert kept["prompts"] == shown[:32] and set(kept["vocabulary"]) == {*"01234", "other"}
     plain = tiny_config("b")
     assert yardstick.labels(plain, "train") is None and yardstick.conditions(plain) is None
+
+
+def test_training_and_scoring_read_one_table(captioned, tiny_config):
+    config, captions, read = tiny_config("b", *WORDS), captioned.captions, []
+    encoder = text_encoder(config, captions)
+    network = SimpleNamespace(read_texts=read.append)
+    yardstick = Yardstick(EvaluationConfig(), captioned, torch.device("cpu"), ())
+    read_texts(network, text_part(encoder, captions), config, yardstick.texts)
+    table = text_table(encoder, captions)
+    assert read[0] is table and table.count == len(captions.texts) > captions.num_learned
 
 
 def test_a_finisher_reads_captions_as_the_run_does(tiny_config):

@@ -112,7 +112,7 @@ def _check_ablations(rows, milestone, yardstick):
     births = network.channel_birth_stage.clone()
     counts = [of(rows, f"ablation-units/{k}")[None].value for k in range(1, 6)]
     assert counts == [float((births == k).sum()) for k in range(5)] and sum(counts) == 16
-    noisy = to_denoise(model.process, milestone.config, yardstick, yardstick.data.held_out)
+    noisy = to_denoise(model.process, milestone.config, milestone.codec, yardstick, "held_out")
     whole = denoising_profiles({"": model}, *noisy)[""]
     network.channel_mask.copy_(births != 2)
     without = denoising_profiles({"": model}, *noisy)[""]
@@ -128,7 +128,7 @@ def test_features_are_those_of_the_layer_whatever_the_batch(scored):
     assert not any(row.metric.startswith(("ablation", "silhouette", "jacobian")) for row in rows)
     model = model_of(milestone.content, "ema0.99", torch.device("cpu"))
     noise = noise_source(milestone.config, torch.device("cpu"))
-    images = to_denoise(model.process, milestone.config, yardstick, yardstick.data.held_out)[0]
+    images = yardstick.inputs(milestone.codec, "held_out")
     level, outputs = model.process.level(torch.tensor([0.6])), []
     hook = model.network.down1.register_forward_hook(lambda *call: outputs.append(call[2]))
     model(level.alpha.float() * images + level.sigma.float() * noise(1, torch.arange(4)), level)
@@ -170,6 +170,15 @@ def test_layer_that_the_network_has_not_is_refused_with_a_near_one(tiny_config):
     assert "arm 'CS' (sparse_unet)" in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(UserError, match="Give some of down1, down2, down3, to_vec"):
         layers_of(config, ("%",))
+
+
+def test_layers_are_named_by_the_side_of_latents(tiny_config):
+    song = "{network: song_unet, model_channels: 8, channel_mult: [1, 2], num_blocks: 1}"
+    codec = "codec={kind: vae, path: nowhere, factor: 4}"
+    config = tiny_config("b", f"model={song}", "model.attn_resolutions=[]", codec)
+    listed = layers_of(config, ())
+    assert listed and all(name.split(".")[1].startswith(("8x8", "4x4")) for name in listed)
+    assert layers_of(config, listed) == listed  # the network has each of them
 
 
 def test_silhouettes_ask_for_attributes_that_are_fixed_beforehand():
