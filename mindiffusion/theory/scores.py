@@ -178,9 +178,10 @@ def neurons(snapshot: Snapshot, evaluation: TheoryEvaluation) -> dict[str, Array
 
     Returns:
         "cosines-in" and "cosines-out" (R, H, 2d); "strength" (R, H); "best-alignment" (R, 2d); and
-        of shape (R,): "share-<kind>" of ``neuron_shares``, "across-groups", "feature-entropy",
-        "first-in-second", "covered1", "covered2", "living", "effective", and "on", the share of
-        neurons that are on.
+        of shape (R,): "share-<kind>" of ``neuron_shares``, "across-groups", "within-group" (the
+        other mixed ones), "mixed-of-living" and "across-of-living" (shares of the living neurons,
+        NaN without any), "feature-entropy", "first-in-second", "covered1", "covered2", "living",
+        "effective", and "on", the share of neurons that are on.
     """
     seeds = [run.seed for run in snapshot.runs]
     known = sorted(set(seeds))
@@ -190,17 +191,23 @@ def neurons(snapshot: Snapshot, evaluation: TheoryEvaluation) -> dict[str, Array
     strengths = measures.strength(snapshot.weights, snapshot.mask)
     shares = measures.neuron_shares(read, strengths, evaluation.purity)
     covered = measures.features_covered(read, strengths, evaluation.purity)
+    across = measures.across_groups(read, strengths, evaluation.purity)
+    capacity = measures.capacity_in_use(strengths)
+    living = np.where(capacity["living"] > 0, capacity["living"], np.nan)
     return {
         "cosines-in": read,
         "cosines-out": measures.alignment(snapshot.weights.outgoing, own),
         "strength": strengths,
-        "best-alignment": measures.best_alignment(read),
+        "best-alignment": measures.best_alignment(read, strengths),
         **{f"share-{kind}": share for kind, share in shares.items()},
-        "across-groups": measures.across_groups(read, strengths, evaluation.purity),
+        "across-groups": across,
+        "within-group": shares["mixed"] - across,
+        "mixed-of-living": shares["mixed"] / living,
+        "across-of-living": across / living,
         "feature-entropy": measures.feature_entropy(read, strengths),
         "first-in-second": measures.first_in_second(read, strengths),
         "covered1": covered[0],
         "covered2": covered[1],
-        **measures.capacity_in_use(strengths),
+        **capacity,
         "on": snapshot.mask.double().mean(1).numpy(),
     }

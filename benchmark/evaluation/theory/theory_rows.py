@@ -60,6 +60,9 @@ _HIDDEN = "hidden"
 _NEURON_ROWS: Mapping[str, tuple[str, Direction]] = {
     "share-mixed": ("mixed-share", "lower"),
     "across-groups": ("across-groups-share", "lower"),
+    "within-group": ("within-group-share", "lower"),
+    "mixed-of-living": ("mixed-of-living-share", "lower"),
+    "across-of-living": ("across-groups-of-living-share", "lower"),
     "share-pure1": ("pure-M1-share", "higher"),
     "share-pure2": ("pure-M2-share", "higher"),
     "share-outside": ("outside-share", "none"),

@@ -108,6 +108,12 @@ def test_every_run_has_its_profiles_and_numbers_with_its_proof_last(rows, study)
         assert -1 <= of(rows, f"{NEURONS}{group}-alignment")[0].value <= 1
     shares = [of(rows, f"{NEURONS}{kind}-share", seed=4)[0].value for kind in kinds]
     assert sum(shares) == pytest.approx(1.0)
+    mixed, within, across, living, of_living = (
+        of(rows, f"{NEURONS}{kind}-share", seed=4)[0].value
+        for kind in ("mixed", "within-group", "across-groups", "living", "mixed-of-living")
+    )
+    assert mixed == pytest.approx(within + across) and mixed >= across >= 0
+    assert of_living == pytest.approx(mixed / living, rel=1e-5)
     proofs = [place for place, row in enumerate(rows) if row.metric == theory_proof(study)]
     assert len(proofs) == 4
     starts = [0, *(place + 1 for place in proofs)]
