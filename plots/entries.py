@@ -158,9 +158,9 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "excess_profile",
         "Error above the best possible",
         "How much worse each arm denoises than the best denoiser there is (the posterior mean, at "
-        "0), by noise level at its last step. The unit is what the weak features vary by: 1 at low "
-        "noise is the error of a network that has not learned them at all. The theory expects a "
-        "curriculum near 0 at both ends, and plain training near 0 at high noise alone.",
+        "0), by noise level at its last step. The unit is what the weak features vary by. "
+        "Errors along strong features count too. The theory expects a curriculum near 0 at both "
+        "ends, and plain training near 0 at high noise alone.",
         _any_rows(excess_profile.excess_rows),
         _of_rows(excess_profile.figure),
     ),
@@ -168,9 +168,10 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "neurons",
         "What hidden neurons read",
         "Shares of the hidden neurons over training: those that read one strong feature (M₁), one "
-        "weak feature (M₂), several (mixed), or add nothing (dead). What is missing to 100 % reads "
-        "no feature. The theory expects M₂ neurons to be pure with a curriculum, and mixed "
-        "without.",
+        "weak feature (M₂), several (mixed: both groups, or one), none (outside), or add nothing "
+        "(dead). Below: the share of features that a pure neuron reads, which shows when each "
+        "group is learned. The theory expects M₂ neurons to be pure with a curriculum, and to mix "
+        "M₁ with M₂ without.",
         _any_rows(neurons.neuron_rows),
         _of_rows(neurons.figure),
     ),

@@ -1,4 +1,10 @@
-"""Did the manipulation act? An arm with a channel mask tests masks only if lifting it matters."""
+"""Did the manipulation act? An arm with a mask tests masks only if what it holds back matters.
+
+Rows say which of two questions was asked. Lifting the mask asks it where every unit is trained
+before it is switched off. Where units stay at their small initial weights until they come on,
+lifting changes nothing whatever the mask does; there the units that came on later are switched off
+again: if nothing changes, the room that the mask kept was never used.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,16 +14,20 @@ import pandas as pd
 
 from benchmark.analysis.log_ratios import quotient
 from benchmark.rows.frames import curriculum_frame
-from benchmark.rows.metric_names import EPS_MSE, MASK_EFFECT
+from benchmark.rows.metric_names import BIRTH_EFFECT, EPS_MSE, MASK_EFFECT
 
 # Share of the arm's own ε-MSE by which lifting the mask must change it somewhere (docs/methods.md,
 # Manipulation check).
 MANIPULATION_MINIMUM = 0.01
+_DEEDS = {MASK_EFFECT: "Lifting the mask", BIRTH_EFFECT: "Switching off the later units"}
+"""What was done to see an effect, by the rows that tell it; an arm has one of them."""
 
 
 @dataclass(frozen=True)
 class MaskEffect:
-    """The largest effect of an arm's mask: (ε-MSE lifted − under it) / the arm's own ε-MSE.
+    """The largest effect of an arm's mask: (ε-MSE changed − as it is) / the arm's own ε-MSE.
+
+    It is changed by lifting the mask, or by switching off the units that came on later.
 
     Its own is that under the mask, or of a network that lifts the mask outside training that of
     the lifted one.
@@ -25,6 +35,7 @@ class MaskEffect:
     A mean over ``seeds`` training seeds, signed, at noise time ``level`` and ``step``.
     """
 
+    metric: str
     arm: str
     relative: float
     level: float
@@ -35,6 +46,11 @@ class MaskEffect:
     def passed(self) -> bool:
         """Whether the mask does enough for the arm to be a test of it."""
         return abs(self.relative) >= MANIPULATION_MINIMUM
+
+    @property
+    def deed(self) -> str:
+        """What was done to see the effect, as the beginning of a sentence."""
+        return _DEEDS[self.metric]
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(MaskEffect))
@@ -50,15 +66,15 @@ def mask_effects(frame: pd.DataFrame) -> dict[str, MaskEffect]:
         frame: the frame of a study's rows.
 
     Returns:
-        An entry for every arm with ``mask-effect`` rows, ε-MSE rows and stages.
+        An entry for every arm with ``mask-effect`` or ``birth-effect`` rows, ε-MSE rows and stages.
     """
     cell = ["arm", "seed", "sampling_seed", "step", "level", "weights", "n_reference"]
-    effect = frame.loc[frame["metric"] == MASK_EFFECT, [*cell, "value"]]
+    effect = frame.loc[frame["metric"].isin(_DEEDS), ["metric", *cell, "value"]]
     mse = frame.loc[frame["metric"] == EPS_MSE, [*cell, "value"]]
     both = _trained(effect.merge(mse, on=cell, suffixes=("", "_mse")), frame)
     both = both.assign(relative=quotient(both["value"], both["value_mse"]))
     both = both.dropna(subset="relative")
-    mean = both.groupby(["arm", "step", "level"], as_index=False).agg(
+    mean = both.groupby(["arm", "metric", "step", "level"], as_index=False).agg(
         relative=("relative", "mean"), seeds=("seed", "nunique")
     )
     # Of equal ones the first, which is at the lowest step and level.
@@ -81,7 +97,7 @@ def known_masks(frame: pd.DataFrame) -> dict[str, MaskEffect | None]:
     """
     channels = curriculum_frame(frame).groupby("arm")["active_channels"]
     changing = channels.max()[channels.max() > channels.min()].index
-    told = frame.loc[frame["metric"] == MASK_EFFECT, "arm"]
+    told = frame.loc[frame["metric"].isin(_DEEDS), "arm"]
     effects = mask_effects(frame)
     return {arm: effects.get(arm) for arm in sorted({*changing, *told})}
 
@@ -102,7 +118,7 @@ def why_inert(arms: Sequence[str], masks: Mapping[str, MaskEffect | None]) -> st
             return f"No row says what the mask of {arm} does at noise levels it was trained on."
         if not effect.passed:
             return (
-                f"Lifting the mask of {arm} changes its ε-MSE by {100 * effect.relative:.2g} % "
+                f"{effect.deed} of {arm} changes its ε-MSE by {100 * effect.relative:.2g} % "
                 f"at most, less than {least}: a mask that does nothing tests nothing."
             )
     return ""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmark.rows.file import ROWS_FILE, read_rows, rows_files
 from benchmark.rows.metric_names import (
+    BIRTH_EFFECT,
     CLASS,
     EPS_MSE,
     EPS_MSE_LINEAR,
@@ -32,7 +33,7 @@ LARGEST, SMALLEST = 1e70, 1e-70
 and nothing that a network computes in single precision leads out of them."""
 _MEASURED = ["value", "error", "train_seconds"]
 # Metrics by noise level, and how the names of others begin.
-_PROFILES = (EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN, EXPOSURE, MASK_EFFECT)
+_PROFILES = (EPS_MSE, EPS_MSE_LINEAR, EPS_MSE_MEAN, EXPOSURE, MASK_EFFECT, BIRTH_EFFECT)
 _PROFILE_PARTS = ("emergence/", "stitched-above/", "stitched-below/")
 # Numbers that differ in one of these never meet in one column or on one line.
 CONDITION = (

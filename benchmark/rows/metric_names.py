@@ -7,20 +7,28 @@ from mindiffusion.errors import UserError
 SMOKE_BELOW = 2048
 MEMORISED_PIXELS = "memorised-pixels"
 MASK_EFFECT = "mask-effect"
+BIRTH_EFFECT = "birth-effect"
+"""ε-MSE without the units that came on after the first stage, minus ε-MSE with them."""
 REALISED_SPARSITY = "realised-sparsity/"  # and where: a block, or the bottleneck
 STAGE_METRICS = ("t_min", "t_max", "active_channels", "penalty_lambda")
 EPS_MSE = "eps-MSE"
 # What no network is needed for: the best linear denoiser, and always answering with the mean.
 EPS_MSE_LINEAR, EPS_MSE_MEAN = "eps-MSE-linear", "eps-MSE-mean"
 EPS_MSE_EXCESS, EPS_MSE_GAP = "eps-MSE-excess", "eps-MSE-train-gap"
-EPS_MSE_ORACLE = "eps-MSE-oracle"
-"""Of the posterior mean, the best denoiser there is, where it is known."""
 EXCESS = "excess-MSE"
-"""Error over that of the posterior mean, by noise level: 1 is what the weak features vary by."""
+"""Error over that of the posterior mean, by noise level: 1 is what the weak features vary by. It
+has a part along the strong features too, which does not shrink with the weak ones."""
 LOW_EXCESS, HIGH_EXCESS = f"{EXCESS}/low", f"{EXCESS}/high"
 """Its means over the levels of low and of high noise."""
+LOW_EXCESS_OF = (f"{LOW_EXCESS}/M1", f"{LOW_EXCESS}/M2")
+"""Its parts along the strong and the weak features at low noise, each level in a unit of its own: 1
+is the error of the best denoiser that knows nothing of these features, whatever their amplitude."""
 LOW_ERROR, HIGH_ERROR = "MSE/low", "MSE/high"
 """Means of the whole error over these levels: 1 is what the data vary by."""
+ORACLE_ERRORS = (f"{LOW_ERROR}/oracle", f"{HIGH_ERROR}/oracle")
+"""The part of these that the posterior mean has too."""
+TRAIN_GAP = f"{LOW_EXCESS}/train-gap"
+"""Over-fitting at low noise: the excess on fresh samples less that on those trained on."""
 NEURONS = "neurons/"
 """How names begin of what hidden neurons of the two-feature theory read."""
 SIMILARITY = "similarity/"

@@ -7,8 +7,6 @@ A neuron is described by the squared cosines of its weights with the features, s
 As the features are orthonormal, they add up to at most 1; what is missing lies outside all of them.
 """
 
-import itertools
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -97,7 +95,7 @@ def neuron_shares(cosines: Array, strengths: Array, purity: float) -> dict[str, 
 
 
 def across_groups(cosines: Array, strengths: Array, purity: float) -> Array:
-    """Share of neurons that mix M₁ with M₂, (R,): the part of the mixed ones that the theory is of.
+    """Share of all neurons that mix M₁ with M₂, (R,): the mixed ones that the theory is of.
 
     Tests: "neurons that encode M₂ capture M₁ too". A mixed neuron may also mix features of one
     group; here each group has more than 1 − ``purity`` of its squared length in features.
@@ -155,48 +153,33 @@ def first_in_second(cosines: Array, strengths: Array) -> Array:
 def features_covered(cosines: Array, strengths: Array, purity: float) -> tuple[Array, Array]:
     """Share of the features of M₁ and of M₂ that a pure living neuron reads: (R,) each.
 
-    Tests: "near-perfect alignment" with every feature, in both stages. The cosine counts with its
-    sign: a neuron with −M_j is silent where the feature is present.
+    Tests: "near-perfect alignment" with every feature, in both stages; and, over milestones,
+    "dominant large-scale features are learned before weaker fine-grained features". The cosine
+    counts with its sign: a neuron with −M_j is silent where the feature is present.
 
     Args:
         cosines: (R, H, 2d), of incoming weights.
         strengths: (R, H).
         purity: least squared cosine, in (0, 1).
     """
-    alive = np.where(is_dead(strengths)[..., None], -1.0, cosines)
-    best = alive.max(axis=1)
+    best = best_alignment(cosines, strengths)
     covered = (best > 0) & (best**2 >= purity)
     d = covered.shape[1] // 2
     return covered[:, :d].mean(axis=1), covered[:, d:].mean(axis=1)
 
 
-def best_alignment(cosines: Array) -> Array:
-    """The largest cosine of any neuron with each feature, (R, 2d)."""
-    return np.asarray(cosines.max(axis=1))
+def best_alignment(cosines: Array, strengths: Array) -> Array:
+    """The largest cosine of any living neuron with each feature, (R, 2d); −1 without one.
 
-
-def half_alignment_step(best: Array, steps: Array) -> Array:
-    """When each feature is learned: the step at half of its final alignment, (R, 2d).
-
-    Tests: "dominant large-scale features are learned before weaker fine-grained features". Between
-    the last milestone below half and the first from which all are above, the step is found on a
-    straight line. NaN where a feature has no positive final alignment.
+    By chance alone it is far from 0: of 64 neurons at their start in 24 dimensions about .45. When
+    a feature is learned ``features_covered`` tells, milestone by milestone.
 
     Args:
-        best: (T, R, 2d), of ``best_alignment`` at T milestones.
-        steps: (T,), rising; the first may be 0.
+        cosines: (R, H, 2d), of incoming weights.
+        strengths: (R, H).
     """
-    half = best[-1] / 2
-    found = np.full(half.shape, np.nan)
-    for before, after in itertools.pairwise(range(len(steps))):
-        crosses = (best[before] < half) & (best[after] >= half)
-        rise = np.where(crosses, best[after] - best[before], 1.0)
-        share = (half - best[before]) / rise
-        at = steps[before] + share * (steps[after] - steps[before])
-        # Of several crossings the last one counts: from there on it stays learned.
-        found = np.where(crosses, at, found)
-    found = np.where((best >= half).all(axis=0), steps[0], found)
-    return np.where(half > 0, found, np.nan)
+    alive = np.where(is_dead(strengths)[..., None], -1.0, cosines)
+    return np.asarray(alive.max(axis=1))
 
 
 def capacity_in_use(strengths: Array) -> dict[str, Array]:

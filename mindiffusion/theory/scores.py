@@ -14,6 +14,7 @@ from torch import Tensor
 from mindiffusion.noise import Stream, normals
 from mindiffusion.process import Level, Process, add_noise
 from mindiffusion.theory import measures
+from mindiffusion.theory.linear import code_moments
 from mindiffusion.theory.measures import Array
 from mindiffusion.theory.networks import Weights, answers
 from mindiffusion.theory.oracle import posterior_mean, posterior_variance
@@ -33,6 +34,8 @@ class Errors:
         sigma: (L,) σ, noise over signal.
         excess: (R, L), E‖x̂ − E[x | y]‖².
         parts: (R, L, 3), the excess along M₁, along M₂, and outside of both.
+        blind: (R, L, 2), E‖E[x_g | y] − E x_g‖² of both groups g, on the same samples: the excess
+            along a group of the best denoiser that knows nothing of it but its mean.
         error: (R, L), mean ‖x̂ − x‖² on the same samples.
         oracle: (R, L), the oracle's mean ‖E[x | y] − x‖² on the same samples.
         oracle_expected: (R, L), the oracle's mean expected error (``posterior_variance``).
@@ -43,6 +46,7 @@ class Errors:
     sigma: Array
     excess: Array
     parts: Array
+    blind: Array
     error: Array
     oracle: Array
     oracle_expected: Array
@@ -68,7 +72,7 @@ def errors(snapshot: Snapshot, evaluation: TheoryEvaluation, of: Samples = "fres
     levels = process.grid(evaluation.num_levels)
     count, number = len(snapshot.runs), len(levels)
     tables = {name: np.zeros((count, number)) for name in _NAMES}
-    parts = np.zeros((count, number, 3))
+    parts, blind = np.zeros((count, number, 3)), np.zeros((count, number, 2))
     for seed in sorted({run.seed for run in snapshot.runs}):
         members = [i for i, run in enumerate(snapshot.runs) if run.seed == seed]
         run, weights = snapshot.runs[members[0]], snapshot.weights.of(members)
@@ -78,10 +82,12 @@ def errors(snapshot: Snapshot, evaluation: TheoryEvaluation, of: Samples = "fres
             noise = _noise(run, place, x)
             found = _at_level(process, level, features, x, noise, weights, snapshot.mask[members])
             parts[members, place] = found.pop("parts")
+            blind[members, place] = found.pop("blind")
             for name, values in found.items():
                 tables[name][members, place] = values
     sigma = np.array([float(level.sigma / level.alpha) for level in levels])
-    return Errors(np.array([level.time for level in levels]), sigma, parts=parts, **tables)
+    times = np.array([level.time for level in levels])
+    return Errors(times, sigma, parts=parts, blind=blind, **tables)
 
 
 _NAMES = ("excess", "error", "oracle", "oracle_expected", "oracle_spread")
@@ -110,7 +116,7 @@ def _at_level(
     weights: Weights,
     mask: Tensor,
 ) -> dict[str, Array]:
-    """All errors of one seed's A runs at one level, (A,) each, and "parts" (A, 3)."""
+    """All errors of one seed's A runs at one level, (A,) each, "parts" (A, 3), "blind" (2,)."""
     x_t = add_noise(x.view(-1, x.shape[2], 1, 1), level, noise.view(-1, x.shape[2], 1, 1))
     y = (x_t.flatten(1) / float(level.alpha))[None]
     sigma = (level.sigma / level.alpha)[None]
@@ -125,12 +131,20 @@ def _at_level(
     runs = len(said)
     return {
         "parts": torch.cat([of_groups, outside[:, None]], dim=1).numpy(),
+        "blind": _blind(features, best).numpy(),
         "excess": excess.numpy(),
         "error": (said - x).square().sum(-1).mean(1).numpy(),
         "oracle": np.full(runs, float((best - x).square().sum(-1).mean())),
         "oracle_expected": np.full(runs, float(expected.mean())),
         "oracle_spread": np.full(runs, float(expected.std() / len(expected) ** 0.5)),
     }
+
+
+def _blind(features: Features, best: Tensor) -> Tensor:
+    """``Errors.blind`` of one seed from the oracle's answers (1, N, D): (2,)."""
+    d = features.num_features
+    mean = features.amplitudes * code_moments(d, features.share).diagonal()
+    return (features.parts(best)[0] - mean).square().unflatten(1, (2, d)).sum(2).mean(0)
 
 
 @torch.no_grad()
@@ -164,9 +178,10 @@ def neurons(snapshot: Snapshot, evaluation: TheoryEvaluation) -> dict[str, Array
 
     Returns:
         "cosines-in" and "cosines-out" (R, H, 2d); "strength" (R, H); "best-alignment" (R, 2d); and
-        of shape (R,): "share-<kind>" of ``neuron_shares``, "across-groups", "feature-entropy",
-        "first-in-second", "covered1", "covered2", "living", "effective", and "on", the share of
-        neurons that are on.
+        of shape (R,): "share-<kind>" of ``neuron_shares``, "across-groups", "within-group" (the
+        other mixed ones), "mixed-of-living" and "across-of-living" (shares of the living neurons,
+        NaN without any), "feature-entropy", "first-in-second", "covered1", "covered2", "living",
+        "effective", and "on", the share of neurons that are on.
     """
     seeds = [run.seed for run in snapshot.runs]
     known = sorted(set(seeds))
@@ -176,17 +191,23 @@ def neurons(snapshot: Snapshot, evaluation: TheoryEvaluation) -> dict[str, Array
     strengths = measures.strength(snapshot.weights, snapshot.mask)
     shares = measures.neuron_shares(read, strengths, evaluation.purity)
     covered = measures.features_covered(read, strengths, evaluation.purity)
+    across = measures.across_groups(read, strengths, evaluation.purity)
+    capacity = measures.capacity_in_use(strengths)
+    living = np.where(capacity["living"] > 0, capacity["living"], np.nan)
     return {
         "cosines-in": read,
         "cosines-out": measures.alignment(snapshot.weights.outgoing, own),
         "strength": strengths,
-        "best-alignment": measures.best_alignment(read),
+        "best-alignment": measures.best_alignment(read, strengths),
         **{f"share-{kind}": share for kind, share in shares.items()},
-        "across-groups": measures.across_groups(read, strengths, evaluation.purity),
+        "across-groups": across,
+        "within-group": shares["mixed"] - across,
+        "mixed-of-living": shares["mixed"] / living,
+        "across-of-living": across / living,
         "feature-entropy": measures.feature_entropy(read, strengths),
         "first-in-second": measures.first_in_second(read, strengths),
         "covered1": covered[0],
         "covered2": covered[1],
-        **measures.capacity_in_use(strengths),
+        **capacity,
         "on": snapshot.mask.double().mean(1).numpy(),
     }

@@ -1,4 +1,4 @@
-"""What hidden neurons read over training: shares of pure, mixed and dead ones."""
+"""What hidden neurons read over training: shares by kind, and which features are covered."""
 
 from typing import Any
 
@@ -27,8 +27,12 @@ MOST_ARMS = 6
 PANELS = {
     f"{NEURONS}pure-M1-share": "pure, of M₁",
     f"{NEURONS}pure-M2-share": "pure, of M₂",
-    f"{NEURONS}mixed-share": "mixed",
+    f"{NEURONS}across-groups-share": "mixed, M₁ with M₂",
+    f"{NEURONS}within-group-share": "mixed within a group",
+    f"{NEURONS}outside-share": "outside",
     f"{NEURONS}dead-share": "dead",
+    f"{NEURONS}M1-covered-share": "M₁ covered",
+    f"{NEURONS}M2-covered-share": "M₂ covered",
 }
 
 
@@ -52,20 +56,21 @@ def share_over_steps(rows: pd.DataFrame, looks: dict[str, dict[str, Any]], ax: A
 
 
 def figure(frame: pd.DataFrame) -> Figure:
-    """Four shares of the hidden neurons over training."""
+    """Six shares of the hidden neurons over training, and two of the features."""
     rows = neuron_rows(frame)
     arms = arm_order(rows)
     shown = main_arms(arms, MOST_ARMS)
     rows = rows[rows["arm"].isin(shown)]
     looks = {arm: look for arm, look in arm_styles(frame).items() if arm in shown}
-    result = new_figure(PAGE_INCHES, 4.0)
-    axes = result.subplots(2, 2, sharex=True, sharey=True)
+    result = new_figure(PAGE_INCHES, 7.2)
+    axes = result.subplots(4, 2, sharex=True, sharey=True)
     for (metric, label), ax in zip(PANELS.items(), axes.flat, strict=True):
         share_over_steps(rows[rows["metric"] == metric], looks, ax)
-        step_axis(ax, int(rows["total_steps"].max()), label=ax in axes[1])
+        step_axis(ax, int(rows["total_steps"].max()), label=ax in axes[-1])
         ax.text(0.03, 0.95, label, transform=ax.transAxes, va="top")
-    for ax in axes[:, 0]:
+    for ax in axes[:-1, 0]:
         ax.set_ylabel("neurons, %")
+    axes[-1, 0].set_ylabel("features, %")
     legend_above(axes[0, 0])
     notes = [seed_note(over_seeds(rows, ("metric", "arm", "step"))["seeds"]), declared_note(rows)]
     note_below(result, [*notes, *selection_note(shown, arms)])

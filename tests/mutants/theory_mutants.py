@@ -78,10 +78,24 @@ THEORY_MUTANTS = (
         (f"{UNITS}/test_measures.py",),
     ),
     Mutant(
-        "first-crossing-counts-as-learned",
+        "dead-neurons-align-with-features",
         f"{CODE}/measures.py",
-        "found = np.where(crosses, at, found)",
-        "found = np.where(crosses & np.isnan(found), at, found)",
+        "alive = np.where(is_dead(strengths)[..., None], -1.0, cosines)",
+        "alive = cosines",
         (f"{UNITS}/test_measures.py",),
+    ),
+    Mutant(
+        "weak-features-are-in-the-unit-of-the-strong",
+        f"{CODE}/scores.py",
+        "unflatten(1, (2, d)).sum(2).mean(0)",
+        "unflatten(1, (d, 2)).sum(1).mean(0)",
+        ("tests/benchmark/evaluation/test_theory_rows.py",),
+    ),
+    Mutant(
+        "later-neurons-are-those-of-the-first-stage",
+        "benchmark/evaluation/theory/theory_rows.py",
+        "is_first = snapshot.birth_stage == 0",
+        "is_first = snapshot.birth_stage >= 0",
+        ("tests/benchmark/evaluation/test_theory_rows.py",),
     ),
 )

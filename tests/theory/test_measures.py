@@ -83,13 +83,9 @@ def test_features_are_covered_by_the_sign_that_fires(cosines):
     assert (first[0], second[0]) == (0.5, 0)
 
 
-def test_half_of_the_final_alignment_is_found_between_milestones():
-    best = np.array([[[0.1, 0.5, 0.0]], [[0.3, 0.5, -0.1]], [[0.5, 0.6, -0.1]], [[0.8, 0.8, -0.2]]])
-    found = measures.half_alignment_step(best, np.array([0, 100, 200, 400]))
-    np.testing.assert_allclose(found, [[150, 0, np.nan]])
-    again = np.array([[[0.0]], [[0.6]], [[0.2]], [[1.0]]])
-    found = measures.half_alignment_step(again, np.array([0, 100, 200, 300]))
-    np.testing.assert_allclose(found, [[237.5]])
+def test_dead_neurons_align_with_nothing(cosines):
+    best = measures.best_alignment(cosines, np.array([[0.0, 1, 1, 2, 1, 0]]))
+    np.testing.assert_allclose(best, [[0.5**0.5, 0.1 / 1.01**0.5, 0.8**0.5, 0]], atol=1e-12)
 
 
 def test_capacity_in_use_counts_neurons_by_strength():

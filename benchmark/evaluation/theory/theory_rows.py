@@ -14,20 +14,22 @@ import torch
 from benchmark.evaluation.theory.without_network import linear_error, mean_error, weak_energy
 from benchmark.rows.known_rows import PROOF
 from benchmark.rows.metric_names import (
+    BIRTH_EFFECT,
     EPS_MSE,
     EPS_MSE_LINEAR,
     EPS_MSE_MEAN,
-    EPS_MSE_ORACLE,
     EXCESS,
     EXPOSURE,
     HIGH_ERROR,
     HIGH_EXCESS,
     LOW_ERROR,
     LOW_EXCESS,
-    MASK_EFFECT,
+    LOW_EXCESS_OF,
     NEURONS,
+    ORACLE_ERRORS,
     REALISED_SPARSITY,
     SIMILARITY,
+    TRAIN_GAP,
 )
 from benchmark.rows.provenance import git_revision, host, now, versions
 from benchmark.rows.row import Row
@@ -50,12 +52,17 @@ MANIFEST = "keyed"
 """Samples are functions of a run's seed and settings: there is no array to name."""
 _TINY = 1e-60
 """The oracle's error at the lowest noise is e^{−10⁵}: what is smaller than this is 0 in rows."""
+_NOTHING_TO_KNOW = 1e-20
+"""Of a group's amplitude²: what its features vary by, below this, is rounding."""
 _WEIGHTS = "raw"
 _HIDDEN = "hidden"
 """Where the mask is, in the names of its rows."""
 _NEURON_ROWS: Mapping[str, tuple[str, Direction]] = {
     "share-mixed": ("mixed-share", "lower"),
     "across-groups": ("across-groups-share", "lower"),
+    "within-group": ("within-group-share", "lower"),
+    "mixed-of-living": ("mixed-of-living-share", "lower"),
+    "across-of-living": ("across-groups-of-living-share", "lower"),
     "share-pure1": ("pure-M1-share", "higher"),
     "share-pure2": ("pure-M2-share", "higher"),
     "share-outside": ("outside-share", "none"),
@@ -80,7 +87,8 @@ def _kept(value: float) -> float:
 
 def deciding_metrics() -> dict[str, tuple[ScaleName, ...]]:
     """Rows that may decide a study of the theory, with the scales of each."""
-    errors_ = dict.fromkeys(_SUMMARIES, allowed_scales("lower", is_positive=True))
+    names = (*_SUMMARIES, *LOW_EXCESS_OF)
+    errors_ = dict.fromkeys(names, allowed_scales("lower", is_positive=True))
     shares = {
         NEURONS + name: allowed_scales(direction, is_positive=False)
         for name, direction in _NEURON_ROWS.values()
@@ -144,7 +152,7 @@ class _Milestone:
         self, metric: str, times: np.ndarray, values: np.ndarray, weights: str = _WEIGHTS
     ) -> Iterator[Row]:
         """Rows over noise levels."""
-        direction: Direction = "none" if metric == MASK_EFFECT else "lower"
+        direction: Direction = "none" if metric == BIRTH_EFFECT else "lower"
         first = replace(self.measured(metric, 0.0, direction), weights=weights)
         for time, value in zip(times.tolist(), values.tolist(), strict=True):
             yield replace(first, level=time, value=_kept(value))
@@ -161,16 +169,21 @@ def theory_rows(
         declared: whether the study was declared before it was run, and where.
         in_full: the seed whose networks are shown neuron by neuron at their end; None: of none.
     """
-    found, lifted = errors(snapshot, study.evaluation), _lifted(snapshot, study)
+    found, reduced = errors(snapshot, study.evaluation), _reduced(snapshot, study)
     of_neurons = neurons(snapshot, study.evaluation)
+    # Runs of one snapshot have the same data.
+    is_limited = snapshot.runs[0].data.num_train is not None
+    trained = errors(snapshot, study.evaluation, "trained") if is_limited else None
     common: dict[str, Any] = _common(snapshot) | {"declared": declared}
     rows: list[Row] = []
     for place, run in enumerate(snapshot.runs):
         one = _Milestone(study, run, planned(run), snapshot.step, common)
         rows += _stage_rows(one)
         rows += _error_rows(one, found, place)
+        if trained is not None:
+            rows += _gap_rows(one, found, trained, place)
         if any(stage.config.sparsity for stage in one.plan.stages):
-            rows += _mask_rows(one, found, lifted, snapshot, place)
+            rows += _mask_rows(one, found, reduced, snapshot, place)
         rows += [
             one.measured(NEURONS + name, of_neurons[key][place], direction)
             for key, (name, direction) in _NEURON_ROWS.items()
@@ -197,11 +210,15 @@ def _common(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _lifted(snapshot: Snapshot, study: TheoryStudy) -> Errors | None:
-    """Errors with all neurons on; None where they are anyway."""
-    if bool((snapshot.mask == 1).all()):
+def _reduced(snapshot: Snapshot, study: TheoryStudy) -> Errors | None:
+    """Errors with only the first stage's neurons on; None where there are no others.
+
+    A neuron that is off has its small initial weights, so lifting the mask would change nothing.
+    """
+    is_first = snapshot.birth_stage == 0
+    if not bool((snapshot.birth_stage > 0).any()):
         return None
-    return errors(replace(snapshot, mask=torch.ones_like(snapshot.mask)), study.evaluation)
+    return errors(replace(snapshot, mask=snapshot.mask * is_first), study.evaluation)
 
 
 def _as_eps(one: _Milestone, found: Errors, squared: np.ndarray) -> np.ndarray:
@@ -215,7 +232,6 @@ def _error_rows(one: _Milestone, found: Errors, place: int) -> Iterator[Row]:
     known = {
         EPS_MSE_LINEAR: linear_error(data, found.sigma),
         EPS_MSE_MEAN: np.full(len(times), mean_error(data)),
-        EPS_MSE_ORACLE: found.oracle_expected[place],
     }
     for metric, squared in known.items():
         yield from one.by_level(metric, times, _as_eps(one, found, squared), weights="")
@@ -224,23 +240,48 @@ def _error_rows(one: _Milestone, found: Errors, place: int) -> Iterator[Row]:
     yield from one.by_level(EXCESS, times, found.excess[place] / energy)
     evaluation = one.study.evaluation
     bounds = evaluation.low_up_to, evaluation.high_from
-    excess, error = (
-        low_and_high(table[[place]] / scale, times, *bounds)[0]
-        for table, scale in ((found.excess, energy), (found.error, mean_error(data) or 1.0))
+    whole = mean_error(data) or 1.0
+    scales = ((found.excess, energy), (found.error, whole), (found.oracle_expected, whole))
+    excess, error, best = (
+        low_and_high(table[[place]] / scale, times, *bounds)[0] for table, scale in scales
     )
-    for metric, value in zip(_SUMMARIES, (*excess, *error), strict=True):
-        yield one.measured(metric, value)
+    by_group = low_and_high(_by_group(one, found, place), times, *bounds)[:, 0]
+    values = (*excess, *error, *best, *by_group)
+    names = (*_SUMMARIES, *ORACLE_ERRORS, *LOW_EXCESS_OF)
+    for metric, value in zip(names, values, strict=True):
+        yield one.measured(metric, value, "none" if metric in ORACLE_ERRORS else "lower")
+
+
+def _by_group(one: _Milestone, found: Errors, place: int) -> np.ndarray:
+    """The excess along M₁ and M₂, as shares of who knows nothing of them: (2, L).
+
+    The share of M₂ alone does not change with α₂ where nothing of M₂ is learned. Of features that
+    never vary it is the excess itself.
+    """
+    amplitudes = np.array([one.run.data.alpha1, one.run.data.alpha2])
+    blind = found.blind[place]
+    unit = np.where(blind > _NOTHING_TO_KNOW * amplitudes**2, blind, 1.0)
+    return np.asarray((found.parts[place, :, :2] / unit).T)
+
+
+def _gap_rows(one: _Milestone, found: Errors, trained: Errors, place: int) -> Iterator[Row]:
+    """Over-fitting at low noise: errors over the oracle's on the same samples, in EXCESS's unit."""
+    over = [table.error[[place]] - table.oracle[[place]] for table in (found, trained)]
+    evaluation = one.study.evaluation
+    bounds = evaluation.low_up_to, evaluation.high_from
+    gap = low_and_high(over[0] - over[1], found.times, *bounds)[0, 0]
+    yield one.measured(TRAIN_GAP, gap / (weak_energy(one.run.data) or 1.0), "none")
 
 
 def _mask_rows(
-    one: _Milestone, found: Errors, lifted: Errors | None, snapshot: Snapshot, place: int
+    one: _Milestone, found: Errors, reduced: Errors | None, snapshot: Snapshot, place: int
 ) -> Iterator[Row]:
-    """What lifting the mask does to the ε-MSE, and the share of neurons that are off."""
+    """What the neurons do that the mask held back at first, and the share that is still off."""
     off = 1.0 - float(snapshot.mask[place].mean())
     gap = np.zeros(len(found.times))
-    if lifted is not None and off:
-        gap = lifted.error[place] - found.error[place]
-    yield from one.by_level(MASK_EFFECT, found.times, _as_eps(one, found, gap))
+    if reduced is not None:
+        gap = reduced.error[place] - found.error[place]
+    yield from one.by_level(BIRTH_EFFECT, found.times, _as_eps(one, found, gap))
     yield one.measured(f"{REALISED_SPARSITY}{_HIDDEN}", off, "none")
 
 

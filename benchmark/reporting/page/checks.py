@@ -103,7 +103,7 @@ def _mask_check(effect: MaskEffect) -> Check:
     least = f"{100 * MANIPULATION_MINIMUM:g} %"
     return Check(
         f"The mask acts ({effect.arm})",
-        f"Lifting the mask changes the held-out denoising error somewhere by {least} or more.",
+        f"{effect.deed} changes the held-out denoising error somewhere by {least} or more.",
         f"{written(effect.relative, '+.2%')} at noise time {effect.level:g}, step {effect.step:,}; "
         f"{counted(effect.seeds, 'seed')}.".replace("%", " %").replace("-", "−"),
         "passed" if effect.passed else "failed",

@@ -47,6 +47,7 @@ from benchmark.rows.frames import (
     split_conditions,
 )
 from benchmark.rows.metric_names import (
+    BIRTH_EFFECT,
     EPS_MSE,
     HIGH_ERROR,
     HIGH_EXCESS,
@@ -171,7 +172,7 @@ def checks(frame: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
 
 def _views(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, str, tuple[str, ...]]]:
     """What to tabulate of the rows of one check: a profile at its largest and on average."""
-    if rows["metric"].iloc[0] != MASK_EFFECT:
+    if rows["metric"].iloc[0] not in (MASK_EFFECT, BIRTH_EFFECT):
         return [(rows, "", BY)]
     what = f" (largest |value| of {rows['level'].nunique()} noise levels, at its noise time)"
     return [

@@ -10,12 +10,14 @@ from benchmark.reporting.tables.arms import part_of, sequence, text_of
 from benchmark.reporting.tables.as_text import Table, written
 from benchmark.reporting.tables.milestones import MISSING
 from benchmark.rows.frames import arm_order, curriculum_frame
-from benchmark.rows.metric_names import MASK_EFFECT, REALISED_SPARSITY
+from benchmark.rows.metric_names import BIRTH_EFFECT, MASK_EFFECT, REALISED_SPARSITY
 from benchmark.study.index import NETWORKS
 
 _WORDS = ("mechanism", "location", "control", "values")
+_OF_A_MASK = "A mask: share of its units that are switched off."
 _NOTES = {
-    MASK_EFFECT: "A mask: share of its units that are switched off.",
+    MASK_EFFECT: _OF_A_MASK,
+    BIRTH_EFFECT: _OF_A_MASK,
     "group-norm-": (
         "A penalty: share of its weight groups whose norm is below 1 % of the norm at the start."
     ),

@@ -8,7 +8,7 @@ import pandas as pd
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.reporting.tables.as_text import Table, decimals_for, written
 from benchmark.rows.frames import arm_order, split_conditions
-from benchmark.rows.metric_names import MASK_EFFECT, is_smoke
+from benchmark.rows.metric_names import BIRTH_EFFECT, MASK_EFFECT, is_smoke
 
 MARK = "†"
 HOLLOW_NOTE = (
@@ -39,6 +39,9 @@ CHECKS = {
         "pictures do: 1 is right, below it the pictures are too alike, above it too different."
     ),
     MASK_EFFECT: "Held-out ε-MSE with the mask lifted minus ε-MSE under it.",
+    BIRTH_EFFECT: (
+        "Held-out ε-MSE without the units that came on after the first stage, minus ε-MSE."
+    ),
     "weight-movement-": (
         "Relative movement since the start, a mean over channels: "
         "those that are on, or those still masked."

@@ -338,6 +338,17 @@ def test_mask_effect_is_read_at_trained_noise_levels_only(frame):
     assert joint.verdict == "not tested" and "No row says" in joint.why
 
 
+def test_an_arm_whose_later_units_do_nothing_tests_no_mask(frame):
+    asked = frame.assign(metric=frame["metric"].replace("mask-effect", "birth-effect"))
+    assert mask_effects(asked)["CS"].relative == pytest.approx(0.05)
+    idle = asked.assign(
+        value=asked["value"].where(asked["metric"] != "birth-effect", asked["value"] / 100)
+    )
+    joint = next(f for f in StudyAnalysis(idle).findings if f.key == "H3")
+    assert joint.verdict == "not tested"
+    assert joint.why.startswith("Switching off the later units of CS changes its ε-MSE by 0.05 %")
+
+
 def test_any_arm_with_a_mask_needs_the_manipulation_check(frame):
     """Of an arm of one's own the mask shows in its stages."""
     own = frame[(frame["arm"] == "C") & ~frame["metric"].isin(["t_min", "t_max"])]
