@@ -112,7 +112,7 @@ def _check_ablations(rows, milestone, yardstick):
     births = network.channel_birth_stage.clone()
     counts = [of(rows, f"ablation-units/{k}")[None].value for k in range(1, 6)]
     assert counts == [float((births == k).sum()) for k in range(5)] and sum(counts) == 16
-    noisy = to_denoise(model.process, milestone.config, yardstick, yardstick.data.held_out)
+    noisy = to_denoise(model.process, milestone.config, milestone.codec, yardstick, "held_out")
     whole = denoising_profiles({"": model}, *noisy)[""]
     network.channel_mask.copy_(births != 2)
     without = denoising_profiles({"": model}, *noisy)[""]
