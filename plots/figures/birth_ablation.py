@@ -125,17 +125,16 @@ def attributes_by_stage(
     """
     table = cells.pivot(index="what", columns="stage", values="mean").reindex(attributes)
     clear = cells.pivot(index="what", columns="stage", values="clear").reindex(attributes)
-    norm = TwoSlopeNorm(0.0, -largest, largest)
+    is_clear, norm = np.isfinite(clear.to_numpy()), TwoSlopeNorm(0.0, -largest, largest)
     ax.imshow(clear.to_numpy(), cmap=matplotlib.colormaps["RdBu"], norm=norm, aspect="auto")
     ax.set_xticks(range(len(table.columns)), [f"{stage}" for stage in table.columns])
     ax.set_yticks(range(len(attributes)), [shortened(name, NAME) for name in attributes])
     ax.tick_params(length=0)
     for (row, column), value in np.ndenumerate(table.to_numpy()):
         if np.isfinite(value):
-            is_clear = np.isfinite(clear.iat[row, column])
-            light = "white" if is_clear and abs(value) > 0.6 * largest else "black"
+            light = "white" if abs(value) > 0.6 * largest else "black"
             text = f"{100 * value:+.0f}".replace("-", "−")
-            colour = light if is_clear else GREY
+            colour = light if is_clear[row, column] else GREY
             ax.text(column, row, text, ha="center", va="center", fontsize=5, color=colour)
     ax.set_xlabel("stage that is off")
     return ax

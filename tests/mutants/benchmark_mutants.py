@@ -435,6 +435,13 @@ BENCHMARK_MUTANTS = (
         (f"{BENCHMARK}/evaluation/features_of/test_ablation.py",),
     ),
     Mutant(
+        "a-change-within-its-error-has-a-colour",
+        "plots/figures/birth_ablation.py",
+        'found["mean"].mask(found["mean"].abs() <= reach)',
+        'found["mean"]',
+        ("tests/plots/test_network_features_figures.py",),
+    ),
+    Mutant(
         "layers-compared-with-the-baseline-of-another-seed",
         "benchmark/cells/tasks.py",
         "wanted = (BASELINE, run.seed)",
