@@ -64,7 +64,7 @@ def notes_on(text: str, encoder: TextEncoder) -> list[str]:
         words = ", ".join(printable(word, 20) for word in reading.unknown[:_MOST_SHOWN])
         more = len(reading.unknown) - _MOST_SHOWN
         notes.append(
-            f"{shown!r}: no training caption taught the network {words}"
+            f"{shown!r}: the network's vocabulary has no {words}"
             f"{f' and {more} more' if more > 0 else ''}; it reads one token for all such words."
         )
     return notes

@@ -53,7 +53,7 @@ def test_a_text_that_is_cut_says_where_and_unknown_words_are_named():
     (cut,) = notes_on("a man, a hat", reader)
     assert "longer than 5 tokens" in cut and cut.endswith("it is cut behind 'a man, a'.")
     (unknown,) = notes_on("a Zebra zebra", reader)
-    assert "no training caption taught the network zebra; it reads one token" in unknown
+    assert "the network's vocabulary has no zebra; it reads one token" in unknown
     assert notes_on_all(["a hat"], reader) == []
     (note,) = notes_on_all(["a hat", "a man, a hat"], reader)
     assert note.startswith("1 of 2 captions are cut; the first: 'a man, a hat'")

@@ -442,6 +442,13 @@ BENCHMARK_MUTANTS = (
         ("tests/plots/test_network_features_figures.py",),
     ),
     Mutant(
+        "layers-are-named-by-the-side-of-the-pictures",
+        "benchmark/evaluation/features_of/layers.py",
+        "return config.model.layers(config.input_shape[1])",
+        "return config.model.layers(config.data.size)",
+        (f"{BENCHMARK}/evaluation/test_network_features.py",),
+    ),
+    Mutant(
         "layers-compared-with-the-baseline-of-another-seed",
         "benchmark/cells/tasks.py",
         "wanted = (BASELINE, run.seed)",

@@ -21,6 +21,20 @@ TEXT_MUTANTS = (
         (f"{UNITS}/test_words.py",),
     ),
     Mutant(
+        "prompts-are-read-as-they-are-typed",
+        "benchmark/evaluation/images/wish.py",
+        "prompt = clean(self.prompt)",
+        "prompt = self.prompt",
+        (TRAINED,),
+    ),
+    Mutant(
+        "wishes-that-failed-are-drawn-again",
+        "benchmark/evaluation/images/sample.py",
+        "        else:\n            wish = one\n",
+        "        wish = one\n",
+        (TRAINED,),
+    ),
+    Mutant(
         "held-out-captions-add-words",
         "mindiffusion/kept_text.py",
         "Vocabulary.of(captions.learned,",

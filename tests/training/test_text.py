@@ -10,6 +10,7 @@ from drive_training import TEXTS, captions_for
 from PIL import Image
 
 from benchmark.__main__ import main
+from benchmark.evaluation.images.wish import Wish
 from mindiffusion import kept_text
 from mindiffusion.classes import NOT_TOLD
 from mindiffusion.config.run import config_hash, from_kept, to_dict, to_kept
@@ -141,9 +142,9 @@ def test_sample_draws_what_a_prompt_says(milestone, call, monkeypatch):
     assert not np.array_equal(
         hat, drawn(call, milestone, "--prompt", "a beard", "--guidance", "2")[0]
     )
-    assert "cut" not in err and "taught" not in err
+    assert "cut" not in err and "vocabulary" not in err
     _, err = drawn(call, milestone, "--prompt", "a zebra with no hat and no beard")
-    assert "is cut behind 'a zebra with no hat'" in err and "network zebra, with;" in err
+    assert "is cut behind 'a zebra with no hat'" in err and "vocabulary has no zebra, with;" in err
 
 
 def test_a_frozen_encoder_must_be_the_one_that_was_trained_with(
@@ -203,6 +204,13 @@ def test_sample_asks_again_and_again(milestone, call, monkeypatch, capsys):
     other = drawn(call, milestone, "--prompt", "a hat", "--seed", "4")[0]
     np.testing.assert_array_equal(asked("a hat\n\n"), other)
     np.testing.assert_array_equal(asked(f"a hat\n{'x' * 5000}\n"), wished)  # told, and asked again
+    np.testing.assert_array_equal(asked(f"a hat\n{'x' * 5000}\n\n"), other)
+
+
+def test_a_prompt_is_brought_into_the_form_of_captions(milestone):
+    content = checkpoint.load(milestone)
+    shown = Wish(prompt=" a  hate\u0301 ").shows(content, config_of(content))
+    assert shown.texts == ("a hat\u00e9",)
 
 
 def test_what_a_network_is_not_told_of_is_one_line(milestone, call, train, tiny_config):

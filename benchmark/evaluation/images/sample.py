@@ -1,8 +1,8 @@
 """Images from a checkpoint, for a person or another tool."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -117,11 +117,12 @@ def draw(
     painter = _painter(content, first, weights, path)
     _write(output, painter.images(wish, count), content["manifest"], path)
     print(output)
-    for one in _wishes(wish, first, asked):
-        try:
-            _write(output, painter.images(one, count), content["manifest"], path)
-        except UserError as error:
-            print(error, file=sys.stderr)
+    _ask(
+        lambda one: _write(output, painter.images(one, count), content["manifest"], path),
+        wish,
+        first,
+        asked,
+    )
     return 0
 
 
@@ -151,22 +152,32 @@ def _write(
         write_json(origin_file(output), {"manifest": manifest, "weights_file": weights_file.name})
 
 
-def _wishes(wish: Wish, config: RunConfig, asked: TextIO | None) -> Iterator[Wish]:
-    """What lines of a terminal wish: a prompt, or a class; an empty one draws other images."""
+def _ask(
+    write: Callable[[Wish], None], wish: Wish, config: RunConfig, asked: TextIO | None
+) -> None:
+    """Write what lines of a terminal wish: a prompt, or a class; an empty one draws other images.
+
+    A line that can't be fulfilled says why, and the wish before it stays.
+    """
     if asked is None:
         return
     is_text, is_class = config.model.text is not None, config.model.num_classes is not None
-    noun = "a prompt" if is_text else "a class" if is_class else "nothing"
-    print(f"give {noun}; an empty line draws other images, q ends.", file=sys.stderr)
+    noun = "give a prompt; " if is_text else "give a class; " if is_class else ""
+    print(f"{noun}an empty line draws other images, q ends.", file=sys.stderr)
     seed = config.sampler.seed
-    for line in asked:
-        said = line.strip()
+    for said in map(str.strip, asked):
         if said in ("q", "quit"):
             return
         if not said:
             seed = (seed + 1) % 2**32
+            one = replace(wish, seed=seed)
         elif is_class:
-            wish = Wish(wish.seed, said, wish.guidance)
+            one = Wish(seed, said, wish.guidance)
         else:
-            wish = Wish(wish.seed, None, wish.guidance, said)
-        yield Wish(seed, wish.shown, wish.guidance, wish.prompt)
+            one = Wish(seed, None, wish.guidance, said)
+        try:
+            write(one)
+        except UserError as error:
+            print(error, file=sys.stderr)
+        else:
+            wish = one

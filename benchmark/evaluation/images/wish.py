@@ -7,6 +7,7 @@ from typing import Any
 from mindiffusion.class_conditions import class_conditions, one_class
 from mindiffusion.config.run import RunConfig
 from mindiffusion.config.sampler import MOST_GUIDANCE
+from mindiffusion.data.caption_file import clean
 from mindiffusion.errors import UserError
 from mindiffusion.kept_classes import classes_of
 from mindiffusion.kept_text import MOST_PROMPT, encoder_of, text_of
@@ -104,8 +105,9 @@ class Wish:
                 raise UserError(
                     f"--prompt has {len(self.prompt):,} characters; give at most {MOST_PROMPT:,}."
                 )
-            notes = notes_on(self.prompt, encoder_of(content, config))
-            return Shown(one_class(0), (self.prompt,), tuple(notes))
+            prompt = clean(self.prompt)  # as captions are, or its words may be unknown
+            notes = notes_on(prompt, encoder_of(content, config))
+            return Shown(one_class(0), (prompt,), tuple(notes))
         kept = text_of(content, config)
         prompts = () if kept is None else tuple(kept.prompts)
         return Shown(in_turn(range(len(prompts))) if prompts else None, prompts)

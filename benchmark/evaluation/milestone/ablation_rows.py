@@ -34,7 +34,6 @@ from benchmark.rows.metric_names import (
     ABLATION_RANDOM,
     ABLATION_UNITS,
 )
-from benchmark.rows.provenance import versions
 from benchmark.rows.row import Row
 from mindiffusion.network import Births, Network
 from mindiffusion.process import Model
@@ -138,7 +137,7 @@ def _accuracy_rows(
                 (ABLATION_ACCURACY, _gain(one)),
                 (ABLATION_ACCURACY_RANDOM, mean_change(others)),
             ):
-                instrument = versions() | {INSTRUMENT: classifier.fingerprint}
+                instrument = milestone.versions | {INSTRUMENT: classifier.fingerprint}
                 name = f"{metric}/{stage + 1}/{one.name}"
                 yield from _change_rows(milestone, name, change, versions=instrument)
 

@@ -16,17 +16,26 @@ from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.rows.file import read_rows
 from benchmark.rows.keeper import INSTRUMENT
 from benchmark.study.study import EvaluationConfig
+from mindiffusion.data.caption_file import captions_table
 from mindiffusion.data.latents import TrainingLatents
 from mindiffusion.errors import UserError
 from mindiffusion.prepared_latents import with_latents
 from mindiffusion.sampling import codec_of
 from mindiffusion.training import checkpoint
+from mindiffusion.training.loop import Hooks
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import run as train
 
 pytest.importorskip("diffusers", reason="the extra [latents] is not installed")
 SETTINGS = [
     "evaluation.num_generated=8", "evaluation.num_reference=32", "evaluation.strip=2",
     "evaluation.profile_levels=4", "evaluation.profile_images=16",
 ]  # fmt: skip
+
+DIT = (
+    "model={network: dit, patch_size: 2, hidden_size: 16, depth: 1, num_heads: 2, "
+    "text: {width: 8, max_tokens: 4, vocabulary: 16, layers: 1}}"
+)
 
 
 @pytest.fixture
@@ -68,6 +77,59 @@ def test_run_is_scored_by_pixels_and_profiled_in_latents(run, quick_attributes):
     }
     linear, mean = (np.array(values) for values in by_metric.values())
     assert len(linear) == 4 and (linear <= mean * 1.2).all() and linear[-1] < 0.1
+
+
+def test_rows_of_channels_left_out_name_the_latents(
+    workdir, tiny_config, train_run, quick_attributes
+):
+    config = tiny_config(
+        "cs", "training.steps=10", "training.milestones=[10]",
+        *tiny.words(tiny.write_vae(workdir / "vae")), "model.network=sparse_uvit",
+        output=workdir / "cs",
+    )  # fmt: skip
+    train_run(config)
+    how = run_evaluation(
+        ["ablation", "ablation_attributes"], [],
+        [*SETTINGS, "evaluation.features.ablation_draws=2", "evaluation.profile_levels=2"],
+    )  # fmt: skip
+    assert evaluate_run(config.run_dir, how, None) == 0
+    rows = read_rows(config.run_dir / "rows.jsonl")
+    of_channels = [row for row in rows if row.metric.startswith("ablation")]
+    assert {row.metric.split("/")[0] for row in of_channels} == {
+        "ablation", "ablation-random", "ablation-units", "ablation-accuracy",
+        "ablation-accuracy-random",
+    }  # fmt: skip
+    assert all(row.versions[CODEC].startswith("vae ") for row in of_channels)
+    assert all(INSTRUMENT in row.versions for row in of_channels if "accuracy" in row.metric)
+
+
+def test_features_of_a_network_that_reads_text_and_sees_latents(
+    workdir, tiny_config, avatars, monkeypatch
+):
+    told = [[f"face {image % 3}"] for image in range(len(avatars.train))]
+    prompts = [one[0] for one in told[: len(avatars.held_out)]]
+    captions = captions_table("txt", told, told[: len(avatars.held_out)], prompts)
+    data = dataclasses.replace(avatars, captions=captions)
+    monkeypatch.setattr("benchmark.evaluation.evaluate_run.prepared_data", lambda *_, **__: data)
+    for name, few in {"LEADING": 4, "_EXTRA": 2, "_PROBES": 3}.items():
+        monkeypatch.setattr(f"benchmark.evaluation.features_of.jacobian.{name}", few)
+    config = tiny_config(
+        "b", "training.steps=4", "training.milestones=[2, 4]", "sampler={name: heun, steps: 2}",
+        *tiny.words(tiny.write_vae(workdir / "vae"))[::2], DIT, "data.captions=auto",
+        "training.label_drop=0.25", output=workdir / "text",
+    )  # fmt: skip
+    train(config, data.training, Ranks(), lambda trainer: Hooks())
+    how = run_evaluation(
+        ["profile", "norms", "cka", "jacobian"], [],
+        [*SETTINGS, "evaluation.features.images=20", "evaluation.features.levels=[0.4]",
+         "evaluation.features.jacobian_images=2"],
+    )  # fmt: skip
+    assert evaluate_run(config.run_dir, how, None) == 0
+    rows = read_rows(config.run_dir / "rows.jsonl")
+    found = {row.metric for row in rows if row.step == 4}
+    assert {"eps-MSE", "channel-norm/blocks.0/p50", "cka/blocks.0/own/2"} <= found
+    assert {"jacobian/1", "jacobian-linear/1", "jacobian/effective-rank"} <= found
+    assert all(np.isfinite(row.value) and row.versions[CODEC].startswith("vae ") for row in rows)
 
 
 def test_oracle_and_inputs_are_of_latents_of_one_distribution(run, avatars):
