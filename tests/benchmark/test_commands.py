@@ -1,6 +1,7 @@
 """The small commands: prepare, doctor, and what the README promises of them."""
 
 import re
+import shlex
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_readme_commands_are_commands(repository):
     assert len(found) >= 11
     for command in found:
         shown = re.sub(r"\[.*?\]", "", command)
-        words = [w for w in shown.split() if w not in ("STUDY", "PRESET")]
+        words = [w for w in shlex.split(shown, comments=True) if w not in ("STUDY", "PRESET")]
         if words in (["reproduce"], ["train"]):
             words.append("demo")
         build_parser().parse_args(words)

@@ -3,7 +3,7 @@
 from mutant import Mutant
 
 UNITS = "tests/mindiffusion"
-TRAINED = "tests/training/test_text.py"
+TRAINED = "tests/training/test_text_runs.py"
 
 TEXT_MUTANTS = (
     Mutant(

@@ -23,6 +23,7 @@ from mindiffusion.sampling import (
     SamplingNetwork,
     codec_of,
     config_of,
+    kept_weights,
     load_weights,
     sample_images,
     sampling_network,
@@ -130,6 +131,7 @@ def _painter(
     content: Mapping[str, Any], config: RunConfig, weights: str | None, path: Path
 ) -> Painter:
     chosen = weights or usual_weights(content, config)
+    kept_weights(content, chosen)  # a mistake is told before anything else is said
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # As studies draw the images that they score.
     runtime = resolve_sampler(config, device.type)

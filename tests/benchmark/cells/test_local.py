@@ -391,7 +391,7 @@ def test_scoring_within_training_ends_at_its_next_sign_when_asked_to_stop(study,
     """Within training signals are collected: scoring that took no look would be killed."""
     seen = []
 
-    def score(milestone, yardstick, part, finisher, progress):
+    def score(milestone, yardstick, part, finisher, progress, others):
         for number in range(3):
             seen.append(number)
             os.kill(os.getpid(), signal.SIGTERM)
