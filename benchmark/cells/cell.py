@@ -6,11 +6,11 @@ cell ends too: no orphan goes on computing.
 
 import functools
 import json
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from benchmark.cells.children import tell_parent
 from benchmark.cells.kept_weights import delete_scored, weights_to_score
 from benchmark.cells.progress import last_weights, scored_steps, work_of
 from benchmark.cells.tasks import Task, baseline_of, key_of
@@ -37,12 +37,7 @@ from mindiffusion.training.trainer import Trainer
 
 def report(done: float, what: str) -> None:
     """Tell the parent how much of the work is done; end if it is gone."""
-    try:
-        print(json.dumps({"done": done, "what": what}), flush=True)
-    except BrokenPipeError:
-        # Nothing more can be said, and stdout must not be flushed again at exit.
-        sys.stdout = None
-        raise Interrupted(15) from None
+    tell_parent(json.dumps({"done": done, "what": what}))
 
 
 class Scorer:

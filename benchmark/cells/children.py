@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from mindiffusion.errors import FAULT_CODE, STOP_CODES, Terminated, ToldFault, U
 from mindiffusion.machine import module_command
 from mindiffusion.outside.paths import open_to_change
 from mindiffusion.training.run_files import last_line
+from mindiffusion.training.signals import Interrupted
 
 STOP_SECONDS = 10.0
 """How long they may take to save their state; one that needs longer has its last checkpoint."""
@@ -41,6 +43,20 @@ def start_child(
             # Ctrl-C is for the parent, which then asks each one once to save its state.
             process_group=0,
         )
+
+
+def tell_parent(line: str) -> None:
+    """In such a process: print a line for the command; end if that is gone.
+
+    Raises:
+        Interrupted: nobody reads it any more, so no orphan goes on computing.
+    """
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # Nothing more can be said, and stdout must not be flushed again at exit.
+        sys.stdout = None
+        raise Interrupted(signal.SIGTERM) from None
 
 
 def check_end(code: int, log: Path, who: str) -> None:

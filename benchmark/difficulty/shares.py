@@ -4,20 +4,16 @@ A process trains its share one net after the other: a net takes seconds, and so 
 process. All intervals cost the same, so shares are fixed beforehand.
 """
 
-import contextlib
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-from benchmark.cells.children import check_end, end_children, start_child
+from benchmark.cells.children import start_child, tell_parent
+from benchmark.cells.counted import Counted, side_by_side
 from benchmark.cells.slots import device_slots
 from benchmark.difficulty.nets import train_nets
 from benchmark.difficulty.setting import Net, Setting
@@ -28,8 +24,6 @@ from mindiffusion.data.store import hand_over, prepared_data, take_over
 from mindiffusion.files import write_text
 from mindiffusion.outside.documents import read_json
 from mindiffusion.training.signals import Interrupted
-
-_POLL_SECONDS = 0.1
 
 
 class _Share(BaseModel):
@@ -70,12 +64,7 @@ def do_share(document: Path) -> int:
 
 
 def _report(steps: int) -> None:
-    try:
-        print(steps, flush=True)
-    except BrokenPipeError:
-        # Nothing more can be said, and stdout must not be flushed again at exit.
-        sys.stdout = None
-        raise Interrupted(signal.SIGTERM) from None
+    tell_parent(str(steps))
 
 
 def train_side_by_side(setting: Setting, nets: Sequence[Net], data: PreparedData) -> None:
@@ -95,44 +84,11 @@ def train_side_by_side(setting: Setting, nets: Sequence[Net], data: PreparedData
     slots = device_slots([setting.run])[: len(nets)]
     records = hand_over({setting.run.data: data})
     steps = resolve_plan(setting.run, len(data.train)).total_steps
-    with _bar(steps * len(nets)) as bar, _stopping() as running:
+    with _bar(steps * len(nets)) as bar, side_by_side() as running:
         for number, gpu in enumerate(slots):
             own = tuple(nets[number :: len(slots)])
             share = _Share(setting=setting, data=records, nets=own, side_by_side=len(slots))
             running.append(_start(share, number, gpu, bar))
-        while running:
-            time.sleep(_POLL_SECONDS)
-            for process in [one for one in running if one.child.poll() is not None]:
-                running.remove(process)
-                process.check_end()
-
-
-class _Process:
-    """One running process.
-
-    Attributes:
-        child: it.
-        log: where its stderr goes.
-    """
-
-    def __init__(self, child: "subprocess.Popen[str]", log: Path, bar: "tqdm[Any]") -> None:
-        self.child = child
-        self.log = log
-        self._reader = threading.Thread(target=self._listen, args=(bar,), daemon=True)
-        self._reader.start()
-
-    def _listen(self, bar: "tqdm[Any]") -> None:
-        assert self.child.stdout is not None
-        with self.child.stdout as lines:
-            for line in lines:
-                # A library's chatter is passed over.
-                with contextlib.suppress(ValueError):
-                    bar.update(int(line))
-
-    def check_end(self) -> None:
-        """Raise if it did not end well."""
-        self._reader.join()
-        check_end(self.child.returncode, self.log, "a process of the nets")
 
 
 def _bar(total: int) -> "tqdm[Any]":
@@ -142,20 +98,10 @@ def _bar(total: int) -> "tqdm[Any]":
     )
 
 
-def _start(share: _Share, number: int, gpu: str | None, bar: "tqdm[Any]") -> _Process:
+def _start(share: _Share, number: int, gpu: str | None, bar: "tqdm[Any]") -> Counted:
     """Start a process; what it is told lies beside its log and stays there."""
     folder = Path(share.setting.folder) / "processes"
     document, log = folder / f"share-{number}.json", folder / f"share-{number}.log"
     write_text(document, share.model_dump_json() + "\n")
     child = start_child("benchmark.difficulty", document, log, gpu, {})
-    return _Process(child, log, bar)
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[list[_Process]]:
-    """A list of processes; whatever ends the run, they are asked to save their states first."""
-    running: list[_Process] = []
-    try:
-        yield running
-    finally:
-        end_children([process.child for process in running])
+    return Counted(child, log, "a process of the nets", bar)

@@ -39,7 +39,6 @@ class Errors:
         error: (R, L), mean ‖x̂ − x‖² on the same samples.
         oracle: (R, L), the oracle's mean ‖E[x | y] − x‖² on the same samples.
         oracle_expected: (R, L), the oracle's mean expected error (``posterior_variance``).
-        oracle_spread: (R, L), the standard error of ``oracle_expected``.
     """
 
     times: Array
@@ -50,7 +49,6 @@ class Errors:
     error: Array
     oracle: Array
     oracle_expected: Array
-    oracle_spread: Array
 
 
 def errors(snapshot: Snapshot, evaluation: TheoryEvaluation, of: Samples = "fresh") -> Errors:
@@ -90,7 +88,7 @@ def errors(snapshot: Snapshot, evaluation: TheoryEvaluation, of: Samples = "fres
     return Errors(times, sigma, parts=parts, blind=blind, **tables)
 
 
-_NAMES = ("excess", "error", "oracle", "oracle_expected", "oracle_spread")
+_NAMES = ("excess", "error", "oracle", "oracle_expected")
 
 
 def _codes(run: TheoryRun, count: int, of: Samples) -> Tensor:
@@ -136,7 +134,6 @@ def _at_level(
         "error": (said - x).square().sum(-1).mean(1).numpy(),
         "oracle": np.full(runs, float((best - x).square().sum(-1).mean())),
         "oracle_expected": np.full(runs, float(expected.mean())),
-        "oracle_spread": np.full(runs, float(expected.std() / len(expected) ** 0.5)),
     }
 
 

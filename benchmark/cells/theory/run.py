@@ -6,11 +6,9 @@ programs; with one core, or one program, this process does them.
 
 import contextlib
 import math
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +16,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-from benchmark.cells.children import GO_ON, check_end, end_children, start_child
+from benchmark.cells.children import GO_ON, start_child, tell_parent
+from benchmark.cells.counted import Counted, side_by_side
 from benchmark.cells.describe import write_theory_index
 from benchmark.cells.local import finish
 from benchmark.cells.preflight import UNCOMMITTED
@@ -50,7 +49,6 @@ from mindiffusion.training.signals import Interrupted
 from mindiffusion.writable import try_folder
 
 _TIMED_STEPS = 10
-_POLL_SECONDS = 0.1
 _LONGEST_SECONDS = 1e9
 
 
@@ -143,57 +141,21 @@ def _do_all(
             raise Terminated(stop.signal_number) from None
         return
     cells = tuple((run.arm, run.seed) for run in runs)
-    with _stopping() as running:
+    with side_by_side() as running:
         for number in range(slots):
             places = tuple(place for place, _ in left[number::slots])
             share = _Share(study=study, cells=cells, places=places, seconds=seconds)
-            running.append(_Process(share, number, bar))
-        while running:
-            time.sleep(_POLL_SECONDS)
-            for process in [one for one in running if one.child.poll() is not None]:
-                running.remove(process)
-                process.check_end()
+            running.append(_start(share, number, bar))
 
 
-class _Process:
-    """One running process; what it is told and its log lie beside the states and go at its end."""
-
-    def __init__(self, share: _Share, number: int, bar: "tqdm[Any]") -> None:
-        folder = share.study.folder / STATES
-        self._document = folder / f"share-{number}.json"
-        self._log = folder / f"share-{number}.log"
-        write_text(self._document, share.model_dump_json() + "\n")
-        threads = {"OMP_NUM_THREADS": "1"}
-        self.child: subprocess.Popen[str] = start_child(
-            "benchmark.cells.theory", self._document, self._log, None, threads
-        )
-        self._reader = threading.Thread(target=self._listen, args=(bar,), daemon=True)
-        self._reader.start()
-
-    def _listen(self, bar: "tqdm[Any]") -> None:
-        assert self.child.stdout is not None
-        with self.child.stdout as lines:
-            for line in lines:
-                # A library's chatter is passed over.
-                with contextlib.suppress(ValueError):
-                    bar.update(int(line))
-
-    def check_end(self) -> None:
-        """Raise if it did not end well."""
-        self._reader.join()
-        check_end(self.child.returncode, self._log, "a process of the study")
-        for path in (self._document, self._log):
-            path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[list[_Process]]:
-    """A list of processes; whatever ends the study, they are asked to save their states first."""
-    running: list[_Process] = []
-    try:
-        yield running
-    finally:
-        end_children([process.child for process in running])
+def _start(share: _Share, number: int, bar: "tqdm[Any]") -> Counted:
+    """Start a process; what it is told and its log lie beside the states and go at its end."""
+    folder = share.study.folder / STATES
+    document, log = folder / f"share-{number}.json", folder / f"share-{number}.log"
+    write_text(document, share.model_dump_json() + "\n")
+    threads = {"OMP_NUM_THREADS": "1"}
+    child = start_child("benchmark.cells.theory", document, log, None, threads)
+    return Counted(child, log, "a process of the study", bar, (document, log))
 
 
 def do_share(document: Path) -> int:
@@ -217,12 +179,7 @@ def do_share(document: Path) -> int:
 
 
 def _report(milestones: int) -> None:
-    try:
-        print(milestones, flush=True)
-    except BrokenPipeError:
-        # Nothing more can be said, and stdout must not be flushed again at exit.
-        sys.stdout = None
-        raise Interrupted(15) from None
+    tell_parent(str(milestones))
 
 
 def print_theory_dry_run(study: TheoryStudy, runs: Sequence[TheoryRun]) -> int:
