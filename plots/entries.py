@@ -22,6 +22,7 @@ from plots.figures import (
     denoising_profile,
     excess_profile,
     exponents,
+    faithfulness,
     feature_emergence,
     fid_vs_steps,
     forest,
@@ -30,6 +31,7 @@ from plots.figures import (
     network_features,
     neurons,
     order_exposure,
+    prompts,
     samples,
     similarity,
     specifications,
@@ -290,6 +292,26 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "place begin with the same noise in all arms.",
         classes.class_cells,
         classes.figure,
+    ),
+    PictureEntry(
+        "prompts",
+        "Pictures and the prompts that they are drawn by",
+        "Pictures of the first held-out prompts, whose words stand above, at milestones of "
+        "training. Below: one word of each prompt is changed, as stands there, and the picture "
+        "drawn again from the same noise. It should differ in that word alone.",
+        prompts.prompt_cells,
+        prompts.figure,
+    ),
+    FigureEntry(
+        "faithfulness",
+        "Do pictures show what their captions say?",
+        "Above: the share of the prompts' statements that hold in the pictures drawn by them, and "
+        "of changed words that hold once one word of the prompt is changed. Below: the same by "
+        "feature, at the end of training. Higher is better. The classifier that judges makes "
+        "errors: real portraits have the dashed shares. Pictures that do not know the prompt have "
+        "the dotted ones.",
+        lambda study: not faithfulness.faithful_rows(study.frame).empty,
+        _of_rows(faithfulness.figure),
     ),
     FigureEntry(
         "curriculum",

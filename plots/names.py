@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from matplotlib.font_manager import findfont, get_font
 
 from benchmark.analysis.study_analysis import StudyAnalysis
+from benchmark.rows.metric_names import PROMPT, PROMPT_CHANGED
 from benchmark.study.arm_catalogue import ending_of_control
 
 FONT = "DejaVu Sans"
@@ -18,6 +19,8 @@ FONT = "DejaVu Sans"
 _MOST = {
     "arm": 24, "metric": 44, "weights": 32, "sampler": 40, "declared": 60, "device": 80,
 }  # fmt: skip
+_MOST_OF_PROMPT = 170
+"""Its words stand in the name of its row, and are wrapped where they are drawn."""
 
 
 def shortened(text: str, most: int) -> str:
@@ -36,7 +39,9 @@ def with_names_that_fit(study: StudyAnalysis) -> StudyAnalysis:
     for column, most in _MOST.items():
         names = set(frame[column].astype(str))
         # Rows without samples have no weights and no sampler; none of them is in a legend.
-        texts = _arms_shown(names) if column == "arm" else {"": ""} | _shown(names - {""}, most)
+        prompts = {name for name in names if name.startswith((PROMPT, PROMPT_CHANGED))}
+        others = {"": ""} | _shown(names - prompts - {""}, most) | _shown(prompts, _MOST_OF_PROMPT)
+        texts = _arms_shown(names) if column == "arm" else others
         if any(name != text for name, text in texts.items()):
             shown[column] = texts
     if not shown:

@@ -102,7 +102,7 @@ def workdir(tmp_path, monkeypatch, avatars, shared_folder):
     (shared_folder / "cache").mkdir(exist_ok=True)
     (tmp_path / ".cache").symlink_to(shared_folder / "cache")
     monkeypatch.chdir(tmp_path)
-    for name in ("CELEBA_PATH", "INCEPTION_PATH", "DINOV2_PATH", DATA, CACHE):
+    for name in ("CELEBA_PATH", "INCEPTION_PATH", "DINOV2_PATH", "CLIP_PATH", DATA, CACHE):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

@@ -8,6 +8,7 @@ from benchmark.evaluation.features_of.layers import layers_of
 from benchmark.evaluation.milestone.class_scores import check_per_class
 from benchmark.evaluation.milestone.primary import check_primary_metrics, deciding_metrics
 from benchmark.evaluation.milestone.proof import check_finisher
+from benchmark.evaluation.milestone.text_rows import check_text_metrics
 from benchmark.rows.provenance import git_revision, is_committed
 from benchmark.study.metric_catalogue import metrics_needing
 from benchmark.study.study import Study, check_counts
@@ -60,6 +61,7 @@ def check_study(study: Study, runs: Sequence[RunConfig]) -> list[str]:
         check_run(config, num_train, num_classes=num_classes(config.data))
         check_counts(study.evaluation, num_train, num_held_out, f"dataset {config.data.dataset}")
         check_per_class(study.evaluation, config)
+        check_text_metrics(study.evaluation, config)
         layers_of(config, study.evaluation.features.layers)
         _check_milestones_stay(study, config)
         _check_seeds(study, config)

@@ -21,6 +21,7 @@ from benchmark.evaluation.milestone.parts import Part, parts_of
 from benchmark.evaluation.milestone.proof import check_finisher, finisher_key, proof
 from benchmark.evaluation.milestone.score import score_milestone
 from benchmark.evaluation.milestone.stitched_rows import key_of_finisher
+from benchmark.evaluation.milestone.text_rows import check_text_metrics
 from benchmark.evaluation.milestone.yardstick import NO_UNSEEN, Yardstick, make_yardstick
 from benchmark.rows.file import ROWS_FILE
 from benchmark.rows.keeper import Keeper
@@ -161,6 +162,7 @@ def _check(config: RunConfig, evaluation: EvaluationConfig) -> None:
     check_told(config)
     check_sampler(config)
     check_per_class(evaluation, config)
+    check_text_metrics(evaluation, config)
     layers_of(config, evaluation.features.layers)
 
 

@@ -16,6 +16,7 @@ from benchmark.rows.metric_names import (
     EPS_MSE_LINEAR,
     EPS_MSE_MEAN,
     EXPOSURE,
+    FLIP,
     MASK_EFFECT,
     MEMORISED_PIXELS,
     STAGE_MEDIAN,
@@ -231,7 +232,8 @@ def mean_over_levels(frame: pd.DataFrame) -> pd.DataFrame:
 
 def rows_with_strips(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that name a strip of samples; other metrics name pictures of another kind."""
-    is_other = frame["metric"].str.startswith((MEMORISED_PIXELS, STAGE_MEDIAN, CLASS))
+    other = (MEMORISED_PIXELS, STAGE_MEDIAN, CLASS, FLIP)
+    is_other = frame["metric"].str.startswith(other)
     return frame[frame["samples"].notna() & ~is_other]
 
 

@@ -44,9 +44,26 @@ ABLATION, ABLATION_RANDOM, ABLATION_UNITS = "ablation", "ablation-random", "abla
 ABLATION_ACCURACY, ABLATION_ACCURACY_RANDOM = "ablation-accuracy", "ablation-accuracy-random"
 # Beside these: a guess, the best linear denoiser, as many training images.
 PROBE_CHANCE, JACOBIAN_LINEAR, SPECTRUM_DATA = "probe-chance", "jacobian-linear", "spectrum-data"
+FAITHFUL, FAITHFUL_CHANCE, FAITHFUL_REAL = "faithful", "faithful-chance", "faithful-real"
+"""Share of what prompts state that holds in their pictures, in other prompts' pictures, and in
+real pictures as the classifier reads them. Of one feature "/" and its name follow."""
+FLIP, FLIP_CHANCE, FLIP_REAL = "flip", "flip-chance", "flip-real"
+"""Share of changed words that hold in the pictures drawn again, before that, in real pictures."""
+FLIP_KEPT, FLIP_KEPT_CHANCE, FLIP_KEPT_REAL = "flip-kept", "flip-kept-chance", "flip-kept-real"
+"""Share of all other attributes that are read as before; in pictures of another prompt; in real
+ones."""
+FLIP_AMPLITUDE = "flip-amplitude"
+"""Root mean square difference that a change of a feature makes in a real picture."""
+PROMPT, PROMPT_CHANGED = "prompt/", "prompt-changed/"
+"""How names begin of a prompt's words; the value is the number of the image drawn by it."""
+FLIP_STRIP = "flips-"
+"""How the pictures begin that are drawn by changed prompts; the step follows."""
+CLIP_SCORE, CLIP_CHANCE, CLIP_REAL = "CLIP-score", "CLIP-score-chance", "CLIP-score-real"
 _OF_DATA_ALONE = (
     EPS_MSE_LINEAR, EPS_MSE_MEAN, EMERGENCE_ORACLE, AMPLITUDE,
     PROBE_CHANCE, JACOBIAN_LINEAR, SPECTRUM_DATA,
+    FAITHFUL_REAL, FLIP_REAL, FLIP_KEPT_REAL, FLIP_AMPLITUDE, CLIP_REAL,
+    PROMPT.removesuffix("/"), PROMPT_CHANGED.removesuffix("/"),
 )  # fmt: skip
 VARIANT = "variant/"
 """How names begin of what is drawn in another way; the variant's and the metric's name follow."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 Need = Literal[
     "samples", "features", "kernel sums", "logits", "unseen", "held-out", "oracle", "classifier",
-    "finisher", "layers", "labels", "milestones",
+    "finisher", "layers", "labels", "milestones", "text", "clip",
 ]  # fmt: skip
 
 
@@ -22,7 +22,8 @@ class MetricEntry:
         needs: what must be there: generated images, their features and what else is made of these;
             real images that no arm trains on; the best linear denoiser; the attribute classifier;
             an arm that finishes samples; layers of the network by name; labels of the data that
-            the study names; the weights of earlier milestones.
+            the study names; the weights of earlier milestones; captions that the network is told;
+            a CLIP network.
         quality_rows: how the names of those of its rows begin that the table of quality shows.
         is_usual: whether it is measured where a study's file names no metrics.
         of_every_seed: whether the images of every sampling seed are scored.
@@ -51,6 +52,8 @@ CATALOGUE = (
     ),
     MetricEntry("stitched", frozenset({"finisher"}), ("stitched-",)),
     MetricEntry("attributes", frozenset({"samples", "classifier"}), ("rejected", "attribute/")),
+    MetricEntry("faithfulness", frozenset({"samples", "classifier", "text"})),
+    MetricEntry("clip", frozenset({"samples", "text", "clip"})),
     MetricEntry("emergence", frozenset({"held-out", "oracle", "classifier"})),
     MetricEntry("silhouette", frozenset({"held-out", "layers", "labels"})),
     MetricEntry("probe", frozenset({"held-out", "layers", "labels"})),

@@ -82,7 +82,7 @@ class AvatarSource:
         ``none`` is among the values of a part that the style may leave out. A colour cannot be
         ``none`` by itself, and the style is no option of a portrait.
         """
-        return _settable(self._style_of(item))
+        return settable(self._style_of(item))
 
     def _style_of(self, item: int) -> str:
         return self.styles[item % len(self.styles)]
@@ -119,15 +119,11 @@ class AvatarCaptioner:
 
     def captions(self, item: int, codes: Sequence[int]) -> tuple[str, ...]:
         """Captions of portrait ``item`` in phrasings that training sees."""
-        return captions_of(item, self._values(codes))
+        return captions_of(item, values_of(codes, self.styles))
 
     def prompt(self, item: int, codes: Sequence[int]) -> str:
         """A caption of it in a phrasing that training never sees."""
-        return prompt_of(item, self._values(codes))
-
-    def _values(self, codes: Sequence[int]) -> dict[str, str]:
-        names = label_names(self.styles).items()
-        return {label: own[code] for (label, own), code in zip(names, codes, strict=True)}
+        return prompt_of(item, values_of(codes, self.styles))
 
 
 def rasterize(svg: str, size: int) -> Image.Image:
@@ -208,9 +204,15 @@ def label_names(styles: tuple[str, ...]) -> dict[str, list[str]]:
     return {"style": list(styles), **dict(sorted(varied.items()))}
 
 
+def values_of(codes: Sequence[int], styles: tuple[str, ...]) -> dict[str, str]:
+    """A portrait's attributes by name, of its codes in the order of ``label_names``."""
+    names = label_names(styles).items()
+    return {label: own[code] for (label, own), code in zip(names, codes, strict=True)}
+
+
 @functools.cache
-def _settable(style: str) -> dict[str, tuple[str, ...]]:
-    """Attribute to its values in one style; as in ``label_names``, those that vary."""
+def settable(style: str) -> dict[str, tuple[str, ...]]:
+    """What each attribute of a style may be set to alone; of those that ``label_names`` has."""
     values: dict[str, tuple[str, ...]] = {}
     for name, component in _definition(style)["components"].items():
         if len(component["variants"]) > 1:

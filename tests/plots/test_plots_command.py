@@ -28,6 +28,7 @@ ALL = {
     "cost_vs_quality", "closest", "specifications", "curve_with_samples",
     "stages", "classes", "network_features", "spectra", "birth_ablation", "cka",
     "excess_profile", "neurons", "similarity", "exponents",
+    "faithfulness", "prompts",
 }  # fmt: skip
 
 
@@ -190,7 +191,7 @@ def test_a_study_without_a_kind_of_row_gets_no_such_figure(make, wide):
     assert set(drawable(StudyAnalysis(wide))) == ALL - {
         "learnable", "stitched", "feature_emergence", "samples", "closest", "curve_with_samples",
         "stages", "classes", "network_features", "spectra", "birth_ablation", "cka",
-        "excess_profile", "neurons", "similarity", "exponents",
+        "excess_profile", "neurons", "similarity", "exponents", "faithfulness", "prompts",
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmark.evaluation.features.clip import clip_folder, clip_sha256
 from benchmark.evaluation.features.nets import choose_feature_net
 from benchmark.evaluation.milestone.parts import Part
 from benchmark.rows.known_rows import PROOF
@@ -39,6 +40,8 @@ def proof(
         for name in ("finisher", "stitch_levels", "strip"):
             del settings[name]
         settings["metrics"] = sorted(set(evaluation.metrics) - {"stitched", "cka"})
+        if "clip" in evaluation.metrics:
+            settings["clip"] = clip_sha256(clip_folder())
     elif part == "cka":
         settings = {"features": asdict(evaluation.features), "version": METRIC_VERSION}
         settings |= {"others": finisher}

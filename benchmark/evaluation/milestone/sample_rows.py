@@ -30,6 +30,7 @@ from benchmark.evaluation.milestone.class_scores import (
     class_scores,
     classes_apart,
 )
+from benchmark.evaluation.milestone.faithful_rows import faithful_rows, flip_rows, judge_of
 from benchmark.evaluation.milestone.feature_scores import (
     Score,
     memorisation_score,
@@ -37,13 +38,16 @@ from benchmark.evaluation.milestone.feature_scores import (
 )
 from benchmark.evaluation.milestone.jacobian_rows import spectrum_rows
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
+from benchmark.evaluation.milestone.text_rows import clip_rows, prompt_rows, prompts_of
 from benchmark.evaluation.milestone.yardstick import NetYardstick, Yardstick, image_store
 from benchmark.rows.keeper import INSTRUMENT
 from benchmark.rows.metric_names import (
     CLASS,
     CLASS_STRIP,
+    FLIP_STRIP,
     MEMORISED_PIXELS,
     MOST_CLASSES,
+    PROMPT_CHANGED,
     VARIANT,
     metric_label,
 )
@@ -62,6 +66,7 @@ from mindiffusion.sampling import (
     save_png,
     tile,
 )
+from mindiffusion.text_conditions import in_turn
 from mindiffusion.training.ranks import Ranks
 
 _BATCH = 256
@@ -158,6 +163,8 @@ def _set_rows(
         if yardstick.ranks.is_main:
             save_png(strip, tile(np.array(images[:count]), count))
         common |= {"samples": milestone.relative(strip)}
+        if config.model.text is not None:
+            yield from prompt_rows(milestone, prompts_of(yardstick))
     for size in images_of.sizes:
         some, fields = images[:size], common | {"n_generated": size}
         yield from _image_rows(milestone, yardstick, some, images_of.metrics, fields)
@@ -165,6 +172,35 @@ def _set_rows(
         for net in yardstick.nets:
             metrics = images_of.metrics
             yield from _net_rows(milestone, yardstick, net, some, metrics, fields, by_class)
+    if "faithfulness" in images_of.metrics:
+        some, fields = images[: images_of.sizes[0]], common | {"n_generated": images_of.sizes[0]}
+        yield from _flipped_rows(milestone, yardstick, some, config, fields)
+
+
+def _flipped_rows(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    before: NDArray[np.uint8],
+    config: RunConfig,
+    common: dict[str, Any],
+) -> Iterator[Row]:
+    """Draw images again from the same noise, with one word of each prompt changed."""
+    n = len(before)
+    prompts = judge_of(yardstick, config.data).changed_prompts(n)
+    network = yardstick.sampling_network(milestone.config)
+    model = load_weights(network, milestone.content, common["weights"], prompts)
+    after = image_store(n, config.data.size)
+    codec, ranks = milestone.codec, yardstick.ranks
+    draw_into(after, model, model.process, codec, config, ranks, conditions=in_turn(range(n)))
+    fields = dict(common)
+    if milestone.has_pictures:
+        count = milestone.evaluation.strip
+        strip = milestone.folder / f"{FLIP_STRIP}{milestone.step:09d}.png"
+        if ranks.is_main:
+            save_png(strip, tile(np.array(after[:count]), count))
+        fields["samples"] = milestone.relative(strip)
+        yield from prompt_rows(milestone, prompts, PROMPT_CHANGED)
+    yield from flip_rows(milestone, yardstick, before, after, fields)
 
 
 def draw_into(
@@ -257,6 +293,10 @@ def _image_rows(
         yield from spectrum_rows(milestone, yardstick, images, common)
     if "attributes" in metrics:
         yield from attribute_rows(milestone, yardstick, images, common)
+    if "faithfulness" in metrics:
+        yield from faithful_rows(milestone, yardstick, images, common)
+    if "clip" in metrics:
+        yield from clip_rows(milestone, yardstick, images, common)
 
 
 def _colour_rows(

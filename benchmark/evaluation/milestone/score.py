@@ -12,6 +12,7 @@ import torch
 from benchmark.evaluation.milestone.ablation_rows import ABLATION_METRICS, ablation_rows
 from benchmark.evaluation.milestone.attribute_rows import amplitude_rows, emergence_rows
 from benchmark.evaluation.milestone.cka_rows import Compared, cka_rows
+from benchmark.evaluation.milestone.faithful_rows import real_rows
 from benchmark.evaluation.milestone.jacobian_rows import jacobian_rows
 from benchmark.evaluation.milestone.layer_rows import LAYER_METRICS, layer_rows
 from benchmark.evaluation.milestone.milestone import Milestone, OnProgress
@@ -78,6 +79,8 @@ def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgres
         yield from emergence_rows(milestone, model, yardstick)
     if {"emergence", "ablation_attributes"} & set(metrics):
         yield from amplitude_rows(milestone)
+    if "faithfulness" in metrics:
+        yield from real_rows(milestone, yardstick)
     yield from _network_rows(milestone, model, yardstick, on_progress)
     if metrics_needing("samples") & set(metrics):
         on_progress("sampling", 0.3)

@@ -16,6 +16,7 @@ from benchmark.analysis.to_baseline import change_from_baseline
 from benchmark.reporting.tables.arms import arms, configuration
 from benchmark.reporting.tables.as_text import Table, to_csv, to_latex, to_markdown
 from benchmark.reporting.tables.capacity import capacity
+from benchmark.reporting.tables.captions import captions
 from benchmark.reporting.tables.exponents import exponents
 from benchmark.reporting.tables.milestones import (
     BY,
@@ -241,6 +242,7 @@ TABLES = (
         "Quality: precision, recall, memorisation, attributes, stitching",
         _of_rows(quality),
     ),
+    TableEntry("captions", "Captions: do pictures show what they say?", _of_rows(captions)),
     TableEntry("denoising", "Denoising error, in summary", _of_rows(denoising)),
     TableEntry(
         "kid_and_eps_mse", "Kernel distance and mean denoising error", _of_rows(kid_and_eps_mse)

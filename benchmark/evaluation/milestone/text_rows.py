@@ -1,0 +1,93 @@
+"""Rows of networks that are told text: the prompts' words, and whether pictures go with them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmark.evaluation.features.clip import clip_folder, clip_scores, open_clip
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.evaluation.milestone.yardstick import Yardstick
+from benchmark.rows.keeper import INSTRUMENT
+from benchmark.rows.metric_names import (
+    CLIP_CHANCE,
+    CLIP_REAL,
+    CLIP_SCORE,
+    PROMPT,
+    metric_label,
+)
+from benchmark.rows.row import Row
+from benchmark.study.metric_catalogue import metrics_needing
+from benchmark.study.study import EvaluationConfig
+from mindiffusion.config.run import RunConfig
+from mindiffusion.data.names import ATTRIBUTES, AUTO
+from mindiffusion.errors import UserError
+from mindiffusion.printable import printable
+
+_WORDS = 150
+"""Characters of a prompt that a row's name holds."""
+
+
+def check_text_metrics(evaluation: EvaluationConfig, config: RunConfig) -> None:
+    """Refuse to hold pictures against captions that nobody is told, or that nobody can judge.
+
+    Raises:
+        UserError: the network reads no text, captions are not of avatars' attributes, or there is
+            no CLIP.
+    """
+    data, wanted = config.data, set(evaluation.metrics)
+    asked = sorted(metrics_needing("text") & wanted)
+    if asked and config.model.text is None:
+        raise UserError(
+            f"evaluation.metrics has {asked[0]}, but the network of arm {config.arm!r} reads no "
+            "captions (model.text); leave the metric out."
+        )
+    is_judged = data.dataset == "avatars" and data.captions in (AUTO, ATTRIBUTES)
+    if "faithfulness" in wanted and not is_judged:
+        raise UserError(
+            "evaluation.metrics has faithfulness, which judges captions of avatars' attributes, "
+            f"but data.dataset is {printable(data.dataset, 80)!r} with captions {data.captions!r}; "
+            "leave it out, or give clip, which judges any caption."
+        )
+    if metrics_needing("clip") & wanted:
+        clip_folder()
+
+
+def prompt_rows(milestone: Milestone, prompts: Sequence[str], start: str = PROMPT) -> Iterator[Row]:
+    """The words that the strip's images are drawn by: names of rows, whose values are places."""
+    for place, prompt in enumerate(prompts[: milestone.evaluation.strip]):
+        yield milestone.row(f"{start}{printable(prompt, _WORDS)}", float(place))
+
+
+def clip_rows(
+    milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], common: dict[str, Any]
+) -> Iterator[Row]:
+    """How well images go with their prompts, mean over images; beside it two yardsticks.
+
+    Chance: with the prompt of the next image. Real: held-out images with their own prompts.
+    """
+    clip = open_clip(clip_folder(), yardstick.device)
+    prompts, held_out = prompts_of(yardstick), np.array(yardstick.data.held_out)
+    n = len(images)
+    texts = clip.of_texts(prompts)
+    own = texts[torch.arange(n) % len(prompts)]
+    shown, real = clip.of_images(images), clip.of_images(held_out)
+    versions = milestone.versions | {INSTRUMENT: clip.sha256[:12]}
+    found = {
+        metric_label(CLIP_SCORE, n): (clip_scores(shown, own), "higher", common),
+        metric_label(CLIP_CHANCE, n): (clip_scores(shown, own.roll(-1, 0)), "none", common),
+        CLIP_REAL: (clip_scores(real, texts), "none", {"n_reference": len(held_out)}),
+    }
+    for name, (scores, direction, fields) in found.items():
+        error = float(scores.std(ddof=1) / len(scores) ** 0.5)
+        fields = fields | {"error": error, "direction": direction, "versions": versions}
+        yield milestone.row(name, float(scores.mean()), **fields)
+
+
+def prompts_of(yardstick: Yardstick) -> list[str]:
+    """The held-out prompts, in the order in which images show them."""
+    captions = yardstick.data.captions
+    assert captions is not None
+    return [captions.texts[number] for number in captions.prompts.tolist()]
