@@ -253,7 +253,8 @@ def label_powers(axis: Axis) -> None:
         axis.set_major_formatter(LogFormatter())
         return
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+    # LogFormatter writes .5 as 5e-01.
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

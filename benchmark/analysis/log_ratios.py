@@ -19,7 +19,7 @@ _MOST = math.log1p(MOST_PERCENT / 100)
 _LARGEST = 700.0
 _STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _TICKS = 6
-_FACTORS_FROM = math.log(8)
+_FACTORS_FROM = math.log(4)
 _DECADES_OF_125 = 2.2
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 

@@ -103,11 +103,11 @@ def noun_of(metric: str) -> str:
 
     Returns:
         "error" of a held-out ε-MSE or of an excess over the best denoiser, "share" of a part of a
-        network, "distance" between sets of images, else "score".
+        network or of what captions say, "distance" between sets of images, else "score".
     """
     if metric in SUMMARIES or metric.startswith((EXCESS, LOW_ERROR, HIGH_ERROR)):
         return "error"
-    if metric.endswith("-share"):
+    if metric.endswith("-share") or metric.startswith((FAITHFUL, FLIP)):
         return "share"
     return "distance" if not metric or metric.startswith(DISTANCES) else "score"
 

@@ -2,7 +2,7 @@
 
 from mutant import Mutant
 
-DATA = "tests/data"
+DATA, EVALUATION = "tests/data", "tests/benchmark/evaluation"
 
 CAPTION_MUTANTS = (
     Mutant(
@@ -74,5 +74,40 @@ CAPTION_MUTANTS = (
         "int(stem) >= FIRST_VALIDATION",
         "int(stem) > FIRST_VALIDATION",
         (f"{DATA}/test_public_layouts.py",),
+    ),
+    Mutant(
+        "chance-is-of-the-own-prompt",
+        "benchmark/evaluation/milestone/faithful_rows.py",
+        "return [*of_pictures[by:], *of_pictures[:by]]",
+        "return [*of_pictures]",
+        (f"{EVALUATION}/test_faithfulness_scored.py",),
+    ),
+    Mutant(
+        "a-flip-is-drawn-by-the-prompt-as-it-was",
+        "benchmark/evaluation/milestone/faithful_rows.py",
+        "return (prompt if change is None else prompt.restated(*change.statement)).text",
+        "return prompt.text",
+        (f"{EVALUATION}/test_faithfulness_scored.py",),
+    ),
+    Mutant(
+        "a-change-may-make-other-statements-false",
+        "benchmark/evaluation/attributes/caption_changes.py",
+        "if len(untrue) == 1:",
+        "if untrue:",
+        (f"{EVALUATION}/attributes/test_caption_changes.py",),
+    ),
+    Mutant(
+        "statements-about-one-picture-count-as-independent",
+        "benchmark/evaluation/attributes/faithfulness.py",
+        "variance = float(np.square(residual).sum()) * n / (n - 1)",
+        "variance = len(judged.held) * value * (1 - value)",
+        (f"{EVALUATION}/attributes/test_faithfulness.py",),
+    ),
+    Mutant(
+        "features-from-small-to-large-change",
+        "benchmark/analysis/caption_shares.py",
+        "(-sizes[name], name)",
+        "(sizes[name], name)",
+        ("tests/plots/test_caption_figures.py",),
     ),
 )

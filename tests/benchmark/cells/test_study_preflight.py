@@ -125,11 +125,14 @@ def test_a_primary_metric_that_is_measured_may_decide(metric, make):
     assert check_study(study, study.runs) == []
 
 
-EVERY_METRIC = ("fd", "kd", "prdc", "is", "memorisation", "profile", "attributes", "stitched")
+EVERY_METRIC = (
+    "fd", "kd", "prdc", "is", "memorisation", "profile", "attributes", "stitched", "faithfulness",
+    "clip",
+)  # fmt: skip
 NET = "EffNet-Lite0-64px"
 ON_NO_RATIO = (
     f"KD-{NET}", f"precision-{NET}", f"recall-{NET}", f"density-{NET}", f"coverage-{NET}",
-    f"IS-{NET}", "rejected",
+    f"IS-{NET}", "rejected", "faithful", "flip", "flip-kept", "CLIP-score",
 )  # fmt: skip
 
 

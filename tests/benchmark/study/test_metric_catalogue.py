@@ -18,8 +18,9 @@ def test_metrics_are_found_by_what_they_need():
         "ablation_attributes", "cka",
     }  # fmt: skip
     assert metrics_needing("samples") == {
-        "fd", "kd", "prdc", "is", "memorisation", "attributes", "spectrum"
+        "fd", "kd", "prdc", "is", "memorisation", "attributes", "spectrum", "faithfulness", "clip",
     }  # fmt: skip
+    assert metrics_needing("text") == {"faithfulness", "clip"}
     assert metrics_of_every_seed() == {"fd", "kd"}
     assert quality_rows() == (
         "precision", "recall", "density", "coverage", "IS", "memorised", "stitched-", "rejected",
