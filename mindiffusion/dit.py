@@ -120,7 +120,7 @@ class DiT(Network):
             if isinstance(layer, nn.Linear):
                 if name.endswith(_IDLE):
                     nn.init.zeros_(layer.weight)
-                elif name.startswith(("t_embedder.", "y_embedder.")):
+                elif name.startswith(("t_embedder.", "y_embedder.y_proj.")):
                     nn.init.normal_(layer.weight, std=_EMBEDDING_STD)
                 else:
                     nn.init.xavier_uniform_(layer.weight)
@@ -149,7 +149,12 @@ class DiT(Network):
         """
         check_side(x, self.input_size, "DiT")
         told_of = self._embedding(x, told, condition)
-        caption = self._caption(x, condition)
+        caption: tuple[Tensor, ...] = ()
+        if self.texts is not None and isinstance(self.y_embedder, CaptionEmbedder):
+            states, is_there = self.texts(condition, x)
+            states = states.to(self.pos_embed.dtype)
+            told_of = told_of + self.y_embedder.pooled(states, is_there)
+            caption = self.y_embedder(states), is_there
         with self._end(x):
             tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:
@@ -170,13 +175,6 @@ class DiT(Network):
             if self.y_embedder is None:
                 told_nothing(condition, "DiT")
             return embedded
-
-    def _caption(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, ...]:
-        """The captions' tokens (B, L, D) and which of them there are, (B, L); nothing without."""
-        if self.texts is None or not isinstance(self.y_embedder, CaptionEmbedder):
-            return ()
-        states, is_there = self.texts(condition, x)
-        return self.y_embedder(states.to(self.pos_embed.dtype)), is_there
 
     def read_texts(self, table: TextTable) -> None:
         """As of every network."""
@@ -234,15 +232,29 @@ class LabelEmbedder(nn.Module):
 
 
 class CaptionEmbedder(nn.Module):
-    """States of a caption's tokens, as tokens of the network: (B, L, W) → (B, L, D)."""
+    """States of a caption's tokens, as tokens of the network: (B, L, W) → (B, L, D).
+
+    All of them together also go where the time goes, into the modulation of every block (Esser et
+    al. 2024, 2403.03206, figure 2). Without that, a small network learned nothing of captions in
+    the time in which it learned to draw: docs/text.md.
+    """
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
         self.y_proj = Mlp(width, dim, approximate="tanh", out=dim)
+        self.y_pool = nn.Linear(width, dim)
 
     def forward(self, states: Tensor) -> Tensor:
         """Embed them."""
         return self.y_proj(states)
+
+    def pooled(self, states: Tensor, is_there: Tensor) -> Tensor:
+        """The caption as one vector, (B, D), of the states that ``is_there`` (B, L) has.
+
+        Their sum over the root of their number: the states differ, so it is as large as one.
+        """
+        kept = states * is_there[..., None]
+        return self.y_pool(kept.sum(dim=1) / is_there.sum(dim=1, keepdim=True).sqrt())
 
 
 class DiTBlock(nn.Module):

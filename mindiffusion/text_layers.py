@@ -105,8 +105,10 @@ class WordReader(TextReader):
             Block(width, WORD_HEADS, _MLP_RATIO, qkv_bias=True, joins=False) for _ in range(layers)
         )
         self.norm = LayerNorm(width)
-        for weight in (self.words.weight, self.positions):
-            nn.init.normal_(weight, std=_INITIAL_STD)
+        # As large as a norm's output: in smaller ones words are soon alike, for steps that are the
+        # same for all words move them further than what sets them apart.
+        nn.init.normal_(self.words.weight)
+        nn.init.normal_(self.positions, std=_INITIAL_STD)
         for layer in self.blocks.modules():
             if isinstance(layer, TokenLinear):
                 nn.init.normal_(layer.weight, std=_INITIAL_STD)

@@ -199,6 +199,8 @@ def test_a_dit_with_text_attends_by_the_layers_of_pixart():
         "y_embedder.y_proj.fc1.bias": (16,),
         "y_embedder.y_proj.fc2.weight": (16, 16),
         "y_embedder.y_proj.fc2.bias": (16,),
+        "y_embedder.y_pool.weight": (16, 8),
+        "y_embedder.y_pool.bias": (16,),
     } | {
         f"blocks.{k}.cross_attn.{layer}.{kind}": shape
         for k in range(2)
@@ -206,6 +208,11 @@ def test_a_dit_with_text_attends_by_the_layers_of_pixart():
         for kind, shape in (("weight", (out, 16)), ("bias", (out,)))
     }
     assert not any(block.cross_attn.proj.weight.any() for block in network.blocks)
+    # The whole caption goes where the time goes; what is behind its end does not.
+    states, is_there = torch.randn(2, 5, 8), torch.tensor([[1, 1, 1, 1, 0], [1, 0, 0, 0, 0]]) > 0
+    found = network.y_embedder.pooled(states, is_there)
+    expected = network.y_embedder.y_pool(torch.stack([states[0, :4].sum(0) / 2, states[1, 0]]))
+    torch.testing.assert_close(found, expected)
     with pytest.raises(UserError, match="classes or text: give num_classes or texts"):
         DiT(8, 2, 3, 24, 2, 3, num_classes=2, texts=network.texts)
 
