@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce difficulty-demo test lint style test-latest test-lowest torture mutants clean help
+.PHONY: reproduce difficulty-demo text-demo test lint style test-latest test-lowest torture mutants clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -25,6 +25,9 @@ reproduce: $(STAMP)  ## Train and score the four arms on avatars; write results/
 difficulty-demo: $(STAMP)  ## Measure which noise levels are hard, then train B and D. Resumes.
 	@$(BIN)/python -m benchmark difficulty avatars --process edm --intervals 5 --num-seeds 2 --output results/difficulty_demo/levels --set training.steps=160
 	@$(BIN)/python -m benchmark reproduce difficulty_demo
+
+text-demo: $(STAMP)  ## Train two small networks that are told in words what to draw. Resumes.
+	@$(BIN)/python -m benchmark reproduce text_demo
 
 test: $(STAMP)  ## Run all tests.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
