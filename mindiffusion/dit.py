@@ -234,9 +234,10 @@ class LabelEmbedder(nn.Module):
 class CaptionEmbedder(nn.Module):
     """States of a caption's tokens, as tokens of the network: (B, L, W) → (B, L, D).
 
-    All of them together also go where the time goes, into the modulation of every block (Esser et
-    al. 2024, 2403.03206, figure 2). Without that, a small network learned nothing of captions in
-    the time in which it learned to draw: docs/text.md.
+    All of them together also go where the time goes, into the modulation of every block, as pooled
+    states of text do in Stable Diffusion 3 (Esser et al. 2024, 2403.03206, figure 2). Without that,
+    a small network learned nothing of captions in the time in which it learned to draw:
+    docs/text.md.
     """
 
     def __init__(self, width: int, dim: int) -> None:
@@ -251,10 +252,11 @@ class CaptionEmbedder(nn.Module):
     def pooled(self, states: Tensor, is_there: Tensor) -> Tensor:
         """The caption as one vector, (B, D), of the states that ``is_there`` (B, L) has.
 
-        Their sum over the root of their number: the states differ, so it is as large as one.
+        Their sum over the root of their number: of states that are unlike each other, it is as
+        large as one of them.
         """
         kept = states * is_there[..., None]
-        return self.y_pool(kept.sum(dim=1) / is_there.sum(dim=1, keepdim=True).sqrt())
+        return self.y_pool(kept.sum(dim=1) / is_there.sum(dim=1, keepdim=True).to(kept).sqrt())
 
 
 class DiTBlock(nn.Module):

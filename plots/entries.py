@@ -308,8 +308,8 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "Above: the share of the prompts' statements that hold in the pictures drawn by them, and "
         "of changed words that hold once one word of the prompt is changed. Below: the same by "
         "feature, at the end of training. Higher is better. The classifier that judges makes "
-        "errors: real portraits have the dashed shares. Pictures that do not know the prompt have "
-        "the dotted ones.",
+        "errors: real portraits have the dashed shares. Pictures of other prompts have the dotted "
+        "ones.",
         lambda study: not faithfulness.faithful_rows(study.frame).empty,
         _of_rows(faithfulness.figure),
     ),

@@ -19,7 +19,7 @@ FONT = "DejaVu Sans"
 _MOST = {
     "arm": 24, "metric": 44, "weights": 32, "sampler": 40, "declared": 60, "device": 80,
 }  # fmt: skip
-_MOST_OF_PROMPT = 170
+_PROMPTS, _MOST_OF_PROMPT = (PROMPT, PROMPT_CHANGED), 170
 """Its words stand in the name of its row, and are wrapped where they are drawn."""
 
 
@@ -39,7 +39,8 @@ def with_names_that_fit(study: StudyAnalysis) -> StudyAnalysis:
     for column, most in _MOST.items():
         names = set(frame[column].astype(str))
         # Rows without samples have no weights and no sampler; none of them is in a legend.
-        prompts = {name for name in names if name.startswith((PROMPT, PROMPT_CHANGED))}
+        is_metric = column == "metric"
+        prompts = {name for name in names if is_metric and name.startswith(_PROMPTS)}
         others = {"": ""} | _shown(names - prompts - {""}, most) | _shown(prompts, _MOST_OF_PROMPT)
         texts = _arms_shown(names) if column == "arm" else others
         if any(name != text for name, text in texts.items()):

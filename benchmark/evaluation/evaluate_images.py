@@ -45,7 +45,7 @@ from mindiffusion.places import cache_root
 from mindiffusion.printable import printable
 from mindiffusion.writable import try_file
 
-METRICS = metrics_needing("samples") - metrics_needing("classifier")
+METRICS = metrics_needing("samples") - metrics_needing("classifier") - metrics_needing("text")
 """What can be said of images alone, by anybody's network."""
 SMOKE_NOTE = "smoke: fewer than 2048 images, far too few to compare with other work"
 _ALWAYS = METRICS - metrics_needing("logits") - metrics_needing("unseen")

@@ -48,14 +48,15 @@ FAITHFUL, FAITHFUL_CHANCE, FAITHFUL_REAL = "faithful", "faithful-chance", "faith
 """Share of what prompts state that holds in their pictures, in other prompts' pictures, and in
 real pictures as the classifier reads them. Of one feature "/" and its name follow."""
 FLIP, FLIP_CHANCE, FLIP_REAL = "flip", "flip-chance", "flip-real"
-"""Share of changed words that hold in the pictures drawn again, before that, in real pictures."""
+"""Share of changed words that hold in the pictures drawn again, in other prompts' pictures, and in
+real pictures that are changed so."""
 FLIP_KEPT, FLIP_KEPT_CHANCE, FLIP_KEPT_REAL = "flip-kept", "flip-kept-chance", "flip-kept-real"
 """Share of all other attributes that are read as before; in pictures of another prompt; in real
 ones."""
 FLIP_AMPLITUDE = "flip-amplitude"
 """Root mean square difference that a change of a feature makes in a real picture."""
 PROMPT, PROMPT_CHANGED = "prompt/", "prompt-changed/"
-"""How names begin of a prompt's words; the value is the number of the image drawn by it."""
+"""How names begin of a prompt's words, which follow after the number of the image and "/"."""
 FLIP_STRIP = "flips-"
 """How the pictures begin that are drawn by changed prompts; the step follows."""
 CLIP_SCORE, CLIP_CHANCE, CLIP_REAL = "CLIP-score", "CLIP-score-chance", "CLIP-score-real"
@@ -82,7 +83,7 @@ what the network is shown in that stage."""
 
 
 def is_of_data_alone(metric: str) -> bool:
-    """Whether a number is the same for all of a study's runs and milestones."""
+    """Whether a number is the same for all of a study's runs and milestones, read by one judge."""
     return metric.split("/")[0] in _OF_DATA_ALONE
 
 

@@ -242,7 +242,7 @@ def network_of_folder(folder: Path, kind: str) -> Any:
     Raises:
         UserError: transformers is missing, or cannot read the folder.
     """
-    transformers = _package("transformers")
+    transformers = package_of_folders("transformers")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
@@ -267,7 +267,7 @@ def tokenizer_of_folder(folder: Path, max_tokens: int, padding: str | None = Non
         padding: the token behind the end of a text; None: the first of the vocabulary, which is
             not read.
     """
-    package, path = _package("tokenizers"), folder / _TOKENIZER
+    package, path = package_of_folders("tokenizers"), folder / _TOKENIZER
     try:
         found = package.Tokenizer.from_str(read_text(path))
         found.enable_truncation(max_tokens)
@@ -281,7 +281,12 @@ def tokenizer_of_folder(folder: Path, max_tokens: int, padding: str | None = Non
     return found
 
 
-def _package(name: str) -> Any:
+def package_of_folders(name: str) -> Any:
+    """A package that folders of transformers are read with.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -295,8 +300,8 @@ def _check_files(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise UserError(
-                f"the text encoder's file {printable(folder / name)} does not exist; bring it, or "
-                "give another model.text.encoder."
+                f"the encoder's file {printable(folder / name)} does not exist; bring it, or name "
+                "another encoder."
             )
 
 

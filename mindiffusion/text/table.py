@@ -28,7 +28,8 @@ class TextTable:
 
     def to(self, device: torch.device) -> "TextTable":
         """The table with its lengths on a device, and its rows if they are not too large for it."""
-        is_small = self.rows.nbytes <= _MOST_ON_DEVICE
+        # Not nbytes, which a compiler that has met two sizes of table does not know.
+        is_small = self.rows.numel() * self.rows.element_size() <= _MOST_ON_DEVICE
         return TextTable(self.rows.to(device) if is_small else self.rows, self.lengths.to(device))
 
     def take(self, numbers: Tensor) -> tuple[Tensor, Tensor]:

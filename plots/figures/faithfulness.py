@@ -52,12 +52,11 @@ def over_steps(frame: pd.DataFrame, kind: Share, looks: dict[str, Any], ax: Axes
     rows = shares_of(frame, kind.own)
     rows = rows[(rows["feature"] == ALL) & rows["arm"].isin(list(looks))]
     arm_lines(over_seeds(rows), "step", looks, ax, hollow=True)
-    for means, dashes in _beside(frame, kind):
+    for means, dashes in _beside(frame[frame["step"] == frame["total_steps"]], kind):
         if ALL in means:
             ax.axhline(means[ALL], color=GREY, linestyle=dashes, linewidth=0.9, zorder=0)
-    ax.set_title(kind.title, loc="left")
     ax.grid(axis="y")
-    step_axis(ax, int(rows["total_steps"].max()))
+    step_axis(ax, int(frame["total_steps"].max()))
     return ax
 
 
@@ -90,7 +89,7 @@ def by_feature(
             if feature in means:
                 ends, value = (number - 0.42, number + 0.42), means[feature]
                 ax.plot(ends, (value, value), color=GREY, linestyle=dashes, linewidth=0.9)
-    ax.set_xlim(-0.5, len(features) - 0.5)
+    ax.set_xlim(-0.5, max(len(features), 1) - 0.5)
     ax.set_xticks(range(len(features)), features, rotation=40, ha="right")
     ax.tick_params(axis="x", length=0)
     ax.grid(axis="y")
@@ -111,13 +110,14 @@ def figure(frame: pd.DataFrame) -> Figure:
     for kind, column in zip(KINDS, axes.T, strict=True):
         over_steps(frame, kind, looks, column[0])
         by_feature(last, kind, features, looks, column[1])
-    for ax in axes[:, 0]:
-        ax.set_ylabel("%")
+        for ax in column:
+            ax.set_ylabel(f"{kind.title}, %")
     axes[0, 0].set_ylim(-3, 103)
     legend_above(axes[0, 0])
     first = rows.iloc[0]
     notes = [
-        "dashed: real portraits, read by the same classifier; dotted: chance",
+        "dashed: real portraits, read by the same classifier",
+        "dotted: other prompts' pictures, at the end",
         "features from large to small change of a portrait",
         f"{first['weights']}, {first['sampler']} {first['sampler_steps']} steps",
         seed_note(over_seeds(rows, ("metric", "arm", "step"))["seeds"]),

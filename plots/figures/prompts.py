@@ -18,21 +18,23 @@ from plots.figures.samples import (
     white,
 )
 from plots.level_lines import spread
-from plots.style import LINE_INCHES, PAGE_INCHES, declared_note, new_figure, note_below
+from plots.style import PAGE_INCHES, declared_note, new_figure, note_below
 
 MOST_PROMPTS, MOST_STEPS = 6, 3
 _GAP = 3
 _LABEL_INCHES = 0.9
 _CHARACTERS = 110
 """Of a line of the page in the prompts' type size."""
+_WORDS_INCHES = 0.1
+"""Of one of these lines."""
 _CHANGED = "one word changed"
 
 
-def words_of(frame: pd.DataFrame, start: str) -> list[str]:
+def words_of(frame: pd.DataFrame, start: str) -> dict[int, str]:
     """The prompts of a strip's images by their places, as rows' names have them."""
-    rows = frame[frame["metric"].str.startswith(start)].drop_duplicates("metric")
-    rows = rows.sort_values("value", kind="stable").drop_duplicates("value")
-    return list(rows["metric"].str.removeprefix(start))
+    names = frame["metric"][frame["metric"].str.startswith(start)].drop_duplicates()
+    parts = (name.removeprefix(start).partition("/") for name in sorted(names))
+    return {int(place): words for place, _, words in parts if place.isdecimal()}
 
 
 def prompt_cells(frame: pd.DataFrame) -> pd.DataFrame:
@@ -62,14 +64,10 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     strips = [read_strip(study_dir, name)[:MOST_PROMPTS] for name in cells["samples"]]
     count = min(MOST_PROMPTS, *map(len, strips))
     canvas, tops = _pasted([strip[:count] for strip in strips], list(cells["arm"]))
-    prompts, changed = (words_of(frame, start)[:count] for start in (PROMPT, PROMPT_CHANGED))
-    wide = max(12, _CHARACTERS // count)
-    above, below = (
-        ["\n".join(textwrap.wrap(one, wide)) for one in some] for some in (prompts, changed)
-    )
-    lines = [max((text.count("\n") + 1 for text in some), default=0) for some in (above, below)]
+    above, below = (_wrapped(words_of(frame, start), count) for start in (PROMPT, PROMPT_CHANGED))
+    lines = sum(max(text.count("\n") + 1 for text in some) for some in (above, below))
     inches = (PAGE_INCHES - _LABEL_INCHES) * canvas.shape[0] / canvas.shape[1]
-    result = new_figure(PAGE_INCHES, inches + 0.8 * LINE_INCHES * sum(lines) + 0.3)
+    result = new_figure(PAGE_INCHES, inches + _WORDS_INCHES * lines + 0.2)
     ax = result.subplots()
     extent = (0, canvas.shape[1], canvas.shape[0], 0)
     ax.imshow(enlarged(canvas), extent=extent, interpolation="antialiased")
@@ -77,7 +75,7 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     middles = [k * (side + _GAP) + side / 2 for k in range(count)]
     ax.set_xticks(middles, above, fontsize=6)
     ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
-    for middle, text in zip(middles, below, strict=False):
+    for middle, text in zip(middles, below, strict=True):
         ax.text(middle, canvas.shape[0] + 2, text, ha="center", va="top", fontsize=6)
     names = [f"{arm}, {label}" for arm, label in zip(cells["arm"], cells["label"], strict=True)]
     ax.set_yticks([top + side / 2 for top in tops], names, fontsize=6)
@@ -85,10 +83,16 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     first = cells.iloc[0]
     sampler = f"{first['sampler']} {first['sampler_steps']} steps"
     notes = ["same noise in each column"]
-    notes += ["below the pictures: the changed prompts"] if changed else []
+    notes += ["below the pictures: the changed prompts"] if any(below) else []
     notes += [f"seed {first['seed']}, {first['weights']}, {sampler}", declared_note(cells)]
     note_below(result, notes)
     return result
+
+
+def _wrapped(words: dict[int, str], count: int) -> list[str]:
+    """The words of the first so many places in lines; nothing where there are none."""
+    wide = max(12, _CHARACTERS // count)
+    return [textwrap.fill(words.get(place, ""), wide) for place in range(count)]
 
 
 def _pasted(

@@ -28,6 +28,7 @@ from mindiffusion.song_layers import UNetBlock
 from mindiffusion.song_unet import SongUNet
 from mindiffusion.sparse_unet import SparseNaiveUnet
 from mindiffusion.sparse_uvit import SparseUViT
+from mindiffusion.text.table import TextTable
 from mindiffusion.unet import NaiveUnet
 from mindiffusion.uvit import UViT
 
@@ -213,6 +214,8 @@ def test_a_dit_with_text_attends_by_the_layers_of_pixart():
     found = network.y_embedder.pooled(states, is_there)
     expected = network.y_embedder.y_pool(torch.stack([states[0, :4].sum(0) / 2, states[1, 0]]))
     torch.testing.assert_close(found, expected)
+    half = network.y_embedder.bfloat16().pooled(states.bfloat16(), is_there)
+    torch.testing.assert_close(half.float(), expected, rtol=0.05, atol=0.05)
     with pytest.raises(UserError, match="classes or text: give num_classes or texts"):
         DiT(8, 2, 3, 24, 2, 3, num_classes=2, texts=network.texts)
 
@@ -269,3 +272,23 @@ def test_images_that_a_network_cannot_take_are_one_line(model, size, words):
 def test_images_that_patches_do_not_fill_are_refused(network):
     with pytest.raises(UserError, match=r"patch_size is 8, which does not divide images of 36×36"):
         build_network(uvit(network, size=36))
+
+
+def test_a_compiled_network_reads_tables_of_several_sizes():
+    text = TextConfig(width=8, max_tokens=6, vocabulary=16, layers=1)
+    sizes = {"hidden_size": 16, "depth": 1, "num_heads": 2, "patch_size": 4}
+    network = build_network(of(DiTConfig(**sizes, text=text))).eval().requires_grad_(False)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.normal_(layer.weight, std=0.2)
+    compiled = torch.compile(network, backend="eager")
+    side = network.input_size
+    x, told, numbers = torch.randn(4, 3, side, side), torch.rand(4), torch.tensor([0, 1, 2, -1])
+    answers = []
+    for count in (30, 12, 30):
+        rows = torch.randint(4, 16, (count + 1, 6))
+        network.read_texts(TextTable(rows, torch.randint(1, 7, (count + 1,))))
+        with torch.inference_mode():
+            answers.append(compiled(x, told, numbers))
+            torch.testing.assert_close(answers[-1], network(x, told, numbers))
+    assert not torch.allclose(answers[0], answers[1])

@@ -209,7 +209,7 @@ def test_packages_and_folders_that_are_not_there_are_one_line(tmp_path, monkeypa
     with pytest.raises(UserError, match=r"model.safetensors .*|cannot be read"):
         encoders.encoder_for(config, ())
     with pytest.raises(UserError, match="needs the package no_such_package"):
-        frozen._package("no_such_package")
+        frozen.package_of_folders("no_such_package")
 
 
 def test_a_folder_of_transformers_is_read_as_that_package_reads_it(package):

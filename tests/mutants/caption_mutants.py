@@ -110,4 +110,18 @@ CAPTION_MUTANTS = (
         "(sizes[name], name)",
         ("tests/plots/test_caption_figures.py",),
     ),
+    Mutant(
+        "a-picture-goes-with-the-next-prompt-by-chance-as-with-its-own",
+        "benchmark/evaluation/milestone/text_rows.py",
+        "own.roll(-1, 0)",
+        "own",
+        (f"{EVALUATION}/test_faithfulness_scored.py",),
+    ),
+    Mutant(
+        "a-changed-word-may-have-been-true-before",
+        "benchmark/evaluation/attributes/caption_changes.py",
+        "if not holds(word, values)]",
+        "]",
+        (f"{EVALUATION}/attributes/test_caption_changes.py",),
+    ),
 )

@@ -61,9 +61,9 @@ def prompt_rows(make, folder, arms=ARMS, side=4, count=8):
                 Image.fromarray(np.tile(strip[None, :, None], (side, 1, 3))).save(folder / picture)
                 rows.append(make.row(**cell, metric=start, value=0.5, samples=picture))
             for k in range(count):
-                words = LONG if k == 0 else f"prompt {k}"
-                rows.append(make.row(**cell, metric=f"prompt/{words}", value=float(k)))
-                rows.append(make.row(**cell, metric=f"prompt-changed/other {k}", value=float(k)))
+                words = LONG if k == 0 else f"a/b@{k}"
+                rows.append(make.row(**cell, metric=f"prompt/{k}/{words}", value=float(k)))
+                rows.append(make.row(**cell, metric=f"prompt-changed/{k}/other", value=float(k)))
     return rows
 
 
@@ -97,6 +97,12 @@ def test_the_figure_has_shares_by_step_and_by_feature_beside_chance_and_real(mak
     figure.canvas.draw()
 
 
+@pytest.mark.parametrize("kind", ["faithful", "flip"])
+def test_a_study_with_one_kind_of_share_is_drawn(kind, make):
+    rows = [row for row in caption_rows(make) if row.metric.startswith(kind)]
+    faithfulness.figure(to_frame(rows)).canvas.draw()
+
+
 @pytest.mark.parametrize("values", [(0.0,), (1e70, -1e70)])
 def test_any_numbers_can_be_drawn(values, make):
     rows = [
@@ -112,8 +118,8 @@ def test_prompts_stand_above_their_pictures_and_changed_ones_below(make, tmp_pat
     figure = prompts.figure(study.frame, tmp_path)
     (ax,) = figure.axes
     above = [text.get_text().replace("\n", " ") for text in ax.get_xticklabels()]
-    assert above == [LONG, *(f"prompt {k}" for k in range(1, 6))]
-    assert [text.get_text() for text in ax.texts] == [f"other {k}" for k in range(6)]
+    assert above == [LONG, *(f"a/b@{k}" for k in range(1, 6))]
+    assert [text.get_text() for text in ax.texts] == ["other"] * 6
     assert [text.get_text() for text in ax.get_yticklabels()] == [
         f"{arm}, {what}" for arm in ARMS for what in ("step 750", "step 1,500", "one word changed")
     ]
@@ -124,6 +130,15 @@ def test_prompts_stand_above_their_pictures_and_changed_ones_below(make, tmp_pat
     # The strips of changed prompts are of no other figure.
     strips = rows_with_strips(study.frame)["samples"]
     assert not strips.str.contains("flips").any()
+
+
+def test_pictures_without_words_are_drawn_too(make, tmp_path):
+    rows = [row for row in prompt_rows(make, tmp_path) if row.metric != "prompt/2/a/b@2"]
+    rows = [row for row in rows if not row.metric.startswith("prompt-changed/")]
+    rows.append(make.row(metric="prompt/odd"))
+    (ax,) = prompts.figure(to_frame(rows), tmp_path).axes
+    assert [text.get_text() for text in ax.get_xticklabels()][1:4] == ["a/b@1", "", "a/b@3"]
+    assert not any(text.get_text() for text in ax.texts)
 
 
 def test_they_are_drawn_where_there_are_such_rows(make, tmp_path):

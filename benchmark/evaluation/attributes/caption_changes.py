@@ -88,8 +88,8 @@ def possible_changes(
         values: the portrait's attributes, with "style".
 
     Returns:
-        Changes by which one statement gets false, a word of the same feature gets true, and all
-        other statements stay true.
+        Changes by which one statement gets false, a word of the same feature that was not true
+        gets true, and all other statements stay true.
     """
     style = values["style"]
     asked = {name for one in statements for name in attributes_of(style, one.feature)}
@@ -101,7 +101,8 @@ def possible_changes(
             untrue = [one for one in statements if not holds(one, changed)]
             if len(untrue) == 1:
                 words = true_statements(changed).get(untrue[0].feature, ())
-                found += [Change(word, attribute, option) for word in words]
+                news = [word for word in words if not holds(word, values)]
+                found += [Change(word, attribute, option) for word in news]
     return tuple(found)
 
 

@@ -24,7 +24,7 @@ class Judged(NamedTuple):
     """S statements about pictures, each with its picture.
 
     Attributes:
-        image: (S,) int64, number of the picture.
+        image: (S,) int64, number of the picture, or of its prompt.
         feature: (S,) what the statement is about.
         held: (S,) bool, whether it holds.
     """
@@ -45,7 +45,7 @@ class Share:
 
     Attributes:
         value: in [0, 1].
-        standard_error: over pictures: statements about one picture go together.
+        standard_error: over pictures, or prompts: statements about one of them go together.
         pictures: how many there are; two or more.
     """
 
@@ -115,7 +115,7 @@ def share_of(judged: Judged) -> Share | None:
     """The share that holds; None where fewer than two pictures have a statement.
 
     A ratio of two sums over pictures, so its error is that of a ratio estimator (Cochran 1977,
-    "Sampling Techniques", eq. 6.13), without the correction for a finite population.
+    "Sampling Techniques", §6.4), without the correction for a finite population.
     """
     pictures, place = np.unique(judged.image, return_inverse=True)
     n = len(pictures)

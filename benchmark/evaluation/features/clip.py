@@ -25,6 +25,7 @@ from mindiffusion.text.frozen import (
     CLIP_PADDING,
     files_of_folder,
     network_of_folder,
+    package_of_folders,
     sha256_of_files,
     tokenizer_of_folder,
     width_of_folder,
@@ -103,6 +104,17 @@ def clip_folder() -> Path:
             "in .env (as save_pretrained of transformers wrote it), or leave the metric out."
         )
     return Path(named)
+
+
+def check_clip(folder: Path) -> None:
+    """Refuse a CLIP that could not be opened, before anything is trained.
+
+    Raises:
+        UserError: a file is missing or not whole, or a package is not installed.
+    """
+    clip_sha256(folder)
+    package_of_folders("transformers")
+    package_of_folders("tokenizers")
 
 
 @functools.lru_cache(maxsize=2)

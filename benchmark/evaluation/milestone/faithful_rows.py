@@ -48,6 +48,7 @@ from benchmark.rows.row import Row
 from mindiffusion.data.avatars import avatar_styles, label_names, values_of
 from mindiffusion.data.caption_grammar import Caption, Statement, parse
 from mindiffusion.data.spec import DataConfig
+from mindiffusion.errors import UserError
 
 _PORTRAITS = 512
 """Real portraits of which one option is changed."""
@@ -98,6 +99,15 @@ class Judge:
         by = len(self.styles)
         return [*of_pictures[by:], *of_pictures[:by]]
 
+    def by_prompt(self, found: Judged, pictures: Sequence[int]) -> Judged:
+        """Statements with their prompt in the place of their picture: several may share one.
+
+        Args:
+            found: about the pictures by their places in ``pictures``.
+            pictures: numbers of images.
+        """
+        return found._replace(image=np.array(pictures)[found.image] % len(self.prompts))
+
     def said(self, count: int) -> list[tuple[Statement, ...]]:
         """What the prompts of the first ``count`` images state."""
         return [self.prompts[k % len(self.prompts)].statements for k in range(count)]
@@ -121,10 +131,19 @@ class Judge:
 
 @functools.lru_cache(maxsize=2)
 def judge_of(yardstick: Yardstick, spec: DataConfig) -> Judge:
-    """The judge of a data set's portraits; also draws the real ones it is held against."""
+    """The judge of a data set's portraits; also draws the real ones it is held against.
+
+    Raises:
+        UserError: the classifier can judge nothing that captions say.
+    """
     styles, data = avatar_styles(spec), yardstick.data
     assert data.captions is not None
     features = readable_features(yardstick.classifier.attributes, styles)
+    if not features:
+        raise UserError(
+            "evaluation.metrics has faithfulness, but the classifier of attributes reads too few "
+            f"of {spec.style} to judge any caption; give more training images, or leave it out."
+        )
     prompts = tuple(parse(data.captions.texts[k]) for k in data.captions.prompts.tolist())
     columns = [data.held_out_labels[name].tolist() for name in label_names(styles)]
     values = [values_of(codes, styles) for codes in zip(*columns, strict=True)]
@@ -150,8 +169,12 @@ def faithful_rows(
     judge, n = judge_of(yardstick, milestone.config.data), len(images)
     values, said = judge.read(images), judge.said(n)
     shares = _Shares(milestone, judge, common, n)
-    yield from shares.parts(FAITHFUL, judged(said, values, judge.features), "higher")
-    yield from shares.parts(FAITHFUL_CHANCE, judged(judge.others(said), values, judge.features))
+    for name, which, direction in (
+        (FAITHFUL, said, "higher"),
+        (FAITHFUL_CHANCE, judge.others(said), "none"),
+    ):
+        found = judge.by_prompt(judged(which, values, judge.features), range(n))
+        yield from shares.parts(name, found, direction)
 
 
 def flip_rows(
@@ -176,10 +199,16 @@ def flip_rows(
     one, two = judge.read(before[pictures]), judge.read(after[pictures])
     words, options = _words_and_options(list(changes.values()))
     shares = _Shares(milestone, judge, common, n)
-    yield from shares.parts(FLIP, judged(words, two, judge.features), "higher")
-    yield from shares.parts(FLIP_CHANCE, judged(words, one, judge.features))
-    yield from shares.whole(FLIP_KEPT, same_readings(one, two, options), "higher")
-    yield from shares.whole(FLIP_KEPT_CHANCE, same_readings(one, judge.others(one), options))
+    others = judge.others(one)
+    for name, values, direction in (
+        (FLIP, two, "higher"),
+        (FLIP_CHANCE, others, "none"),
+    ):
+        found = judge.by_prompt(judged(words, values, judge.features), pictures)
+        yield from shares.parts(name, found, direction)
+    for name, values in ((FLIP_KEPT, two), (FLIP_KEPT_CHANCE, others)):
+        found = judge.by_prompt(same_readings(one, values, options), pictures)
+        yield from shares.whole(name, found)
 
 
 def real_rows(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
@@ -197,7 +226,8 @@ def real_rows(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
     yield from shares.parts(FLIP_REAL, judged(words, two, judge.features))
     yield from shares.whole(FLIP_KEPT_REAL, same_readings(one, two, options))
     for feature, value in portraits.amplitudes.items():
-        yield milestone.row(f"{FLIP_AMPLITUDE}/{feature}", value, n_reference=len(words))
+        count = sum(one.feature == feature for (one,) in words)
+        yield milestone.row(f"{FLIP_AMPLITUDE}/{feature}", value, n_reference=count)
 
 
 def _words_and_options(

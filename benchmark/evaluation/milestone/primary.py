@@ -6,7 +6,7 @@ from benchmark.evaluation.features.nets import FEATURE_NETS, choose_feature_net
 from benchmark.evaluation.milestone.attribute_rows import REJECTED, REJECTED_DIRECTION
 from benchmark.evaluation.milestone.feature_scores import MADE_OF_FEATURES, scales_of_numbers
 from benchmark.evaluation.milestone.profile_rows import SUMMARY_DIRECTION
-from benchmark.rows.metric_names import CLIP_SCORE, FAITHFUL, FLIP, FLIP_KEPT, SUMMARIES
+from benchmark.rows.metric_names import CLIP_SCORE, FAITHFUL, FLIP, SUMMARIES
 from benchmark.study.measure import PrimaryMetric, ScaleName, allowed_scales
 from benchmark.study.study import EvaluationConfig
 from benchmark.study.terms import Terms
@@ -78,7 +78,7 @@ def deciding_metrics(evaluation: EvaluationConfig) -> Mapping[str, tuple[ScaleNa
         found |= dict.fromkeys(SUMMARIES, allowed_scales(SUMMARY_DIRECTION, is_positive=True))
     if "attributes" in evaluation.metrics:
         found[REJECTED] = allowed_scales(REJECTED_DIRECTION, is_positive=False)
-    obeying = {"faithfulness": (FAITHFUL, FLIP, FLIP_KEPT), "clip": (CLIP_SCORE,)}
+    obeying = {"faithfulness": (FAITHFUL, FLIP), "clip": (CLIP_SCORE,)}
     for metric in obeying.keys() & set(evaluation.metrics):
         found |= dict.fromkeys(obeying[metric], allowed_scales("higher", is_positive=False))
     return found

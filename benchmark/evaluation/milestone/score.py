@@ -22,6 +22,7 @@ from benchmark.evaluation.milestone.proof import check_finisher, proof
 from benchmark.evaluation.milestone.sample_rows import sample_rows
 from benchmark.evaluation.milestone.stage_pictures import stage_pictures
 from benchmark.evaluation.milestone.stitched_rows import key_of_finisher, stitched_rows
+from benchmark.evaluation.milestone.text_rows import real_clip_rows
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.row import Row
 from benchmark.study.metric_catalogue import metrics_needing
@@ -81,6 +82,8 @@ def _own_rows(milestone: Milestone, yardstick: Yardstick, on_progress: OnProgres
         yield from amplitude_rows(milestone)
     if "faithfulness" in metrics:
         yield from real_rows(milestone, yardstick)
+    if "clip" in metrics:
+        yield from real_clip_rows(milestone, yardstick)
     yield from _network_rows(milestone, model, yardstick, on_progress)
     if metrics_needing("samples") & set(metrics):
         on_progress("sampling", 0.3)

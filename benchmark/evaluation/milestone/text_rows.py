@@ -7,7 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.evaluation.features.clip import clip_folder, clip_scores, open_clip
+from benchmark.evaluation.features.clip import (
+    Clip,
+    check_clip,
+    clip_folder,
+    clip_scores,
+    open_clip,
+)
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.keeper import INSTRUMENT
@@ -52,38 +58,54 @@ def check_text_metrics(evaluation: EvaluationConfig, config: RunConfig) -> None:
             "leave it out, or give clip, which judges any caption."
         )
     if metrics_needing("clip") & wanted:
-        clip_folder()
+        check_clip(clip_folder())
 
 
 def prompt_rows(milestone: Milestone, prompts: Sequence[str], start: str = PROMPT) -> Iterator[Row]:
-    """The words that the strip's images are drawn by: names of rows, whose values are places."""
-    for place, prompt in enumerate(prompts[: milestone.evaluation.strip]):
-        yield milestone.row(f"{start}{printable(prompt, _WORDS)}", float(place))
+    """The words that the strip's images are drawn by: names of rows, after the image's number.
+
+    Args:
+        milestone: the milestone.
+        prompts: image k is drawn by prompt k modulo their number.
+        start: how the names begin.
+    """
+    for place in range(milestone.evaluation.strip):
+        words = printable(prompts[place % len(prompts)], _WORDS)
+        yield milestone.row(f"{start}{place}/{words}", float(place))
 
 
 def clip_rows(
     milestone: Milestone, yardstick: Yardstick, images: NDArray[np.uint8], common: dict[str, Any]
 ) -> Iterator[Row]:
-    """How well images go with their prompts, mean over images; beside it two yardsticks.
-
-    Chance: with the prompt of the next image. Real: held-out images with their own prompts.
-    """
+    """How well images go with their prompts, mean over images, and with those of the next ones."""
     clip = open_clip(clip_folder(), yardstick.device)
-    prompts, held_out = prompts_of(yardstick), np.array(yardstick.data.held_out)
-    n = len(images)
-    texts = clip.of_texts(prompts)
-    own = texts[torch.arange(n) % len(prompts)]
-    shown, real = clip.of_images(images), clip.of_images(held_out)
+    prompts, n = prompts_of(yardstick), len(images)
+    own = clip.of_texts(prompts)[torch.arange(n) % len(prompts)]
+    shown = clip.of_images(images)
+    for name, texts, direction in (
+        (CLIP_SCORE, own, "higher"),
+        (CLIP_CHANCE, own.roll(-1, 0), "none"),
+    ):
+        fields = common | {"direction": direction}
+        yield _clip_row(milestone, clip, metric_label(name, n), clip_scores(shown, texts), fields)
+
+
+def real_clip_rows(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
+    """How well held-out images go with their own prompts."""
+    clip = open_clip(clip_folder(), yardstick.device)
+    held_out = np.array(yardstick.data.held_out)
+    scores = clip_scores(clip.of_images(held_out), clip.of_texts(prompts_of(yardstick)))
+    yield _clip_row(milestone, clip, CLIP_REAL, scores, {"n_reference": len(held_out)})
+
+
+def _clip_row(
+    milestone: Milestone, clip: Clip, name: str, scores: NDArray[np.float64], fields: dict[str, Any]
+) -> Row:
+    error = float(scores.std(ddof=1) / len(scores) ** 0.5)
     versions = milestone.versions | {INSTRUMENT: clip.sha256[:12]}
-    found = {
-        metric_label(CLIP_SCORE, n): (clip_scores(shown, own), "higher", common),
-        metric_label(CLIP_CHANCE, n): (clip_scores(shown, own.roll(-1, 0)), "none", common),
-        CLIP_REAL: (clip_scores(real, texts), "none", {"n_reference": len(held_out)}),
-    }
-    for name, (scores, direction, fields) in found.items():
-        error = float(scores.std(ddof=1) / len(scores) ** 0.5)
-        fields = fields | {"error": error, "direction": direction, "versions": versions}
-        yield milestone.row(name, float(scores.mean()), **fields)
+    return milestone.row(
+        name, float(scores.mean()), **fields | {"error": error, "versions": versions}
+    )
 
 
 def prompts_of(yardstick: Yardstick) -> list[str]:

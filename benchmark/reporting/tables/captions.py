@@ -34,7 +34,7 @@ _CAPTIONS = {
     ),
     CHANGED: (
         "One word of each prompt is changed, and its picture drawn again from the same noise; "
-        "percent of the changed words that hold. Other prompts: before the change"
+        "percent of the changed words that hold. Other prompts: in a picture of another prompt"
     ),
     KEPT: (
         "One word of each prompt is changed, and its picture drawn again from the same noise; "

@@ -132,7 +132,7 @@ EVERY_METRIC = (
 NET = "EffNet-Lite0-64px"
 ON_NO_RATIO = (
     f"KD-{NET}", f"precision-{NET}", f"recall-{NET}", f"density-{NET}", f"coverage-{NET}",
-    f"IS-{NET}", "rejected", "faithful", "flip", "flip-kept", "CLIP-score",
+    f"IS-{NET}", "rejected", "faithful", "flip", "CLIP-score",
 )  # fmt: skip
 
 

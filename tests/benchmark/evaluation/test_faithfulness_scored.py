@@ -1,6 +1,7 @@
 """Whether drawn portraits obey their prompts: rows, their yardsticks, and what is refused."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +12,19 @@ from benchmark.evaluation.attributes.fit import ClassifierConfig
 from benchmark.evaluation.milestone.faithful_rows import faithful_rows, flip_rows, judge_of
 from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.score import score_milestone
-from benchmark.evaluation.milestone.text_rows import check_text_metrics
+from benchmark.evaluation.milestone.text_rows import (
+    check_text_metrics,
+    clip_rows,
+    real_clip_rows,
+)
 from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.rows.row import key
 from benchmark.study.study import EvaluationConfig, Study
 from mindiffusion.config.plan import resolve_plan
+from mindiffusion.data.attribute_words import MEANINGS
 from mindiffusion.data.avatars import FIRST_HELD_OUT, AvatarCaptioner, label_names
 from mindiffusion.data.caption_file import captions_table
+from mindiffusion.data.caption_grammar import Statement, parse
 from mindiffusion.errors import UserError
 from mindiffusion.sampling import model_of, sample_images
 from mindiffusion.text_conditions import in_turn
@@ -77,36 +84,45 @@ def by_name(rows):
     return found
 
 
+def drawn_by(milestone, prompts):
+    """The first eight images of a milestone, by these prompts."""
+    model = model_of(milestone.content, "ema0.99", torch.device("cpu"), prompts)
+    sampler, codec = milestone.config.sampler, milestone.codec
+    return sample_images(
+        model, model.process, codec, sampler, 8, 32, conditions=in_turn(range(len(prompts)))
+    )
+
+
+def words_of(rows, start):
+    """Prompts in the order of the strip's images, as rows' names have them."""
+    found = (name.removeprefix(start).split("/", 1) for name in rows if name.startswith(start))
+    return [words for _, words in sorted(found, key=lambda one: int(one[0]))]
+
+
+def strip_of(milestone, row):
+    strip = np.array(Image.open(milestone.study.folder / row.samples))
+    return strip.reshape(32, 8, 32, 3).swapaxes(0, 1)
+
+
 def test_prompts_are_judged_and_drawn_again_with_one_word_changed(scored):
     milestone, yardstick = scored
     rows = by_name(score_milestone(milestone, yardstick))
     judge = judge_of(yardstick, milestone.config.data)
     assert "clothes" in judge.features
     # The words of the strips' prompts stand in the rows; images are of the same noise.
-    for start, name in (("prompt/", "faithful@8"), ("prompt-changed/", "flip@8")):
-        words = {
-            row.value: row.metric.removeprefix(start)
-            for row in rows.values()
-            if row.metric.startswith(start)
-        }
-        prompts = [words[place] for place in range(8)]
-        strip = np.array(Image.open(milestone.study.folder / rows[name].samples))
-        model = model_of(milestone.content, "ema0.99", torch.device("cpu"), prompts)
-        sampler, codec = milestone.config.sampler, milestone.codec
-        images = sample_images(
-            model, model.process, codec, sampler, 8, 32, conditions=in_turn(range(8))
-        )
-        assert np.array_equal(strip.reshape(32, 8, 32, 3).swapaxes(0, 1), images)
-        start = "flip" if name.startswith("flip") else "faithful"
-        values = judge.read(images)
-        if start == "faithful":
-            held = [
-                values[k]["clothingColor"] in colour_codes(one)
-                for k in range(8)
-                for one in judge.said(8)[k]
-                if one.feature == "clothes"
-            ]
-            assert rows["faithful/clothes@8"].value == pytest.approx(np.mean(held))
+    prompts, changed = words_of(rows, "prompt/"), words_of(rows, "prompt-changed/")
+    assert prompts == [one.text for one in judge.prompts[:8]] and prompts != changed
+    images = drawn_by(milestone, prompts)
+    assert np.array_equal(strip_of(milestone, rows["faithful@8"]), images)
+    assert np.array_equal(strip_of(milestone, rows["flip@8"]), drawn_by(milestone, changed))
+    values = judge.read(images)
+    held = [
+        values[k]["clothingColor"] in colour_codes(one)
+        for k in range(8)
+        for one in judge.said(8)[k]
+        if one.feature == "clothes"
+    ]
+    assert rows["faithful/clothes@8"].value == pytest.approx(np.mean(held))
     assert {"faithful@8", "faithful@12", "faithful-chance@12", "flip@8"} <= set(rows)
     assert "flip@12" not in rows  # they are as many as of the curve
     assert rows["faithful@12"].direction == rows["flip@8"].direction == "higher"
@@ -114,10 +130,12 @@ def test_prompts_are_judged_and_drawn_again_with_one_word_changed(scored):
 
 
 def colour_codes(statement):
-    from mindiffusion.data.attribute_words import MEANINGS
-
     (way,) = MEANINGS["personas"]["clothes"][statement.word]
     return way[0].values
+
+
+SHADES = {word: number for number, word in enumerate(MEANINGS["personas"]["clothes"])}
+"""Words of clothes, numbered."""
 
 
 def test_real_portraits_obey_and_coarse_features_come_before_fine_ones(scored):
@@ -132,17 +150,80 @@ def test_real_portraits_obey_and_coarse_features_come_before_fine_ones(scored):
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_pictures_that_ignore_the_change_have_chance_and_real_ones_what_is_real(scored):
+def test_pictures_that_obey_their_prompt_do_not_show_the_changed_word(scored):
     milestone, yardstick = scored
     judge = judge_of(yardstick, milestone.config.data)
     images = np.array(yardstick.data.held_out[:32])
     same = by_name(list(flip_rows(milestone, yardstick, images, images, {})))
-    assert same["flip@32"].value == same["flip-chance@32"].value < 0.5
+    # A changed word was not true before; in pictures of other prompts it is now and then.
+    assert same["flip/clothes@32"].value < 0.2
     assert same["flip-kept@32"].value == 1 > same["flip-kept-chance@32"].value
-    # Their own prompts hold of them, those of others seldom.
+    assert same["flip-kept@32"].direction == "none"  # who ignores all prompts has 1 too
     own = by_name(list(faithful_rows(milestone, yardstick, images, {})))
     assert own["faithful@32"].value > own["faithful-chance@32"].value + 0.2
     assert judge.changed_prompts(32) != [one.text for one in judge.prompts]
+
+
+def test_statements_of_one_prompt_go_together_however_many_images_it_has(scored):
+    milestone, yardstick = scored
+    images = np.array(yardstick.data.held_out[:32])
+    once, thrice = (
+        by_name(list(faithful_rows(milestone, yardstick, some, {})))
+        for some in (images, np.concatenate([images] * 3))
+    )
+    for name in ("faithful", "faithful/clothes"):
+        assert thrice[f"{name}@96"].value == pytest.approx(once[f"{name}@32"].value)
+        assert thrice[f"{name}@96"].error == pytest.approx(once[f"{name}@32"].error)
+
+
+def test_a_classifier_that_can_judge_nothing_is_refused(scored, monkeypatch):
+    milestone, yardstick = scored
+    judge_of.cache_clear()
+    where = "benchmark.evaluation.milestone.faithful_rows.readable_features"
+    monkeypatch.setattr(where, lambda attributes, styles: ())
+    with pytest.raises(UserError, match="reads too few of personas to judge any caption") as caught:
+        judge_of(yardstick, milestone.config.data)
+    assert "\n" not in str(caught.value)
+
+
+def test_clip_scores_pictures_by_their_own_prompts(scored, monkeypatch):
+    """A CLIP for which two portraits are alike that have clothes of one colour."""
+    milestone, yardstick = scored
+    judge = judge_of(yardstick, milestone.config.data)
+    colours = np.eye(8)
+
+    def of_images(images):
+        codes = [
+            number
+            for one in judge.read(images)
+            for word, number in SHADES.items()
+            if one["clothingColor"] in colour_codes(Statement("clothes", word))
+        ]
+        return torch.from_numpy(colours[codes])
+
+    def of_texts(texts):
+        said = [{one.feature: one.word for one in parse(text).statements} for text in texts]
+        codes = [SHADES[one["clothes"]] if "clothes" in one else 7 for one in said]
+        return torch.from_numpy(colours[codes])
+
+    tool = SimpleNamespace(of_images=of_images, of_texts=of_texts, sha256="0" * 64)
+    for name, found in (("clip_folder", lambda: None), ("open_clip", lambda folder, device: tool)):
+        monkeypatch.setattr(f"benchmark.evaluation.milestone.text_rows.{name}", found)
+    images = np.array(yardstick.data.held_out[:32])
+    rows = by_name(
+        [
+            *clip_rows(milestone, yardstick, images, {}),
+            *clip_rows(milestone, yardstick, images[:7], {}),
+            *real_clip_rows(milestone, yardstick),
+        ]
+    )
+    assert rows["CLIP-score@32"].value > 1.5 * rows["CLIP-score-chance@32"].value
+    assert rows["CLIP-score-real"].value == rows["CLIP-score@32"].value
+    assert (rows["CLIP-score@32"].direction, rows["CLIP-score-real"].direction) == (
+        "higher",
+        "none",
+    )
+    assert rows["CLIP-score@7"].versions["instrument"] == "0" * 12
 
 
 @pytest.mark.parametrize(

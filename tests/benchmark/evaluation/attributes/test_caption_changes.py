@@ -33,6 +33,7 @@ def test_a_change_makes_one_statement_false_and_another_word_of_its_feature_true
             after = {**values, change.attribute: change.value}
             said = {one.feature: one for one in caption.statements}
             assert not holds(said[change.statement.feature], after)
+            assert not holds(change.statement, values)
             changed = caption.restated(*change.statement)
             assert all(holds(one, after) for one in changed.statements)
             assert parse(changed.text) == changed != caption
