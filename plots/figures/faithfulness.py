@@ -111,7 +111,8 @@ def figure(frame: pd.DataFrame) -> Figure:
         over_steps(frame, kind, looks, column[0])
         by_feature(last, kind, features, looks, column[1])
         for ax in column:
-            ax.set_ylabel(f"{kind.title}, %")
+            # seaborn hides the label of an axis without numbers.
+            ax.set_ylabel(f"{kind.title}, %", visible=True)
     axes[0, 0].set_ylim(-3, 103)
     legend_above(axes[0, 0])
     first = rows.iloc[0]

@@ -87,6 +87,7 @@ def test_tables_have_a_line_a_feature_and_an_arm_beside_the_others(make):
 def test_the_figure_has_shares_by_step_and_by_feature_beside_chance_and_real(make):
     figure = faithfulness.figure(to_frame(caption_rows(make)))
     steps, _, features, _ = figure.axes
+    assert all(ax.yaxis.label.get_visible() and ax.get_ylabel() for ax in figure.axes)
     names = [text.get_text() for text in features.get_xticklabels()]
     assert names == ["hair", "skin", "mouth"]
     lines = {line.get_label(): line.get_ydata() for line in steps.lines}
