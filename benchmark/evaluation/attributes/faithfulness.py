@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmark.evaluation.attributes.classifier import Attribute, Readings
 from mindiffusion.data.attribute_words import FEATURES
 from mindiffusion.data.caption_grammar import Statement, attributes_of, holds
+from mindiffusion.errors import UserError
 
 _STYLE = "style"
 
@@ -67,6 +68,22 @@ def readable_features(attributes: Sequence[Attribute], styles: Sequence[str]) ->
         for feature in FEATURES
     }
     return tuple(feature for feature, names in needed.items() if names and names | {_STYLE} <= read)
+
+
+def judged_features(attributes: Sequence[Attribute], styles: Sequence[str]) -> tuple[str, ...]:
+    """``readable_features``, at least one.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = readable_features(attributes, styles)
+    if not found:
+        raise UserError(
+            "evaluation.metrics has faithfulness, but the classifier of attributes reads too few "
+            f"of {', '.join(styles)} to judge any caption; give more training images, or leave the "
+            "metric out."
+        )
+    return found
 
 
 def values_read(

@@ -23,7 +23,7 @@ from benchmark.evaluation.attributes.caption_changes import (
 from benchmark.evaluation.attributes.faithfulness import (
     Judged,
     judged,
-    readable_features,
+    judged_features,
     same_readings,
     share_of,
     values_read,
@@ -48,7 +48,6 @@ from benchmark.rows.row import Row
 from mindiffusion.data.avatars import avatar_styles, label_names, values_of
 from mindiffusion.data.caption_grammar import Caption, Statement, parse
 from mindiffusion.data.spec import DataConfig
-from mindiffusion.errors import UserError
 
 _PORTRAITS = 512
 """Real portraits of which one option is changed."""
@@ -138,12 +137,7 @@ def judge_of(yardstick: Yardstick, spec: DataConfig) -> Judge:
     """
     styles, data = avatar_styles(spec), yardstick.data
     assert data.captions is not None
-    features = readable_features(yardstick.classifier.attributes, styles)
-    if not features:
-        raise UserError(
-            "evaluation.metrics has faithfulness, but the classifier of attributes reads too few "
-            f"of {spec.style} to judge any caption; give more training images, or leave it out."
-        )
+    features = judged_features(yardstick.classifier.attributes, styles)
     prompts = tuple(parse(data.captions.texts[k]) for k in data.captions.prompts.tolist())
     columns = [data.held_out_labels[name].tolist() for name in label_names(styles)]
     values = [values_of(codes, styles) for codes in zip(*columns, strict=True)]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.evaluation.attributes.classifier import AttributeClassifier, Readings
+from benchmark.evaluation.attributes.faithfulness import judged_features
 from benchmark.evaluation.attributes.fit import ClassifierConfig
 from benchmark.evaluation.attributes.store import attribute_classifier
 from benchmark.evaluation.features.extract import FeatureExtractor
@@ -34,6 +35,7 @@ from benchmark.study.study import EvaluationConfig, check_counts
 from mindiffusion.class_conditions import class_conditions
 from mindiffusion.config.codec import CodecConfig
 from mindiffusion.config.run import RunConfig
+from mindiffusion.data.avatars import avatar_styles
 from mindiffusion.data.codec import Codec
 from mindiffusion.data.prepared import PreparedData
 from mindiffusion.data.spec import DataConfig
@@ -194,8 +196,11 @@ class Yardstick:
 
         Args:
             configs: the runs that are trained on these data.
+
+        Raises:
+            UserError: the classifier can judge nothing that captions say.
         """
-        wanted = set(self.evaluation.metrics)
+        wanted, configs = set(self.evaluation.metrics), tuple(configs)
         if metrics_needing("kernel sums") & wanted:
             for net in self.nets:
                 _ = net.reference.kernel_sums
@@ -207,6 +212,9 @@ class Yardstick:
         if metrics_needing("classifier") & wanted:
             for line in self.classifier.dropped:
                 print(line, file=sys.stderr)
+        if "faithfulness" in wanted:
+            for styles in dict.fromkeys(avatar_styles(config.data) for config in configs):
+                judged_features(self.classifier.attributes, styles)
 
 
 @functools.lru_cache(maxsize=8)

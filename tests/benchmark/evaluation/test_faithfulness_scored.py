@@ -178,11 +178,12 @@ def test_statements_of_one_prompt_go_together_however_many_images_it_has(scored)
 
 def test_a_classifier_that_can_judge_nothing_is_refused(scored, monkeypatch):
     milestone, yardstick = scored
-    judge_of.cache_clear()
-    where = "benchmark.evaluation.milestone.faithful_rows.readable_features"
+    yardstick.fill_cache([milestone.config])
+    where = "benchmark.evaluation.attributes.faithfulness.readable_features"
     monkeypatch.setattr(where, lambda attributes, styles: ())
+    # Before anything is trained.
     with pytest.raises(UserError, match="reads too few of personas to judge any caption") as caught:
-        judge_of(yardstick, milestone.config.data)
+        yardstick.fill_cache([milestone.config])
     assert "\n" not in str(caught.value)
 
 
