@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.evaluation.milestone.milestone import Milestone
+from benchmark.evaluation.milestone.score import score_milestone
+from benchmark.evaluation.milestone.yardstick import make_yardstick
+from benchmark.study.study import EvaluationConfig, Study
+from mindiffusion.config.plan import resolve_plan
 from mindiffusion.data.prepare import plan_data, prepare
 from mindiffusion.data.public_layouts import layout_of
 from mindiffusion.data.spec import DataConfig
 from mindiffusion.errors import UserError
+from mindiffusion.training import checkpoint
+from mindiffusion.training.loop import Hooks
+from mindiffusion.training.ranks import Ranks
+from mindiffusion.training.run_folder import run
 
 
 def config_of(place, **more):
@@ -210,3 +219,44 @@ def test_other_folders_are_of_no_layout(tmp_path, write_images):
     assert layout_of(str(tmp_path)) is None
     for name in ("avatars", "nowhere", "~nobody/x", "x" * 5000):
         assert layout_of(name) is None
+
+
+# -- the whole road --------------------------------------------------------------------------------
+
+SIZES = "patch_size: 8, depth: 2, num_heads: 2"
+UVIT = (
+    f"model={{network: uvit, embed_dim: 16, {SIZES}, "
+    "text: {width: 8, max_tokens: 6, vocabulary: 32, layers: 1}}"
+)
+DIT = f"model={{network: dit, hidden_size: 16, {SIZES}, num_classes: 3}}"
+ROADS = {
+    "coco": ("captions: annotations", UVIT, "prompt/0/Caption 0 of 1"),
+    "imagenet": ("labels: class", DIT, "FD-EffNet-Lite0-64px@8"),
+}
+
+
+@pytest.mark.parametrize("layout", ROADS)
+def test_a_network_is_trained_on_a_layout_drawn_from_and_scored(
+    layout, request, workdir, tiny_config
+):
+    told, model, metric = ROADS[layout]
+    place = request.getfixturevalue(layout)
+    spec = f"data={{dataset: {place}, size: 32, crop: adm, num_held_out: 4, {told}}}"
+    words = (spec, model, "training.steps=3", "training.milestones=[3]", "sampler.steps=2")
+    config = tiny_config("b", *words, "training.label_drop=0.5", output=workdir / "road" / "b")
+    data = prepare(config.data, workdir / "own", workers=1, show_progress=False)
+    run(config, data.training_for(config.data.labels), Ranks(), lambda trainer: Hooks())
+    evaluation = EvaluationConfig(
+        num_generated=8, num_reference=8, feature_nets=("effnet-lite0-64",), profile_images=2,
+        profile_levels=2, strip=2, metrics=("fd", "profile"),
+    )  # fmt: skip
+    study = Study("road", workdir / "road", (config,), evaluation)
+    content = checkpoint.load(checkpoint.weights_path(config.run_dir, 3))
+    plan = resolve_plan(config, len(data.train))
+    milestone = Milestone(study, config, plan, data.manifest_id, content, config.run_dir)
+    rows = score_milestone(milestone, make_yardstick(evaluation, data, "cpu"))
+    found = {row.metric: row for row in rows}
+    assert any(name.startswith(metric) for name in found)
+    assert np.isfinite(found["FD-EffNet-Lite0-64px@8"].value)
+    assert (study.folder / found["FD-EffNet-Lite0-64px@8"].samples).exists()
+    assert {row.dataset for row in rows} == {str(place)}
