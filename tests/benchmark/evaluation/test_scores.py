@@ -15,7 +15,7 @@ from benchmark.evaluation.milestone.yardstick import make_yardstick
 from benchmark.rows.lines import lines_of
 from benchmark.rows.metric_names import SUMMARIES, VARIANT
 from benchmark.rows.row import key
-from benchmark.study.metric_catalogue import METRICS
+from benchmark.study.metric_catalogue import METRICS, metrics_needing
 from benchmark.study.study import EvaluationConfig, Study
 from benchmark.study.variants import Variant
 from mindiffusion.config.plan import resolve_plan
@@ -238,10 +238,10 @@ def test_missing_or_damaged_weights_are_named(scored):
 OF_NETWORKS = {
     "silhouette", "probe", "norms", "cka", "jacobian", "spectrum", "ablation", "ablation_attributes"
 }  # fmt: skip
-"""Those of test_network_features.py."""
+"""Those of test_network_features.py; others are of networks with text alone."""
 ALL = replace(
     EVALUATION,
-    metrics=tuple(name for name in METRICS if name not in OF_NETWORKS),
+    metrics=tuple(name for name in METRICS if name not in OF_NETWORKS | metrics_needing("text")),
     profile_images=32,
     stitch_levels=(0.4,),
 )
