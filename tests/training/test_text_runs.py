@@ -242,7 +242,7 @@ def test_what_a_network_is_not_told_of_is_one_line(milestone, call, train, tiny_
         (
             [UVIT.replace("text: {", "text: {encoder: 'hf:nowhere', ")
              .replace(", vocabulary: 16, layers: 1", ""), "data.captions=auto"],
-            "the text encoder's file nowhere/tokenizer.json does not exist",
+            "the encoder's file nowhere/tokenizer.json does not exist",
         ),
     ],
 )  # fmt: skip
