@@ -52,8 +52,8 @@ def shares_of(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         frame: of a study's rows.
         name: a name of ``Share``.
     """
-    of_kind = frame["metric"].map(lambda metric: base_name(metric).partition("/")[0])
-    rows = frame[of_kind == name]
+    rows = frame[frame["metric"].str.startswith(name)]
+    rows = rows[rows["metric"].map(lambda metric: base_name(metric).partition("/")[0]) == name]
     about = rows["metric"].map(lambda metric: base_name(metric).partition("/")[2] or ALL)
     percent = {column: 100 * rows[column] for column in ("value", "error")}
     rows = rows.assign(feature=about, **percent)

@@ -53,6 +53,8 @@ real pictures that are changed so."""
 FLIP_KEPT, FLIP_KEPT_CHANCE, FLIP_KEPT_REAL = "flip-kept", "flip-kept-chance", "flip-kept-real"
 """Share of all other attributes that are read as before; in pictures of another prompt; in real
 ones."""
+COARSE, FINE = "coarse", "fine"
+"""In the place of a feature: the halves of them by how much their changes move a portrait."""
 FLIP_AMPLITUDE = "flip-amplitude"
 """Root mean square difference that a change of a feature makes in a real picture."""
 PROMPT, PROMPT_CHANGED = "prompt/", "prompt-changed/"

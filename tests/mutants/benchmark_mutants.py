@@ -325,8 +325,8 @@ BENCHMARK_MUTANTS = (
     Mutant(
         "samples-of-the-raw-weights",
         "benchmark/evaluation/milestone/sample_rows.py",
-        'milestone.content, common["weights"], yardstick.texts)',
-        'milestone.content, "raw", yardstick.texts)',
+        'yardstick, config, common["weights"], n, texts, told, on_chunk)',
+        'yardstick, config, "raw", n, texts, told, on_chunk)',
         (f"{BENCHMARK}/evaluation/test_scores.py",),
     ),
     Mutant(

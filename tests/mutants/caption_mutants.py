@@ -85,8 +85,8 @@ CAPTION_MUTANTS = (
     Mutant(
         "a-flip-is-drawn-by-the-prompt-as-it-was",
         "benchmark/evaluation/milestone/faithful_rows.py",
-        "return (prompt if change is None else prompt.restated(*change.statement)).text",
-        "return prompt.text",
+        "(prompt if change is None else prompt.restated(*change.statement)).text",
+        "prompt.text",
         (f"{EVALUATION}/test_faithfulness_scored.py",),
     ),
     Mutant(

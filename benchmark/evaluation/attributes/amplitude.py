@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindiffusion.data.avatars import AvatarSource, label_names
 from mindiffusion.data.codec import GREY
@@ -75,9 +76,13 @@ def _distances(source: AvatarSource, item: int) -> dict[str, float]:
     for name, values in source.values_of(item).items():
         others = [value for value in values if value != current[name]]
         changed = source.counterfactual(item, name, others[int(generator.random() * len(others))])
-        difference = changed.pixels.astype(np.float64) - portrait.pixels
-        found[name] = math.sqrt(np.square(difference / GREY).mean())
+        found[name] = rms_difference(changed.pixels, portrait.pixels)
     return found
+
+
+def rms_difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Root mean square difference of two pictures, over pixels and channels, in [-1, 1]'s scale."""
+    return math.sqrt(np.square((one.astype(np.float64) - other) / GREY).mean())
 
 
 def _summary(name: str, distances: np.ndarray) -> Amplitude:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.evaluation.attributes.amplitude import rms_difference
 from mindiffusion.data.avatars import FIRST_HELD_OUT, AvatarSource, settable, values_of
 from mindiffusion.data.caption_grammar import (
     Caption,
@@ -25,7 +26,6 @@ from mindiffusion.data.caption_grammar import (
     prompt_of,
     true_statements,
 )
-from mindiffusion.data.codec import GREY
 
 _STREAM = 0x7265776F7264  # key of the Philox stream, apart from all others
 _FIRST_PORTRAIT = FIRST_HELD_OUT + 2**30
@@ -64,17 +64,15 @@ class ChangedPortraits:
     before: NDArray[np.uint8]
     after: NDArray[np.uint8]
 
-    @property
+    @functools.cached_property
     def amplitudes(self) -> dict[str, float]:
         """Feature to the root mean square difference that its changes make.
 
         Over pixels and channels, in the [-1, 1] scale; the mean over the changes.
         """
-        difference = (self.after.astype(np.float64) - self.before) / GREY
-        distances = np.sqrt(np.square(difference).mean(axis=(1, 2, 3)))
         found: dict[str, list[float]] = {}
-        for change, distance in zip(self.changes, distances.tolist(), strict=True):
-            found.setdefault(change.statement.feature, []).append(distance)
+        for change, *pictures in zip(self.changes, self.after, self.before, strict=True):
+            found.setdefault(change.statement.feature, []).append(rms_difference(*pictures))
         return {feature: math.fsum(values) / len(values) for feature, values in found.items()}
 
 

@@ -32,9 +32,11 @@ from benchmark.evaluation.milestone.milestone import Milestone
 from benchmark.evaluation.milestone.yardstick import Yardstick
 from benchmark.rows.keeper import INSTRUMENT
 from benchmark.rows.metric_names import (
+    COARSE,
     FAITHFUL,
     FAITHFUL_CHANCE,
     FAITHFUL_REAL,
+    FINE,
     FLIP,
     FLIP_AMPLITUDE,
     FLIP_CHANCE,
@@ -51,7 +53,6 @@ from mindiffusion.data.spec import DataConfig
 
 _PORTRAITS = 512
 """Real portraits of which one option is changed."""
-COARSE, FINE = "coarse", "fine"
 Values = Sequence[dict[str, str]]
 _T = TypeVar("_T")
 
@@ -111,11 +112,12 @@ class Judge:
         """What the prompts of the first ``count`` images state."""
         return [self.prompts[k % len(self.prompts)].statements for k in range(count)]
 
-    def changed_prompts(self, count: int) -> list[str]:
-        """The prompts of the first ``count`` images with one word changed, where one can be."""
+    @property
+    def changed_prompts(self) -> list[str]:
+        """The prompts with one word changed, where one can be."""
         return [
-            self._changed(self.prompts[k % len(self.prompts)], self.changes[k % len(self.prompts)])
-            for k in range(count)
+            (prompt if change is None else prompt.restated(*change.statement)).text
+            for prompt, change in zip(self.prompts, self.changes, strict=True)
         ]
 
     def changes_of(self, count: int) -> dict[int, Change]:
@@ -123,9 +125,20 @@ class Judge:
         found = ((k, self.changes[k % len(self.prompts)]) for k in range(count))
         return {k: change for k, change in found if change is not None}
 
-    @staticmethod
-    def _changed(prompt: Caption, change: Change | None) -> str:
-        return (prompt if change is None else prompt.restated(*change.statement)).text
+    @functools.cached_property
+    def real(self) -> tuple[Judged, Judged, Judged]:
+        """What holds of real portraits: the same for all milestones.
+
+        Prompts of the held-out ones; changed words, and what stays, of those that were changed.
+        """
+        held_out = self.read(np.array(self.yardstick.data.held_out))
+        one, two = self.read(self.portraits.before), self.read(self.portraits.after)
+        words, options = _words_and_options(self.portraits.changes)
+        return (
+            judged(self.said(len(held_out)), held_out, self.features),
+            judged(words, two, self.features),
+            same_readings(one, two, options),
+        )
 
 
 @functools.lru_cache(maxsize=2)
@@ -146,7 +159,8 @@ def judge_of(yardstick: Yardstick, spec: DataConfig) -> Judge:
         for index, (prompt, own) in enumerate(zip(prompts, values, strict=True))
     )
     portraits = changed_portraits(styles, spec.size, _PORTRAITS, frozenset(features))
-    order = sorted(portraits.amplitudes, key=lambda name: (-portraits.amplitudes[name], name))
+    sizes = portraits.amplitudes
+    order = sorted(sizes, key=lambda name: (-sizes[name], name))
     half = -(-len(order) // 2)
     coarse, fine = tuple(order[:half]), tuple(order[half:])
     return Judge(yardstick, styles, features, prompts, changes, portraits, coarse, fine)
@@ -211,16 +225,13 @@ def real_rows(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
     Statements are judged in the held-out portraits, flips in portraits that are in no data set.
     """
     judge = judge_of(yardstick, milestone.config.data)
-    portraits, n = judge.portraits, len(judge.prompts)
-    held_out = judge.read(np.array(yardstick.data.held_out[:n]))
-    one, two = judge.read(portraits.before), judge.read(portraits.after)
-    words, options = _words_and_options(portraits.changes)
+    statements, flips, kept = judge.real
     shares = _Shares(milestone, judge, {})
-    yield from shares.parts(FAITHFUL_REAL, judged(judge.said(n), held_out, judge.features))
-    yield from shares.parts(FLIP_REAL, judged(words, two, judge.features))
-    yield from shares.whole(FLIP_KEPT_REAL, same_readings(one, two, options))
-    for feature, value in portraits.amplitudes.items():
-        count = sum(one.feature == feature for (one,) in words)
+    yield from shares.parts(FAITHFUL_REAL, statements)
+    yield from shares.parts(FLIP_REAL, flips)
+    yield from shares.whole(FLIP_KEPT_REAL, kept)
+    for feature, value in judge.portraits.amplitudes.items():
+        count = len(flips.of([feature]).held)
         yield milestone.row(f"{FLIP_AMPLITUDE}/{feature}", value, n_reference=count)
 
 

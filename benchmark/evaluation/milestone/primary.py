@@ -79,6 +79,7 @@ def deciding_metrics(evaluation: EvaluationConfig) -> Mapping[str, tuple[ScaleNa
     if "attributes" in evaluation.metrics:
         found[REJECTED] = allowed_scales(REJECTED_DIRECTION, is_positive=False)
     obeying = {"faithfulness": (FAITHFUL, FLIP), "clip": (CLIP_SCORE,)}
-    for metric in obeying.keys() & set(evaluation.metrics):
-        found |= dict.fromkeys(obeying[metric], allowed_scales("higher", is_positive=False))
+    for metric, names in obeying.items():
+        if metric in evaluation.metrics:
+            found |= dict.fromkeys(names, allowed_scales("higher", is_positive=False))
     return found

@@ -145,24 +145,17 @@ def _set_rows(
     own = milestone.config if variant is None else variant.of(milestone.config)
     config = replace(own, sampler=replace(own.sampler, seed=seed))
     common = milestone.sampler_fields(variant) | {"sampling_seed": seed}
-    network = yardstick.sampling_network(milestone.config)
-    model = load_weights(network, milestone.content, common["weights"], yardstick.texts)
-    images = image_store(n, config.data.size)
 
     def on_chunk(done: int) -> None:
         on_progress("sampling", 0.7 * done / n)
 
-    told = yardstick.conditions(config)
-    codec, ranks = milestone.codec, yardstick.ranks
-    draw_into(images, model, model.process, codec, config, ranks, on_chunk, told)
+    told, texts = yardstick.conditions(config), yardstick.texts
+    images = _drawn(milestone, yardstick, config, common["weights"], n, texts, told, on_chunk)
     on_progress("features", 0.7)
     is_shown = variant is None and milestone.has_pictures
     if seed == milestone.config.sampler.seed and is_shown:
-        strip = milestone.folder / f"samples-{milestone.step:09d}.png"
-        count = milestone.evaluation.strip
-        if yardstick.ranks.is_main:
-            save_png(strip, tile(np.array(images[:count]), count))
-        common |= {"samples": milestone.relative(strip)}
+        name = f"samples-{milestone.step:09d}.png"
+        common |= {"samples": _kept_strip(milestone, name, images, yardstick.ranks)}
         if config.model.text is not None:
             yield from prompt_rows(milestone, prompts_of(yardstick))
     for size in images_of.sizes:
@@ -185,22 +178,42 @@ def _flipped_rows(
     common: dict[str, Any],
 ) -> Iterator[Row]:
     """Draw images again from the same noise, with one word of each prompt changed."""
-    n = len(before)
-    prompts = judge_of(yardstick, config.data).changed_prompts(n)
-    network = yardstick.sampling_network(milestone.config)
-    model = load_weights(network, milestone.content, common["weights"], prompts)
-    after = image_store(n, config.data.size)
-    codec, ranks = milestone.codec, yardstick.ranks
-    draw_into(after, model, model.process, codec, config, ranks, conditions=in_turn(range(n)))
+    prompts = judge_of(yardstick, config.data).changed_prompts
+    told, weights = in_turn(range(len(prompts))), common["weights"]
+    after = _drawn(milestone, yardstick, config, weights, len(before), prompts, told)
     fields = dict(common)
     if milestone.has_pictures:
-        count = milestone.evaluation.strip
-        strip = milestone.folder / f"{FLIP_STRIP}{milestone.step:09d}.png"
-        if ranks.is_main:
-            save_png(strip, tile(np.array(after[:count]), count))
-        fields["samples"] = milestone.relative(strip)
+        name = f"{FLIP_STRIP}{milestone.step:09d}.png"
+        fields["samples"] = _kept_strip(milestone, name, after, yardstick.ranks)
         yield from prompt_rows(milestone, prompts, PROMPT_CHANGED)
     yield from flip_rows(milestone, yardstick, before, after, fields)
+
+
+def _drawn(
+    milestone: Milestone,
+    yardstick: Yardstick,
+    config: RunConfig,
+    weights: str,
+    n: int,
+    texts: Sequence[str] | None,
+    told: Conditions | None,
+    on_chunk: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.uint8]:
+    """The first n images (n, H, W, 3) of a milestone, by ``told``: classes, or numbers of texts."""
+    network = yardstick.sampling_network(milestone.config)
+    model = load_weights(network, milestone.content, weights, texts)
+    images = image_store(n, config.data.size)
+    codec, ranks = milestone.codec, yardstick.ranks
+    draw_into(images, model, model.process, codec, config, ranks, on_chunk, told)
+    return images
+
+
+def _kept_strip(milestone: Milestone, name: str, images: NDArray[np.uint8], ranks: Ranks) -> str:
+    """Keep a strip of the first images; its place in the study's folder."""
+    picture, count = milestone.folder / name, milestone.evaluation.strip
+    if ranks.is_main:
+        save_png(picture, tile(np.array(images[:count]), count))
+    return milestone.relative(picture)
 
 
 def draw_into(
@@ -372,11 +385,9 @@ def _class_strip(
     milestone: Milestone, images: NDArray[np.uint8], one: OneClass, ranks: Ranks
 ) -> str:
     """Keep a strip of the first images of a class; its place in the study's folder."""
-    picture = milestone.folder / f"{CLASS_STRIP}{milestone.step:09d}-{one.number:05d}.png"
-    if ranks.is_main:
-        count = milestone.evaluation.strip
-        save_png(picture, tile(images[one.generated[:count]], count))
-    return milestone.relative(picture)
+    name = f"{CLASS_STRIP}{milestone.step:09d}-{one.number:05d}.png"
+    own = images[one.generated[: milestone.evaluation.strip]]
+    return _kept_strip(milestone, name, own, ranks)
 
 
 def _score_row(milestone: Milestone, score: Score, common: dict[str, Any]) -> Row:

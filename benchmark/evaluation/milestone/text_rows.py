@@ -1,11 +1,13 @@
 """Rows of networks that are told text: the prompts' words, and whether pictures go with them."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmark.evaluation.features.clip import (
     Clip,
@@ -79,8 +81,8 @@ def clip_rows(
 ) -> Iterator[Row]:
     """How well images go with their prompts, mean over images, and with those of the next ones."""
     clip = open_clip(clip_folder(), yardstick.device)
-    prompts, n = prompts_of(yardstick), len(images)
-    own = clip.of_texts(prompts)[torch.arange(n) % len(prompts)]
+    prompts, n = _prompt_vectors(yardstick), len(images)
+    own = prompts[torch.arange(n) % len(prompts)]
     shown = clip.of_images(images)
     for name, texts, direction in (
         (CLIP_SCORE, own, "higher"),
@@ -93,9 +95,22 @@ def clip_rows(
 def real_clip_rows(milestone: Milestone, yardstick: Yardstick) -> Iterator[Row]:
     """How well held-out images go with their own prompts."""
     clip = open_clip(clip_folder(), yardstick.device)
+    scores = _real_scores(yardstick)
+    yield _clip_row(milestone, clip, CLIP_REAL, scores, {"n_reference": len(scores)})
+
+
+@functools.lru_cache(maxsize=2)
+def _prompt_vectors(yardstick: Yardstick) -> Tensor:
+    """CLIP's vectors of the prompts, (M, D): the same for all milestones."""
+    return open_clip(clip_folder(), yardstick.device).of_texts(prompts_of(yardstick))
+
+
+@functools.lru_cache(maxsize=2)
+def _real_scores(yardstick: Yardstick) -> NDArray[np.float64]:
+    """Scores of the held-out images, (M,): likewise."""
     held_out = np.array(yardstick.data.held_out)
-    scores = clip_scores(clip.of_images(held_out), clip.of_texts(prompts_of(yardstick)))
-    yield _clip_row(milestone, clip, CLIP_REAL, scores, {"n_reference": len(held_out)})
+    shown = open_clip(clip_folder(), yardstick.device).of_images(held_out)
+    return clip_scores(shown, _prompt_vectors(yardstick))
 
 
 def _clip_row(

@@ -24,9 +24,8 @@ from benchmark.reporting.tables.milestones import (
     condition_text,
 )
 from benchmark.rows.frames import arm_order
-from benchmark.rows.metric_names import CLIP_CHANCE, CLIP_REAL, CLIP_SCORE
+from benchmark.rows.metric_names import CLIP_CHANCE, CLIP_REAL, CLIP_SCORE, COARSE, FINE
 
-_HALVES = ("coarse", "fine")
 _CAPTIONS = {
     STATEMENTS: (
         "Percent of what the held-out prompts say. Other prompts: the same pictures, judged by "
@@ -72,7 +71,7 @@ def _ends(frame: pd.DataFrame, kind: Share) -> list[Table]:
     if own.empty:
         return []
     arms, known = arm_order(own), set(own["feature"])
-    order = (ALL, *_HALVES, *features_by_amplitude(frame))
+    order = (ALL, COARSE, FINE, *features_by_amplitude(frame))
     columns = [_over_seeds(own[own["arm"] == arm]) for arm in arms]
     columns += [_of(mean_shares(last, name)) for name in (kind.chance, kind.real)]
     body = tuple((one, *(cell(one) for cell in columns)) for one in order if one in known)
