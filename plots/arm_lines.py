@@ -1,4 +1,4 @@
-"""Lines an arm through means over seeds, drawn by seaborn; the intervals are our analysis'."""
+"""Means over seeds, a line or points an arm; the intervals are our analysis'."""
 
 from typing import Any
 
@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 
 FEW = 8
 """Levels up to which every point has its marker."""
+DODGE = 0.6
+"""Width of the points of all arms at one place, in places."""
 
 
 def by_arm(looks: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -74,6 +76,35 @@ def points_above(points: pd.DataFrame, x: str, look: dict[str, Any], ax: Axes) -
     for is_full, shape in ((True, {}), (False, hollow_look(look))):
         part = points[points["full_range"] == is_full]
         ax.plot(part[x], part["mean"], **look | shape | {"linestyle": "none", "zorder": 3})
+
+
+def arm_points(
+    summary: pd.DataFrame,
+    x: str,
+    places: list[str],
+    looks: dict[str, dict[str, Any]],
+    ax: Axes,
+) -> None:
+    """Draw a point for each arm at each place, with its interval as a bar where there is one.
+
+    Args:
+        summary: of ``over_seeds``, one mean for each arm and place.
+        x: its column of places; means of other places are left out.
+        places: from left to right, at 0, 1, ….
+        looks: style by arm, from left to right at a place.
+        ax: axes to draw on.
+    """
+    summary = summary[summary[x].isin(places)]
+    for index, (arm, look) in enumerate(looks.items()):
+        shift = DODGE * ((index + 0.5) / len(looks) - 0.5)
+        points = look | {"linestyle": "none", "markersize": 4, "elinewidth": 0.8}
+        for is_full, part in summary[summary["arm"] == arm].groupby("full_range"):
+            place = part[x].map(places.index) + shift
+            shape = {} if is_full else hollow_look(look)
+            ax.errorbar(place, part["mean"], yerr=part["half_width"].fillna(0.0), **points | shape)
+    ax.set_xlim(-0.5, max(len(places), 1) - 0.5)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(axis="y")
 
 
 def hollow_look(look: dict[str, Any]) -> dict[str, Any]:

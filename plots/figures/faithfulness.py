@@ -18,7 +18,7 @@ from benchmark.analysis.caption_shares import (
 from benchmark.analysis.over_seeds import over_seeds
 from benchmark.rows.frames import arm_order
 from plots.arm_groups import main_arms, selection_note
-from plots.arm_lines import arm_lines, hollow_look
+from plots.arm_lines import arm_lines, arm_points
 from plots.style import (
     GREY,
     PAGE_INCHES,
@@ -32,7 +32,6 @@ from plots.style import (
 )
 
 KINDS = (STATEMENTS, CHANGED)
-_DODGE = 0.6
 
 
 def faithful_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -77,22 +76,15 @@ def by_feature(
         ax: axes to draw on.
     """
     summary = over_seeds(shares_of(frame, kind.own), ("arm", "feature"))
-    for index, (arm, look) in enumerate(looks.items()):
-        own = summary[(summary["arm"] == arm) & summary["feature"].isin(features)]
-        place = own["feature"].map(features.index) + _DODGE * ((index + 0.5) / len(looks) - 0.5)
-        error = own["half_width"].fillna(own["error"]).fillna(0.0)
-        filled = {} if own["full_range"].all() else hollow_look(look)
-        points = look | filled | {"linestyle": "none", "markersize": 4, "elinewidth": 0.8}
-        ax.errorbar(place, own["mean"], yerr=error, label=arm, **points)
+    # Of one seed it is the standard error over images.
+    bars = summary["half_width"].fillna(summary["error"])
+    arm_points(summary.assign(half_width=bars), "feature", features, looks, ax)
     for means, dashes in _beside(frame, kind):
         for number, feature in enumerate(features):
             if feature in means:
                 ends, value = (number - 0.42, number + 0.42), means[feature]
                 ax.plot(ends, (value, value), color=GREY, linestyle=dashes, linewidth=0.9)
-    ax.set_xlim(-0.5, max(len(features), 1) - 0.5)
     ax.set_xticks(range(len(features)), features, rotation=40, ha="right")
-    ax.tick_params(axis="x", length=0)
-    ax.grid(axis="y")
     return ax
 
 

@@ -12,7 +12,7 @@ from benchmark.analysis.over_seeds import over_seeds
 from benchmark.rows.frames import arm_order, mean_over_levels
 from benchmark.study.arm_names import BASELINE
 from plots.arm_groups import main_arms, selection_note
-from plots.arm_lines import arm_lines, hollow_look
+from plots.arm_lines import arm_lines, arm_points
 from plots.level_lines import spread
 from plots.names import shortened
 from plots.style import (
@@ -36,8 +36,6 @@ NAME = 22
 """Characters of an attribute."""
 PANEL_INCHES = 1.15
 STEP_INCHES = 0.85
-# Places of the arms of one attribute lie this far apart in all.
-DODGE = 0.65
 
 
 def gain_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,17 +97,7 @@ def by_attribute(
         ax: axes to draw on.
     """
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
-    summary = over_seeds(means, ("arm", "attribute"))
-    for index, (arm, look) in enumerate(looks.items()):
-        own = summary[summary["arm"] == arm]
-        shift = DODGE * ((index + 0.5) / len(looks) - 0.5)
-        points = look | {"linestyle": "none", "markersize": 3.8, "elinewidth": 0.8}
-        for full_range, part in own.groupby("full_range"):
-            place = part["attribute"].map(attributes.index) + shift
-            filled = {} if full_range else hollow_look(look)
-            ax.errorbar(place, part["mean"], yerr=part["half_width"].fillna(0.0), **points | filled)
-    ax.set_xlim(-0.5, len(attributes) - 0.5)
-    ax.grid(axis="y")
+    arm_points(over_seeds(means, ("arm", "attribute")), "attribute", attributes, looks, ax)
     return ax
 
 
@@ -143,7 +131,6 @@ def _steps(part: SubFigure, rows: pd.DataFrame, attributes: list[str]) -> None:
     for (label, values), column in zip(columns.items(), grid.T, strict=True):
         for step, ax in zip(steps, column, strict=True):
             by_attribute(values[values["step"] == step], attributes, looks, ax)
-            ax.tick_params(axis="x", length=0)
         column[0].set_title(label)
         small = {"fontsize": 5} if len(attributes) > 20 else {}
         names = [shortened(name, NAME) for name in attributes]
