@@ -26,6 +26,9 @@ from mindiffusion.errors import UserError
 # Of distances with equally many images: the net that everybody has, without a download.
 _FIRST_NET = "FD-EffNet-Lite0"
 PREREGISTERED = "prereg-"
+# What a declared study may do with (docs/PREREG.md): images, and the error of one set, as a part of
+# the distance.
+_DECLARED_IMAGES, _DECLARED_ERROR = 1024, 0.01
 # Cells that a sentence names.
 MOST_NAMED = 4
 
@@ -36,10 +39,10 @@ class Endpoint:
 
     ``values`` has a row per training seed and a column per arm: the measure on ``scale``, where
     lower is better, a mean over ``sampling_seeds``, NaN where a cell is missing. ``condition``
-    holds the fields that all its rows share (``frames.CONDITION``). ``declared`` is "exploratory"
-    unless all rows name one preregistration. ``uncommitted`` counts the cells that were measured by
-    code that no commit holds. ``left_out`` says in sentences which measurements of the same cells
-    do not count, and why.
+    holds the fields that all its rows share (``frames.CONDITION``). ``is_smoke``: it is of too few
+    images to be judged by. ``declared`` is "exploratory" unless all rows name one preregistration.
+    ``uncommitted`` counts the cells that were measured by code that no commit holds. ``left_out``
+    says in sentences which measurements of the same cells do not count, and why.
     """
 
     metric: str
@@ -187,12 +190,24 @@ def endpoint_of(rows: pd.DataFrame, scale: Scale) -> Endpoint:
         values=rows.assign(value=scale.on(rows["value"])).pivot_table(
             index="seed", columns="arm", values="value"
         ),
-        is_smoke="@" in first["metric"] and is_smoke(int(first["n_generated"])),
+        is_smoke="@" in first["metric"] and _is_smoke(rows),
         sampling_seeds=sampling_seeds,
         declared=declared.pop() if len(declared) == 1 else "exploratory",
         uncommitted=len(cells_of(rows[~rows["git"].map(is_committed)])),
         left_out=left_out,
     )
+
+
+def _is_smoke(rows: pd.DataFrame) -> bool:
+    """Whether fewer images are behind an endpoint than it may be judged by.
+
+    2,048 are enough, in a declared study also 1,024 if all errors of a set are below 1 % of it.
+    """
+    images = int(rows["n_generated"].min())
+    if images < _DECLARED_IMAGES or not rows["declared"].str.startswith(PREREGISTERED).all():
+        return is_smoke(images)
+    is_exact = rows["error"] < _DECLARED_ERROR * rows["value"]
+    return is_smoke(images) and not is_exact.all()
 
 
 def unmeasured(metric: str, scale: Scale, declared: str) -> Endpoint:

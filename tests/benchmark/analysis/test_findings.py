@@ -547,6 +547,22 @@ def test_headline_of_a_smoke_test_says_so(frame):
     assert "smoke test" in text and "exploratory" in text
 
 
+@pytest.mark.parametrize(
+    ("images", "error", "declared", "few"),
+    [(1024, 0.009, "prereg-0", False), (1023, 0.009, "prereg-0", True),
+     (1024, 0.011, "prereg-0", True), (1024, None, "prereg-0", True),
+     (1024, 0.009, "exploratory", True), (2048, 0.5, "exploratory", False)],
+)  # fmt: skip
+def test_a_declared_study_may_have_1024_images_where_each_set_is_exact(
+    images, error, declared, few, frame
+):
+    rows = frame[frame["n_generated"] == 2048].assign(n_generated=images, declared=declared)
+    # One set is the least exact one.
+    errors = rows["value"] * 0.001
+    errors.iloc[3] = np.nan if error is None else rows["value"].iloc[3] * error
+    assert primary_endpoint(rows.assign(error=errors)).is_smoke == few
+
+
 def test_headline_of_a_study_of_ones_own_arm_is_about_it():
     rows = study({"B": 0.0, "mine": -0.1, "mine-density*": 0.0})
     text = answer(rows)
