@@ -181,7 +181,8 @@ def endpoint_of(rows: pd.DataFrame, scale: Scale) -> Endpoint:
     sampling_seeds = _sampling_seeds(rows)
     left_out = _without_all_of(rows, sampling_seeds)
     rows = of_sampling_seeds(rows, sampling_seeds)
-    declared = set(rows["declared"])
+    declarations = set(rows["declared"])
+    declared = declarations.pop() if len(declarations) == 1 else "exploratory"
     return Endpoint(
         metric=str(first["metric"]),
         scale=scale,
@@ -190,24 +191,23 @@ def endpoint_of(rows: pd.DataFrame, scale: Scale) -> Endpoint:
         values=rows.assign(value=scale.on(rows["value"])).pivot_table(
             index="seed", columns="arm", values="value"
         ),
-        is_smoke="@" in first["metric"] and _is_smoke(rows),
+        is_smoke="@" in first["metric"] and _is_smoke(rows, declared),
         sampling_seeds=sampling_seeds,
-        declared=declared.pop() if len(declared) == 1 else "exploratory",
+        declared=declared,
         uncommitted=len(cells_of(rows[~rows["git"].map(is_committed)])),
         left_out=left_out,
     )
 
 
-def _is_smoke(rows: pd.DataFrame) -> bool:
+def _is_smoke(rows: pd.DataFrame, declared: str) -> bool:
     """Whether fewer images are behind an endpoint than it may be judged by.
 
     2,048 are enough, in a declared study also 1,024 if all errors of a set are below 1 % of it.
     """
-    images = int(rows["n_generated"].min())
-    if images < _DECLARED_IMAGES or not rows["declared"].str.startswith(PREREGISTERED).all():
-        return is_smoke(images)
-    is_exact = rows["error"] < _DECLARED_ERROR * rows["value"]
-    return is_smoke(images) and not is_exact.all()
+    images = int(rows["n_generated"].iloc[0])
+    is_exact = bool((rows["error"] < _DECLARED_ERROR * rows["value"]).all())
+    may_be_few = declared.startswith(PREREGISTERED) and images >= _DECLARED_IMAGES and is_exact
+    return is_smoke(images) and not may_be_few
 
 
 def unmeasured(metric: str, scale: Scale, declared: str) -> Endpoint:

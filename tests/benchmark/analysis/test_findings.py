@@ -563,6 +563,15 @@ def test_a_declared_study_may_have_1024_images_where_each_set_is_exact(
     assert primary_endpoint(rows.assign(error=errors)).is_smoke == few
 
 
+def test_a_study_with_rows_of_two_declarations_is_no_declared_one(frame):
+    rows = frame[frame["n_generated"] == 2048].assign(n_generated=1024)
+    rows = rows.assign(error=rows["value"] * 0.001)
+    assert not primary_endpoint(rows).is_smoke
+    other = rows["declared"].where(rows["arm"] != "C", "prereg-4567")
+    endpoint = primary_endpoint(rows.assign(declared=other))
+    assert endpoint.is_smoke and not endpoint.is_declared
+
+
 def test_headline_of_a_study_of_ones_own_arm_is_about_it():
     rows = study({"B": 0.0, "mine": -0.1, "mine-density*": 0.0})
     text = answer(rows)
