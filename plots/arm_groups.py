@@ -13,6 +13,7 @@ from benchmark.study.arm_catalogue import (
     CONTROLS_OF_SHORT,
     PANELS,
     SHORT,
+    VARIANTS,
     by_importance,
     known_arm,
 )
@@ -57,8 +58,15 @@ def families(arms: Sequence[str]) -> list[Family]:
 def _sharing(title: str, arms: Sequence[str]) -> list[str]:
     """The arms of a panel in the catalogue's order, controls after the arm that they are of."""
     lead = [SHORT] if title == CONTROLS_OF_SHORT else []
-    members = [*lead, *(arm.name for arm in CATALOGUE if arm.panel == title)]
+    members = [*lead, *(arm.name for arm in CATALOGUE if _panel(arm.name, arms) == title)]
     return [arm for arm in members if arm in arms]
+
+
+def _panel(arm: str, arms: Sequence[str]) -> str:
+    """Title of an arm's panel: for the only variant of an arm that is not there, that arm's."""
+    title, origin = known_arm(arm).panel, arm.partition("-")[0]
+    variants = [name for name in arms if name.partition("-")[0] == origin]
+    return known_arm(origin).panel if title == VARIANTS and variants == [arm] else title
 
 
 def main_arms(arms: Sequence[str], limit: int = CROWDED) -> list[str]:

@@ -147,7 +147,8 @@ _ORDER_OF_C = (
     ),
 )  # fmt: skip
 _FACTORIAL, _CHECKS = "factorial", "instrument checks"
-_VARIANTS, _RELATED, _LOW_FIRST = "variants", "related methods", "low noise first"
+VARIANTS = "variants"
+_RELATED, _LOW_FIRST = "related methods", "low noise first"
 _CLUSTERS = "clusters"
 
 
@@ -233,15 +234,15 @@ CATALOGUE = (
         ),
         check=("Narrower network (B-half)", f"Worse than {BASELINE}."),
     ),
-    KnownArm("S-silent", "as S, masked channels silenced", _VARIANTS),
-    KnownArm("CS-silent", "as CS, masked channels silenced", _VARIANTS),
-    KnownArm("S-down1", "as S, mask behind the first block", _VARIANTS),
-    KnownArm("CS-down1", "as CS, mask behind the first block", _VARIANTS),
-    KnownArm("CS-stream", "as CS, mask on the whole residual stream", _VARIANTS),
-    KnownArm("CS-older", "as CS, sparsities of an older published file", _VARIANTS),
-    KnownArm("CR-x10", "as CR, ten times the penalty", _VARIANTS),
-    KnownArm("CR-x100", "as CR, a hundred times the penalty", _VARIANTS),
-    KnownArm("C-snr", "as C, stages of equal log-SNR", _VARIANTS),
+    KnownArm("S-silent", "as S, masked channels silenced", VARIANTS),
+    KnownArm("CS-silent", "as CS, masked channels silenced", VARIANTS),
+    KnownArm("S-down1", "as S, mask behind the first block", VARIANTS),
+    KnownArm("CS-down1", "as CS, mask behind the first block", VARIANTS),
+    KnownArm("CS-stream", "as CS, mask on the whole residual stream", VARIANTS),
+    KnownArm("CS-older", "as CS, sparsities of an older published file", VARIANTS),
+    KnownArm("CR-x10", "as CR, ten times the penalty", VARIANTS),
+    KnownArm("CR-x100", "as CR, a hundred times the penalty", VARIANTS),
+    KnownArm("C-snr", "as C, stages of equal log-SNR", VARIANTS),
     KnownArm(
         "D", "clusters of log-SNR, high noise first, paced by patience", _CLUSTERS,
         comparisons=(
@@ -280,7 +281,7 @@ CATALOGUE = (
     KnownArm("middle-first", "middle noise first, then all levels", _RELATED),
 )  # fmt: skip
 _BY_NAME = {arm.name: arm for arm in CATALOGUE}
-PANELS = (_FACTORIAL, CONTROLS_OF_SHORT, _CHECKS, _VARIANTS, _CLUSTERS, _LOW_FIRST, _RELATED)
+PANELS = (_FACTORIAL, CONTROLS_OF_SHORT, _CHECKS, VARIANTS, _CLUSTERS, _LOW_FIRST, _RELATED)
 """Titles of the panels in the order in which they are shown."""
 
 

@@ -33,6 +33,20 @@ def test_c_alone_is_no_family():
     assert [family.arms for family in alone if "C" in family.arms] == [("B", "C")]
 
 
+def test_the_only_variant_of_an_arm_that_is_not_there_takes_its_place():
+    controls = ["density*", "static", "A/A", "B-80%"]
+    (factorial, *others) = families(["B", "C", "CR", *controls, "CS-down1"])
+    assert (factorial.title, factorial.arms) == ("factorial", ("B", "C", "CR", "CS-down1"))
+    assert [family.title for family in others] == ["controls of C", "instrument checks"]
+
+
+def test_a_variant_beside_its_arm_or_another_variant_has_a_panel_of_variants():
+    for arms in (["CS", "CS-down1"], ["CS-silent", "CS-down1"]):
+        found = families(["B", "C", "CR", "density*", "static", "A/A", *arms])
+        variants = next(family for family in found if family.title == "variants")
+        assert variants.arms == ("B", *(arm for arm in arms if arm != "CS"))
+
+
 def test_without_a_baseline_families_have_none():
     assert families(list(PLACED[1:]))[0].arms == ("S", "R", "C", "CS", "CR")
 
