@@ -173,7 +173,7 @@ def endpoint_of(rows: pd.DataFrame, scale: Scale) -> Endpoint:
     """
     first = rows.iloc[0]
     if not scale.takes(rows["value"]).all():
-        lowest = rows.sort_values("value").iloc[0]
+        lowest = rows.sort_values("value", kind="stable").iloc[0]
         raise UserError(
             f"{first['metric']}: arm {lowest['arm']!r} has {lowest['value']:g}; ratios need values "
             "above 0, so find out what went wrong in that cell and measure it again."

@@ -59,7 +59,7 @@ def config_table(frame: pd.DataFrame) -> Table:
         rows = frame[frame["arm"] == arm]
         minutes = rows.groupby("seed")["train_seconds"].max().mean() / 60
         seeds = ranges([int(seed) for seed in rows["seed"].unique()])
-        hashes = rows.sort_values("seed")["config_hash"].drop_duplicates()
+        hashes = rows.sort_values("seed", kind="stable")["config_hash"].drop_duplicates()
         steps = f"{rows['total_steps'].max():,}"
         body.append((arm, seeds, steps, written(minutes, ".1f"), " ".join(hashes)))
     header = ("arm", "seeds", "steps", "minutes of training a run", "config hashes, by seed")
