@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.analysis.log_ratios import BEYOND, is_beyond, percent_change
+from benchmark.analysis.log_ratios import BEYOND, MOST_TICKS, is_beyond, percent_change
 from benchmark.analysis.scales import Scale
 from benchmark.study.hypotheses import MINUS
 
@@ -31,11 +31,13 @@ def percent_text(log_ratio: float, digits: int = 1) -> str:
     return f"{change:+.{digits if change < 1000 else 0}f} %".replace("-", MINUS)
 
 
-def change_axis(ax: Axes, axis: Axis, low: float, high: float, scale: Scale) -> None:
+def change_axis(
+    ax: Axes, axis: Axis, low: float, high: float, scale: Scale, most_ticks: int = MOST_TICKS
+) -> None:
     """An axis of changes from ``low`` to ``high``, in the metric's own direction and unit."""
     (ax.set_xlim if axis == "x" else ax.set_ylim)(scale.ends(low, high))
     target = ax.xaxis if axis == "x" else ax.yaxis
-    ticks = scale.ticks(low, high)
+    ticks = scale.ticks(low, high, most_ticks)
     target.set_major_locator(FixedLocator(list(ticks)))
     target.set_minor_locator(NullLocator())
     target.set_major_formatter(FixedFormatter(list(ticks.values())))

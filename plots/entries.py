@@ -210,8 +210,8 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "stitched",
         "Where the final quality comes from",
         "Where quality comes from: each arm's network works on one side of the noise level τ, one "
-        "common network on the other. Where a curve falls, the arm's own levels matter; where arms "
-        "meet, they are equally good there.",
+        "common network on the other. What differs between arms comes from their own side; where a "
+        "curve over several τ falls, the arm's own levels matter.",
         _any_rows(stitched.stitched_rows),
         _of_rows(stitched.figure),
     ),

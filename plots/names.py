@@ -17,7 +17,7 @@ from benchmark.study.arm_catalogue import ending_of_control
 FONT = "DejaVu Sans"
 # Column of a frame → the most characters that figures have room for.
 _MOST = {
-    "arm": 24, "metric": 44, "weights": 32, "sampler": 40, "declared": 60, "device": 80,
+    "arm": 24, "metric": 44, "weights": 40, "sampler": 40, "declared": 60, "device": 80,
 }  # fmt: skip
 _PROMPTS, _MOST_OF_PROMPT = (PROMPT, PROMPT_CHANGED), 170
 """Its words stand in the name of its row, and are wrapped where they are drawn."""

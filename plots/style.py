@@ -276,13 +276,13 @@ def panels_note(count: int) -> list[str]:
     return [f"{MOST_PANELS} of {count} measures shown, all are in the tables"]
 
 
-def seed_note(seeds: pd.Series) -> str:
-    """How many training seeds the points have, and what the shading is."""
+def seed_note(seeds: pd.Series, drawn: str = "shaded") -> str:
+    """How many training seeds the points have, and what shows their intervals."""
     low, high = int(seeds.min()), int(seeds.max())
     if high == 1:
         return "n=1 seed, no interval"
     count = f"n={low}" if low == high else f"n={low}–{high}"
-    return f"{count} seeds, shaded: 95 % t-interval of the mean"
+    return f"{count} seeds, {drawn}: 95 % t-interval of the mean"
 
 
 def declared_note(frame: pd.DataFrame) -> str:

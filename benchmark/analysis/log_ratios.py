@@ -18,9 +18,11 @@ _MOST = math.log1p(MOST_PERCENT / 100)
 # Of these exp is a finite number.
 _LARGEST = 700.0
 _STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-_TICKS = 6
+MOST_TICKS = 6
+"""So many steps between ticks an axis of usual width has room for."""
 _FACTORS_FROM = math.log(4)
-_DECADES_OF_125 = 2.2
+_DECADES_OF_125 = 2.2 / MOST_TICKS
+"""For each of the most ticks."""
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -68,44 +70,49 @@ def digits_for(width: float) -> int:
     return min(4, max(1, 1 - math.floor(math.log10(100 * width / 2))))
 
 
-def percent_ticks(low: float, high: float) -> list[float]:
+def percent_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
     """Log ratios between two at which a round percentage stands: 0 and multiples of one step.
 
-    Where the two are far apart, those of a round factor. Never more than a handful.
+    Where the two are far apart, those of a round factor.
+
+    Args:
+        low: end of an axis.
+        high: the other end.
+        most: so many steps between ticks, or one more.
     """
-    step = _percent_step(low, high)
+    step = _percent_step(low, high, most)
     if step is None:
-        return _factor_ticks(low, high)
+        return _factor_ticks(low, high, most)
     first, last = (percent_change(end) / step for end in (low, high))
     places = range(math.ceil(first), math.floor(last) + 1)
     return [math.log1p(step * k / 100) for k in places if step * k > -100]
 
 
-def _percent_step(low: float, high: float) -> int | None:
+def _percent_step(low: float, high: float, most: int) -> int | None:
     """Percents between two ticks; None where percents below zero would crowd at −100."""
     if high - low > _FACTORS_FROM:
         return None
     span = percent_change(high) - percent_change(low)
-    return next((step for step in _STEPS if span / step <= _TICKS), None)
+    return next((step for step in _STEPS if span / step <= most), None)
 
 
-def _factor_ticks(low: float, high: float) -> list[float]:
+def _factor_ticks(low: float, high: float, most: int) -> list[float]:
     """1, 2 and 5 times the powers of ten; further apart, powers of ten at equal distances."""
     decades = (high - low) / math.log(10)
-    if decades <= _DECADES_OF_125:
+    if decades <= _DECADES_OF_125 * most:
         powers = range(math.floor(low / math.log(10)), math.ceil(high / math.log(10)) + 1)
         ticks = [k * math.log(10) + math.log(digit) for k in powers for digit in (1, 2, 5)]
         return [tick for tick in ticks if low <= tick <= high]
-    scale = 10 ** math.floor(math.log10(max(decades / _TICKS, 1)))
-    every = next(scale * k for k in (1, 2, 5, 10) if decades / (scale * k) <= _TICKS)
+    scale = 10 ** math.floor(math.log10(max(decades / most, 1)))
+    every = next(scale * k for k in (1, 2, 5, 10) if decades / (scale * k) <= most)
     step = every * math.log(10)
     return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def labelled_ticks(low: float, high: float) -> dict[float, str]:
+def labelled_ticks(low: float, high: float, most: int = MOST_TICKS) -> dict[float, str]:
     """``percent_ticks`` with their labels: ``+5 %``, or ``×2`` where the two are far apart."""
-    label = _factor if _percent_step(low, high) is None else _tick
-    return {tick: label(tick) for tick in percent_ticks(low, high)}
+    label = _factor if _percent_step(low, high, most) is None else _tick
+    return {tick: label(tick) for tick in percent_ticks(low, high, most)}
 
 
 def _tick(log_ratio: float) -> str:

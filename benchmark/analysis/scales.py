@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.analysis.log_ratios import (
+    MOST_TICKS,
     digits_for,
     labelled_ticks,
     log_quotient,
@@ -122,8 +123,8 @@ class Scale(ABC):
         """How far a drawing beside a text reaches to each side of 0, at least and at most."""
 
     @abstractmethod
-    def ticks(self, low: float, high: float) -> dict[float, str]:
-        """A few changes between two, with what an axis calls them."""
+    def ticks(self, low: float, high: float, most: int = MOST_TICKS) -> dict[float, str]:
+        """A few changes between two, about ``most`` of them, with what an axis calls them."""
 
     def turned(self, numbers: Numbers) -> Numbers:
         """From the metric's own direction to that of the analysis, or back."""
@@ -224,9 +225,9 @@ class RatioScale(Scale):
         """``3 %``."""
         return f"{percent_change(self.margin):.3g} %"
 
-    def ticks(self, low: float, high: float) -> dict[float, str]:
+    def ticks(self, low: float, high: float, most: int = MOST_TICKS) -> dict[float, str]:
         """Round percentages; of a wide range, round factors."""
-        return labelled_ticks(low, high)
+        return labelled_ticks(low, high, most)
 
 
 @dataclass(frozen=True)
@@ -296,10 +297,11 @@ class PlainScale(Scale):
         """As many smallest effects as the ratio scale has with its usual one."""
         return 2 * self.smallest_effect, 14 * self.smallest_effect
 
-    def ticks(self, low: float, high: float) -> dict[float, str]:
+    def ticks(self, low: float, high: float, most: int = MOST_TICKS) -> dict[float, str]:
         """0 and multiples of 1, 2 or 5 times a power of ten."""
-        power = math.floor(math.log10((high - low) / _TICKS))
-        digit = next(one for one in (1, 2, 5, 10) if (high - low) / (one * 10.0**power) <= _TICKS)
+        most = min(most, _TICKS)
+        power = math.floor(math.log10((high - low) / most))
+        digit = next(one for one in (1, 2, 5, 10) if (high - low) / (one * 10.0**power) <= most)
         step, decimals = digit * 10.0**power, max(0, -power - (digit == 10))
         places = range(math.ceil(low / step), math.floor(high / step) + 1)
         labels = {k * step: _signed(self.turned(k * step), decimals) for k in places}

@@ -146,6 +146,6 @@ def _notes(rows: pd.DataFrame) -> list[str]:
     devices = sorted(set(rows["device"]))
     notes = ["time: of training alone, other work on the machine included"]
     notes.append(f"on {'; '.join(devices)}")
-    notes.append(seed_note(over_seeds(rows)["seeds"]).replace("shaded", "right, bars"))
+    notes.append(seed_note(over_seeds(rows)["seeds"], "right, bars"))
     notes += ["smoke: n < 2048 images"] if is_smoke(int(rows["n_generated"].min())) else []
     return [*notes, declared_note(rows)]

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.analysis.answer import reservations
+from benchmark.analysis.log_ratios import MOST_TICKS
 from benchmark.analysis.scales import Scale
 from benchmark.analysis.specifications import Specification
 from benchmark.analysis.study_analysis import StudyAnalysis
@@ -32,13 +33,16 @@ def has_rows(study: StudyAnalysis) -> bool:
     return len({one.way for one in study.specifications}) > 1
 
 
-def panel(ways: Sequence[Specification | None], scale: Scale, ax: Axes) -> Axes:
+def panel(
+    ways: Sequence[Specification | None], scale: Scale, ax: Axes, most_ticks: int = MOST_TICKS
+) -> Axes:
     """One hypothesis: a line per way, the primary endpoint on top in colour.
 
     Args:
         ways: of one hypothesis, the primary endpoint first; None leaves a line open.
         scale: of the changes.
         ax: axes to draw on.
+        most_ticks: so many of its scale's ticks, or one more.
     """
     ax.axvline(0, color=ZERO_COLOUR, linewidth=0.8, zorder=1)
     # The smallest effect is declared for the primary endpoint alone.
@@ -46,7 +50,7 @@ def panel(ways: Sequence[Specification | None], scale: Scale, ax: Axes) -> Axes:
         (-0.6, 0.5), -scale.margin, scale.margin, color=ZONE_COLOUR, linewidth=0, zorder=0
     )
     ends = [x for one in ways if one for x in (one.low, one.high, one.estimate)]
-    change_axis(ax, "x", *covering(ends, scale, room=0.06), scale)
+    change_axis(ax, "x", *covering(ends, scale, room=0.06), scale, most_ticks)
     for place, one in enumerate(ways):
         if one is None or math.isnan(one.estimate):
             continue
@@ -70,8 +74,10 @@ def figure(study: StudyAnalysis) -> Figure:
     result = new_figure(PAGE_INCHES, LINE_INCHES * 1.15 * len(names) + 0.9)
     axes = result.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     lines = {(one.way, one.key): one for one in found}
+    # Their names must not touch in panels that share the width of a page.
+    most_ticks = MOST_TICKS if len(shown) < MOST_HYPOTHESES - 1 else 3
     for key, ax in zip(shown, axes, strict=True):
-        panel([lines.get((way, key)) for way in names], study.scale, ax)
+        panel([lines.get((way, key)) for way in names], study.scale, ax, most_ticks)
         ax.set_title(f"{lines[names[0], key].contrast} ({key})", fontsize=8)
         ax.set_xlabel(f"change ({study.scale.better_end} is better)")
         ax.tick_params(axis="y", length=0)

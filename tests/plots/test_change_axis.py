@@ -79,3 +79,10 @@ def test_zone_is_the_margin_to_both_sides():
     assert (zone.get_y(), zone.get_y() + zone.get_height()) == pytest.approx(
         (-math.log(1.03), math.log(1.03))
     )
+
+
+@pytest.mark.parametrize("reach", [0.06, 0.3, 0.6, 1.0, 2.0, 2.5, 3.0, 5.0])
+def test_a_narrow_axis_has_fewer_ticks(reach):
+    for low, high in ((-reach, reach), (-0.02, reach), (-reach, 0.02)):
+        ticks = USUAL_SCALE.ticks(low, high, most=3)
+        assert 1 <= len(ticks) <= 4 and len(ticks) <= len(USUAL_SCALE.ticks(low, high))

@@ -91,5 +91,22 @@ def test_note_names_sampler_smoke_and_steps(make):
     assert "smoke" not in note and "light" not in note
 
 
+def test_at_a_single_level_arms_lie_along_y_at_their_last_step(make):
+    rows = [row for row in rows_of(make, seeds=(0, 1, 2)) if row.level == 0.4]
+    frame = to_frame(rows)
+    result = figure(frame)
+    assert [ax.get_xlabel() for ax in result.axes] == [
+        f"{NET}\narm above τ, finisher below", f"{NET}\nfinisher above τ, arm below"
+    ]  # fmt: skip
+    for ax, kind in zip(result.axes, ("above", "below"), strict=True):
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["B", "C", "CS", "CR"]
+        last = frame[(frame["metric"] == f"stitched-{kind}/{NET}") & (frame["step"] == 1500)]
+        wanted = over_seeds(last, ("arm",))["mean"]
+        means = [bar.lines[0].get_xdata()[0] for bar in ax.containers]
+        assert sorted(means) == pytest.approx(sorted(wanted))
+    note = result.get_supxlabel()
+    assert "τ = 0.4" in note and "each arm's last step" in note and "n=3 seeds" in note
+
+
 def test_build_draws_it_where_there_are_such_rows(make):
     assert set(drawable(StudyAnalysis(to_frame(rows_of(make))))) == {"stitched"}
