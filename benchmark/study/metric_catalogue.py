@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Need = Literal[
-    "samples", "features", "kernel sums", "logits", "unseen", "held-out", "oracle", "classifier",
-    "finisher", "layers", "labels", "milestones", "text", "clip",
+    "samples", "nets", "features", "kernel sums", "logits", "unseen", "held-out", "oracle",
+    "classifier", "finisher", "layers", "labels", "milestones", "text", "clip",
 ]  # fmt: skip
 
 
@@ -19,11 +19,12 @@ class MetricEntry:
 
     Attributes:
         name: in a study's file.
-        needs: what must be there: generated images, their features and what else is made of these;
-            real images that no arm trains on; the best linear denoiser; the attribute classifier;
-            an arm that finishes samples; layers of the network by name; labels of the data that
-            the study names; the weights of earlier milestones; captions that the network is told;
-            a CLIP network.
+        needs: what must be there: generated images; feature nets and what they see in training
+            images; features of all generated images and what else is made of these; real images
+            that no arm trains on; the best linear denoiser; the attribute classifier; an arm that
+            finishes samples; layers of the network by name; labels of the data that the study
+            names; the weights of earlier milestones; captions that the network is told; a CLIP
+            network.
         quality_rows: how the names of those of its rows begin that the table of quality shows.
         is_usual: whether it is measured where a study's file names no metrics.
         of_every_seed: whether the images of every sampling seed are scored.
@@ -36,21 +37,17 @@ class MetricEntry:
     of_every_seed: bool = False
 
 
+_OF_FEATURES: frozenset[Need] = frozenset({"samples", "nets", "features"})
 CATALOGUE = (
     MetricEntry("profile", frozenset({"held-out", "oracle"}), is_usual=True),
-    MetricEntry("fd", frozenset({"samples"}), is_usual=True, of_every_seed=True),
+    MetricEntry("fd", frozenset({"samples", "nets"}), is_usual=True, of_every_seed=True),
+    MetricEntry("kd", _OF_FEATURES | {"kernel sums"}, is_usual=True, of_every_seed=True),
     MetricEntry(
-        "kd", frozenset({"samples", "features", "kernel sums"}), is_usual=True, of_every_seed=True
+        "prdc", _OF_FEATURES, ("precision", "recall", "density", "coverage"), is_usual=True
     ),
-    MetricEntry(
-        "prdc", frozenset({"samples", "features"}), ("precision", "recall", "density", "coverage"),
-        is_usual=True,
-    ),
-    MetricEntry("is", frozenset({"samples", "features", "logits"}), ("IS",)),
-    MetricEntry(
-        "memorisation", frozenset({"samples", "features", "unseen"}), ("memorised",), is_usual=True
-    ),
-    MetricEntry("stitched", frozenset({"finisher"}), ("stitched-",)),
+    MetricEntry("is", _OF_FEATURES | {"logits"}, ("IS",)),
+    MetricEntry("memorisation", _OF_FEATURES | {"unseen"}, ("memorised",), is_usual=True),
+    MetricEntry("stitched", frozenset({"finisher", "nets"}), ("stitched-",)),
     MetricEntry("attributes", frozenset({"samples", "classifier"}), ("rejected", "attribute/")),
     MetricEntry("faithfulness", frozenset({"samples", "classifier", "text"})),
     MetricEntry("clip", frozenset({"samples", "text", "clip"})),

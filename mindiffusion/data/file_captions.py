@@ -8,7 +8,7 @@ A list of texts instead of a text gives several captions.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -16,18 +16,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mindiffusion.data.caption_file import check_texts, clean, distinct
-from mindiffusion.data.listing import Listing, of_suffix
+from mindiffusion.data.listing import Listing, of_suffix, read_lists
 from mindiffusion.data.names import AUTO, BESIDE, BY_LIST, METADATA
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
 from mindiffusion.outside.documents import first_fault, parse_json
-from mindiffusion.outside.paths import read_file
-from mindiffusion.outside.pictures import BadImage
-from mindiffusion.outside.zips import MOST_MEMBERS, open_zip, read_member
+from mindiffusion.outside.zips import MOST_MEMBERS
 from mindiffusion.printable import printable
 
-MOST_LIST_BYTES = 256_000_000
-"""Of a list of captions; COCO's of 2017 has 92 million."""
 _MOST_TEXT_BYTES = 1_000_000
 """Of a text file beside one picture."""
 _SHOWN = 80
@@ -167,29 +163,6 @@ def without(listing: Listing, files: frozenset[str]) -> Listing:
         for reason, paths in listing.left_out.items()
     }
     return replace(listing, left_out={reason: paths for reason, paths in left_out.items() if paths})
-
-
-def read_lists(
-    listing: Listing, paths: Iterable[str], most: int = MOST_LIST_BYTES
-) -> Iterator[bytes]:
-    """The bytes of files that lie among the images, one after the other.
-
-    A zip is opened once for all of them: opening it checks its whole directory.
-
-    Raises:
-        UserError: one can't be read, or is too large.
-    """
-    place, path = listing.place, ""
-    try:
-        if place.is_dir():
-            for path in paths:
-                yield read_file(place / path, most)
-        else:
-            with open_zip(place) as archive:
-                for path in paths:
-                    yield read_member(archive, path)
-    except BadImage as error:
-        raise UserError(f"{place}: {printable(path, _SHOWN)} {error}.") from None
 
 
 def _only_source(listing: Listing) -> tuple[str, _Found]:

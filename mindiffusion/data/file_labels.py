@@ -11,13 +11,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from mindiffusion.data.classes import MOST_CLASSES, check_count
-from mindiffusion.data.listing import Listing
+from mindiffusion.data.listing import Listing, of_suffix, read_lists
 from mindiffusion.data.names import BY_FOLDER, BY_LIST
 from mindiffusion.errors import UserError
 from mindiffusion.outside.documents import MOST_TEXT_BYTES, parse_json
-from mindiffusion.outside.paths import read_file
-from mindiffusion.outside.pictures import BadImage
-from mindiffusion.outside.zips import MOST_MEMBERS, open_zip, read_member
+from mindiffusion.outside.zips import MOST_MEMBERS
 from mindiffusion.printable import is_printable, printable
 
 _SHOWN = 80
@@ -128,18 +126,10 @@ def _by_list(listing: Listing) -> FileLabels:
 
 
 def _list_bytes(listing: Listing) -> bytes:
-    place = listing.place
-    try:
-        if place.is_dir():
-            return read_file(place / BY_LIST, MOST_TEXT_BYTES)
-        with open_zip(place) as archive:
-            if BY_LIST in archive.namelist():
-                return read_member(archive, BY_LIST)
-    except FileNotFoundError:
-        pass
-    except BadImage as error:
-        raise UserError(f"{place}: {BY_LIST} {error}.") from None
-    raise UserError(f"data.labels is {BY_LIST}, but {place} holds no such file; {_HOW}")
+    if BY_LIST not in listing.left_out.get(of_suffix(".json"), ()):
+        raise UserError(f"data.labels is {BY_LIST}, but {listing.place} holds no such file; {_HOW}")
+    (content,) = read_lists(listing, [BY_LIST], MOST_TEXT_BYTES)
+    return content
 
 
 def _check_paths(listed: Mapping[str, int], listing: Listing, source: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +10,15 @@ from typing import NamedTuple
 from mindiffusion.data.source import SourceAbsent
 from mindiffusion.errors import UserError
 from mindiffusion.files import sha256_of_json
-from mindiffusion.outside.zips import is_zip, kind_of, members, open_zip
+from mindiffusion.outside.paths import read_file
+from mindiffusion.outside.pictures import BadImage
+from mindiffusion.outside.zips import is_zip, kind_of, members, open_zip, read_member
 from mindiffusion.printable import printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp")
 """Of files that are taken for images; what they are their content decides."""
+MOST_LIST_BYTES = 256_000_000
+"""Of a list of captions; COCO's of 2017 has 92 million."""
 MOST_FOLDER_CHARACTERS = 1 << 27
 """Of all folders' names in a zip: 90 for each of as many members as are read."""
 _SHOWN_REASONS, _SHOWN_NAMES, _SHOWN_CHARACTERS = 6, 3, 60
@@ -129,6 +133,29 @@ def find_images(
         names.sort()
     seen = sorted(folder for folder in folders if is_image(f"{folder}/{_ANY_IMAGE}"))
     return Listing(place, paths, sha256_of_json(images), left_out, seen)
+
+
+def read_lists(
+    listing: Listing, paths: Iterable[str], most: int = MOST_LIST_BYTES
+) -> Iterator[bytes]:
+    """The bytes of files that lie among the images, one after the other.
+
+    A zip is opened once for all of them: opening it checks its whole directory.
+
+    Raises:
+        UserError: one can't be read, or is too large.
+    """
+    place, path = listing.place, ""
+    try:
+        if place.is_dir():
+            for path in paths:
+                yield read_file(place / path, most)
+        else:
+            with open_zip(place) as archive:
+                for path in paths:
+                    yield read_member(archive, path)
+    except BadImage as error:
+        raise UserError(f"{place}: {printable(path, _SHOWN_CHARACTERS)} {error}.") from None
 
 
 def told_left_out(left_out: Mapping[str, Sequence[str]]) -> str:

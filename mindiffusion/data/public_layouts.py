@@ -20,7 +20,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from mindiffusion.data.classes import check_count, check_filled
-from mindiffusion.data.file_captions import FileCaptions, fitting, read_lists
+from mindiffusion.data.file_captions import FileCaptions, fitting
 from mindiffusion.data.folder import (
     FileSource,
     ImageFile,
@@ -29,7 +29,7 @@ from mindiffusion.data.folder import (
     split_by_hash,
     suffixes,
 )
-from mindiffusion.data.listing import Listing, list_images
+from mindiffusion.data.listing import Listing, list_images, read_lists
 from mindiffusion.data.names import ANNOTATIONS, AUTO
 from mindiffusion.data.source import Plan
 from mindiffusion.data.spec import DataConfig

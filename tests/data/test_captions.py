@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mindiffusion.data import caption_file, file_captions
+from mindiffusion.data import caption_file, file_captions, listing
 from mindiffusion.data.caption_file import captions_table, clean, read_captions, write_captions
 from mindiffusion.data.caption_grammar import PHRASINGS, holds, parse
 from mindiffusion.data.prepare import plan_data, prepare
@@ -146,11 +146,10 @@ def test_files_say_what_pictures_show(pictures, tmp_path, source):
 def test_a_zip_is_opened_once_for_all_its_texts(pictures, monkeypatch):
     write_texts(pictures)
     opened = []
-    monkeypatch.setattr(
-        file_captions, "open_zip", lambda place: opened.append(place) or open_zip(place)
-    )
+    monkeypatch.setattr(listing, "open_zip", lambda place: opened.append(place) or open_zip(place))
     plan = plan_data(config_of(zip_of(pictures), "txt"), None)
-    assert len(plan.captioner.texts) == NUMBER and len(opened) == 1
+    # Once more than for the names of its files.
+    assert len(plan.captioner.texts) == NUMBER and len(opened) == 2
 
 
 def test_a_changed_caption_makes_other_data(pictures, tmp_path):

@@ -71,7 +71,8 @@ class Yardstick:
         evaluation: the settings.
         data: the prepared data.
         device: where nets run.
-        nets: the feature nets; the first one's distance is the primary one.
+        nets: the feature nets; the first one's distance is the primary one. None where no metric
+            needs them.
         ranks: this process among those that share the work.
     """
 
@@ -257,7 +258,7 @@ def make_yardstick(
     device: torch.device | str,
     ranks: Ranks | None = None,
 ) -> Yardstick:
-    """Load the feature nets and their reference features (cached on disk).
+    """Load the feature nets and their reference features (cached on disk), where metrics need them.
 
     Raises:
         UserError: fewer images than the settings ask for, in all or of an attribute's classes.
@@ -265,9 +266,10 @@ def make_yardstick(
     check_counts(evaluation, len(data.train), len(data.held_out), str(data.folder))
     if metrics_needing("labels") & set(evaluation.metrics):
         chosen_images(evaluation.features, data.held_out_labels)
+    is_made_of_features = metrics_needing("nets") & set(evaluation.metrics)
     nets = [
         _net_yardstick(name, evaluation.num_reference, data, device)
-        for name in evaluation.feature_nets
+        for name in (evaluation.feature_nets if is_made_of_features else ())
     ]
     return Yardstick(evaluation, data, torch.device(device), tuple(nets), ranks or Ranks())
 

@@ -48,6 +48,20 @@ def test_images_are_scored_without_memorisation_and_told_so(copies, workdir):
     assert {"FD", "KD", "precision"} <= names and not any("memor" in name for name in names)
 
 
+def test_metrics_of_other_things_wait_for_no_reference_features(avatars, workdir, monkeypatch):
+    def refused(*given):
+        raise AssertionError("a feature net was loaded")
+
+    monkeypatch.setattr("benchmark.evaluation.milestone.yardstick.load_feature_net", refused)
+    few = dataclasses.replace(SCORING, profile_images=4)
+    others = dataclasses.replace(few, metrics=("profile", "attributes"))
+    assert make_yardstick(others, avatars, "cpu").nets == ()
+    for metric in ("fd", "kd", "prdc", "is", "memorisation", "stitched"):
+        some = dataclasses.replace(few, metrics=("profile", metric))
+        with pytest.raises(AssertionError, match="was loaded"):
+            make_yardstick(some, avatars, "cpu")
+
+
 @pytest.mark.parametrize(
     ("num_train", "num_held_out", "words"),
     [(7, 32, "7 training images"), (256, 1, "1 held-out image; scoring takes 2 or more")],
