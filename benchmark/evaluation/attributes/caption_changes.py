@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from benchmark.evaluation.attributes.amplitude import rms_difference
 from mindiffusion.data.avatars import FIRST_HELD_OUT, AvatarSource, settable, values_of
 from mindiffusion.data.caption_grammar import (
-    Caption,
     Statement,
     attributes_of,
     holds,
@@ -53,13 +52,11 @@ class ChangedPortraits:
     """N portraits before and after their change, as they are drawn and not generated.
 
     Attributes:
-        captions: of the portraits before, in phrasings that are held out.
         changes: what is changed.
         before: (N, side, side, 3) uint8.
         after: likewise.
     """
 
-    captions: tuple[Caption, ...]
     changes: tuple[Change, ...]
     before: NDArray[np.uint8]
     after: NDArray[np.uint8]
@@ -144,20 +141,19 @@ def changed_portraits(
         features: as of ``drawn_change``.
     """
     source = AvatarSource(styles, side)
-    captions, changes, before, after = [], [], [], []
+    changes, before, after = [], [], []
     for item in range(_FIRST_PORTRAIT, _FIRST_PORTRAIT + count):
         portrait = source.draw(item)
         values = values_of(portrait.codes, styles)
-        caption = parse(prompt_of(item, values))
-        change = drawn_change(caption.statements, values, item, features)
+        statements = parse(prompt_of(item, values)).statements
+        change = drawn_change(statements, values, item, features)
         if change is not None:
-            captions.append(caption)
             changes.append(change)
             before.append(portrait.pixels)
             after.append(source.counterfactual(item, change.attribute, change.value).pixels)
     shape = (-1, side, side, 3)
     pictures = [np.array(some, dtype=np.uint8).reshape(shape) for some in (before, after)]
-    return ChangedPortraits(tuple(captions), tuple(changes), *pictures)
+    return ChangedPortraits(tuple(changes), *pictures)
 
 
 def _feature(change: Change) -> Any:
