@@ -43,7 +43,8 @@ def gate_remarks(study: StudyAnalysis) -> list[str]:
 
 def reservations(study: StudyAnalysis) -> list[str]:
     """What whoever looks at one figure alone must know of the study's distances."""
-    notes = gate_remarks(study) if study.has_learned else [NOT_LEARNED]
+    notes = [interim_note(study.absent)] if study.absent else []
+    notes += gate_remarks(study) if study.has_learned else [NOT_LEARNED]
     endpoint = study.endpoint
     return [*notes, endpoint.provisional] if endpoint and endpoint.provisional else notes
 
@@ -118,6 +119,8 @@ def headline(study: StudyAnalysis) -> str:
         return (
             f"The instrument fails its own check ({checks}), so no verdict counts: {ends}{beside}."
         )
+    if benefit.declared and study.absent:
+        return f"Not judged yet, as declared, while cells are missing: so far {ends}{beside}."
     if benefit.verdict == "mixed":
         return f"Mixed: {benefit.why} By the first, {ends}{beside}."
     answer = _answer(benefit)

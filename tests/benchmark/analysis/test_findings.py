@@ -614,6 +614,14 @@ def test_an_answer_before_all_cells_are_measured_says_so(frame):
     assert "interim" not in answer(frame)
     text = answer(frame, ("C", 8), ("C", 9), ("B", 8))
     assert "n = 8 seeds, interim: 3 cells are not measured yet, how far B" in text
+    assert text.startswith(
+        "Not judged yet, as declared, while cells are missing: so far the FD-Net@2048"
+    )
+
+
+def test_an_exploratory_study_has_its_answer_before_all_cells_are_measured(frame):
+    text = answer(frame.assign(declared="exploratory"), ("C", 8))
+    assert text.startswith("Yes: ") and "interim: 1 cell is not measured yet" in text
 
 
 # --- hypotheses of a study's own ---
