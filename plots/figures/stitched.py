@@ -55,9 +55,15 @@ def stitched(rows: pd.DataFrame, ax: Axes) -> Axes:
     """
     lines_by_level(rows, arm_styles(rows), ax)
     log_scale(ax, rows["value"], LOG_SPAN)
-    kind, _, distance = str(rows["metric"].iloc[0]).partition("/")
-    ax.set_ylabel(f"{textwrap.fill(distance, LABEL_WIDTH)}\n{_SIDES[f'{kind}/']}")
+    distance, side = _distance_and_side(rows)
+    ax.set_ylabel(f"{textwrap.fill(distance, LABEL_WIDTH)}\n{side}")
     return ax
+
+
+def _distance_and_side(rows: pd.DataFrame) -> tuple[str, str]:
+    """What rows of one metric measure, and which network draws where."""
+    kind, _, distance = str(rows["metric"].iloc[0]).partition("/")
+    return distance, _SIDES[f"{kind}/"]
 
 
 def figure(frame: pd.DataFrame) -> Figure:
@@ -107,8 +113,7 @@ def _at_one_level(rows: pd.DataFrame) -> tuple[Figure, pd.DataFrame, list[str]]:
     axes = result.subplots(lines, _BESIDE, squeeze=False).ravel()
     for part, ax in zip(parts, axes, strict=False):
         end_points(part, ax)
-        kind, _, distance = str(part["metric"].iloc[0]).partition("/")
-        ax.set_xlabel(f"{distance}\n{_SIDES[f'{kind}/']}")
+        ax.set_xlabel("\n".join(_distance_and_side(part)))
     for ax in axes[len(parts) :]:
         ax.set_axis_off()
     notes = [f"τ = {rows['level'].iloc[0]:g}, noise time", "each arm's last step"]
