@@ -46,7 +46,6 @@ from mindiffusion.sampling import Conditions, SamplingNetwork, sampling_network
 from mindiffusion.text_conditions import prompt_conditions
 from mindiffusion.training.ranks import Ranks
 
-"""What "auto" is where Inception's weights are not to be had."""
 NO_UNSEEN = (
     "memorisation is left out: every held-out image is a copy of a training image, so nothing "
     "tells copying from chance; all else is scored."
