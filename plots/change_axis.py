@@ -12,23 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.analysis.log_ratios import BEYOND, MOST_TICKS, is_beyond, percent_change
+from benchmark.analysis.log_ratios import MOST_TICKS
 from benchmark.analysis.scales import Scale
-from benchmark.study.hypotheses import MINUS
 
 ZONE_COLOUR = "0.9"
 ZERO_COLOUR = "0.45"
 BEYOND_NOTE = "arrows: beyond the axis"
 
 Axis = Literal["x", "y"]
-
-
-def percent_text(log_ratio: float, digits: int = 1) -> str:
-    """A log ratio as "+3.0 %", with a minus sign that is as long as the plus sign."""
-    if is_beyond(log_ratio):
-        return BEYOND
-    change = percent_change(log_ratio)
-    return f"{change:+.{digits if change < 1000 else 0}f} %".replace("-", MINUS)
 
 
 def change_axis(

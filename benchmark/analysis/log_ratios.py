@@ -56,7 +56,8 @@ def percent(log_ratio: float, digits: int = 1) -> str:
     """A log ratio as a signed change in percent: ``+3.0 %``, ``−2.9 %``; or ``> 9999 %``."""
     if is_beyond(log_ratio):
         return BEYOND
-    text = f"{percent_change(log_ratio):+.{digits}f} %"
+    change = percent_change(log_ratio)
+    text = f"{change:+.{digits if change < 1000 else 0}f} %"
     # What is rounded to nothing has no sign.
     if not any(character in "123456789" for character in text):
         return text[1:]

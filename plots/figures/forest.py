@@ -19,7 +19,6 @@ from plots.change_axis import (
     cut,
     is_wide,
     margin_zone,
-    percent_text,
     zone_note,
 )
 from plots.style import (
@@ -138,11 +137,11 @@ def interval_text(finding: Finding) -> str:
     if math.isnan(finding.estimate):
         return _NOTHING
     scale = finding.scale
-    estimate = scale.change(finding.estimate, percent_text)
+    estimate = scale.change(finding.estimate)
     if math.isnan(finding.low):
         return estimate
     low, high = (
-        scale.change(end, percent_text).removesuffix(" %").replace("> ", ">")
+        scale.change(end).removesuffix(" %").replace("> ", ">")
         for end in scale.ends(finding.low, finding.high)
     )
     return f"{estimate} [{low}, {high}]"

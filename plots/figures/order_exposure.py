@@ -31,6 +31,8 @@ from plots.style import GREY, PAGE_INCHES, arm_style, new_figure, note_below, te
 _EXPOSURES = ("as plain\ntraining", "as the\ncurriculum")
 _ORDERS = ("no early order", "the curriculum's order")
 _BETTER = -1
+# The right panel is narrow.
+_MOST_TICKS = 4
 # seaborn sets strips of two kinds so far apart.
 DODGE = 0.4
 
@@ -145,7 +147,7 @@ def effects(found: Mapping[str, Finding], arm: str, scale: Scale, ax: Axes) -> A
         # Its two parts are there.
         shown.pop(f"{control_name('density', arm)} − {BASELINE}", None)
     reach = [x for f in shown.values() for x in f.interval]
-    change_axis(ax, "x", *covering(reach, scale), scale)
+    change_axis(ax, "x", *covering(reach, scale), scale, _MOST_TICKS)
     for place, finding in enumerate(shown.values()):
         low, high = (
             finding.estimate if math.isnan(end) else end for end in (finding.low, finding.high)

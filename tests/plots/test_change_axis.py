@@ -11,13 +11,7 @@ from plots.change_axis import (
     cut,
     is_wide,
     margin_zone,
-    percent_text,
 )
-
-
-@pytest.mark.parametrize(("ratio", "text"), [(1.03, "+3.0 %"), (0.95, "−5.0 %"), (1.0, "+0.0 %")])
-def test_a_log_ratio_reads_as_a_change_in_percent(ratio, text):
-    assert percent_text(math.log(ratio)) == text
 
 
 @pytest.mark.parametrize(

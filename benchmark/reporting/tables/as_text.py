@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,10 @@ _LATEX = {
     "²": r"$^2$",
     "−": r"$-$",
     "–": "--",
+    "’": "'",
 }
+# Grave, acute, circumflex, tilde, diaeresis, cedilla: LaTeX's command takes the letter in braces.
+_ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u0327", "`'^~\"c", strict=True))
 
 
 _IS_NUMBER = re.compile(r"[-−+<>]? ?[.\d]|–$|$")
@@ -118,9 +122,19 @@ def to_markdown(table: Table) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _latex_of(character: str) -> str:
+    if character in _LATEX or character.isascii():
+        return _LATEX.get(character, character)
+    parts = unicodedata.normalize("NFD", character)
+    letter, accent = parts[0], parts[1:]
+    if letter.isascii() and accent in _ACCENTS:
+        return f"\\{_ACCENTS[accent]}{{{letter}}}"
+    return f"U+{ord(character):04X}"
+
+
 def escape_latex(text: str) -> str:
-    """Text as ASCII LaTeX; a character that it has no name for becomes its code, as U+00E9."""
-    return "".join(_LATEX.get(one, one if one.isascii() else f"U+{ord(one):04X}") for one in text)
+    """Text as ASCII LaTeX; a character that it has no name for becomes its code, as U+0416."""
+    return "".join(map(_latex_of, text))
 
 
 def to_latex(table: Table, label: str) -> str:

@@ -598,6 +598,7 @@ def test_percents_are_signed_and_never_minus_zero():
     assert percent(np.log(0.931)) == "−6.9 %"
     assert percent(np.log(1.03)) == "+3.0 %"
     assert percent(-1e-6) == "0.0 %"
+    assert percent(np.log(13.345), 2) == "+1234 %"
     assert [digits_for(width) for width in (0.2, 0.02, 0.0002, np.nan)] == [1, 1, 3, 1]
     assert [listed(names) for names in (["A"], ["A", "B"], ["A", "B", "C"])] == [
         "A", "A and B", "A, B and C",
