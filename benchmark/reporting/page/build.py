@@ -18,7 +18,7 @@ from benchmark.analysis.answer import QUESTION, headline, question
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page import effects, origins, words
 from benchmark.reporting.page.checks import evidence, instrument_checks
-from benchmark.reporting.page.overview import beyond_caution, cautions, main_table
+from benchmark.reporting.page.overview import beyond_caution, cautions, main_table, scope
 from benchmark.reporting.page.pictures import (
     MAIN_FIGURE,
     SAMPLES_FIGURE,
@@ -131,6 +131,7 @@ def _answered(study: StudyAnalysis) -> dict[str, str]:
         "explained": " ".join(study.index.get("about", ()))
         or (words.QUESTION_IN_FULL if asked == QUESTION else ""),
         "answer": headline(study),
+        "scope": scope(study),
         "noun": study.noun,
         "noun_of_curves": study.noun_of_curves,
         "better_side": study.scale.better_side,

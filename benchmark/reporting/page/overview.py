@@ -13,6 +13,7 @@ from benchmark.analysis.scales import Scale
 from benchmark.analysis.statistics import paired
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.words import counted, listed, percent_of, ranges
+from benchmark.reporting.tables.arms import network_of, number_of, part_of
 from benchmark.reporting.tables.as_text import Table, decimals_for, written
 from benchmark.rows.frames import LARGEST, SMALLEST, arm_order, beyond_bounds
 from benchmark.study.arm_names import BASELINE
@@ -65,6 +66,23 @@ def cautions(study: StudyAnalysis) -> list[str]:
     if failed:
         texts.append(f"The instrument fails a check of its own: {listed(failed)}.")
     return [text for text in texts if text]
+
+
+def scope(study: StudyAnalysis) -> str:
+    """What all was measured with: B's network, data and length; empty without the index's B."""
+    entry = part_of(study.index, "arms", BASELINE)
+    training, data = (part_of(entry, "config", name) for name in ("training", "data"))
+    parameters, batch = number_of(entry, "parameters"), number_of(training, "global_batch")
+    own = study.frame[study.frame["arm"] == BASELINE]
+    if own.empty or math.isnan(parameters) or math.isnan(batch):
+        return ""
+    size = number_of(data, "size")
+    pixels = "" if math.isnan(size) else f" of {size:.0f} pixels"
+    return (
+        f"Measured with {network_of(BASELINE, study.index)} ({parameters:,.0f} parameters) on "
+        f"{own['dataset'].iloc[0]}{pixels}, in runs of {own['total_steps'].max():,} steps of "
+        f"{batch:.0f} examples. Other networks, data or lengths may answer otherwise."
+    )
 
 
 def beyond_caution(frame: pd.DataFrame) -> list[str]:

@@ -91,7 +91,7 @@ def _arm_line(arm: str, stages: pd.DataFrame, index: Mapping[str, Any]) -> dict[
     noise = " → ".join(windows) if len(same) == 1 else f"{len(windows)} stages, other by seed"
     return {
         "arm": arm,
-        "network": _network(arm, index) + _reading(entry),
+        "network": network_of(arm, index),
         "parameters": entry.get("parameters", MISSING),
         "steps": int(first["to_step"].max()),
         "noise time by stage": noise if len(set(windows)) > 1 else windows[0],
@@ -114,10 +114,14 @@ def number_of(part: Mapping[str, Any], name: str, otherwise: float = math.nan) -
     return float(value) if isinstance(value, int | float) and abs(value) < LARGEST else math.nan
 
 
-def _network(arm: str, index: Mapping[str, Any]) -> str:
-    """What the network says of itself; its bare name where an older version wrote the index."""
-    bare = part_of(index, "arms", arm, "config", "model").get("network")
-    return text_of(part_of(index, NETWORKS, arm).get("words", bare))
+def network_of(arm: str, index: Mapping[str, Any]) -> str:
+    """An arm's network in its own words, then the process: "NaiveUnet, n_feat 16, edm".
+
+    The network's bare name where an older version wrote the index.
+    """
+    entry = part_of(index, "arms", arm)
+    bare = part_of(entry, "config", "model").get("network")
+    return text_of(part_of(index, NETWORKS, arm).get("words", bare)) + _reading(entry)
 
 
 def _reading(entry: Mapping[str, Any]) -> str:

@@ -10,7 +10,13 @@ from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import primary_endpoint
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.checks import evidence
-from benchmark.reporting.page.overview import cautions, cells_text, effect_on, main_table
+from benchmark.reporting.page.overview import (
+    cautions,
+    cells_text,
+    effect_on,
+    main_table,
+    scope,
+)
 from benchmark.reporting.tables.verdicts import verdicts
 from benchmark.rows.frames import to_frame
 from benchmark.rows.metric_names import SUMMARIES
@@ -113,6 +119,24 @@ def test_cautions_name_what_is_not_measured(planted):
     study = study_of(rows)
     assert study.absent == {"C": [2, 3, 5]} and cells_text(study.absent) == ["C (seed 2–3, 5)"]
     assert "Not measured yet: C (seed 2–3, 5)." in cautions(study)
+
+
+def test_the_scope_names_the_network_the_data_and_the_length(planted):
+    config = {
+        "model": {"network": "naive_unet"}, "process": {"kind": "edm"},
+        "data": {"size": 32}, "training": {"global_batch": 16},
+    }  # fmt: skip
+    frame = to_frame(planted(("B", "C"), [0]))
+    entry = {"config": config, "parameters": 180_435}
+    networks = {"B": {"words": "NaiveUnet, n_feat 16"}}
+    told = scope(StudyAnalysis(frame, index={"arms": {"B": entry}, "networks": networks}))
+    assert told.startswith(
+        "Measured with NaiveUnet, n_feat 16, edm (180,435 parameters) on avatars of 32 pixels, "
+        "in runs of 1,000 steps of 16 examples."
+    )
+    # Older indices and those of strangers may lack any of it, or hold something else.
+    for index in ({}, {"arms": {"B": entry | {"parameters": "x"}}}, {"arms": {"C": entry}}):
+        assert scope(StudyAnalysis(frame, index=index)) == ""
 
 
 def test_missing_cells_are_those_of_the_index_where_there_is_one(planted):
