@@ -144,7 +144,9 @@ def figure(frame: pd.DataFrame) -> Figure:
     for left, right in pairs[max(0, len(groups) - columns) : len(groups)]:
         left.set_xlabel("training steps")
         right.set_xlabel("average")
-    bar = result.colorbar(mesh, ax=grid[:, -1].tolist(), aspect=30, extend="both", label="exposure")
+    # Numbers stand to the right of the last bars.
+    look: dict[str, Any] = {"aspect": 30, "pad": 0.12, "extend": "both"}
+    bar = result.colorbar(mesh, ax=grid[:, -1].tolist(), label="exposure", **look)
     bar.set_ticks([0.2, 0.5, 1, 2, 5], labels=["0.2", "0.5", "1", "2", "5"])
     bar.ax.minorticks_off()
     note_below(result, _notes(stages))

@@ -64,6 +64,12 @@ def panel(
     return ax
 
 
+def _name_outer_ticks(ax: Axes) -> None:
+    """Those between stay without a name, but for 0."""
+    for label in ax.get_xticklabels()[1:-1]:
+        label.set_visible(label.get_text() == "0")
+
+
 def figure(study: StudyAnalysis) -> Figure:
     """All hypotheses of a study with more than one way, side by side."""
     found = study.specifications
@@ -78,8 +84,10 @@ def figure(study: StudyAnalysis) -> Figure:
     most_ticks = MOST_TICKS if len(shown) < MOST_HYPOTHESES - 1 else 3
     for key, ax in zip(shown, axes, strict=True):
         panel([lines.get((way, key)) for way in names], study.scale, ax, most_ticks)
+        if len(shown) == MOST_HYPOTHESES:
+            _name_outer_ticks(ax)
         ax.set_title(f"{lines[names[0], key].contrast} ({key})", fontsize=8)
-        ax.set_xlabel(f"change ({study.scale.better_end} is better)")
+        ax.set_xlabel("change")
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
     axes[0].set_yticks(range(len(names)), [fitting(name, _NAME_POINTS) for name in names])
@@ -89,7 +97,11 @@ def figure(study: StudyAnalysis) -> Figure:
 
 
 def _notes(study: StudyAnalysis, hypotheses: int, ways: int) -> list[str]:
-    notes = ["top line: the primary endpoint, which alone decides", zone_note(study.scale)]
+    notes = [
+        "top line: the primary endpoint, which alone decides",
+        f"{study.scale.better_end} is better",
+        zone_note(study.scale),
+    ]
     if is_wide(
         [x for one in study.specifications for x in (one.low, one.high, one.estimate)], study.scale
     ):
