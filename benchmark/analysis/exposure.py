@@ -87,4 +87,5 @@ def exposure_table(frame: pd.DataFrame) -> pd.DataFrame:
     per_seed = (sums["total"] / sums["steps"]).rename(EXPOSURE).reset_index()
     table = per_seed.pivot_table(index="arm", columns="part", values=EXPOSURE, aggfunc="mean")
     order = [arm for arm in arm_order(frame) if arm in table.index]
-    return table.reindex(index=order, columns=edges).rename_axis(columns=None)
+    # A half in the last digit is written alike, whichever stages it is the sum of.
+    return table.reindex(index=order, columns=edges).rename_axis(columns=None).round(9)

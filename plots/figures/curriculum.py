@@ -69,7 +69,8 @@ def run_average(stages: pd.DataFrame) -> pd.Series:
     steps = stages["to_step"] - stages["from_step"]
     part = np.ceil(np.round(stages["level"] * NUM_PARTS, 6)) / NUM_PARTS
     total = (stages[EXPOSURE] * steps).groupby(part).sum()
-    return quotient(total, steps.groupby(part).sum())
+    # A half in the last digit is written alike, whichever stages it is the sum of.
+    return quotient(total, steps.groupby(part).sum()).round(9)
 
 
 def heat_map(stages: pd.DataFrame, ax: Axes) -> QuadMesh:

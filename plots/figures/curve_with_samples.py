@@ -60,6 +60,7 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     first = cells.iloc[0]
     notes = [
         seed_note(over_seeds(rows, ("arm", "step"))["seeds"]),
+        f"{rows['direction'].iloc[0]} is better",
         f"samples: seed {first['seed']}, {first['weights']}, same noise in each column",
         *([] if rows["full_range"].all() else ["hollow: not all noise levels trained yet"]),
         declared_note(rows),

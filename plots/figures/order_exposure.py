@@ -192,7 +192,7 @@ def figure(study: StudyAnalysis) -> Figure:
 def _notes(endpoint: Endpoint, seeds: int) -> list[str]:
     notes = ["n=1 seed, no interval, nothing is decided"]
     if seeds > 1:
-        notes = [f"n={seeds} seeds, light points: each, without what its arms share"]
+        notes = [f"n={seeds} seeds, light points: each seed, less its mean over arms"]
         notes.append("right: 95 % intervals")
     notes.append(f"{endpoint.condition['weights']} weights, {endpoint.step_rule}")
     notes += ["smoke: n < 2048 images"] if endpoint.is_smoke else []

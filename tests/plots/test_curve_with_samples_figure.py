@@ -34,7 +34,8 @@ def test_curve_and_samples_are_of_the_arms_that_answer_the_question(rows_of, tmp
     assert legend == ["B", "C", "CS"]
     assert [text.get_text() for text in bottom.get_yticklabels()] == ["B", "C", "CS"]
     assert [text.get_text() for text in bottom.get_xticklabels()] == ["step 100†", "step 200"]
-    assert "hollow" in "".join(text.get_text() for text in top.figure.texts)
+    notes = "".join(text.get_text() for text in top.figure.texts)
+    assert "hollow" in notes and "lower is better" in notes
 
 
 def test_a_study_with_distances_at_the_end_alone_has_no_such_figure(rows_of):

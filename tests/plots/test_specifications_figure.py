@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import pytest
 from matplotlib.figure import Figure
@@ -6,6 +7,7 @@ from matplotlib.text import Text
 
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.rows.frames import to_frame
+from benchmark.study.terms import terms_of
 from plots.figures.specifications import MOST_WAYS, figure, has_rows, panel
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -91,3 +93,34 @@ def test_a_figure_says_how_many_ways_it_leaves_out(make):
     drawn = figure(StudyAnalysis(to_frame(rows)))
     said = " ".join(text.get_text() for text in drawn.findobj(Text))
     assert f"{MOST_WAYS} of {MOST_WAYS + 2} ways shown" in said
+
+
+def test_names_of_ticks_do_not_touch_where_four_panels_share_a_page(make):
+    """An interval from -11 % to +40 % has three ticks, and no room for all their names."""
+    ratios = {
+        "B": (1, 1, 1, 1),
+        "C": (0.94, 1.06, 1.2, 1.3),
+        "CS": (1, 1.1, 1.2, 1),
+        "CR": (1, 1, 1.1, 1),
+    }
+    rows = [
+        make.row(arm=arm, seed=seed, value=100 * ratio, metric=metric)
+        for arm, of_seeds in ratios.items()
+        for seed, ratio in enumerate(of_seeds)
+        for metric in ("FD-EffNet-Lite0-224px@256", "KD-EffNet-Lite0-224px@1024, 50 steps")
+    ]
+    contrasts = ("C - B", "CS - B", "CR - B", "CS - C")
+    hypotheses = [
+        {"name": f"H{number}", "contrast": contrast, "title": "t", "question": "q"}
+        for number, contrast in enumerate(contrasts, 1)
+    ]
+    drawn = figure(StudyAnalysis(to_frame(rows), terms_of({"hypotheses": hypotheses})))
+    drawn.draw_without_rendering()
+    assert len(drawn.axes) == len(contrasts)
+    ticks = [len(ax.get_xticks()) for ax in drawn.axes]
+    assert max(ticks) > 2
+    for ax in drawn.axes:
+        named = [label for label in ax.get_xticklabels() if label.get_visible()]
+        boxes = [label.get_window_extent() for label in named]
+        assert len(named) > 1 or len(ax.get_xticks()) == 1
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))

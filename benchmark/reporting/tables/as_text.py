@@ -40,8 +40,9 @@ _LATEX = {
     "–": "--",
     "’": "'",
 }
-# Grave, acute, circumflex, tilde, diaeresis, cedilla: LaTeX's command takes the letter in braces.
-_ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u0327", "`'^~\"c", strict=True))
+# Grave, acute, circumflex, tilde, diaeresis, ring, caron, cedilla: LaTeX's command takes the letter
+# in braces.
+_ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))
 
 
 _IS_NUMBER = re.compile(r"[-−+<>]? ?[.\d]|–$|$")

@@ -88,6 +88,15 @@ def test_every_odd_character_has_a_name():
     assert r"\'{e} ' U+0416" in text and text.count("U+") == 1
 
 
+def test_accented_letters_stay_letters():
+    text = escape_latex("Ècole Fréchet hôte niño Möller Ångström Čech façade")
+    assert text == (
+        r"\`{E}cole Fr\'{e}chet h\^{o}te ni\~{n}o M\"{o}ller \r{A}ngstr\"{o}m \v{C}ech fa\c{c}ade"
+    )
+    # Two accents, or one over another letter than a Latin one, have no such command.
+    assert escape_latex("ǖ й") == "U+01D6 U+0439"
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_paper_compiles(folder):
     paper = folder / "paper"

@@ -134,6 +134,10 @@ def test_the_scope_names_the_network_the_data_and_the_length(planted):
         "Measured with NaiveUnet, n_feat 16, edm (180,435 parameters) on avatars of 32 pixels, "
         "in runs of 1,000 steps of 16 examples."
     )
+    unsized = {"B": entry | {"config": config | {"data": {}}}}
+    assert "on avatars, in runs" in scope(StudyAnalysis(frame, index={"arms": unsized}))
+    without_b = StudyAnalysis(to_frame(planted(("C",), [0])), index={"arms": {"B": entry}})
+    assert scope(without_b) == ""
     # Older indices and those of strangers may lack any of it, or hold something else.
     for index in ({}, {"arms": {"B": entry | {"parameters": "x"}}}, {"arms": {"C": entry}}):
         assert scope(StudyAnalysis(frame, index=index)) == ""
