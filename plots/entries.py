@@ -364,7 +364,8 @@ ENTRIES: tuple[FigureEntry | PictureEntry, ...] = (
         "Against the time of training: the distance along the runs, and the {noun} at their end "
         "relative to plain training (B). A {better} {noun} than B's is better, further left is "
         "cheaper. Shorter and narrower runs show what the same saving costs without any "
-        "curriculum.",
+        "curriculum. Where arms that do the same work differ in time, their machines did, or other "
+        "work on them.",
         _any_rows(cost_vs_quality.cost_rows),
         cost_vs_quality.figure,
     ),

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from benchmark.analysis.answer import baseline_line
+from benchmark.cells.duration import duration
 from benchmark.rows.file import ROWS_FILE, read_loosely, rows_files
 from benchmark.study.index import INDEX_FILE, read_index
 from mindiffusion.errors import UserError
@@ -327,15 +328,3 @@ def _columns(cell: CellStatus) -> tuple[str, ...]:
         "" if cell.seconds_left is None else duration(cell.seconds_left),
         "" if cell.seconds_since is None else f"{duration(cell.seconds_since)} ago",
     )
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people: "12 s", "3:05 min", "2:03 h" or "4 days"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    if whole < 48 * 3600:
-        return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
-    return f"{whole // 86400} days"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmark.cells.duration import duration
 from benchmark.cells.preflight import check_study
 from benchmark.cells.progress import scored_steps, title, work_of
 from benchmark.rows.file import ROWS_FILE, rows_files
@@ -94,8 +95,8 @@ def print_dry_run(study: Study, runs: Sequence[RunConfig], slots: int) -> int:
     for name, what, work in lines:
         print(f"{name:<{width}}  {what:<14} {work * seconds / 60:7.1f} min")
     at_a_time = min(slots, len(runs))
-    minutes = total * seconds / 60 / at_a_time
-    print(f"{len(runs)} cells, about {minutes:.1f} minutes in all, {at_a_time} at a time ({how})")
+    in_all = duration(total * seconds / at_a_time)
+    print(f"{len(runs)} cells, about {in_all} in all, {at_a_time} at a time ({how})")
     print(f"{declaration(study)}; fingerprint of {study.name}: {fingerprint(study)}")
     _print_how_far_learned(study)
     return 0

@@ -54,6 +54,9 @@ def figure(frame: pd.DataFrame, study_dir: Path) -> Figure:
     looks = arm_styles(frame)
     fid_vs_steps(rows, {arm: looks[arm] for arm in arms}, top)
     step_axis(top, int(rows["total_steps"].max()))
+    # The steps of the pictures below.
+    steps = sorted(set(cells["step"]))
+    top.set_xticks(steps, [f"{step:,}" for step in steps])
     top.set_ylabel(f"{rows['metric'].iloc[0]}\n{rows['weights'].iloc[0]} weights")
     legend_over(top, _LEGEND_CHARACTERS)
     samples.samples(cells, study_dir, bottom)

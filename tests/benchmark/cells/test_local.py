@@ -19,6 +19,7 @@ from benchmark.cells import slots as slots_module
 from benchmark.cells.assignment import read_assignment
 from benchmark.cells.cell import Scorer
 from benchmark.cells.describe import write_index
+from benchmark.cells.duration import duration
 from benchmark.cells.local import Cell
 from benchmark.cells.progress import title, work_of
 from benchmark.cells.slots import device_slots
@@ -152,12 +153,12 @@ def test_dry_run_lists_cells_and_the_milestones_of_one_under_way(study, capsys):
         "B/0 to do", "C/0 scored 0/2", "step 12 at step 8", "step 24 to do"
     ]  # fmt: skip
     total = sum(minutes[:2])
-    assert summary.startswith(f"2 cells, about {total / 2:.1f} minutes in all, 2 at a time (")
+    assert summary.startswith(f"2 cells, about {duration(total / 2 * 60)} in all, 2 at a time (")
     assert declared.startswith("exploratory; fingerprint of ")
     print_dry_run(study, study.runs[:1], slots=2)
     alone = capsys.readouterr().out.splitlines()
     assert alone[0].startswith("B/0") and len(alone) == 3
-    assert f"about {minutes[0]:.1f} minutes in all, 1 at a time" in alone[-2]
+    assert f"about {duration(minutes[0] * 60)} in all, 1 at a time" in alone[-2]
 
 
 def test_speed_is_taken_from_the_runs_own_log(study):

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.cells.status import duration, read_status
+from benchmark.cells.duration import duration
+from benchmark.cells.status import read_status
 from mindiffusion.errors import UserError
 from mindiffusion.files import exclusive_lock
 from mindiffusion.training.run_files import is_running
