@@ -206,7 +206,7 @@ def test_dry_run_of_a_finished_study_has_nothing_left(finished, monkeypatch, rep
     _, out, _ = reproduce(COMMAND, "--dry-run")
     *cells, summary, declared = out.splitlines()
     assert len(cells) == 2 and all("scored 2/2" in line for line in cells)
-    assert summary.startswith("2 cells, about 0.0 minutes")
+    assert summary.startswith("2 cells, about 0 s in all")
     assert declared.startswith("exploratory; fingerprint of mine: ")
 
 
