@@ -30,6 +30,7 @@ from benchmark.reporting.tables.as_text import Table, to_csv, to_latex
 from benchmark.reporting.tables.build import TABLES, Built
 from benchmark.reporting.tables.milestones import MISSING
 from benchmark.study.arm_catalogue import arm_note
+from benchmark.study.hypotheses import USUAL_HYPOTHESES
 from mindiffusion.files import write_text
 from mindiffusion.printable import spreadsheet_cell
 
@@ -124,12 +125,13 @@ def _page(study: StudyAnalysis, built: Mapping[str, Built], study_dir: Path) -> 
 
 
 def _answered(study: StudyAnalysis) -> dict[str, str]:
-    """The page's question, what stands behind the usual one, the answer, and its terms in words."""
+    """The page's question, what stands behind a usual one, the answer, and its terms in words."""
     asked = question(study)
+    usual = {QUESTION, *(hypothesis.question for hypothesis in USUAL_HYPOTHESES)}
     return {
         "question": asked,
         "explained": " ".join(study.index.get("about", ()))
-        or (words.QUESTION_IN_FULL if asked == QUESTION else ""),
+        or (words.QUESTION_IN_FULL if asked in usual else ""),
         "answer": headline(study),
         "scope": scope(study),
         "noun": study.noun,

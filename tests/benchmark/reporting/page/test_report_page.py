@@ -12,6 +12,7 @@ from remade import report_of, tables_of
 
 from benchmark.__main__ import build_parser
 from benchmark.rows.file import append_rows
+from benchmark.study.hypotheses import USUAL_HYPOTHESES
 from mindiffusion.errors import UserError
 
 VOID = {"meta", "img", "input", "br", "link"}
@@ -90,6 +91,11 @@ def test_a_study_with_hypotheses_of_its_own_has_its_own_question(planted, tmp_pa
     assert 'class="answer">Refuted: C − B is worse: ' in own
     explained = '<p class="question">A noise curriculum (C)'
     assert explained in text and explained not in own
+    # One that asks what is usually asked, of other arms beside, says what C is.
+    (benefit,) = (one for one in USUAL_HYPOTHESES if one.contrast == "C - B")
+    index["hypotheses"] = [{"name": "H", "contrast": "C - B", "question": benefit.question}]
+    (folder / "study.json").write_text(json.dumps(index))
+    assert explained in report_of(folder).read_text(encoding="utf-8")
 
 
 def test_swapping_two_arms_labels_changes_the_answer(planted, tmp_path, text):
