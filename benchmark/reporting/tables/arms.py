@@ -59,8 +59,8 @@ def arms(frame: pd.DataFrame, index: Mapping[str, Any]) -> tuple[list[Table], pd
     numbers = pd.DataFrame(lines)
     caption = (
         f"{_origin(frame)}. Stage by stage from left to right; noise time 1 is pure noise. "
-        "Arms of a seed share initial weights, data order and noise, but for arms with other draws. "
-        "Active channels are those of the place where a mask acts; places differ in their number."
+        "Arms of a seed share initial weights, data order and noise, but for arms with other draws."
+        " Active channels are those of the place where a mask acts; places differ in their number."
     )
     body = tuple(tuple(map(str, line.values())) for line in lines)
     return [Table("The arms", caption, tuple(numbers.columns), body)], numbers
