@@ -32,6 +32,10 @@ def copy_tree(target: Path) -> None:
         shutil.copytree(REPOSITORY / name, target / name, ignore=ignored)
     for path in [*REPOSITORY.glob("*.py"), REPOSITORY / "pyproject.toml"]:
         shutil.copy(path, target)
+    # Tests run examples of the documents.
+    (target / "docs").mkdir()
+    for path in REPOSITORY.glob("docs/*.md"):
+        shutil.copy(path, target / "docs")
 
 
 def run_tests(tree: Path, targets: Sequence[str]) -> tuple[int, str]:
