@@ -8,6 +8,7 @@ docs/methods.md, Exposure.
 import numpy as np
 import pandas as pd
 
+from benchmark.analysis.log_ratios import quotient
 from benchmark.rows.frames import arm_order
 from benchmark.rows.metric_names import EXPOSURE
 
@@ -68,6 +69,24 @@ def order_information(frame: pd.DataFrame) -> pd.Series:
     return nats.round(9).clip(lower=0).groupby("arm").mean()
 
 
+def run_averages(stages: pd.DataFrame) -> pd.Series:
+    """Time average of each run's exposure over the fifths of t; a run of no steps has none.
+
+    Args:
+        stages: as ``stage_exposure`` gives them.
+
+    Returns:
+        Indexed by arm, seed and the fifth's upper edge (``part``).
+    """
+    edges = np.arange(1, NUM_PARTS + 1) / NUM_PARTS
+    part = np.ceil(np.round(stages["level"] * NUM_PARTS, 6)).astype("int64")
+    stages = stages.assign(part=edges[part - 1], steps=stages["to_step"] - stages["from_step"])
+    stages = stages.assign(total=stages["steps"] * stages[EXPOSURE])
+    sums = stages.groupby(["arm", "seed", "part"])[["total", "steps"]].sum()
+    # A half in the last digit is written alike, whichever stages it is the sum of.
+    return quotient(sums["total"], sums["steps"]).round(9).rename(EXPOSURE)
+
+
 def exposure_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The whole run's exposure of each fifth of t, low noise to high, averaged over seeds.
 
@@ -80,12 +99,7 @@ def exposure_table(frame: pd.DataFrame) -> pd.DataFrame:
     done = frame[frame["step"] == frame["total_steps"]][["arm", "seed"]].drop_duplicates()
     stages = stage_exposure(frame).merge(done, on=["arm", "seed"])
     edges = np.arange(1, NUM_PARTS + 1) / NUM_PARTS
-    part = np.ceil(np.round(stages["level"] * NUM_PARTS, 6)).astype("int64")
-    stages = stages.assign(part=edges[part - 1], steps=stages["to_step"] - stages["from_step"])
-    stages = stages.assign(total=stages["steps"] * stages[EXPOSURE])
-    sums = stages.groupby(["arm", "seed", "part"])[["total", "steps"]].sum()
-    per_seed = (sums["total"] / sums["steps"]).rename(EXPOSURE).reset_index()
+    per_seed = run_averages(stages).reset_index()
     table = per_seed.pivot_table(index="arm", columns="part", values=EXPOSURE, aggfunc="mean")
     order = [arm for arm in arm_order(frame) if arm in table.index]
-    # A half in the last digit is written alike, whichever stages it is the sum of.
-    return table.reindex(index=order, columns=edges).rename_axis(columns=None).round(9)
+    return table.reindex(index=order, columns=edges).rename_axis(columns=None)

@@ -9,8 +9,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from benchmark.analysis.exposure import NUM_PARTS, stage_exposure
-from benchmark.analysis.log_ratios import quotient
+from benchmark.analysis.exposure import run_averages, stage_exposure
 from benchmark.rows.frames import curriculum_frame
 from benchmark.rows.metric_names import EXPOSURE
 from mindiffusion.curriculum.exposure import NUM_BINS
@@ -61,18 +60,6 @@ def _of_window(stage: pd.Series) -> pd.DataFrame:
     )
 
 
-def run_average(stages: pd.DataFrame) -> pd.Series:
-    """Time average of one run's exposure over the fifths of t, indexed by their upper edges.
-
-    A run of no steps has none.
-    """
-    steps = stages["to_step"] - stages["from_step"]
-    part = np.ceil(np.round(stages["level"] * NUM_PARTS, 6)) / NUM_PARTS
-    total = (stages[EXPOSURE] * steps).groupby(part).sum()
-    # A half in the last digit is written alike, whichever stages it is the sum of.
-    return quotient(total, steps.groupby(part).sum()).round(9)
-
-
 def heat_map(stages: pd.DataFrame, ax: Axes) -> QuadMesh:
     """Exposure of one run by step and noise level, the colours in equal ratios; 0 is white.
 
@@ -96,7 +83,7 @@ def averages(average: pd.Series, ax: Axes) -> Axes:
     """Bars of the run's average exposure beside the heat map; the line is plain training's 1.
 
     Args:
-        average: of ``run_average``.
+        average: of ``run_averages``, indexed by the part alone.
         ax: axes that share the heat map's y.
     """
     width = 1 / len(average)
@@ -129,14 +116,14 @@ def figure(frame: pd.DataFrame) -> Figure:
     )  # fmt: skip
     total = int(stages["to_step"].max())
     pairs = grid.reshape(rows * columns, 2)
-    averages_of_runs = pd.concat([run_average(own) for _, own in stages.groupby("arm")])
+    averages_of_runs = run_averages(stages)
     widest = averages_of_runs.fillna(1.0).clip(1.0, WIDEST).max()
     for arms, (left, right) in zip(groups, pairs, strict=False):
         own = stages[stages["arm"] == arms[0]]
         mesh = heat_map(own, left)
         left.set_title(listed(arms, TITLE_WIDTH), loc="left")
         step_axis(left, total, label=False)
-        averages(run_average(own), right)
+        averages(run_averages(own).droplevel(["arm", "seed"]), right)
         right.set_xlim(0, widest)
     for ax in pairs[len(groups) :].flat:
         ax.set_axis_off()
@@ -146,8 +133,9 @@ def figure(frame: pd.DataFrame) -> Figure:
         left.set_xlabel("training steps")
         right.set_xlabel("average")
     # Numbers stand to the right of the last bars.
-    look: dict[str, Any] = {"aspect": 30, "pad": 0.12, "extend": "both"}
-    bar = result.colorbar(mesh, ax=grid[:, -1].tolist(), label="exposure", **look)
+    bar = result.colorbar(
+        mesh, ax=grid[:, -1].tolist(), aspect=30, pad=0.12, extend="both", label="exposure"
+    )
     bar.set_ticks([0.2, 0.5, 1, 2, 5], labels=["0.2", "0.5", "1", "2", "5"])
     bar.ax.minorticks_off()
     note_below(result, _notes(stages))

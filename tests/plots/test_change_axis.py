@@ -5,13 +5,7 @@ from matplotlib.figure import Figure
 
 from benchmark.analysis.log_ratios import percent_ticks
 from benchmark.analysis.scales import USUAL_SCALE
-from plots.change_axis import (
-    change_axis,
-    covering,
-    cut,
-    is_wide,
-    margin_zone,
-)
+from plots.change_axis import change_axis, covering, cut, is_wide, margin_zone
 
 
 @pytest.mark.parametrize(

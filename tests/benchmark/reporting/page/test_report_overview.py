@@ -10,13 +10,7 @@ from benchmark.analysis.competence import Competence
 from benchmark.analysis.endpoint import primary_endpoint
 from benchmark.analysis.study_analysis import StudyAnalysis
 from benchmark.reporting.page.checks import evidence
-from benchmark.reporting.page.overview import (
-    cautions,
-    cells_text,
-    effect_on,
-    main_table,
-    scope,
-)
+from benchmark.reporting.page.overview import cautions, cells_text, effect_on, main_table, scope
 from benchmark.reporting.tables.verdicts import verdicts
 from benchmark.rows.frames import to_frame
 from benchmark.rows.metric_names import SUMMARIES
